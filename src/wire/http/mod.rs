@@ -1,0 +1,1 @@
+//! HTTP/1.1 message framing (RFC 9112) without I/O.
