@@ -8,6 +8,8 @@ pub mod entry;
 pub mod http;
 pub mod json;
 pub mod sse;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod ws;
 
 /// What a parser found at the front of a slice.
