@@ -194,3 +194,119 @@ pub fn write_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(head.get(..head_len).unwrap_or_default());
     out.extend_from_slice(payload);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::masked;
+    use super::*;
+
+    const ALL: [Opcode; 6] = [
+        Opcode::Continuation,
+        Opcode::Text,
+        Opcode::Binary,
+        Opcode::Close,
+        Opcode::Ping,
+        Opcode::Pong,
+    ];
+
+    fn parse(bytes: &[u8]) -> Result<ParsedHead, ProtocolError> {
+        // Bytes behind the head must make no difference.
+        let result = parse_head(bytes);
+        if let Ok(ParsedHead::Done { used, .. }) = result {
+            assert_eq!(parse_head(&bytes[..used]), result);
+        }
+        result
+    }
+
+    #[test]
+    fn heads_survive_at_every_length_boundary() {
+        for opcode in ALL {
+            for len in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 32, (1 << 63) - 1] {
+                for fin in [true, false] {
+                    if opcode.is_control() && (!fin || len > 125) {
+                        continue;
+                    }
+                    let mut out = [0; 10];
+                    let written = frame_head(opcode, fin, len, &mut out);
+                    let mut client = out[..written].to_vec();
+                    client[1] |= 0x80;
+                    client.extend_from_slice(&[1, 2, 3, 4]);
+                    let head = FrameHead {
+                        opcode,
+                        fin,
+                        key: [1, 2, 3, 4],
+                        payload_len: len,
+                    };
+                    let used = client.len();
+                    assert_eq!(parse(&client), Ok(ParsedHead::Done { head, used }));
+                    for cut in 0..used {
+                        assert_eq!(parse(&client[..cut]), Ok(ParsedHead::NeedMore));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_first_byte_is_judged_before_the_second_comes() {
+        for first in 0..=u8::MAX {
+            let opcode = first & 0x0f;
+            let expected = if first & 0x70 != 0 {
+                Err(ProtocolError::ReservedBits)
+            } else if (3..=7).contains(&opcode) || opcode > 10 {
+                Err(ProtocolError::ReservedOpcode { opcode })
+            } else if opcode >= 8 && first < 0x80 {
+                Err(ProtocolError::ControlFragmented)
+            } else {
+                Ok(ParsedHead::NeedMore)
+            };
+            assert_eq!(parse(&[first]), expected, "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn an_unmasked_frame_is_refused_at_its_second_byte() {
+        assert_eq!(parse(&[0x81, 5]), Err(ProtocolError::Unmasked));
+    }
+
+    #[test]
+    fn a_long_control_frame_is_refused_before_its_length_comes() {
+        for opcode in [0x88, 0x89, 0x8a] {
+            for len in [126, 127] {
+                assert_eq!(
+                    parse(&[opcode, 0x80 | len]),
+                    Err(ProtocolError::ControlTooLong)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_has_only_its_shortest_form() {
+        assert_eq!(
+            parse(&[0x82, 0xfe, 0, 125]),
+            Err(ProtocolError::LengthNotMinimal)
+        );
+        let mut long = [0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+        assert_eq!(parse(&long), Err(ProtocolError::LengthNotMinimal));
+        long[2] = 0x80;
+        assert_eq!(parse(&long), Err(ProtocolError::LengthTopBit));
+    }
+
+    #[test]
+    fn written_frames_hold_their_payload_unmasked() {
+        for len in [0, 125, 126, 65_535, 65_536] {
+            let payload = vec![7; len];
+            let mut out = b"before".to_vec();
+            write_frame(Opcode::Binary, &payload, &mut out);
+            assert_eq!(&out[..6], b"before");
+            assert_eq!(out[out.len() - len..], payload);
+            // The same frame from a client differs in the mask bit and key.
+            let mut client = masked(0x82, [0; 4], &payload);
+            let head_len = client.len() - len - 4;
+            client.drain(head_len..head_len + 4);
+            client[1] &= 0x7f;
+            assert_eq!(out[6..], client);
+        }
+    }
+}
