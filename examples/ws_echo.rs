@@ -6,6 +6,8 @@
 //! its violation. One thread a connection; the framing is the library's.
 #![allow(missing_docs)]
 
+use procring::wire::Parsed;
+use procring::wire::http::head::{Head, HeadLimits, HeadScan, parse_head};
 use procring::wire::ws::close::{write_close, write_echo};
 use procring::wire::ws::frame::{Opcode, frame_head, write_frame};
 use procring::wire::ws::handshake::{Accept, HandshakeError, UpgradeRequest, accept};
@@ -15,7 +17,6 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 const MESSAGE_BYTES_MAX: u64 = 16 << 20;
-const HEAD_BYTES_MAX: usize = 16 << 10;
 const READ_BYTES: usize = 64 << 10;
 
 /// How long the other side may take to end the connection after our Close.
@@ -129,19 +130,18 @@ fn send(stream: &mut TcpStream, opcode: Opcode, payload: &[u8]) -> io::Result<()
 /// Reads the request and answers it. Gives the length of its head in `buffer`,
 /// or `None` if it was refused.
 fn upgrade(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    let (mut scan, limits) = (HeadScan::default(), HeadLimits::default());
     let (head_len, decision) = loop {
         let start = buffer.len();
         buffer.resize(start + 4096, 0);
         let len = stream.read(&mut buffer[start..])?;
         buffer.truncate(start + len);
-        if len == 0 || buffer.len() > HEAD_BYTES_MAX {
+        if len == 0 {
             return Ok(None);
         }
-        let mut headers = [httparse::EMPTY_HEADER; 64];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(buffer) {
-            Ok(httparse::Status::Partial) => {}
-            Ok(httparse::Status::Complete(head_len)) => break (head_len, decide(request.headers)),
+        match parse_head(buffer, &mut scan, &limits) {
+            Ok(Parsed::NeedMore) => {}
+            Ok(Parsed::Done { value, used }) => break (used, decide(&value)),
             Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
         }
     };
@@ -172,13 +172,8 @@ fn upgrade(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<us
     }
 }
 
-fn decide(headers: &[httparse::Header<'_>]) -> Result<Accept, HandshakeError> {
-    let all = |name: &str| -> Vec<&[u8]> {
-        let named = headers
-            .iter()
-            .filter(|header| header.name.eq_ignore_ascii_case(name));
-        named.map(|header| header.value).collect()
-    };
+fn decide(head: &Head<'_>) -> Result<Accept, HandshakeError> {
+    let all = |name: &str| head.headers(name).collect::<Vec<_>>();
     let single = |name: &str| match all(name)[..] {
         [value] => Some(value),
         _ => None,

@@ -5,6 +5,7 @@
 //! which frames may follow each other: that is `message`.
 
 use super::error::ProtocolError;
+use crate::wire::Parsed;
 
 /// Longest payload of a Close, Ping or Pong (5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
@@ -72,31 +73,18 @@ pub struct FrameHead {
     pub payload_len: u64,
 }
 
-/// What the bytes at hand amount to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ParsedHead {
-    /// The head is whole; `used` bytes of the input belong to it.
-    Done {
-        /// The head.
-        head: FrameHead,
-        /// Its length in bytes: 6, 8 or 14.
-        used: usize,
-    },
-    /// Nothing wrong so far; call again with more of the same bytes.
-    NeedMore,
-}
-
 /// Reads the head of a client frame from the front of `input` (5.2).
 ///
 /// Every rule is checked as soon as the byte that decides it is there, so a
-/// wrong first byte is refused although the rest never comes.
+/// wrong first byte is refused although the rest never comes. `used` is 6, 8 or
+/// 14.
 ///
 /// # Errors
 /// A [`ProtocolError`] with code 1002: reserved bits or opcode, no mask, a
 /// fragmented or overlong control frame, a length in the wrong form.
-pub fn parse_head(input: &[u8]) -> Result<ParsedHead, ProtocolError> {
+pub fn parse_head(input: &[u8]) -> Result<Parsed<FrameHead>, ProtocolError> {
     let Some((&first, rest)) = input.split_first() else {
-        return Ok(ParsedHead::NeedMore);
+        return Ok(Parsed::NeedMore);
     };
     if first & 0x70 != 0 {
         return Err(ProtocolError::ReservedBits);
@@ -109,7 +97,7 @@ pub fn parse_head(input: &[u8]) -> Result<ParsedHead, ProtocolError> {
     }
 
     let Some((&second, rest)) = rest.split_first() else {
-        return Ok(ParsedHead::NeedMore);
+        return Ok(Parsed::NeedMore);
     };
     if second & 0x80 == 0 {
         return Err(ProtocolError::Unmasked);
@@ -122,7 +110,7 @@ pub fn parse_head(input: &[u8]) -> Result<ParsedHead, ProtocolError> {
     let (payload_len, rest) = match short_len {
         126 => {
             let Some((bytes, rest)) = rest.split_first_chunk() else {
-                return Ok(ParsedHead::NeedMore);
+                return Ok(Parsed::NeedMore);
             };
             let len = u64::from(u16::from_be_bytes(*bytes));
             if len < 126 {
@@ -132,7 +120,7 @@ pub fn parse_head(input: &[u8]) -> Result<ParsedHead, ProtocolError> {
         }
         127 => {
             let Some((bytes, rest)) = rest.split_first_chunk() else {
-                return Ok(ParsedHead::NeedMore);
+                return Ok(Parsed::NeedMore);
             };
             let len = u64::from_be_bytes(*bytes);
             if len >> 63 != 0 {
@@ -147,10 +135,10 @@ pub fn parse_head(input: &[u8]) -> Result<ParsedHead, ProtocolError> {
     };
 
     let Some((key, rest)) = rest.split_first_chunk() else {
-        return Ok(ParsedHead::NeedMore);
+        return Ok(Parsed::NeedMore);
     };
-    Ok(ParsedHead::Done {
-        head: FrameHead {
+    Ok(Parsed::Done {
+        value: FrameHead {
             opcode,
             fin,
             key: *key,
@@ -209,10 +197,10 @@ mod tests {
         Opcode::Pong,
     ];
 
-    fn parse(bytes: &[u8]) -> Result<ParsedHead, ProtocolError> {
+    fn parse(bytes: &[u8]) -> Result<Parsed<FrameHead>, ProtocolError> {
         // Bytes behind the head must make no difference.
         let result = parse_head(bytes);
-        if let Ok(ParsedHead::Done { used, .. }) = result {
+        if let Ok(Parsed::Done { used, .. }) = result {
             assert_eq!(parse_head(&bytes[..used]), result);
         }
         result
@@ -238,9 +226,9 @@ mod tests {
                         payload_len: len,
                     };
                     let used = client.len();
-                    assert_eq!(parse(&client), Ok(ParsedHead::Done { head, used }));
+                    assert_eq!(parse(&client), Ok(Parsed::Done { value: head, used }));
                     for cut in 0..used {
-                        assert_eq!(parse(&client[..cut]), Ok(ParsedHead::NeedMore));
+                        assert_eq!(parse(&client[..cut]), Ok(Parsed::NeedMore));
                     }
                 }
             }
@@ -258,7 +246,7 @@ mod tests {
             } else if opcode >= 8 && first < 0x80 {
                 Err(ProtocolError::ControlFragmented)
             } else {
-                Ok(ParsedHead::NeedMore)
+                Ok(Parsed::NeedMore)
             };
             assert_eq!(parse(&[first]), expected, "{first:#x}");
         }

@@ -13,8 +13,9 @@
 
 use super::close::{CloseFrame, parse_close};
 use super::error::ProtocolError;
-use super::frame::{CLIENT_HEAD_BYTES_MAX, FrameHead, Opcode, ParsedHead, parse_head};
+use super::frame::{CLIENT_HEAD_BYTES_MAX, FrameHead, Opcode, parse_head};
 use super::{mask, utf8};
+use crate::wire::Parsed;
 
 /// How much a client may send at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +154,7 @@ impl Reader {
     ) -> Result<Option<FrameHead>, ProtocolError> {
         if len == 0 {
             // The usual case: the head is whole, nothing has to be kept.
-            if let ParsedHead::Done { head, used } = parse_head(input)? {
+            if let Parsed::Done { value: head, used } = parse_head(input)? {
                 *input = input.get(used..).unwrap_or_default();
                 return Ok(Some(head));
             }
@@ -165,8 +166,8 @@ impl Reader {
         }
         let parsed = parse_head(bytes.get(..filled).unwrap_or_default())?;
         let (head, end) = match parsed {
-            ParsedHead::Done { head, used } => (Some(head), used),
-            ParsedHead::NeedMore => {
+            Parsed::Done { value: head, used } => (Some(head), used),
+            Parsed::NeedMore => {
                 self.state = State::Head { bytes, len: filled };
                 (None, filled)
             }

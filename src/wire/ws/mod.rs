@@ -24,4 +24,6 @@ pub mod message;
 pub mod utf8;
 
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
 mod testing;
