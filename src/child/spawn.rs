@@ -375,7 +375,7 @@ mod tests {
     fn a_child_gets_the_limits_and_dispositions_of_a_clean_start() {
         let out = run(
             "sh",
-            &["-c", "ulimit -Sn; ulimit -Hn; grep -E '^Sig(Ign|Blk)' /proc/$$/status"],
+            &["-c", "ulimit -Sn; ulimit -Hn; exec grep -E '^Sig(Ign|Blk)' /proc/self/status"],
             None,
         )
         .unwrap();
