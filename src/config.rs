@@ -90,7 +90,9 @@ impl Settings {
 
     /// The cap in force for each stream of a run that asked for `requested` bytes.
     pub fn run_output_bytes(&self, requested: Option<u64>) -> u64 {
-        requested.map_or(self.max_output_bytes, |bytes| bytes.min(self.max_output_bytes))
+        requested.map_or(self.max_output_bytes, |bytes| {
+            bytes.min(self.max_output_bytes)
+        })
     }
 }
 
@@ -105,7 +107,10 @@ mod tests {
             max_run_timeout_ms: 100,
             ..Settings::default()
         };
-        assert_eq!(settings.validated().map(|s| s.default_run_timeout_ms), Ok(100));
+        assert_eq!(
+            settings.validated().map(|s| s.default_run_timeout_ms),
+            Ok(100)
+        );
     }
 
     #[test]
@@ -115,12 +120,30 @@ mod tests {
             change(&mut settings);
             settings.validated().err()
         };
-        assert_eq!(with(|s| s.max_concurrent_processes = 0), Some(SettingsError::NoProcesses));
-        assert_eq!(with(|s| s.max_run_timeout_ms = 0), Some(SettingsError::NoTime));
-        assert_eq!(with(|s| s.default_run_timeout_ms = 0), Some(SettingsError::NoTime));
-        assert_eq!(with(|s| s.max_output_bytes = 0), Some(SettingsError::NoBytes));
-        assert_eq!(with(|s| s.max_input_bytes_per_request = 0), Some(SettingsError::NoBytes));
-        assert_eq!(with(|s| s.max_log_bytes_per_process = 0), Some(SettingsError::NoBytes));
+        assert_eq!(
+            with(|s| s.max_concurrent_processes = 0),
+            Some(SettingsError::NoProcesses)
+        );
+        assert_eq!(
+            with(|s| s.max_run_timeout_ms = 0),
+            Some(SettingsError::NoTime)
+        );
+        assert_eq!(
+            with(|s| s.default_run_timeout_ms = 0),
+            Some(SettingsError::NoTime)
+        );
+        assert_eq!(
+            with(|s| s.max_output_bytes = 0),
+            Some(SettingsError::NoBytes)
+        );
+        assert_eq!(
+            with(|s| s.max_input_bytes_per_request = 0),
+            Some(SettingsError::NoBytes)
+        );
+        assert_eq!(
+            with(|s| s.max_log_bytes_per_process = 0),
+            Some(SettingsError::NoBytes)
+        );
     }
 
     #[test]

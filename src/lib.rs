@@ -10,5 +10,6 @@
 pub mod child;
 pub mod config;
 pub mod log;
+pub mod process;
 pub mod types;
 pub mod wire;

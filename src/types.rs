@@ -13,7 +13,11 @@ impl ProcessId {
         let canonical = !digits.starts_with('0')
             && !digits.is_empty()
             && digits.bytes().all(|b| b.is_ascii_digit());
-        if canonical { digits.parse().ok().map(Self) } else { None }
+        if canonical {
+            digits.parse().ok().map(Self)
+        } else {
+            None
+        }
     }
 }
 

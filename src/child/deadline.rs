@@ -16,7 +16,10 @@ pub struct Deadlines<T> {
 
 impl<T: Ord> Default for Deadlines<T> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), pushed: 0 }
+        Self {
+            heap: BinaryHeap::new(),
+            pushed: 0,
+        }
     }
 }
 

@@ -37,17 +37,33 @@ impl Inheritance {
         close_on_exec_above_2();
         let limit = getrlimit(Resource::Nofile);
         let unlimited = libc::RLIM_INFINITY;
-        let nofile = (limit.current.unwrap_or(unlimited), limit.maximum.unwrap_or(unlimited));
+        let nofile = (
+            limit.current.unwrap_or(unlimited),
+            limit.maximum.unwrap_or(unlimited),
+        );
         // Refusal only means fewer descriptors.
-        let _ =
-            setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-        Ok(Self { ignored_signals: signals::ignored(), nofile, oom_score_adj: raised_oom_score() })
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        );
+        Ok(Self {
+            ignored_signals: signals::ignored(),
+            nofile,
+            oom_score_adj: raised_oom_score(),
+        })
     }
 }
 
 /// Raising one's own score needs no privilege; lowering it does, so the children are raised.
 fn raised_oom_score() -> Option<CString> {
-    let own: i32 = fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()?;
+    let own: i32 = fs::read_to_string("/proc/self/oom_score_adj")
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     let raised = (own + OOM_SCORE_ABOVE_SERVER).min(1000);
     CString::new(raised.to_string()).ok()
 }
@@ -55,7 +71,11 @@ fn raised_oom_score() -> Option<CString> {
 /// A descriptor that the server opens must never become 0, 1 or 2.
 fn open_standard_fds() -> std::io::Result<()> {
     loop {
-        let null: OwnedFd = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
+        let null: OwnedFd = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?
+            .into();
         if null.as_raw_fd() > 2 {
             return Ok(());
         }
@@ -66,7 +86,9 @@ fn open_standard_fds() -> std::io::Result<()> {
 
 /// Marks every descriptor that was inherited.
 pub(super) fn close_on_exec_above_2() {
-    let Ok(fds) = fs::read_dir("/proc/self/fd") else { return };
+    let Ok(fds) = fs::read_dir("/proc/self/fd") else {
+        return;
+    };
     let numbers: Vec<i32> = fds
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())

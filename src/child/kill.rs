@@ -90,8 +90,11 @@ fn belongs(pid: i32, tree: &Tree) -> bool {
         return slack.trim().parse() == Ok(tree.timer_slack_ns);
     }
     (0..3).any(|fd| {
-        fs::read_link(format!("/proc/{pid}/fd/{fd}"))
-            .is_ok_and(|target| tree.marks.iter().any(|mark| target.as_os_str() == mark.as_str()))
+        fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|target| {
+            tree.marks
+                .iter()
+                .any(|mark| target.as_os_str() == mark.as_str())
+        })
     })
 }
 
@@ -114,8 +117,10 @@ fn children_of(pid: i32) -> Vec<i32> {
     let mut children = Vec::new();
     for thread in threads.flatten() {
         match fs::read_to_string(thread.path().join("children")) {
-            Ok(list) => children
-                .extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+            Ok(list) => children.extend(
+                list.split_ascii_whitespace()
+                    .filter_map(|pid| pid.parse::<i32>().ok()),
+            ),
             // The thread has ended meanwhile, or the file does not exist on this kernel.
             Err(_) if thread.path().exists() => return children_by_search(pid),
             Err(_) => {}
@@ -149,7 +154,11 @@ fn stat(pid: i32) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     let _group = fields.next()?;
     let session = fields.next()?.parse().ok()?;
-    Some(Stat { state, parent, session })
+    Some(Stat {
+        state,
+        parent,
+        session,
+    })
 }
 
 #[cfg(test)]

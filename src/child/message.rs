@@ -99,7 +99,10 @@ pub struct Doorbell {
 impl Doorbell {
     fn new() -> std::io::Result<Self> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { file: File::from(fd), rung: AtomicBool::new(false) })
+        Ok(Self {
+            file: File::from(fd),
+            rung: AtomicBool::new(false),
+        })
     }
 
     fn ring(&self) {
@@ -126,7 +129,10 @@ pub struct Sender<T> {
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), bell: self.bell.clone() }
+        Self {
+            queue: self.queue.clone(),
+            bell: self.bell.clone(),
+        }
     }
 }
 
@@ -167,7 +173,16 @@ impl<T> AsFd for Receiver<T> {
 pub fn channel<T>() -> std::io::Result<(Sender<T>, Receiver<T>)> {
     let (sender, receiver) = mpsc::channel();
     let bell = Arc::new(Doorbell::new()?);
-    Ok((Sender { queue: sender, bell: bell.clone() }, Receiver { queue: receiver, bell }))
+    Ok((
+        Sender {
+            queue: sender,
+            bell: bell.clone(),
+        },
+        Receiver {
+            queue: receiver,
+            bell,
+        },
+    ))
 }
 
 #[cfg(test)]
@@ -177,7 +192,15 @@ mod tests {
 
     fn ringing(receiver: &Receiver<u32>) -> bool {
         let mut fds = [PollFd::new(receiver, PollFlags::IN)];
-        poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+        poll(
+            &mut fds,
+            Some(&rustix::event::Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
+        )
+        .unwrap()
+            == 1
     }
 
     #[test]
@@ -201,8 +224,15 @@ mod tests {
         let mut next = 0;
         while next < 50_000 {
             let mut fds = [PollFd::new(&receiver, PollFlags::IN)];
-            let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
-            assert_eq!(poll(&mut fds, Some(&limit)).unwrap(), 1, "slept through message {next}");
+            let limit = rustix::event::Timespec {
+                tv_sec: 20,
+                tv_nsec: 0,
+            };
+            assert_eq!(
+                poll(&mut fds, Some(&limit)).unwrap(),
+                1,
+                "slept through message {next}"
+            );
             for message in receiver.drain() {
                 assert_eq!(message, next);
                 next += 1;

@@ -167,7 +167,12 @@ impl Supervisor {
         let (events, receiver) = message::channel()?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let signals = SignalFd::new()?;
-        epoll::add(&epoll, &inbox, epoll::EventData::new_u64(TOKEN_INBOX), epoll::EventFlags::IN)?;
+        epoll::add(
+            &epoll,
+            &inbox,
+            epoll::EventData::new_u64(TOKEN_INBOX),
+            epoll::EventFlags::IN,
+        )?;
         epoll::add(
             &epoll,
             &signals,
@@ -225,9 +230,11 @@ impl Supervisor {
                 for message in messages {
                     match message {
                         Inbox::Command(command) => self.on_command(command),
-                        Inbox::SpawnDone { job, thread, result } => {
-                            self.on_spawn_done(job, thread, result)
-                        }
+                        Inbox::SpawnDone {
+                            job,
+                            thread,
+                            result,
+                        } => self.on_spawn_done(job, thread, result),
                     }
                 }
             }
@@ -240,7 +247,11 @@ impl Supervisor {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Spawn { job, spec, deadline } => self.start(job, spec, deadline),
+            Command::Spawn {
+                job,
+                spec,
+                deadline,
+            } => self.start(job, spec, deadline),
             Command::Stop { job, grace } => {
                 self.stop(job);
                 if let Some(grace) = grace
@@ -262,7 +273,12 @@ impl Supervisor {
         let now = Instant::now();
         self.spawned += 1;
         let timer_slack_ns = TIMER_SLACK_NS + 1 + self.spawned % TIMER_SLACK_MARKS;
-        let tree = Tree { leader: 0, reaped: false, timer_slack_ns, marks: spec.marks() };
+        let tree = Tree {
+            leader: 0,
+            reaped: false,
+            timer_slack_ns,
+            marks: spec.marks(),
+        };
         let state = Job {
             phase: Phase::Starting,
             tree,
@@ -342,7 +358,9 @@ impl Supervisor {
             return;
         };
         if job.ending.is_none() {
-            job.ending = Some(Ending { pause: Duration::from_micros(500) });
+            job.ending = Some(Ending {
+                pause: Duration::from_micros(500),
+            });
             self.pass(id);
         }
     }
@@ -433,7 +451,8 @@ impl Supervisor {
                 // merged into theirs.
                 libc::SIGCHLD if self.by_pid.contains_key(&pid) || self.pool.is_in_flight(pid) => {
                     if !std::mem::replace(&mut self.orphan_check, true) {
-                        self.deadlines.push(Instant::now() + ORPHAN_CHECK_AFTER, Due::Orphans);
+                        self.deadlines
+                            .push(Instant::now() + ORPHAN_CHECK_AFTER, Due::Orphans);
                     }
                 }
                 libc::SIGCHLD => orphans = true,
@@ -453,7 +472,8 @@ impl Supervisor {
             } else if self.pool.is_in_flight(pid) {
                 // It will be reported in a moment, and hides the others until then.
                 if !std::mem::replace(&mut self.orphan_check, true) {
-                    self.deadlines.push(Instant::now() + Duration::from_millis(2), Due::Orphans);
+                    self.deadlines
+                        .push(Instant::now() + Duration::from_millis(2), Due::Orphans);
                 }
                 return;
             } else {
@@ -475,7 +495,11 @@ impl Supervisor {
             }
             Due::Answer(id) => self.answer_timeout(id),
             Due::Grace(id) => {
-                if self.jobs.get(&id).is_some_and(|job| !matches!(job.phase, Phase::Exited(_))) {
+                if self
+                    .jobs
+                    .get(&id)
+                    .is_some_and(|job| !matches!(job.phase, Phase::Exited(_)))
+                {
                     self.end(id);
                 }
             }
@@ -565,5 +589,8 @@ impl spawn::SpawnSpec {
 fn timespec(duration: Duration) -> Timespec {
     // A day is as good as for ever here, and fits every time_t.
     let duration = duration.min(Duration::from_secs(86_400));
-    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
+    Timespec {
+        tv_sec: duration.as_secs() as i64,
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
 }

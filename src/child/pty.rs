@@ -45,7 +45,12 @@ pub fn open(size: WindowSize) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
 pub fn set_size(master: impl AsFd, size: WindowSize) -> rustix::io::Result<()> {
     tcsetwinsize(
         master,
-        Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 },
+        Winsize {
+            ws_row: size.rows,
+            ws_col: size.cols,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        },
     )
 }
 
@@ -57,8 +62,14 @@ mod tests {
     #[test]
     fn the_slave_shows_the_size_that_the_master_was_given() {
         let (master, slave) = open(WindowSize::default()).unwrap();
-        assert_eq!(tcgetwinsize(&slave).map(|s| (s.ws_col, s.ws_row)), Ok((80, 24)));
+        assert_eq!(
+            tcgetwinsize(&slave).map(|s| (s.ws_col, s.ws_row)),
+            Ok((80, 24))
+        );
         set_size(&master, WindowSize { cols: 7, rows: 3 }).unwrap();
-        assert_eq!(tcgetwinsize(&slave).map(|s| (s.ws_col, s.ws_row)), Ok((7, 3)));
+        assert_eq!(
+            tcgetwinsize(&slave).map(|s| (s.ws_col, s.ws_row)),
+            Ok((7, 3))
+        );
     }
 }

@@ -16,7 +16,10 @@ use crate::types::ExitStatus;
 
 /// The status of a child that has ended, which is reaped by asking; None while it runs.
 pub fn try_wait(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
-    match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+    match waitid(
+        WaitId::PidFd(pidfd),
+        WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+    ) {
         Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => ExitStatus::Code(code),
             (None, Some(signal)) => ExitStatus::Signal(signal),
@@ -46,6 +49,9 @@ pub fn peek_any() -> Option<i32> {
 /// Reaps a dead child of ours that is not managed.
 pub fn reap_orphan(pid: i32) {
     if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        let _ = waitid(
+            WaitId::Pid(pid),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        );
     }
 }

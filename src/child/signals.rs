@@ -18,7 +18,13 @@ pub fn block_all() {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut all);
         // A fault must still end the process with a core instead of looping.
-        for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT] {
+        for signal in [
+            libc::SIGSEGV,
+            libc::SIGBUS,
+            libc::SIGFPE,
+            libc::SIGILL,
+            libc::SIGABRT,
+        ] {
             libc::sigdelset(&mut all, signal);
         }
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
@@ -36,7 +42,9 @@ pub fn ignored() -> Vec<i32> {
         .find_map(|line| line.strip_prefix("SigIgn:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(1 << (libc::SIGPIPE - 1));
-    (1..=64).filter(|signal| mask & (1 << (signal - 1)) != 0).collect()
+    (1..=64)
+        .filter(|signal| mask & (1 << (signal - 1)) != 0)
+        .collect()
 }
 
 /// Lets orphans become zombies to be reaped even where the server was started ignoring SIGCHLD.

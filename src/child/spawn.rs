@@ -129,7 +129,11 @@ impl SpawnSpec {
             path.as_bytes()
                 .split(|&b| b == b':')
                 .map(|dir| {
-                    let mut full = if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
+                    let mut full = if dir.is_empty() {
+                        b".".to_vec()
+                    } else {
+                        dir.to_vec()
+                    };
                     full.push(b'/');
                     full.extend_from_slice(command.as_bytes());
                     c_string(full)
@@ -137,7 +141,13 @@ impl SpawnSpec {
                 .collect::<Result<_, _>>()?
         };
         let cwd = cwd.map(c_string).transpose()?;
-        Ok(Self { candidates, argv, envp, cwd, stdio })
+        Ok(Self {
+            candidates,
+            argv,
+            envp,
+            cwd,
+            stdio,
+        })
     }
 
     /// The descriptors that become 0, 1 and 2.
@@ -150,7 +160,10 @@ impl SpawnSpec {
 }
 
 fn c_string(text: impl Into<Vec<u8>>) -> Result<CString, SpawnError> {
-    CString::new(text).map_err(|_| SpawnError { stage: SpawnStage::Prepare, errno: 0 })
+    CString::new(text).map_err(|_| SpawnError {
+        stage: SpawnStage::Prepare,
+        errno: 0,
+    })
 }
 
 /// A started child.
@@ -192,7 +205,11 @@ pub fn spawn(
     pid_slot: &PidSlot,
 ) -> Result<Spawned, SpawnError> {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+        strings
+            .iter()
+            .map(|s| s.as_ptr())
+            .chain(std::iter::once(std::ptr::null()))
+            .collect()
     };
     let (argv, envp) = (pointers(&spec.argv), pointers(&spec.envp));
     let (stdio, terminal) = match &spec.stdio {
@@ -233,8 +250,13 @@ pub fn spawn(
         )
     };
     if pid < 0 {
-        let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN);
-        return Err(SpawnError { stage: SpawnStage::Clone, errno });
+        let errno = std::io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EAGAIN);
+        return Err(SpawnError {
+            stage: SpawnStage::Clone,
+            errno,
+        });
     }
     pid_slot.store(pid, Ordering::Release);
     // SAFETY: clone succeeded, so the kernel stored a new descriptor that nobody else owns.
@@ -283,15 +305,20 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
             return fail(plan, SpawnStage::Stdio);
         }
         if let Some(score) = &plan.inheritance.oom_score_adj {
-            let fd =
-                libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            let fd = libc::open(
+                c"/proc/self/oom_score_adj".as_ptr(),
+                libc::O_WRONLY | libc::O_CLOEXEC,
+            );
             if fd >= 0 {
                 libc::write(fd, score.as_ptr().cast(), libc::strlen(score.as_ptr()));
                 libc::close(fd);
             }
         }
         let (soft, hard) = plan.inheritance.nofile;
-        let nofile = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+        let nofile = libc::rlimit {
+            rlim_cur: soft,
+            rlim_max: hard,
+        };
         libc::setrlimit(libc::RLIMIT_NOFILE, &nofile);
         libc::prctl(libc::PR_SET_TIMERSLACK, plan.timer_slack_ns, 0, 0, 0);
         if !plan.cwd.is_null() && libc::chdir(plan.cwd) < 0 {
@@ -300,7 +327,13 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
         for &signal in &plan.inheritance.ignored_signals {
             // The kernel's own call, since libc's refuses signals 32 and 33. All zeros is
             // SIG_DFL, no flags, no mask; 32 bytes is the largest such structure.
-            libc::syscall(libc::SYS_rt_sigaction, signal, [0u64; 4].as_ptr(), 0usize, 8usize);
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                [0u64; 4].as_ptr(),
+                0usize,
+                8usize,
+            );
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);
@@ -337,7 +370,11 @@ mod tests {
     fn inheritance() -> Inheritance {
         crate::child::inherit::close_on_exec_above_2();
         let ignored_signals = crate::child::signals::ignored();
-        Inheritance { ignored_signals, nofile: (512, 1024), oom_score_adj: None }
+        Inheritance {
+            ignored_signals,
+            nofile: (512, 1024),
+            oom_score_adj: None,
+        }
     }
 
     fn run(command: &str, args: &[&str], cwd: Option<&str>) -> Result<String, SpawnError> {
@@ -361,7 +398,10 @@ mod tests {
     fn a_child_leads_its_own_session_and_has_three_descriptors() {
         let out = run(
             "sh",
-            &["-c", "echo $$; cut -d' ' -f5,6 /proc/$$/stat; ls /proc/$$/fd | tr '\\n' ' '"],
+            &[
+                "-c",
+                "echo $$; cut -d' ' -f5,6 /proc/$$/stat; ls /proc/$$/fd | tr '\\n' ' '",
+            ],
             None,
         )
         .unwrap();
@@ -375,11 +415,17 @@ mod tests {
     fn a_child_gets_the_limits_and_dispositions_of_a_clean_start() {
         let out = run(
             "sh",
-            &["-c", "ulimit -Sn; ulimit -Hn; exec grep -E '^Sig(Ign|Blk)' /proc/self/status"],
+            &[
+                "-c",
+                "ulimit -Sn; ulimit -Hn; exec grep -E '^Sig(Ign|Blk)' /proc/self/status",
+            ],
             None,
         )
         .unwrap();
-        assert_eq!(out, "512\n1024\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+        assert_eq!(
+            out,
+            "512\n1024\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+        );
     }
 
     #[test]
@@ -387,19 +433,31 @@ mod tests {
         let error = |command: &str, cwd| run(command, &[], cwd).unwrap_err();
         assert_eq!(
             error("no-such-command-here", None),
-            SpawnError { stage: SpawnStage::Exec, errno: libc::ENOENT }
+            SpawnError {
+                stage: SpawnStage::Exec,
+                errno: libc::ENOENT
+            }
         );
         assert_eq!(
             error("/etc", None),
-            SpawnError { stage: SpawnStage::Exec, errno: libc::EACCES }
+            SpawnError {
+                stage: SpawnStage::Exec,
+                errno: libc::EACCES
+            }
         );
         assert_eq!(
             error("true", Some("/nowhere")),
-            SpawnError { stage: SpawnStage::Cwd, errno: libc::ENOENT }
+            SpawnError {
+                stage: SpawnStage::Cwd,
+                errno: libc::ENOENT
+            }
         );
         assert_eq!(
             error("true", Some("/etc/passwd")),
-            SpawnError { stage: SpawnStage::Cwd, errno: libc::ENOTDIR }
+            SpawnError {
+                stage: SpawnStage::Cwd,
+                errno: libc::ENOTDIR
+            }
         );
         assert_eq!(error("a\0b", None).stage, SpawnStage::Prepare);
     }

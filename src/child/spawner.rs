@@ -74,13 +74,28 @@ impl Pool {
         now: Instant,
     ) {
         if self.waiting.len() >= QUEUE_MAX {
-            let error = SpawnError { stage: SpawnStage::Clone, errno: libc::EAGAIN };
-            self.done.send(Inbox::SpawnDone { job, thread: None, result: Err(error) });
+            let error = SpawnError {
+                stage: SpawnStage::Clone,
+                errno: libc::EAGAIN,
+            };
+            self.done.send(Inbox::SpawnDone {
+                job,
+                thread: None,
+                result: Err(error),
+            });
             return;
         }
         let slot = Arc::new(PidSlot::new(0));
         self.in_flight.push(slot.clone());
-        self.waiting.push_back((now, Request { job, spec, timer_slack_ns, slot }));
+        self.waiting.push_back((
+            now,
+            Request {
+                job,
+                spec,
+                timer_slack_ns,
+                slot,
+            },
+        ));
         if self.idle.is_empty() && self.running() < EAGER {
             self.start_thread();
         }
@@ -114,7 +129,9 @@ impl Pool {
 
     /// Whether a child with this pid is about to be reported.
     pub(super) fn is_in_flight(&self, pid: i32) -> bool {
-        self.in_flight.iter().any(|slot| slot.load(Ordering::Acquire) == pid)
+        self.in_flight
+            .iter()
+            .any(|slot| slot.load(Ordering::Acquire) == pid)
     }
 
     /// Whether nothing is being spawned and nothing waits.
@@ -143,19 +160,35 @@ impl Pool {
     }
 
     fn start_thread(&mut self) {
-        let number = self.threads.iter().position(Option::is_none).unwrap_or(self.threads.len());
+        let number = self
+            .threads
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.threads.len());
         let (queue, requests) = mpsc::channel::<Request>();
         let (inheritance, done) = (self.inheritance.clone(), self.done.clone());
         let work = move || {
-            for Request { job, spec, timer_slack_ns, slot } in requests {
+            for Request {
+                job,
+                spec,
+                timer_slack_ns,
+                slot,
+            } in requests
+            {
                 let result = spawn(&spec, &inheritance, timer_slack_ns, &slot);
                 // The child's ends of its pipes close before anybody hears that it runs.
                 drop(spec);
                 drop(slot);
-                done.send(Inbox::SpawnDone { job, thread: Some(number), result });
+                done.send(Inbox::SpawnDone {
+                    job,
+                    thread: Some(number),
+                    result,
+                });
             }
         };
-        let builder = thread::Builder::new().name("spawner".to_owned()).stack_size(STACK_BYTES);
+        let builder = thread::Builder::new()
+            .name("spawner".to_owned())
+            .stack_size(STACK_BYTES);
         match builder.spawn(work) {
             Ok(_) => {
                 if number == self.threads.len() {
@@ -168,7 +201,10 @@ impl Pool {
             Err(error) if self.running() == 0 => {
                 let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
                 for (_, request) in self.waiting.drain(..) {
-                    let error = SpawnError { stage: SpawnStage::Clone, errno };
+                    let error = SpawnError {
+                        stage: SpawnStage::Clone,
+                        errno,
+                    };
                     self.done.send(Inbox::SpawnDone {
                         job: request.job,
                         thread: None,

@@ -134,7 +134,15 @@ impl Arena {
         let base = NonNull::new(base.cast::<u8>()).ok_or(rustix::io::Errno::NOMEM)?;
         // 2^40 / 2^16 is 2^24: every slot number fits 32 bits.
         let slots = (size / SLOT_BYTES) as u32;
-        Ok(Self { file, base, slots, fresh: 0, hot: Vec::new(), cold: Vec::new(), in_use: 0 })
+        Ok(Self {
+            file,
+            base,
+            slots,
+            fresh: 0,
+            hot: Vec::new(),
+            cold: Vec::new(),
+            in_use: 0,
+        })
     }
 
     /// Takes a free slot. Its bytes are whatever its last owner left.

@@ -89,7 +89,9 @@ impl Batch {
             ends.push((bytes.len() as u32, entry.stream, entry.len as u32));
         }
         let mut head = [0; HEAD_BYTES_MAX];
-        let head_len = encoder.head(bytes.len() - HEAD_BYTES_MAX, &mut head).min(HEAD_BYTES_MAX);
+        let head_len = encoder
+            .head(bytes.len() - HEAD_BYTES_MAX, &mut head)
+            .min(HEAD_BYTES_MAX);
         let head_start = HEAD_BYTES_MAX - head_len;
         bytes[head_start..HEAD_BYTES_MAX].copy_from_slice(&head[..head_len]);
         bytes.extend_from_slice(encoder.trailer());
@@ -108,13 +110,18 @@ impl Batch {
         self.taken += 1;
         let skip = (cursor.position() - self.first) as usize;
         let wanted = || {
-            self.entries[skip..].iter().filter(|(_, stream, _)| cursor.filter().matches(*stream))
+            self.entries[skip..]
+                .iter()
+                .filter(|(_, stream, _)| cursor.filter().matches(*stream))
         };
         let raw: u64 = wanted().map(|(_, _, len)| u64::from(*len)).sum();
         let matching = wanted().count();
         let last = self.last();
         let chunk = if matching == self.entries.len() {
-            Some(Chunk { bytes: self.bytes.clone(), range: self.head_start..self.bytes.len() })
+            Some(Chunk {
+                bytes: self.bytes.clone(),
+                range: self.head_start..self.bytes.len(),
+            })
         } else if matching == 0 {
             None
         } else {
@@ -126,7 +133,11 @@ impl Batch {
 
     fn copy_matching(&self, skip: usize, cursor: &Cursor, encoder: &impl Encoder) -> Chunk {
         let mut bytes = vec![0; HEAD_BYTES_MAX];
-        let mut start = if skip == 0 { self.body_start } else { self.entries[skip - 1].0 as usize };
+        let mut start = if skip == 0 {
+            self.body_start
+        } else {
+            self.entries[skip - 1].0 as usize
+        };
         for &(end, stream, _) in &self.entries[skip..] {
             if cursor.filter().matches(stream) {
                 bytes.extend_from_slice(&self.bytes[start..end as usize]);
@@ -134,11 +145,16 @@ impl Batch {
             start = end as usize;
         }
         let mut head = [0; HEAD_BYTES_MAX];
-        let head_len = encoder.head(bytes.len() - HEAD_BYTES_MAX, &mut head).min(HEAD_BYTES_MAX);
+        let head_len = encoder
+            .head(bytes.len() - HEAD_BYTES_MAX, &mut head)
+            .min(HEAD_BYTES_MAX);
         let head_start = HEAD_BYTES_MAX - head_len;
         bytes[head_start..HEAD_BYTES_MAX].copy_from_slice(&head[..head_len]);
         bytes.extend_from_slice(encoder.trailer());
-        Chunk { range: head_start..bytes.len(), bytes: Rc::new(bytes) }
+        Chunk {
+            range: head_start..bytes.len(),
+            bytes: Rc::new(bytes),
+        }
     }
 }
 
@@ -225,7 +241,10 @@ impl Batches {
             }
             return chunk;
         }
-        let last = self.kept.get(after).map_or(last, |next| last.min(next.first - 1));
+        let last = self
+            .kept
+            .get(after)
+            .map_or(last, |next| last.min(next.first - 1));
         let mut batch = Batch::encode(log, arena, position, last, encoder);
         self.encoded += batch.entries.len() as u64;
         let chunk = batch.take(cursor, encoder);
@@ -291,8 +310,9 @@ mod tests {
     fn entries_are_encoded_once_for_all_readers_and_dropped_when_all_have_them() {
         let (mut arena, mut log, mut batches) =
             (Arena::new().unwrap(), Log::default(), Batches::default());
-        let mut cursors: Vec<_> =
-            (0..5).map(|_| Cursor::after(&log, StreamFilter::Combined, 0)).collect();
+        let mut cursors: Vec<_> = (0..5)
+            .map(|_| Cursor::after(&log, StreamFilter::Combined, 0))
+            .collect();
         cursors.iter().for_each(|_| batches.join());
         for round in 0..10u8 {
             append(&mut log, &mut arena, &[b'a' + round], Stream::Stdout);
@@ -315,14 +335,21 @@ mod tests {
                 &mut log,
                 &mut arena,
                 &[b'a' + i],
-                if i % 2 == 0 { Stream::Stdout } else { Stream::Stderr },
+                if i % 2 == 0 {
+                    Stream::Stdout
+                } else {
+                    Stream::Stderr
+                },
             );
         }
         let mut whole = Cursor::after(&log, StreamFilter::Combined, 0);
         let mut stderr = Cursor::after(&log, StreamFilter::Only(Stream::Stderr), 0);
         let mut late = Cursor::after(&log, StreamFilter::Combined, 4);
         (0..3).for_each(|_| batches.join());
-        assert_eq!(all(&mut batches, &log, &arena, &mut whole), "<1:a2:b3:c4:d5:e6:f>");
+        assert_eq!(
+            all(&mut batches, &log, &arena, &mut whole),
+            "<1:a2:b3:c4:d5:e6:f>"
+        );
         assert_eq!(all(&mut batches, &log, &arena, &mut stderr), "<2:b4:d6:f>");
         assert_eq!(all(&mut batches, &log, &arena, &mut late), "<5:e6:f>");
         assert_eq!(batches.encoded_entries(), 6);
@@ -355,7 +382,10 @@ mod tests {
         batches.join();
         append(&mut log, &mut arena, b"x", Stream::Stdout);
         let mut cursor = Cursor::after(&log, StreamFilter::Only(Stream::Pty), 0);
-        assert!(matches!(batches.next(&log, &arena, &mut cursor, &Plain), Found::Nothing));
+        assert!(matches!(
+            batches.next(&log, &arena, &mut cursor, &Plain),
+            Found::Nothing
+        ));
         assert_eq!(cursor.position(), 2);
     }
 }

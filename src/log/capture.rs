@@ -17,7 +17,12 @@ pub struct Capture {
 impl Capture {
     /// Keeps at most `cap` bytes.
     pub fn new(cap: u64) -> Self {
-        Self { slots: Vec::new(), len: 0, cap, truncated: false }
+        Self {
+            slots: Vec::new(),
+            len: 0,
+            cap,
+            truncated: false,
+        }
     }
 
     /// Lends free bytes to read into, or nothing once the cap is reached: then read elsewhere and
@@ -109,9 +114,12 @@ mod tests {
     #[test]
     fn exactly_the_cap_is_not_truncated_and_one_more_is() {
         let mut arena = Arena::new().unwrap();
-        for (len, truncated) in
-            [(99_999, false), (100_000, false), (100_001, true), (300_000, true)]
-        {
+        for (len, truncated) in [
+            (99_999, false),
+            (100_000, false),
+            (100_001, true),
+            (300_000, true),
+        ] {
             let data: Vec<u8> = (0..len).map(|i| i as u8).collect();
             let mut capture = Capture::new(100_000);
             write(&mut capture, &mut arena, &data);

@@ -60,7 +60,11 @@ impl Cursor {
 
     /// A reader that begins at sequence number `next`.
     pub fn at(log: &Log, filter: StreamFilter, next: u64) -> Self {
-        Self { next, filter, passed: log.bytes_before(next, filter) }
+        Self {
+            next,
+            filter,
+            passed: log.bytes_before(next, filter),
+        }
     }
 
     /// The sequence number it will read next.
@@ -86,7 +90,11 @@ impl Cursor {
             self.passed = before;
             return Next::Gap(gap);
         }
-        if self.next > log.last() { Next::Nothing } else { Next::Entries { last: log.last() } }
+        if self.next > log.last() {
+            Next::Nothing
+        } else {
+            Next::Entries { last: log.last() }
+        }
     }
 
     /// Moves past `sequence`, having passed `bytes` matching bytes on the way.
@@ -116,7 +124,14 @@ mod tests {
         for _ in 0..30 {
             append(&mut log, &mut arena, 10, 100);
         }
-        assert_eq!(cursor.next(&log), Next::Gap(Gap { from: 2, to: 21, bytes: 200 }));
+        assert_eq!(
+            cursor.next(&log),
+            Next::Gap(Gap {
+                from: 2,
+                to: 21,
+                bytes: 200
+            })
+        );
         assert_eq!(cursor.next(&log), Next::Entries { last: 31 });
         assert_eq!(cursor.position(), 22);
     }
@@ -128,7 +143,14 @@ mod tests {
         for _ in 0..30 {
             append(&mut log, &mut arena, 10, 100);
         }
-        assert_eq!(cursor.next(&log), Next::Gap(Gap { from: 1, to: 20, bytes: 0 }));
+        assert_eq!(
+            cursor.next(&log),
+            Next::Gap(Gap {
+                from: 1,
+                to: 20,
+                bytes: 0
+            })
+        );
     }
 
     #[test]
@@ -155,7 +177,14 @@ mod tests {
             Cursor::after(&log, StreamFilter::Combined, 0).next(&log),
             Next::Entries { last: 30 }
         );
-        let gap = Gap { from: 6, to: 20, bytes: 150 };
-        assert_eq!(Cursor::after(&log, StreamFilter::Combined, 5).next(&log), Next::Gap(gap));
+        let gap = Gap {
+            from: 6,
+            to: 20,
+            bytes: 150,
+        };
+        assert_eq!(
+            Cursor::after(&log, StreamFilter::Combined, 5).next(&log),
+            Next::Gap(gap)
+        );
     }
 }

@@ -153,7 +153,11 @@ mod tests {
         for i in 0..100_000u64 {
             index.push(i, Stream::Stdout, SlotId::from_number(0), 0, 1);
         }
-        assert!(index.heap_bytes() <= 100_000 * 32 + 4096, "{}", index.heap_bytes());
+        assert!(
+            index.heap_bytes() <= 100_000 * 32 + 4096,
+            "{}",
+            index.heap_bytes()
+        );
         for _ in 0..99_900 {
             index.pop_front();
         }
@@ -173,7 +177,10 @@ mod tests {
             (1_795_394_513_156, Stream::Pty, slot, 0, SLOT_BYTES)
         );
         let two = index.get(2).unwrap();
-        assert_eq!((two.stream, two.start, two.len), (Stream::Stderr, SLOT_BYTES - 1, 1));
+        assert_eq!(
+            (two.stream, two.start, two.len),
+            (Stream::Stderr, SLOT_BYTES - 1, 1)
+        );
         assert_eq!(index.get(0), None);
         assert_eq!(index.get(3), None);
     }

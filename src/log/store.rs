@@ -111,7 +111,8 @@ impl Log {
         if self.history.len() == HISTORY_MAX {
             self.history.pop_front();
         }
-        self.history.push_back((gone.len as u32 - 1) << 2 | gone.stream as u32);
+        self.history
+            .push_back((gone.len as u32 - 1) << 2 | gone.stream as u32);
         let oldest = self.index.front().map(|entry| entry.slot);
         while self.slots.len() > 1 && self.slots.front().copied() != oldest {
             if let Some(slot) = self.slots.pop_front() {
@@ -257,13 +258,19 @@ mod tests {
         for i in 0..60u8 {
             append(&mut log, &mut arena, &[i; 1000], Stream::Stdout, 20_000);
         }
-        assert_eq!((log.first(), log.last(), log.retained_bytes()), (41, 60, 20_000));
+        assert_eq!(
+            (log.first(), log.last(), log.retained_bytes()),
+            (41, 60, 20_000)
+        );
         assert_eq!(log.dropped_bytes(), 40_000);
         let oldest = log.get(41).unwrap();
         assert_eq!(log.bytes(&arena, &oldest), [40u8; 1000]);
         assert_eq!(log.bytes_before(6, StreamFilter::Combined), 5_000);
         assert_eq!(log.bytes_before(41, StreamFilter::Combined), 40_000);
-        assert_eq!(log.bytes_before(61, StreamFilter::Only(Stream::Stdout)), 60_000);
+        assert_eq!(
+            log.bytes_before(61, StreamFilter::Only(Stream::Stdout)),
+            60_000
+        );
         assert_eq!(log.bytes_before(61, StreamFilter::Only(Stream::Stderr)), 0);
     }
 
@@ -285,7 +292,11 @@ mod tests {
             append(&mut log, &mut arena, b"x", Stream::Stdout, 10_000);
         }
         assert_eq!(log.last() - log.first() + 1, 1024);
-        assert!(log.heap_bytes() <= 1024 * 32 + HISTORY_MAX * 8, "{}", log.heap_bytes());
+        assert!(
+            log.heap_bytes() <= 1024 * 32 + HISTORY_MAX * 8,
+            "{}",
+            log.heap_bytes()
+        );
     }
 
     #[test]
@@ -316,7 +327,13 @@ mod tests {
         log.tail(&mut arena).unwrap();
         log.commit(&mut arena, 0, Stream::Stdout, 1, 100);
         assert_eq!(arena.in_use(), 0);
-        append(&mut log, &mut arena, &[1; SLOT_BYTES], Stream::Stdout, 1 << 20);
+        append(
+            &mut log,
+            &mut arena,
+            &[1; SLOT_BYTES],
+            Stream::Stdout,
+            1 << 20,
+        );
         log.tail(&mut arena).unwrap();
         log.commit(&mut arena, 0, Stream::Stdout, 1, 1 << 20);
         assert_eq!(arena.in_use(), 1);
@@ -330,7 +347,11 @@ mod tests {
         let mut arena = Arena::new().unwrap();
         let mut log = Log::default();
         for i in 0..10 {
-            let stream = if i % 2 == 0 { Stream::Stdout } else { Stream::Stderr };
+            let stream = if i % 2 == 0 {
+                Stream::Stdout
+            } else {
+                Stream::Stderr
+            };
             append(&mut log, &mut arena, b"x", stream, 100);
         }
         let stderr = StreamFilter::Only(Stream::Stderr);
