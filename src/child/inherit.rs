@@ -4,12 +4,13 @@
 //! process once, at start: inherited descriptors become close-on-exec, missing standard ones are
 //! opened, the soft descriptor limit is raised.
 
-use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 
 use super::signals;
 
@@ -21,7 +22,7 @@ pub struct Inheritance {
     /// The soft and hard RLIMIT_NOFILE that the server was started with.
     pub nofile: (u64, u64),
     /// What to write to the child's oom_score_adj (proc(5)), if it is to be raised.
-    pub oom_score_adj: Option<CString>,
+    pub oom_score_adj: Option<String>,
 }
 
 /// Children are this much more likely than the server to be chosen by the OOM killer (0 to 1000).
@@ -49,6 +50,9 @@ impl Inheritance {
                 maximum: limit.maximum,
             },
         );
+        // No core dump of other people's output, and no ptrace(2) or /proc/<pid>/mem by children of
+        // the same user (prctl(2), PR_SET_DUMPABLE). A refusal leaves what there was before.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
         Ok(Self {
             ignored_signals: signals::ignored(),
             nofile,
@@ -58,14 +62,14 @@ impl Inheritance {
 }
 
 /// Raising one's own score needs no privilege; lowering it does, so the children are raised.
-fn raised_oom_score() -> Option<CString> {
+fn raised_oom_score() -> Option<String> {
     let own: i32 = fs::read_to_string("/proc/self/oom_score_adj")
         .ok()?
         .trim()
         .parse()
         .ok()?;
     let raised = (own + OOM_SCORE_ABOVE_SERVER).min(1000);
-    CString::new(raised.to_string()).ok()
+    Some(raised.to_string())
 }
 
 /// A descriptor that the server opens must never become 0, 1 or 2.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::spawn::{SpawnError, SpawnSpec};
+pub use super::spawn::{SpawnError, SpawnSpec};
 use crate::types::{ExitStatus, JobId};
 
 /// What the I/O thread asks for.

@@ -130,7 +130,6 @@ enum Due {
 
 #[derive(Clone, Copy, Debug)]
 struct Shutdown {
-    kill_at: Instant,
     give_up_at: Instant,
     pause: Duration,
     done: bool,
@@ -534,7 +533,6 @@ impl Supervisor {
         }
         let kill_at = now + self.options.shutdown_grace;
         self.shutdown = Some(Shutdown {
-            kill_at,
             give_up_at: kill_at + SHUTDOWN_MAX,
             pause: Duration::from_millis(1),
             done: false,

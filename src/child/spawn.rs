@@ -264,7 +264,15 @@ pub fn spawn(
     // Read through the pointer the child wrote through; the compiler did not see that write.
     // SAFETY: `plan` is alive and the child, which alone wrote to it, has exec'd or exited.
     match unsafe { (&raw const plan.failure).read_volatile() } {
-        None => Ok(Spawned { pid, pidfd }),
+        None => {
+            if let Some(score) = &inheritance.oom_score_adj {
+                // From here, not from the child: before exec it shares this process's memory
+                // descriptor, which may be marked as not dumpable, and then its own files in
+                // /proc belong to root. A refusal leaves the score as it is.
+                let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score);
+            }
+            Ok(Spawned { pid, pidfd })
+        }
         Some(failure) => {
             // It has exited; collect it here, because nobody else knows of it.
             let _ = rustix::process::waitid(
@@ -303,16 +311,6 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
         }
         if plan.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
             return fail(plan, SpawnStage::Stdio);
-        }
-        if let Some(score) = &plan.inheritance.oom_score_adj {
-            let fd = libc::open(
-                c"/proc/self/oom_score_adj".as_ptr(),
-                libc::O_WRONLY | libc::O_CLOEXEC,
-            );
-            if fd >= 0 {
-                libc::write(fd, score.as_ptr().cast(), libc::strlen(score.as_ptr()));
-                libc::close(fd);
-            }
         }
         let (soft, hard) = plan.inheritance.nofile;
         let nofile = libc::rlimit {

@@ -3,6 +3,7 @@
 //! In: bytes read into the captures, the end. Out: whether it can be answered. Knows no timer; the
 //! supervisor keeps its deadline.
 
+use crate::child::message::SpawnError;
 use crate::log::Arena;
 use crate::log::capture::Capture;
 use crate::types::{ExitStatus, Stream};
@@ -16,6 +17,8 @@ pub enum RunEnd {
     Exited(ExitStatus),
     /// By its deadline. The status is missing if it would not die in time.
     TimedOut(Option<ExitStatus>),
+    /// It never began.
+    NotStarted(SpawnError),
 }
 
 /// A run that has not been answered yet.
