@@ -9,7 +9,7 @@
 //! - What comes beside the data (extensions, trailers) is bounded, so a body costs
 //!   bounded work however it is cut.
 
-use super::scan::{TOKEN, VALUE, is};
+use super::scan::{is_token, is_value};
 
 /// Bytes of chunk extensions in one body, the semicolons included.
 pub const EXTENSION_BYTES_MAX: usize = 4096;
@@ -209,7 +209,7 @@ impl ChunkDecoder {
             Place::Extension { size } => match byte {
                 b'\r' => Place::SizeLf { size },
                 b'\n' => return Err(ChunkError::BareLf),
-                _ if is(byte, VALUE) => {
+                _ if is_value(byte) => {
                     self.extension_byte()?;
                     self.place
                 }
@@ -246,9 +246,9 @@ impl ChunkDecoder {
         match self.place {
             _ if byte == b'\n' => Err(ChunkError::BareLf),
             Place::TrailerValue if byte == b'\r' => Ok(Place::TrailerLf),
-            Place::TrailerValue if is(byte, VALUE) => Ok(Place::TrailerValue),
+            Place::TrailerValue if is_value(byte) => Ok(Place::TrailerValue),
             Place::TrailerName if byte == b':' => Ok(Place::TrailerValue),
-            Place::TrailerStart | Place::TrailerName if is(byte, TOKEN) => Ok(Place::TrailerName),
+            Place::TrailerStart | Place::TrailerName if is_token(byte) => Ok(Place::TrailerName),
             _ => Err(ChunkError::TrailerByte),
         }
     }
