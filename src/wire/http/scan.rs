@@ -147,6 +147,13 @@ impl HeadScan {
                         Some(_) => return Err(HeadError::TargetByte),
                     }
                 }
+                // The whole rest of the line at once, where it is there.
+                Place::Version { matched: 0 }
+                    if rest.starts_with(b"HTTP/1.1\r\n") || rest.starts_with(b"HTTP/1.0\r\n") =>
+                {
+                    self.pos += b"HTTP/1.1\r\n".len();
+                    self.place = Place::LineStart;
+                }
                 Place::Version { matched } => {
                     let fits = match matched {
                         0..=6 => b"HTTP/1.".get(usize::from(matched)) == Some(&byte),
@@ -275,3 +282,32 @@ static TOKENS: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_byte_is_looked_at_twice() {
+        let head = b"\r\nGET /a?b HTTP/1.1\r\nHost: h\r\nX:\r\nY: z\r\n\r\n";
+        let limits = HeadLimits::default();
+        for step in 1..=head.len() {
+            let mut scan = HeadScan::default();
+            for end in (0..head.len()).step_by(step) {
+                assert_eq!(scan.advance(&head[..end], &limits), Ok(None));
+                // The next call starts where this slice ended.
+                assert_eq!(scan.pos, end);
+            }
+            assert_eq!(scan.advance(head, &limits), Ok(Some(head.len())));
+        }
+    }
+
+    #[test]
+    fn tokens_are_those_of_the_rfc() {
+        let tokens =
+            "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        for byte in 0..=255_u8 {
+            assert_eq!(is_token(byte), tokens.as_bytes().contains(&byte), "{byte}");
+        }
+    }
+}
