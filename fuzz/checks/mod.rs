@@ -8,6 +8,7 @@ mod entry_json;
 mod json_lossy;
 mod query_path;
 mod request_head;
+mod response_head;
 mod sse_writer;
 
 pub use chunked_body::chunked_body;
@@ -15,6 +16,7 @@ pub use entry_json::entry_json;
 pub use json_lossy::json_lossy;
 pub use query_path::query_path;
 pub use request_head::request_head;
+pub use response_head::response_head;
 pub use sse_writer::sse_writer;
 
 /// A place to split `data`, different from input to input but always the same for one,
