@@ -7,6 +7,7 @@ mod decimal;
 pub mod entry;
 pub mod http;
 pub mod json;
+mod run;
 pub mod sse;
 #[cfg(test)]
 pub(crate) mod testing;
