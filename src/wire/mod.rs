@@ -7,6 +7,7 @@ mod decimal;
 pub mod entry;
 pub mod http;
 pub mod json;
+pub mod queries;
 pub mod sse;
 pub mod ws;
 

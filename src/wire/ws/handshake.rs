@@ -73,11 +73,11 @@ impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ConnectionMissing => "Connection header did not include 'upgrade'",
-            Self::UpgradeMissing => "Upgrade header did not include 'websocket'",
-            Self::VersionUnsupported => "Sec-WebSocket-Version header must be '13'",
-            Self::KeyMissing => "Sec-WebSocket-Key header missing",
-            Self::KeyInvalid => "Sec-WebSocket-Key header is not base64 of 16 bytes",
-            Self::ProtocolInvalid => "Sec-WebSocket-Protocol header is not a list of tokens",
+            Self::UpgradeMissing => "`Upgrade` header did not include 'websocket'",
+            Self::VersionUnsupported => "`Sec-WebSocket-Version` header did not include '13'",
+            Self::KeyMissing => "`Sec-WebSocket-Key` header missing",
+            Self::KeyInvalid => "`Sec-WebSocket-Key` header is not base64 of 16 bytes",
+            Self::ProtocolInvalid => "`Sec-WebSocket-Protocol` header is not a list of tokens",
         })
     }
 }
