@@ -91,3 +91,71 @@ fn write_base64(data: &[u8], out: &mut Vec<u8>) {
     let written = STANDARD.encode_slice(data, room).unwrap_or(0);
     debug_assert_eq!(written, base64_len(data.len()));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::testing::Rng;
+
+    #[test]
+    fn an_entry_is_written_as_the_reference_writes_it() {
+        let head = EntryHead {
+            sequence: 1,
+            stream: "stdout",
+            timestamp_ms: 1_795_394_513_156,
+        };
+        let json = r#"{"sequence":1,"stream":"stdout","timestampMs":1795394513156,"data":"b3V0Cg==","encoding":"base64"}"#;
+        let mut out = b"[".to_vec();
+        write_json(&head, b"out\n", &mut out);
+        assert_eq!(out, format!("[{json}").into_bytes());
+        out.clear();
+        write_event(&head, b"out\n", &mut out);
+        assert_eq!(
+            out,
+            format!("event: log\nid: 1\ndata: {json}\n\n").into_bytes()
+        );
+    }
+
+    #[test]
+    fn lengths_are_exact_and_the_data_comes_back() {
+        let mut rng = Rng(4);
+        let streams = ["stdout", "stderr", "pty", "", "a\"\u{1}\u{e9}\n"];
+        let sizes = (0..300).chain([4095, 4096, 8192, 65_535, 65_536]);
+        for size in sizes {
+            let data: Vec<u8> = (0..size).map(|_| rng.next() as u8).collect();
+            let shift = rng.below(64);
+            let head = EntryHead {
+                sequence: rng.next() >> shift,
+                stream: rng.pick(&streams),
+                timestamp_ms: rng.next() >> rng.below(64),
+            };
+            let mut out = vec![0; rng.below(3)];
+            let before = out.len();
+            write_json(&head, &data, &mut out);
+            assert_eq!(out.len() - before, json_len(&head, size));
+            let value: serde_json::Value = serde_json::from_slice(&out[before..]).unwrap();
+            assert_eq!(value["sequence"], head.sequence);
+            assert_eq!(value["stream"], head.stream);
+            assert_eq!(value["timestampMs"], head.timestamp_ms);
+            assert_eq!(value["encoding"], "base64");
+            let text = value["data"].as_str().unwrap();
+            assert_eq!(STANDARD.decode(text).unwrap(), data);
+            out.clear();
+            write_event(&head, &data, &mut out);
+            assert_eq!(out.len(), event_len(&head, size));
+        }
+    }
+
+    #[test]
+    fn room_is_made_once() {
+        let head = EntryHead {
+            sequence: u64::MAX,
+            stream: "stderr",
+            timestamp_ms: u64::MAX,
+        };
+        let mut out = Vec::with_capacity(event_len(&head, 65_536));
+        let place = out.as_ptr();
+        write_event(&head, &[7; 65_536], &mut out);
+        assert_eq!(out.as_ptr(), place);
+    }
+}

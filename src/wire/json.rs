@@ -161,3 +161,140 @@ fn write_escaped(text: &str, out: &mut Vec<u8>) {
         rest = behind;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::testing::{Rng, for_each_split};
+    use std::collections::HashSet;
+
+    fn written(text: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_string(text, &mut out);
+        out
+    }
+
+    #[test]
+    fn every_character_is_written_as_serde_json_writes_it() {
+        for character in '\0'..=char::MAX {
+            if character >= '\u{1000}' && u32::from(character) % 251 != 0 {
+                continue;
+            }
+            let text = character.to_string();
+            let out = written(&text);
+            assert_eq!(out, serde_json::to_vec(&text).unwrap(), "{character:?}");
+            assert_eq!(out.len(), string_len(&text));
+        }
+    }
+
+    #[test]
+    fn mixed_text_is_written_as_serde_json_writes_it() {
+        let pieces = [
+            "",
+            "clean text of some length",
+            "\"",
+            "\\",
+            "\n",
+            "\u{7}",
+            "\u{7f}",
+            "\u{e9}",
+            "\u{1f600}",
+        ];
+        let mut rng = Rng(5);
+        for _ in 0..2000 {
+            let text: String = (0..rng.below(20)).map(|_| rng.pick(&pieces)).collect();
+            assert_eq!(written(&text), serde_json::to_vec(&text).unwrap());
+            assert_eq!(written(&text).len(), string_len(&text));
+        }
+    }
+
+    /// Checks `bytes` at every split against the standard library's decoding.
+    fn check_lossy(bytes: &[u8]) {
+        let expected = serde_json::to_vec(&String::from_utf8_lossy(bytes)).unwrap();
+        for_each_split(bytes, |parts| {
+            let mut out = Vec::new();
+            write_string_lossy(parts.iter().copied(), &mut out);
+            assert_eq!(out, expected, "{}", bytes.escape_ascii());
+        });
+    }
+
+    /// Bytes that stand at the edges of the UTF-8 table (Unicode, table 3-7).
+    const EDGES: [u8; 22] = [
+        b'a', b'"', 0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1,
+        0xed, 0xef, 0xf0, 0xf1, 0xf4, 0xf5, 0xff,
+    ];
+
+    #[test]
+    fn segments_decode_as_their_concatenation_would() {
+        check_lossy(b"");
+        for a in EDGES {
+            check_lossy(&[a]);
+            for b in EDGES {
+                check_lossy(&[a, b]);
+                for c in EDGES {
+                    check_lossy(&[a, b, c]);
+                }
+            }
+        }
+        let mut rng = Rng(6);
+        for _ in 0..5000 {
+            let bytes: Vec<u8> = (0..4 + rng.below(8)).map(|_| rng.pick(&EDGES)).collect();
+            check_lossy(&bytes);
+        }
+    }
+
+    #[test]
+    fn empty_segments_change_nothing() {
+        let mut out = Vec::new();
+        let parts: [&[u8]; 7] = [b"", b"\xf0", b"", b"\x9f\x98", b"", b"\x80a", b""];
+        write_string_lossy(parts.into_iter(), &mut out);
+        assert_eq!(out, "\"\u{1f600}a\"".as_bytes());
+        out.clear();
+        write_string_lossy(std::iter::empty(), &mut out);
+        assert_eq!(out, b"\"\"");
+    }
+
+    /// Every proper beginning of every character. No beginning holds the last byte of
+    /// its character, so one character of each 64 is enough.
+    fn beginnings() -> HashSet<Vec<u8>> {
+        let characters = (0..=u32::from(char::MAX)).step_by(64).chain([0x80, 0x800]);
+        characters
+            .filter_map(char::from_u32)
+            .flat_map(|character| {
+                let bytes = character.to_string().into_bytes();
+                (1..bytes.len()).map(move |len| bytes[..len].to_vec())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_incomplete_tail_is_the_beginning_of_some_character() {
+        let beginnings = beginnings();
+        assert_eq!(incomplete_tail(b""), 0);
+        for a in 0..=255 {
+            for b in 0..=255 {
+                for c in EDGES {
+                    let bytes = [c, a, b];
+                    let expected = (1..=3)
+                        .find(|&len| beginnings.contains(&bytes[3 - len..]))
+                        .unwrap_or(0);
+                    assert_eq!(incomplete_tail(&bytes), expected, "{bytes:x?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cutting_the_tail_ends_text_at_a_character_boundary() {
+        let text = "a\u{e9}\u{20ac}\u{1f600}z";
+        for cut in 0..=text.len() {
+            let bytes = &text.as_bytes()[..cut];
+            let kept = cut - incomplete_tail(bytes);
+            assert!(text.is_char_boundary(kept));
+            assert!(text.len() - kept < 4 || !text.is_char_boundary(cut) || kept == cut);
+        }
+        assert_eq!(incomplete_tail(b"\xff"), 0);
+        assert_eq!(incomplete_tail(b"\x80\x80\x80\x80"), 0);
+        assert_eq!(incomplete_tail(b"\xf0\x9f\x98\x80"), 0);
+    }
+}

@@ -9,6 +9,8 @@ pub mod http;
 pub mod json;
 pub mod queries;
 pub mod sse;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod ws;
 
 /// What a parser found at the front of a slice.

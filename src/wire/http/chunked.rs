@@ -309,3 +309,6 @@ pub fn chunk_head(len: usize, out: &mut [u8; 18]) -> usize {
     }
     digits + CHUNK_END.len()
 }
+
+#[cfg(test)]
+mod tests;

@@ -170,3 +170,116 @@ impl DateCache {
         &self.text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+    fn written(head: &ResponseHead<'_>, date: &str) -> String {
+        let mut out = b"before".to_vec();
+        head.write_to(date, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        text.strip_prefix("before").unwrap().to_owned()
+    }
+
+    const OK: ResponseHead<'_> = ResponseHead {
+        status: 200,
+        content_type: None,
+        length: Length::Known(0),
+        close: false,
+        keep_alive_http10: false,
+        headers: &[],
+    };
+
+    #[test]
+    fn fields_come_in_the_order_of_the_reference() {
+        let head = ResponseHead {
+            status: 404,
+            content_type: Some("application/problem+json"),
+            length: Length::Known(113),
+            close: true,
+            headers: &[("vary", "origin"), ("allow", "GET,HEAD")],
+            ..OK
+        };
+        assert_eq!(
+            written(&head, DATE),
+            "HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\n\
+             vary: origin\r\nallow: GET,HEAD\r\ncontent-length: 113\r\nconnection: close\r\n\
+             date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn the_length_decides_which_fields_are_sent() {
+        for (length, close, keep_alive_http10, fields) in [
+            (Length::Known(0), false, false, "content-length: 0\r\n"),
+            (
+                Length::Known(u64::MAX),
+                false,
+                true,
+                "content-length: 18446744073709551615\r\nconnection: keep-alive\r\n",
+            ),
+            (
+                Length::Known(1),
+                true,
+                true,
+                "content-length: 1\r\nconnection: close\r\n",
+            ),
+            (
+                Length::Chunked,
+                false,
+                false,
+                "transfer-encoding: chunked\r\n",
+            ),
+            (Length::UntilClose, false, true, "connection: close\r\n"),
+            (Length::Absent, false, false, ""),
+            (Length::Absent, true, false, "connection: close\r\n"),
+        ] {
+            let head = ResponseHead {
+                length,
+                close,
+                keep_alive_http10,
+                ..OK
+            };
+            assert_eq!(
+                written(&head, ""),
+                format!("HTTP/1.1 200 OK\r\n{fields}\r\n")
+            );
+        }
+    }
+
+    #[test]
+    fn no_value_can_split_the_response() {
+        let evil = "a\r\nset-cookie: x\r\n\r\nHTTP/1.1 200 OK\n\0\r";
+        let head = ResponseHead {
+            content_type: Some(evil),
+            headers: &[("x", evil), (evil, "y")],
+            ..OK
+        };
+        let text = written(&head, evil);
+        assert_eq!(text.matches("\r\n").count(), 7, "{text}");
+        assert_eq!(text.matches(['\r', '\n']).count(), 14, "{text}");
+        assert!(text.ends_with("\r\n\r\n") && !text.contains('\0'));
+    }
+
+    #[test]
+    fn an_unknown_status_has_an_empty_reason() {
+        let head = ResponseHead { status: 299, ..OK };
+        assert!(written(&head, "").starts_with("HTTP/1.1 299 \r\n"));
+    }
+
+    #[test]
+    fn dates_are_imf_fixdates_and_follow_the_second() {
+        let mut cache = DateCache::default();
+        assert_eq!(cache.at(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(cache.at(784_111_777), DATE);
+        assert_eq!(cache.at(784_111_777), DATE);
+        assert_eq!(cache.at(784_111_778), "Sun, 06 Nov 1994 08:49:38 GMT");
+        assert_eq!(cache.at(784_111_777), DATE);
+        assert_eq!(cache.at(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
+        assert_eq!(cache.at(SECOND_MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(cache.at(u64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
+    }
+}

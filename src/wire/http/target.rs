@@ -138,3 +138,125 @@ fn hex_digit(byte: u8) -> Option<u8> {
         .to_digit(16)
         .and_then(|digit| u8::try_from(digit).ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::testing::Rng;
+
+    #[test]
+    fn a_target_is_split_at_its_first_question_mark() {
+        assert_eq!(split_target("/a/b"), ("/a/b", None));
+        assert_eq!(split_target("/a?"), ("/a", Some("")));
+        assert_eq!(split_target("/a?b?c=/d"), ("/a", Some("b?c=/d")));
+        assert_eq!(split_target("?q"), ("/", Some("q")));
+        assert_eq!(split_target(""), ("/", None));
+        assert_eq!(split_target("*"), ("*", None));
+    }
+
+    #[test]
+    fn segments_are_percent_decoded_once() {
+        for (segment, decoded) in [
+            ("proc_1", "proc_1"),
+            ("proc%5F1", "proc_1"),
+            ("proc%5f1", "proc_1"),
+            ("a%2Fb", "a/b"),
+            ("%252F", "%2F"),
+            ("a+b", "a+b"),
+            ("%c3%a9", "\u{e9}"),
+            ("%00", "\0"),
+            ("%zz", "%zz"),
+            ("%4", "%4"),
+            ("%", "%"),
+            ("%%41", "%A"),
+            ("%4%31", "%41"),
+            ("%+1", "%+1"),
+            ("", ""),
+        ] {
+            assert_eq!(decode_segment(segment).as_deref(), Ok(decoded), "{segment}");
+        }
+        for segment in ["%ff", "a%c3", "%c3%28", "%ed%a0%80", "%f4%90%80%80"] {
+            assert_eq!(decode_segment(segment), Err(NotUtf8), "{segment}");
+        }
+    }
+
+    #[test]
+    fn text_without_escapes_is_borrowed() {
+        assert!(matches!(decode_segment("proc_1"), Ok(Cow::Borrowed(_))));
+        let query = Query::parse("since=5&stream=stdout");
+        for (name, value) in query.pairs() {
+            assert!(matches!(
+                (name, value),
+                (Cow::Borrowed(_), Cow::Borrowed(_))
+            ));
+        }
+    }
+
+    fn pairs(raw: &str) -> Vec<(String, String)> {
+        Query::parse(raw)
+            .pairs()
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn queries_are_read_as_forms() {
+        for (raw, expected) in [
+            ("", &[][..]),
+            ("&&", &[]),
+            ("a", &[("a", "")]),
+            ("a=", &[("a", "")]),
+            ("=b", &[("", "b")]),
+            ("a=b=c&d", &[("a", "b=c"), ("d", "")]),
+            ("a+b=c+%2B", &[("a b", "c +")]),
+            ("%61=%c3%A9", &[("a", "\u{e9}")]),
+            ("a=%26&b=%3D", &[("a", "&"), ("b", "=")]),
+            ("a=%ff%41", &[("a", "\u{fffd}A")]),
+            ("a=%zz%", &[("a", "%zz%")]),
+            ("a;b=c", &[("a;b", "c")]),
+        ] {
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            assert_eq!(pairs(raw), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_given_twice_is_no_unique_one() {
+        let query = Query::parse("a=1&b=2&A=3&a%62=4&c=&d=x&%64=x");
+        let unique = |name| query.unique(name).map(|value| value.map(Cow::into_owned));
+        assert_eq!(unique("a"), Ok(Some("1".to_owned())));
+        assert_eq!(unique("ab"), Ok(Some("4".to_owned())));
+        assert_eq!(unique("c"), Ok(Some(String::new())));
+        assert_eq!(unique("x"), Ok(None));
+        assert_eq!(unique("d"), Err(DuplicateParam));
+    }
+
+    #[test]
+    fn whatever_is_encoded_is_decoded_back() {
+        let mut rng = Rng(3);
+        for _ in 0..2000 {
+            let text: String = (0..rng.below(12))
+                .map(|_| {
+                    rng.pick(&[
+                        'a',
+                        '%',
+                        '+',
+                        '&',
+                        '=',
+                        ' ',
+                        '/',
+                        '\0',
+                        '\u{e9}',
+                        '\u{1f600}',
+                    ])
+                })
+                .collect();
+            let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            assert_eq!(decode_segment(&encoded).as_deref(), Ok(&text[..]));
+            assert_eq!(pairs(&format!("k={encoded}")), [("k".to_owned(), text)]);
+        }
+    }
+}
