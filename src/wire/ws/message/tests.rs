@@ -1,7 +1,8 @@
 //! The promises of the reader, at every split and on random conversations.
 
-use super::super::testing::{Chance, for_each_split, masked};
+use super::super::testing::{masked, random_bytes, random_key};
 use super::*;
+use crate::wire::testing::{Rng, for_each_split};
 
 const LIMITS: ReaderLimits = ReaderLimits {
     frame_bytes_max: 1000,
@@ -207,12 +208,12 @@ fn a_failed_reader_stays_failed() {
 #[test]
 fn random_messages_come_back_whole_whatever_their_fragments_and_cuts() {
     for seed in 0..300 {
-        let mut chance = Chance::new(seed);
+        let mut rng = Rng(seed);
         let mut wire = Vec::new();
         let mut expected = Vec::new();
-        for _ in 0..chance.below(8) {
-            let len = [0, 5, 125, 126, 900][chance.below(5)];
-            let is_text = chance.below(2) == 0;
+        for _ in 0..rng.below(8) {
+            let len = [0, 5, 125, 126, 900][rng.below(5)];
+            let is_text = rng.below(2) == 0;
             let payload = if is_text {
                 "aé€\u{1f600}"
                     .chars()
@@ -221,24 +222,24 @@ fn random_messages_come_back_whole_whatever_their_fragments_and_cuts() {
                     .collect::<String>()
                     .into_bytes()
             } else {
-                chance.bytes(len)
+                random_bytes(&mut rng, len)
             };
             let mut first = if is_text { 0x01 } else { 0x02 };
             let mut rest = &payload[..];
             loop {
-                let (piece, tail) = rest.split_at(chance.below(rest.len() + 1));
+                let (piece, tail) = rest.split_at(rng.below(rest.len() + 1));
                 rest = tail;
                 let last = rest.is_empty();
                 let fin = if last { 0x80 } else { 0 };
-                wire.extend(masked(first | fin, chance.key(), piece));
+                wire.extend(masked(first | fin, random_key(&mut rng), piece));
                 first = 0;
                 if last {
                     break;
                 }
-                if chance.below(3) == 0 {
-                    let len = chance.below(126);
-                    let ping = chance.bytes(len);
-                    wire.extend(masked(0x89, chance.key(), &ping));
+                if rng.below(3) == 0 {
+                    let len = rng.below(126);
+                    let ping = random_bytes(&mut rng, len);
+                    wire.extend(masked(0x89, random_key(&mut rng), &ping));
                     expected.push(Event::Ping(ping));
                 }
             }
@@ -251,7 +252,7 @@ fn random_messages_come_back_whole_whatever_their_fragments_and_cuts() {
         let mut parts = Vec::new();
         let mut rest = &wire[..];
         while !rest.is_empty() {
-            let (part, tail) = rest.split_at(1 + chance.below(rest.len().min(300)));
+            let (part, tail) = rest.split_at(1 + rng.below(rest.len().min(300)));
             parts.push(part);
             rest = tail;
         }
