@@ -203,16 +203,15 @@ impl QueryFilter {
     }
 
     fn pass_overlong(&mut self, out: &mut Vec<u8>) {
+        let escape = matches!(self.state, State::BodyEscape { .. });
+        if escape {
+            self.held.pop();
+        }
         self.pass_unfinished(out);
-        self.state = match self.state {
-            State::OscCode | State::OscBody | State::BodyEscape { is_osc: true } => {
-                State::Passing { is_osc: true }
-            }
-            State::DcsHead | State::DcsBody | State::BodyEscape { is_osc: false } => {
-                State::Passing { is_osc: false }
-            }
-            _ => State::Ground,
-        };
+        self.state = State::Ground;
+        if escape {
+            self.begin();
+        }
     }
 
     /// Throws the held query away, except for control bytes inside it, which
@@ -252,7 +251,7 @@ impl QueryFilter {
 
     /// What follows the introducer (`ESC [` and the like), without the control
     /// bytes that terminals skip.
-    fn printable(&self) -> impl Iterator<Item = u8> + Clone + '_ {
+    fn printable(&self) -> impl Iterator<Item = u8> + '_ {
         let printable = |byte: &u8| *byte >= 0x20 && *byte != DEL;
         self.held.iter().copied().filter(printable).skip(1)
     }

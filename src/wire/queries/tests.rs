@@ -185,6 +185,16 @@ fn the_longest_query_that_is_held_is_still_cut() {
 }
 
 #[test]
+fn a_query_that_ends_an_overlong_string_is_still_cut() {
+    for fill in HELD_BYTES_MAX - 10..HELD_BYTES_MAX + 10 {
+        let start = format!("\x1b]11;{}", "x".repeat(fill));
+        let output = [&start, "\x1b[6nrest"].concat();
+        let expected = [&start, "\x1b\\rest"].concat();
+        assert_eq!(filter(&[output.as_bytes()]), expected.as_bytes());
+    }
+}
+
+#[test]
 fn output_without_queries_passes_unchanged_whatever_its_order_and_cuts() {
     for seed in 0..500_u64 {
         let mut rng = Rng(seed);
