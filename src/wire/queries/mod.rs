@@ -48,6 +48,8 @@ enum State {
     Ground,
     /// Behind an ESC.
     Escape,
+    /// Behind an ESC and an intermediate byte, as in `ESC ( B`.
+    EscapeIntermediate,
     /// Behind `ESC [`.
     Csi,
     /// Behind `ESC ]`, in the number that says what the string is for.
@@ -135,6 +137,9 @@ impl QueryFilter {
             // Terminals obey or ignore a control byte and stay in the sequence.
             (state, 0..0x20 | DEL) => self.hold(byte, state),
 
+            (State::Escape | State::EscapeIntermediate, 0x20..=0x2f) => {
+                self.hold(byte, State::EscapeIntermediate);
+            }
             (State::Escape, b'[') => self.hold(byte, State::Csi),
             (State::Escape, b']') => self.hold(byte, State::OscCode),
             (State::Escape, b'P') => self.hold(byte, State::DcsHead),
@@ -164,6 +169,12 @@ impl QueryFilter {
             }
             (State::DcsHead, _) => self.pass_string_with(byte, false, out),
 
+            // Some terminals give the sequence up here, some go on with it.
+            (_, 0x80..) => {
+                self.held.push(byte);
+                self.pass_unfinished(out);
+                self.state = State::Ground;
+            }
             _ => self.pass_with(byte, out),
         }
     }

@@ -142,6 +142,8 @@ fn a_cut_joins_nothing_to_a_new_sequence() {
     // Without the ST these would read `ESC [6n`, `ESC [31m` and a long title.
     expect(b"\x1b\x1b[6n[6n", b"\x1b\x1b\\[6n");
     expect(b"\x1b[3\x1b[6n1m", b"\x1b[3\x1b\\1m");
+    expect("\x1b[1?é\x1b[6nm".as_bytes(), "\x1b[1?é\x1b\\m".as_bytes());
+    expect(b"\x1b(\x1b[6n0", b"\x1b(\x1b\\0");
     expect(b"\x1b]0;title\x1b[6nrest", b"\x1b]0;title\x1b\\rest");
     expect(b"\x1b]11;red\x1b[6nrest", b"\x1b]11;red\x1b\\rest");
     expect(b"\x1b]0;title\x1b]11;?\x07rest", b"\x1b]0;title\x1b\\rest");
