@@ -41,6 +41,11 @@ fn targets_of_the_corpus_hold() {
 }
 
 #[test]
+fn response_heads_of_the_corpus_hold() {
+    replay("response_head", checks::response_head);
+}
+
+#[test]
 fn events_of_the_corpus_hold() {
     replay("sse_writer", checks::sse_writer);
 }

@@ -153,9 +153,9 @@ mod tests {
             stream: "stderr",
             timestamp_ms: u64::MAX,
         };
-        let mut out = Vec::with_capacity(event_len(&head, 65_536));
-        let place = out.as_ptr();
+        let mut out = Vec::new();
         write_event(&head, &[7; 65_536], &mut out);
-        assert_eq!(out.as_ptr(), place);
+        // Growing a second time would have doubled it.
+        assert!(out.capacity() < 2 * out.len() - 1000);
     }
 }

@@ -3,11 +3,13 @@
 //! In: text, or bytes that should be text. Out: a JSON string with its quotes. Knows
 //! no document around it.
 
+use super::run;
+
 /// Appends `text` as a JSON string. Escapes are those of `serde_json`: `\"`, `\\`,
 /// `\b`, `\f`, `\n`, `\r`, `\t`, and `\u00xx` for other control characters.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    write_escaped(text, out);
+    write_escaped(text.as_bytes(), out);
     out.push(b'"');
 }
 
@@ -32,16 +34,19 @@ pub fn write_string_lossy<'a>(segments: impl Iterator<Item = &'a [u8]>, out: &mu
     out.push(b'"');
     let mut tail = Tail::default();
     for segment in segments {
-        let rest = tail.complete(segment, out);
-        let kept = incomplete_tail(rest);
-        let (whole, cut) = rest.split_at(rest.len() - kept);
-        for chunk in whole.utf8_chunks() {
-            write_escaped(chunk.valid(), out);
-            if !chunk.invalid().is_empty() {
-                out.extend_from_slice(REPLACEMENT);
-            }
+        let mut rest = tail.complete(segment, out);
+        while let Err(error) = std::str::from_utf8(rest) {
+            let (valid, behind) = rest.split_at(error.valid_up_to());
+            write_escaped(valid, out);
+            let Some(wrong) = error.error_len() else {
+                tail.push(behind);
+                rest = &[];
+                break;
+            };
+            out.extend_from_slice(REPLACEMENT);
+            rest = behind.get(wrong..).unwrap_or_default();
         }
-        tail.push(cut);
+        write_escaped(rest, out);
     }
     if tail.len > 0 {
         out.extend_from_slice(REPLACEMENT);
@@ -75,7 +80,7 @@ impl Tail {
             let before = self.len;
             self.push(std::slice::from_ref(byte));
             match std::str::from_utf8(self.bytes.get(..self.len).unwrap_or_default()) {
-                Ok(character) => write_escaped(character, out),
+                Ok(character) => write_escaped(character.as_bytes(), out),
                 Err(error) if error.error_len().is_none() && self.len > before => {
                     rest = behind;
                     continue;
@@ -135,14 +140,11 @@ fn escape(byte: u8) -> Escape {
     }
 }
 
-/// Appends `text` without quotes; runs of bytes that need no escape go as a block.
-fn write_escaped(text: &str, out: &mut Vec<u8>) {
-    let mut rest = text.as_bytes();
+/// Appends the UTF-8 `text` without quotes; runs that need no escape go as a block.
+fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
     loop {
-        let clean = rest
-            .iter()
-            .position(|&byte| byte < b' ' || byte == b'"' || byte == b'\\')
-            .unwrap_or(rest.len());
+        let clean = run::len_until(rest, |byte| byte < b' ' || byte == b'"' || byte == b'\\');
         let (run, behind) = rest.split_at(clean);
         out.extend_from_slice(run);
         let Some((&byte, behind)) = behind.split_first() else {

@@ -8,6 +8,7 @@ pub mod entry;
 pub mod http;
 pub mod json;
 pub mod queries;
+mod run;
 pub mod sse;
 #[cfg(test)]
 pub(crate) mod testing;

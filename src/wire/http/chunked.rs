@@ -4,12 +4,13 @@
 //! the caller. Owns only the state between two pieces. Knows no head; trailers are
 //! checked and thrown away.
 //!
-//! - Lines end with CR LF. White space beside the size is refused, though the RFC lets
-//!   a recipient skip it: other readers do not, and then see another request.
+//! - Lines end with CR LF. White space beside the size or within an extension is
+//!   refused, though the RFC lets a recipient skip it: other readers do not, and then
+//!   see another request.
 //! - What comes beside the data (extensions, trailers) is bounded, so a body costs
 //!   bounded work however it is cut.
 
-use super::scan::{TOKEN, VALUE, is};
+use super::scan::{is_token, is_value};
 
 /// Bytes of chunk extensions in one body, the semicolons included.
 pub const EXTENSION_BYTES_MAX: usize = 4096;
@@ -33,7 +34,7 @@ pub enum ChunkError {
     BareCr,
     /// A LF without a CR before it.
     BareLf,
-    /// A control byte in a chunk extension.
+    /// An extension that is not `name`, `name=token` or `name="text"`.
     ExtensionByte,
     /// The extensions passed [`EXTENSION_BYTES_MAX`].
     ExtensionsTooLong,
@@ -69,7 +70,7 @@ impl std::fmt::Display for ChunkError {
             Self::SizeByte => "malformed chunk size",
             Self::BareCr => "CR without LF in a chunked body",
             Self::BareLf => "LF without CR in a chunked body",
-            Self::ExtensionByte => "control byte in a chunk extension",
+            Self::ExtensionByte => "malformed chunk extension",
             Self::ExtensionsTooLong => "chunk extensions too long",
             Self::DataUnterminated { .. } => "chunk data longer than its size",
             Self::TrailerByte => "malformed trailer",
@@ -109,6 +110,7 @@ enum Place {
     },
     Extension {
         size: u64,
+        part: Part,
     },
     SizeLf {
         size: u64,
@@ -125,6 +127,19 @@ enum Place {
     TrailerLf,
     EndLf,
     Done,
+}
+
+/// Where in a chunk extension a byte stands (RFC 9112, 7.1.1, without the white space
+/// that it calls bad).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    NameStart,
+    Name,
+    ValueStart,
+    Token,
+    Quoted,
+    Escaped,
+    QuotedEnd,
 }
 
 /// The first byte of a size line.
@@ -202,18 +217,19 @@ impl ChunkDecoder {
                 (None, b';') => {
                     self.announce(value)?;
                     self.extension_byte()?;
-                    Place::Extension { size: value }
+                    Place::Extension {
+                        size: value,
+                        part: Part::NameStart,
+                    }
                 }
                 (None, _) => return Err(ChunkError::SizeByte),
             },
-            Place::Extension { size } => match byte {
-                b'\r' => Place::SizeLf { size },
-                b'\n' => return Err(ChunkError::BareLf),
-                _ if is(byte, VALUE) => {
+            Place::Extension { size, part } => match extension(part, byte)? {
+                None => Place::SizeLf { size },
+                Some(part) => {
                     self.extension_byte()?;
-                    self.place
+                    Place::Extension { size, part }
                 }
-                _ => return Err(ChunkError::ExtensionByte),
             },
             Place::SizeLf { size } => match (byte, size) {
                 (b'\n', 0) => Place::TrailerStart,
@@ -246,9 +262,9 @@ impl ChunkDecoder {
         match self.place {
             _ if byte == b'\n' => Err(ChunkError::BareLf),
             Place::TrailerValue if byte == b'\r' => Ok(Place::TrailerLf),
-            Place::TrailerValue if is(byte, VALUE) => Ok(Place::TrailerValue),
+            Place::TrailerValue if is_value(byte) => Ok(Place::TrailerValue),
             Place::TrailerName if byte == b':' => Ok(Place::TrailerValue),
-            Place::TrailerStart | Place::TrailerName if is(byte, TOKEN) => Ok(Place::TrailerName),
+            Place::TrailerStart | Place::TrailerName if is_token(byte) => Ok(Place::TrailerName),
             _ => Err(ChunkError::TrailerByte),
         }
     }
@@ -277,6 +293,23 @@ impl ChunkDecoder {
         }
         Ok(())
     }
+}
+
+/// Where one byte of an extension leads; `None` is the CR behind the last one.
+fn extension(part: Part, byte: u8) -> Result<Option<Part>, ChunkError> {
+    Ok(Some(match (part, byte) {
+        (_, b'\n') => return Err(ChunkError::BareLf),
+        (Part::Name | Part::Token | Part::QuotedEnd, b'\r') => return Ok(None),
+        (Part::Name | Part::Token | Part::QuotedEnd, b';') => Part::NameStart,
+        (Part::Name, b'=') => Part::ValueStart,
+        (Part::NameStart | Part::Name, _) if is_token(byte) => Part::Name,
+        (Part::ValueStart, b'"') => Part::Quoted,
+        (Part::ValueStart | Part::Token, _) if is_token(byte) => Part::Token,
+        (Part::Quoted, b'"') => Part::QuotedEnd,
+        (Part::Quoted, b'\\') => Part::Escaped,
+        (Part::Quoted | Part::Escaped, _) if is_value(byte) => Part::Quoted,
+        _ => return Err(ChunkError::ExtensionByte),
+    }))
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {

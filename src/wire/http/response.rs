@@ -3,11 +3,13 @@
 //! In: a status and fields. Out: bytes up to the blank line. Owns only the text of the
 //! current second. Knows no clock: the caller says what time it is.
 //!
-//! CR, LF and NUL in anything a caller passes become a space, so no value can end the
-//! line it stands in and begin another field or another response.
+//! Control bytes in anything a caller passes become spaces, CR, LF and NUL among them,
+//! so no value can end the line it stands in and begin another field or another
+//! response.
 
 use std::time::{Duration, SystemTime};
 
+use super::scan::is_value;
 use crate::wire::decimal;
 
 /// How the body of a response is delimited.
@@ -84,12 +86,13 @@ fn write_field(name: &str, value: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends `text` with CR, LF and NUL as spaces (RFC 9110, 5.5).
+/// Appends `text` with a space for every byte that no field value can hold (RFC 9110,
+/// 5.5): all control bytes but HTAB.
 fn write_on_one_line(text: &str, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(text.as_bytes());
     for byte in out.iter_mut().skip(start) {
-        if matches!(byte, b'\r' | b'\n' | 0) {
+        if !is_value(*byte) {
             *byte = b' ';
         }
     }
@@ -252,7 +255,7 @@ mod tests {
 
     #[test]
     fn no_value_can_split_the_response() {
-        let evil = "a\r\nset-cookie: x\r\n\r\nHTTP/1.1 200 OK\n\0\r";
+        let evil = "a\r\nset-cookie: x\r\n\r\nHTTP/1.1 200 OK\n\0\u{1b}\u{7f}\r";
         let head = ResponseHead {
             content_type: Some(evil),
             headers: &[("x", evil), (evil, "y")],
@@ -261,7 +264,16 @@ mod tests {
         let text = written(&head, evil);
         assert_eq!(text.matches("\r\n").count(), 7, "{text}");
         assert_eq!(text.matches(['\r', '\n']).count(), 14, "{text}");
-        assert!(text.ends_with("\r\n\r\n") && !text.contains('\0'));
+        assert!(text.ends_with("\r\n\r\n") && !text.contains(['\0', '\u{1b}', '\u{7f}']));
+    }
+
+    #[test]
+    fn values_keep_tabs_and_text_outside_ascii() {
+        let head = ResponseHead {
+            headers: &[("x", "a\tb \u{e9}")],
+            ..OK
+        };
+        assert!(written(&head, "").contains("\r\nx: a\tb \u{e9}\r\n"));
     }
 
     #[test]

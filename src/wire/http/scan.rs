@@ -8,6 +8,7 @@
 //! its first wrong byte, not when it is complete.
 
 use super::head::{HeadError, HeadLimits};
+use crate::wire::run;
 
 /// Empty lines tolerated before the request line (RFC 9112, 2.2): some old clients
 /// send one after a body.
@@ -104,7 +105,7 @@ impl HeadScan {
                     }
                     b'\r' => return Err(HeadError::LeadingLines),
                     b'\n' => return Err(HeadError::BareLf),
-                    _ if is(byte, TOKEN) => {
+                    _ if is_token(byte) => {
                         self.start = self.pos;
                         self.part_start = self.pos;
                         self.place = Place::Method;
@@ -117,7 +118,7 @@ impl HeadScan {
                     self.step(Place::Start);
                 }
                 Place::Method => {
-                    self.skip(rest, TOKEN);
+                    self.pos += rest.iter().take_while(|&&byte| is_token(byte)).count();
                     if self.pos - self.part_start > METHOD_BYTES_MAX {
                         return Err(HeadError::MethodTooLong);
                     }
@@ -132,7 +133,7 @@ impl HeadScan {
                     }
                 }
                 Place::Target => {
-                    self.skip(rest, TARGET);
+                    self.skip(rest, |byte| !is_target(byte));
                     let target_len = self.pos - self.part_start;
                     if target_len > limits.target_bytes_max {
                         return Err(HeadError::TargetTooLong);
@@ -145,6 +146,13 @@ impl HeadScan {
                         Some(b'\n') => return Err(HeadError::BareLf),
                         Some(_) => return Err(HeadError::TargetByte),
                     }
+                }
+                // The whole rest of the line at once, where it is there.
+                Place::Version { matched: 0 }
+                    if rest.starts_with(b"HTTP/1.1\r\n") || rest.starts_with(b"HTTP/1.0\r\n") =>
+                {
+                    self.pos += b"HTTP/1.1\r\n".len();
+                    self.place = Place::LineStart;
                 }
                 Place::Version { matched } => {
                     let fits = match matched {
@@ -173,7 +181,7 @@ impl HeadScan {
                     b'\r' => self.step(Place::EndLf),
                     b'\n' => return Err(HeadError::BareLf),
                     b' ' | b'\t' => return Err(HeadError::Folded),
-                    _ if is(byte, TOKEN) => {
+                    _ if is_token(byte) => {
                         self.lines += 1;
                         if self.lines > limits.header_lines_max {
                             return Err(HeadError::TooManyLines);
@@ -183,7 +191,7 @@ impl HeadScan {
                     _ => return Err(HeadError::NameByte),
                 },
                 Place::Name => {
-                    self.skip(rest, TOKEN);
+                    self.pos += rest.iter().take_while(|&&byte| is_token(byte)).count();
                     match input.get(self.pos..window_end).and_then(<[u8]>::first) {
                         None => {}
                         Some(b':') => self.step(Place::Value),
@@ -193,7 +201,7 @@ impl HeadScan {
                     }
                 }
                 Place::Value => {
-                    self.skip(rest, VALUE);
+                    self.skip(rest, |byte| !is_value(byte));
                     match input.get(self.pos..window_end).and_then(<[u8]>::first) {
                         None => {}
                         Some(b'\r') => self.step(Place::LineLf),
@@ -215,12 +223,9 @@ impl HeadScan {
         self.place = place;
     }
 
-    /// Takes the bytes at the front of `rest` that belong to `class`.
-    fn skip(&mut self, rest: &[u8], class: u8) {
-        self.pos += rest
-            .iter()
-            .position(|&byte| !is(byte, class))
-            .unwrap_or(rest.len());
+    /// Takes the bytes at the front of `rest` up to one that stops.
+    fn skip(&mut self, rest: &[u8], stop: impl Fn(u8) -> bool) {
+        self.pos += run::len_until(rest, stop);
     }
 }
 
@@ -233,55 +238,76 @@ fn expect_lf(byte: u8) -> Result<(), HeadError> {
     }
 }
 
-/// `tchar` of RFC 9110, 5.6.2.
-pub(super) const TOKEN: u8 = 1;
-/// A byte of a request target: visible ASCII without `#`, which starts a fragment and
-/// is never sent (RFC 9112, 3.2).
-const TARGET: u8 = 2;
-/// A byte of a field value: HTAB, SP, visible ASCII, or `obs-text` (RFC 9110, 5.5).
-pub(super) const VALUE: u8 = 4;
-
-/// Does `byte` belong to `class`?
-pub(super) fn is(byte: u8, class: u8) -> bool {
-    CLASSES[usize::from(byte)] & class != 0
+/// Is `byte` a `tchar` (RFC 9110, 5.6.2)?
+pub(super) fn is_token(byte: u8) -> bool {
+    TOKENS[usize::from(byte)]
 }
 
-/// The classes that each byte belongs to.
-static CLASSES: [u8; 256] = classes();
+/// Visible ASCII without `#`, which starts a fragment and is never sent (RFC 9112, 3.2).
+fn is_target(byte: u8) -> bool {
+    byte > b' ' && byte < 0x7f && byte != b'#'
+}
 
-const fn classes() -> [u8; 256] {
-    let mut table = [0; 256];
-    let mut index = 0;
-    while index < table.len() {
-        let byte = index as u8;
-        let token = byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'!' | b'#'
-                    | b'$'
-                    | b'%'
-                    | b'&'
-                    | b'\''
-                    | b'*'
-                    | b'+'
-                    | b'-'
-                    | b'.'
-                    | b'^'
-                    | b'_'
-                    | b'`'
-                    | b'|'
-                    | b'~'
-            );
-        if token {
-            table[index] |= TOKEN;
-        }
-        if byte.is_ascii_graphic() && byte != b'#' {
-            table[index] |= TARGET;
-        }
-        if byte == b'\t' || (byte >= b' ' && byte != 0x7f) {
-            table[index] |= VALUE;
-        }
-        index += 1;
+/// HTAB, SP, visible ASCII, or `obs-text` (RFC 9110, 5.5).
+pub(super) fn is_value(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+static TOKENS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x7f {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || (byte.is_ascii_punctuation()
+                && !matches!(
+                    byte,
+                    b'"' | b'('
+                        | b')'
+                        | b','
+                        | b'/'
+                        | b':'
+                        | b';'
+                        | b'<'
+                        | b'='
+                        | b'>'
+                        | b'?'
+                        | b'@'
+                        | b'['
+                        | b'\\'
+                        | b']'
+                        | b'{'
+                        | b'}'
+                ));
+        byte += 1;
     }
     table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_byte_is_looked_at_twice() {
+        let head = b"\r\nGET /a?b HTTP/1.1\r\nHost: h\r\nX:\r\nY: z\r\n\r\n";
+        let limits = HeadLimits::default();
+        for step in 1..=head.len() {
+            let mut scan = HeadScan::default();
+            for end in (0..head.len()).step_by(step) {
+                assert_eq!(scan.advance(&head[..end], &limits), Ok(None));
+                // The next call starts where this slice ended.
+                assert_eq!(scan.pos, end);
+            }
+            assert_eq!(scan.advance(head, &limits), Ok(Some(head.len())));
+        }
+    }
+
+    #[test]
+    fn tokens_are_those_of_the_rfc() {
+        let tokens =
+            "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        for byte in 0..=255_u8 {
+            assert_eq!(is_token(byte), tokens.as_bytes().contains(&byte), "{byte}");
+        }
+    }
 }

@@ -71,8 +71,11 @@ fn chunked_body_decodes_the_same_at_every_split() {
             b"xyz",
             b"",
         ),
-        (b"1; a = b \r\nx\r\n0\r\n\r\n", b"x", b""),
-        (b"1;\r\nx\r\n0;\r\n\r\n", b"x", b""),
+        (
+            b"1;a=\"\\\"\xe9;\\\\\";b\r\nx\r\n0;a=\"\"\r\n\r\n",
+            b"x",
+            b"",
+        ),
         (b"1\r\nx\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\nZ", b"x", b"Z"),
         (
             b"1\r\nx\r\n0\r\nContent-Length: 5\r\nHost: a\r\n\r\n",
@@ -122,6 +125,23 @@ fn wrong_framing_is_refused_at_its_first_byte() {
         (b"5;\n", ChunkError::BareLf),
         (b"5;a\nabcde", ChunkError::BareLf),
         (b"5;a\rb", ChunkError::BareCr),
+        (b"5;\r\n", ChunkError::ExtensionByte),
+        (b"5;;a\r\n", ChunkError::ExtensionByte),
+        (b"5; a\r\n", ChunkError::ExtensionByte),
+        (b"5;a \r\n", ChunkError::ExtensionByte),
+        (b"5;a =b\r\n", ChunkError::ExtensionByte),
+        (b"5;a= b\r\n", ChunkError::ExtensionByte),
+        (b"5;=b\r\n", ChunkError::ExtensionByte),
+        (b"5;a=\r\n", ChunkError::ExtensionByte),
+        (b"5;a=;b\r\n", ChunkError::ExtensionByte),
+        (b"5;a=b=c\r\n", ChunkError::ExtensionByte),
+        (b"5;a=b\"c\"\r\n", ChunkError::ExtensionByte),
+        (b"5;a=\"b\r\n", ChunkError::ExtensionByte),
+        (b"5;a=\"b\\\r\n", ChunkError::ExtensionByte),
+        (b"5;a=\"b\"c\r\n", ChunkError::ExtensionByte),
+        (b"5;a=\"b\n\"\r\n", ChunkError::BareLf),
+        (b"5;a=\"\0\"\r\n", ChunkError::ExtensionByte),
+        (b"5;a\xe9\r\n", ChunkError::ExtensionByte),
         (b"5;a\0\r\n", ChunkError::ExtensionByte),
         (b"5;a\x7f\r\n", ChunkError::ExtensionByte),
         (b"10000000000000000\r\n", ChunkError::SizeOverflow),
@@ -184,7 +204,7 @@ fn sizes_of_64_bits_do_not_wrap_around() {
 #[test]
 fn extensions_are_bounded_over_the_whole_body() {
     let chunk = |extension: usize| format!("1;{}\r\nx\r\n", "e".repeat(extension - 1));
-    let within = format!("{}{}0\r\n\r\n", chunk(EXTENSION_BYTES_MAX - 1), chunk(1));
+    let within = format!("{}{}0\r\n\r\n", chunk(EXTENSION_BYTES_MAX - 2), chunk(2));
     assert_eq!(feed(&[within.as_bytes()], 10), body(b"xx", b""));
     let beyond = format!("{}1;e", chunk(EXTENSION_BYTES_MAX - 1));
     assert_eq!(
