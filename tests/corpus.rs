@@ -59,3 +59,18 @@ fn entries_of_the_corpus_hold() {
 fn lossy_texts_of_the_corpus_hold() {
     replay("json_lossy", checks::json_lossy);
 }
+
+#[test]
+fn websocket_frames_of_the_corpus_hold() {
+    replay("ws_frame", checks::ws_frame);
+}
+
+#[test]
+fn websocket_conversations_of_the_corpus_hold() {
+    replay("ws_message", checks::ws_message);
+}
+
+#[test]
+fn terminal_output_of_the_corpus_holds() {
+    replay("terminal_queries", checks::terminal_queries);
+}

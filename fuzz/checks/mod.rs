@@ -10,6 +10,9 @@ mod query_path;
 mod request_head;
 mod response_head;
 mod sse_writer;
+mod terminal_queries;
+mod ws_frame;
+mod ws_message;
 
 pub use chunked_body::chunked_body;
 pub use entry_json::entry_json;
@@ -18,6 +21,9 @@ pub use query_path::query_path;
 pub use request_head::request_head;
 pub use response_head::response_head;
 pub use sse_writer::sse_writer;
+pub use terminal_queries::terminal_queries;
+pub use ws_frame::ws_frame;
+pub use ws_message::ws_message;
 
 /// A place to split `data`, different from input to input but always the same for one,
 /// so that a file of the corpus is nothing but the bytes of the protocol (FNV-1a).

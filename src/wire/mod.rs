@@ -7,6 +7,7 @@ mod decimal;
 pub mod entry;
 pub mod http;
 pub mod json;
+pub mod queries;
 mod run;
 pub mod sse;
 #[cfg(test)]

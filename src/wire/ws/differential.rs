@@ -7,7 +7,8 @@
 use super::close::{write_close, write_echo};
 use super::frame::{Opcode, write_frame};
 use super::message::{Event, Reader, ReaderLimits};
-use super::testing::{Chance, masked};
+use super::testing::{masked, random_bytes, random_key};
+use crate::wire::testing::Rng;
 use std::io::{self, Cursor, Read, Write};
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket, error::ProtocolError as TheirError};
@@ -92,44 +93,44 @@ fn ours(wire: &[u8]) -> (Vec<Message>, Outcome) {
 }
 
 /// A client's frames, most of them in order.
-fn conversation(chance: &mut Chance) -> Vec<u8> {
+fn conversation(rng: &mut Rng) -> Vec<u8> {
     let mut wire = Vec::new();
     let mut open = false;
-    for _ in 0..1 + chance.below(8) {
-        let usual = match chance.below(6) {
+    for _ in 0..1 + rng.below(8) {
+        let usual = match rng.below(6) {
             0 => 0x89,
             1 => 0x8a,
-            2 if chance.below(4) == 0 => 0x88,
+            2 if rng.below(4) == 0 => 0x88,
             _ => {
-                let opcode = if open { 0 } else { 1 + chance.below(2) as u8 };
-                open = chance.below(2) == 0;
+                let opcode = if open { 0 } else { 1 + rng.below(2) as u8 };
+                open = rng.below(2) == 0;
                 opcode | if open { 0 } else { 0x80 }
             }
         };
-        let first = match chance.below(25) {
-            0 => chance.next() as u8,
+        let first = match rng.below(25) {
+            0 => rng.next() as u8,
             1 => usual ^ 0x80,
             _ => usual,
         };
         let payload = if first & 0x0f == 8 {
             let code = [
                 999, 1000, 1004, 1005, 1007, 1011, 1013, 1015, 1016, 2999, 3000, 4999, 5000,
-            ][chance.below(13)];
+            ][rng.below(13)];
             let whole = [&u16::to_be_bytes(code)[..], "é!".as_bytes()].concat();
-            whole[..chance.below(whole.len() + 1)].to_vec()
+            whole[..rng.below(whole.len() + 1)].to_vec()
         } else if usual & 0x08 != 0 {
-            let len = [0, 4, 125, 125, 126][chance.below(5)];
-            chance.bytes(len)
+            let len = [0, 4, 125, 125, 126][rng.below(5)];
+            random_bytes(rng, len)
         } else {
-            let len = [0, 3, 10, 126, 599, 600, 601][chance.below(7)];
-            match chance.below(4) {
-                0 => chance.bytes(len),
+            let len = [0, 3, 10, 126, 599, 600, 601][rng.below(7)];
+            match rng.below(4) {
+                0 => random_bytes(rng, len),
                 1 => "aé€\u{1f600}".bytes().cycle().take(len).collect(),
                 _ => vec![b'a'; len],
             }
         };
-        let mut frame = masked(first, chance.key(), &payload);
-        if chance.below(60) == 0 {
+        let mut frame = masked(first, random_key(rng), &payload);
+        if rng.below(60) == 0 {
             frame[1] &= 0x7f;
         }
         wire.extend(frame);
@@ -141,7 +142,7 @@ fn conversation(chance: &mut Chance) -> Vec<u8> {
 fn both_read_the_same_events_and_refuse_the_same_input() {
     let (mut ended, mut refused) = (0, 0);
     for seed in 0..30_000 {
-        let wire = conversation(&mut Chance::new(seed));
+        let wire = conversation(&mut Rng(seed));
         let expected = theirs(&wire, Role::Server);
         match expected.1 {
             Outcome::Ended => ended += 1,

@@ -13,9 +13,6 @@ use std::fmt;
 /// Appended to the key before hashing (1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Base64 text of a 16-byte key.
-const KEY_TEXT_BYTES: usize = 24;
-
 /// Keys are checked for their length, not for canonical base64: the four spare
 /// bits of a 16-byte value may be set (RFC 4648, 3.5), as some clients do.
 const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -73,11 +70,11 @@ impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ConnectionMissing => "Connection header did not include 'upgrade'",
-            Self::UpgradeMissing => "Upgrade header did not include 'websocket'",
-            Self::VersionUnsupported => "Sec-WebSocket-Version header must be '13'",
-            Self::KeyMissing => "Sec-WebSocket-Key header missing",
-            Self::KeyInvalid => "Sec-WebSocket-Key header is not base64 of 16 bytes",
-            Self::ProtocolInvalid => "Sec-WebSocket-Protocol header is not a list of tokens",
+            Self::UpgradeMissing => "`Upgrade` header did not include 'websocket'",
+            Self::VersionUnsupported => "`Sec-WebSocket-Version` header did not include '13'",
+            Self::KeyMissing => "`Sec-WebSocket-Key` header missing",
+            Self::KeyInvalid => "`Sec-WebSocket-Key` header is not base64 of 16 bytes",
+            Self::ProtocolInvalid => "`Sec-WebSocket-Protocol` header is not a list of tokens",
         })
     }
 }
@@ -138,9 +135,9 @@ fn token(element: &[u8]) -> Option<&str> {
 }
 
 fn is_key(key: &[u8]) -> bool {
-    // Three bytes of room more than a key needs, as the decoder asks for.
+    // What 24 characters can hold; a longer text does not fit and is an error.
     let mut decoded = [0; 18];
-    key.len() == KEY_TEXT_BYTES && KEY_BASE64.decode_slice(key, &mut decoded) == Ok(16)
+    KEY_BASE64.decode_slice(key, &mut decoded) == Ok(16)
 }
 
 fn accept_value(key: &[u8]) -> [u8; 28] {
