@@ -114,6 +114,10 @@ fn bodies_that_are_not_json_are_400(backend: Backend) {
             assert_eq!(answer.status, 400, "{target} {body:?}");
             answer.problem(400, "invalid_request");
         }
+        // Where the invalid bytes lie in a known field: others are skipped unread.
+        if target.ends_with("/config") {
+            continue;
+        }
         let latin1 = b"{\"command\":\"caf\xe9\",\"data\":\"\xe9\"}";
         let json = [("Content-Type", "application/json")];
         server.request("POST", target, &json, latin1).problem(400, "invalid_request");
@@ -189,9 +193,6 @@ fn validation_order(backend: Backend) {
     server.get("/v1/processes/none/logs?tail=x").problem(400, "invalid_request");
     server.post_empty("/v1/processes/none/stop?waitMs=abc").problem(400, "invalid_request");
     server.post_empty("/v1/processes/none/kill?waitMs=abc").problem(400, "invalid_request");
-    let bad_id = [("Last-Event-ID", "abc")];
-    let answer = server.request("GET", "/v1/processes/none/logs", &bad_id, b"");
-    Problem::invalid("Last-Event-ID must be a positive integer").check(&answer);
     // Content type before body, body before shape.
     let plain = [("Content-Type", "text/plain")];
     let answer = server.request("POST", "/v1/processes/run", &plain, b"{");

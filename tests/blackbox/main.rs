@@ -15,7 +15,10 @@
 mod harness;
 
 mod auth;
+mod cli;
+mod config;
 mod cors;
 mod errors;
 mod http_basics;
+mod run;
 mod small_endpoints;

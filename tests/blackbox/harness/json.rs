@@ -174,7 +174,11 @@ impl Response {
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, kind: &str) -> Value {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
-        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        let content_type = self.header("content-type");
+        if super::server::foreign().is_some() && content_type != Some("application/problem+json") {
+            return Value::Null; // 14.26: the reference sends text here; its status is compared.
+        }
+        assert_eq!(content_type, Some("application/problem+json"));
         let order = keys(self.text());
         let known = ["type", "title", "status", "detail", "details", "code"];
         let expected: Vec<_> = known.iter().filter(|k| order.iter().any(|o| o == *k)).collect();

@@ -18,6 +18,11 @@ pub(crate) fn zombies_of(parent: i32) -> Vec<i32> {
     all_pids().filter(|pid| state(*pid) == Some('Z') && field(*pid, 1) == Some(parent)).collect()
 }
 
+/// Pids of the direct children of `parent`.
+pub(crate) fn children_of(parent: i32) -> Vec<i32> {
+    all_pids().filter(|pid| field(*pid, 1) == Some(parent)).collect()
+}
+
 /// The one-letter state of a process (proc_pid_stat(5), field 3); `None` once it is gone.
 pub(crate) fn state(pid: i32) -> Option<char> {
     after_name(pid)?.chars().next()

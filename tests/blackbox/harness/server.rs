@@ -30,7 +30,19 @@ pub(crate) struct Launch {
     env: Vec<(String, Option<String>)>,
     wrapper: Vec<String>,
     cwd: Option<std::path::PathBuf>,
-    ignore_hup: bool,
+    before: Before,
+    listen: Vec<String>,
+}
+
+/// What a started program gets between fork and exec.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Before {
+    /// The errno with which io_uring calls are denied.
+    pub(crate) deny: Option<i32>,
+    /// Whether SIGHUP is ignored, as under `nohup`.
+    pub(crate) ignore_hangup: bool,
+    /// Whether an inherited descriptor 57 stays open over exec.
+    pub(crate) leak_descriptor: bool,
 }
 
 impl Launch {
@@ -42,8 +54,30 @@ impl Launch {
             env: Vec::new(),
             wrapper: Vec::new(),
             cwd: None,
-            ignore_hup: false,
+            before: Before {
+                deny: (backend == Backend::Epoll).then(denial_errno),
+                ..Before::default()
+            },
+            listen: ["--host", "127.0.0.1", "--port"].map(str::to_owned).to_vec(),
         }
+    }
+
+    /// Another address and port to listen on; the tests talk to `127.0.0.1` or `[::1]`.
+    pub(crate) fn listen(mut self, args: &[&str]) -> Self {
+        self.listen = args.iter().map(|a| (*a).to_owned()).collect();
+        self
+    }
+
+    /// Denies io_uring with this errno, or not at all.
+    pub(crate) fn deny(mut self, errno: Option<i32>) -> Self {
+        self.before.deny = errno;
+        self
+    }
+
+    /// Starts the server with a descriptor of its parent's left open.
+    pub(crate) fn leaking_descriptor(mut self) -> Self {
+        self.before.leak_descriptor = true;
+        self
     }
 
     /// More arguments for `server`.
@@ -78,7 +112,7 @@ impl Launch {
 
     /// Starts the server with SIGHUP ignored, as `nohup` does.
     pub(crate) fn ignoring_hangup(mut self) -> Self {
-        self.ignore_hup = true;
+        self.before.ignore_hangup = true;
         self
     }
 
@@ -93,8 +127,11 @@ impl Launch {
         let mut line = self.wrapper.clone();
         line.push(program);
         let port = if foreign.is_some() { free_port() } else { 0 };
-        line.extend(["server", "--host", "127.0.0.1", "--port"].map(str::to_owned));
-        line.push(port.to_string());
+        line.push("server".to_owned());
+        line.extend(self.listen);
+        if line.last().is_some_and(|last| last == "--port") {
+            line.push(port.to_string());
+        }
         if foreign.is_some() {
             line.push("--no-telemetry".to_owned());
         }
@@ -112,7 +149,7 @@ impl Launch {
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
-        before_exec(&mut command, (self.backend == Backend::Epoll).then(denial_errno), self.ignore_hup);
+        before_exec(&mut command, self.before);
         let mut child = command.spawn().expect("start the server");
         let stderr = Stderr::capture(&mut child);
         let mut server = Server {
@@ -129,23 +166,31 @@ impl Launch {
         } else {
             server.await_start_line(self.backend);
         }
+        if !self.wrapper.is_empty() {
+            let wrapper = server.pid;
+            server.pid = eventually("the wrapped server", || procfs::children_of(wrapper).pop());
+        }
         server
     }
 }
 
 /// Between fork and exec: death with the starting thread, the filter, ignored SIGHUP.
-pub(crate) fn before_exec(command: &mut Command, deny: Option<i32>, ignore_hup: bool) {
-    let mut denial = deny.map(Denial::new);
+pub(crate) fn before_exec(command: &mut Command, before: Before) {
+    let mut denial = before.deny.map(Denial::new);
     let hook = move || {
         // SAFETY: plain integers, no pointer.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         // std blocks nothing, but a test runner may have ignored signals: start clean.
-        let action = if ignore_hup { libc::SIG_IGN } else { libc::SIG_DFL };
+        let action = if before.ignore_hangup { libc::SIG_IGN } else { libc::SIG_DFL };
         // SAFETY: sets a disposition that needs no handler.
         unsafe { libc::signal(libc::SIGHUP, action) };
+        if before.leak_descriptor {
+            // SAFETY: plain integers; the copy of standard input is not close-on-exec.
+            unsafe { libc::dup2(0, 57) };
+        }
         denial.as_mut().map_or(Ok(()), Denial::install)
     };
-    // SAFETY: the closure makes only raw system calls (prctl, sigaction) on memory it
+    // SAFETY: the closure makes only raw system calls (prctl, sigaction, dup2) on memory it
     // owns since before the fork; it neither allocates nor locks.
     unsafe { command.pre_exec(hook) };
 }
@@ -212,6 +257,9 @@ impl Server {
         };
         let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
         self.address = address.and_then(|a| a.parse().ok()).expect("an address in the start line");
+        if self.address.ip().is_unspecified() {
+            self.address.set_ip([127, 0, 0, 1].into());
+        }
         let words = line.split("http://").nth(1).unwrap_or_default();
         let other = if backend == Backend::Uring { Backend::Epoll } else { Backend::Uring };
         assert!(words.contains(backend.word()), "{} expected: {line:?}", backend.word());
@@ -402,14 +450,14 @@ pub(crate) fn entry_bytes(entry: &Value) -> Vec<u8> {
     base64::engine::general_purpose::STANDARD.decode(data).expect("base64")
 }
 
-/// The exit status and output of the binary run with `args` until it ends by itself.
+/// The exit code and output of the binary run with `args` until it ends by itself.
 #[track_caller]
-pub(crate) fn run_binary(args: &[&str], deny: Option<i32>) -> (ExitStatus, String, String) {
+pub(crate) fn run_binary(args: &[&str], deny: Option<i32>) -> (Option<i32>, String, String) {
     let program = foreign().unwrap_or_else(|| env!("CARGO_BIN_EXE_procring").to_owned());
     let mut command = Command::new(program);
     command.args(args).env_remove("PROCRING_TOKEN");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    before_exec(&mut command, deny, false);
+    before_exec(&mut command, Before { deny, ..Before::default() });
     let mut child = command.spawn().expect("start the binary");
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let end = Instant::now() + WAIT;
@@ -427,5 +475,5 @@ pub(crate) fn run_binary(args: &[&str], deny: Option<i32>) -> (ExitStatus, Strin
     let (mut stdout, mut stderr) = (String::new(), String::new());
     out.read_to_string(&mut stdout).unwrap();
     err.read_to_string(&mut stderr).unwrap();
-    (status, stdout, stderr)
+    (status.code(), stdout, stderr)
 }
