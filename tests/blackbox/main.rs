@@ -20,5 +20,7 @@ mod config;
 mod cors;
 mod errors;
 mod http_basics;
+mod input;
+mod processes;
 mod run;
 mod small_endpoints;
