@@ -241,6 +241,13 @@ impl Conn {
         }
     }
 
+    /// All bytes up to the end of the connection.
+    pub(crate) fn to_end(&mut self) -> Vec<u8> {
+        let until = Instant::now() + WAIT;
+        while self.fill(until).expect("the end of the connection in time") > 0 {}
+        std::mem::take(&mut self.ahead)
+    }
+
     /// Asserts that the server closes without sending another byte.
     #[track_caller]
     pub(crate) fn expect_closed(&mut self) {

@@ -58,6 +58,12 @@ impl Follow {
         head.push_str("\r\n");
         conn.send(head);
         let head = conn.head(WAIT).expect("a head");
+        Self::over(conn, head)
+    }
+
+    /// Goes on after a head that was read already.
+    #[track_caller]
+    pub(crate) fn over(conn: Conn, head: Response) -> Self {
         assert_eq!(head.status, 200);
         assert_eq!(head.header("content-type"), Some("text/event-stream"));
         assert_eq!(head.header("cache-control"), Some("no-cache"));
@@ -121,6 +127,17 @@ impl Follow {
                 item => items.push(item),
             }
         }
+    }
+
+    /// The connection, for what comes after the stream.
+    pub(crate) fn conn(&mut self) -> &mut Conn {
+        assert!(self.ended, "the stream is still open");
+        &mut self.conn
+    }
+
+    /// The connection, to end it in the middle.
+    pub(crate) fn into_conn(self) -> Conn {
+        self.conn
     }
 
     fn so_far(&self) -> String {
