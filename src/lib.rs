@@ -7,4 +7,9 @@
 //! | [`wire`] | bytes of a peer | requests, frames, events, and back | no socket, no clock |
 #![deny(unsafe_code)]
 
+pub mod child;
+pub mod config;
+pub mod log;
+pub mod process;
+pub mod types;
 pub mod wire;
