@@ -15,14 +15,17 @@
 mod harness;
 
 mod auth;
+mod child_environment;
 mod cli;
 mod config;
 mod cors;
 mod errors;
 mod follow;
+mod hostile;
 mod http_basics;
 mod input;
 mod logs;
 mod processes;
 mod run;
 mod small_endpoints;
+mod supervision;

@@ -29,6 +29,7 @@ pub(crate) struct Launch {
     args: Vec<String>,
     env: Vec<(String, Option<String>)>,
     wrapper: Vec<String>,
+    exec_wrapper: Vec<String>,
     cwd: Option<std::path::PathBuf>,
     before: Before,
     listen: Vec<String>,
@@ -53,6 +54,7 @@ impl Launch {
             args: Vec::new(),
             env: Vec::new(),
             wrapper: Vec::new(),
+            exec_wrapper: Vec::new(),
             cwd: None,
             before: Before {
                 deny: (backend == Backend::Epoll).then(denial_errno),
@@ -104,9 +106,15 @@ impl Launch {
         self
     }
 
-    /// Starts the server through another command, such as `unshare -fp`.
+    /// Starts the server as the child of another command, such as `unshare -fp`.
     pub(crate) fn through(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|a| (*a).to_owned()).collect();
+        self
+    }
+
+    /// Starts the server through a command that becomes it by exec, in the same process.
+    pub(crate) fn through_exec(mut self, wrapper: &[&str]) -> Self {
+        self.exec_wrapper = wrapper.iter().map(|a| (*a).to_owned()).collect();
         self
     }
 
@@ -124,7 +132,7 @@ impl Launch {
         let mark = format!("PROCRING_TEST_MARK={}-{serial}", std::process::id());
         let foreign = foreign();
         let program = foreign.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_procring").to_owned());
-        let mut line = self.wrapper.clone();
+        let mut line = [self.wrapper.clone(), self.exec_wrapper].concat();
         line.push(program);
         let port = if foreign.is_some() { free_port() } else { 0 };
         line.push("server".to_owned());
@@ -149,6 +157,8 @@ impl Launch {
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
+        // A group of its own: a child that signals its group must not reach the tests.
+        command.process_group(0);
         before_exec(&mut command, self.before);
         let mut child = command.spawn().expect("start the server");
         let stderr = Stderr::capture(&mut child);
@@ -396,10 +406,30 @@ impl Server {
         self.post("/v1/processes/config", &config).expect(200);
     }
 
+    /// The environment the server was started with, `Launch::env` apart.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        let (name, value) = self.mark.split_once('=').unwrap();
+        let own = std::env::vars().filter(|(name, _)| name != "PROCRING_TOKEN");
+        own.chain([(name.to_owned(), value.to_owned())]).collect()
+    }
+
+    /// Open connections to the server, by proc_net_tcp(5): those not yet closed by both.
+    pub(crate) fn connections(&self) -> usize {
+        let local = format!(":{:04X}", self.address.port());
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
+        let established_or_half_closed = ["01", "04", "05", "08", "09"];
+        let open = |line: &&str| {
+            let mut fields = line.split_whitespace().skip(1);
+            let at_server = fields.next().is_some_and(|f| f.ends_with(&local));
+            at_server && fields.nth(1).is_some_and(|s| established_or_half_closed.contains(&s))
+        };
+        table.lines().skip(1).filter(open).count()
+    }
+
     /// Living processes that this server started, directly or not.
     pub(crate) fn survivors(&self) -> Vec<i32> {
-        let own = self.pid;
-        procfs::pids_with_environment(&self.mark).into_iter().filter(|p| *p != own).collect()
+        let own = [self.pid, self.child.id() as i32];
+        procfs::pids_with_environment(&self.mark).into_iter().filter(|p| !own.contains(p)).collect()
     }
 
     pub(crate) fn signal(&self, signal: i32) {
