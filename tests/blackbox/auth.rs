@@ -22,12 +22,20 @@ fn locked(backend: Backend) -> Server {
 }
 
 fn with(server: &Server, authorization: &str) -> Response {
-    server.request("GET", "/v1/health", &[("Authorization", authorization)], b"")
+    server.request(
+        "GET",
+        "/v1/health",
+        &[("Authorization", authorization)],
+        b"",
+    )
 }
 
 fn only_the_exact_token_opens(backend: Backend) {
     let server = locked(backend);
-    assert_eq!(with(&server, &format!("Bearer {TOKEN}")).text(), r#"{"status":"ok"}"#);
+    assert_eq!(
+        with(&server, &format!("Bearer {TOKEN}")).text(),
+        r#"{"status":"ok"}"#
+    );
     for wrong in [
         "",
         "Bearer",
@@ -44,10 +52,20 @@ fn only_the_exact_token_opens(backend: Backend) {
     Problem::no_token().check(&server.get("/v1/health"));
     // Two headers are a doubt, whichever of them is right.
     let right = format!("Bearer {TOKEN}");
-    let both = [("Authorization", right.as_str()), ("Authorization", "Bearer x")];
+    let both = [
+        ("Authorization", right.as_str()),
+        ("Authorization", "Bearer x"),
+    ];
     let answer = server.request("GET", "/v1/health", &both[..], b"");
-    assert!(matches!(answer.status, 200 | 400 | 401), "{}", answer.status);
-    let both = [("Authorization", "Bearer x"), ("Authorization", right.as_str())];
+    assert!(
+        matches!(answer.status, 200 | 400 | 401),
+        "{}",
+        answer.status
+    );
+    let both = [
+        ("Authorization", "Bearer x"),
+        ("Authorization", right.as_str()),
+    ];
     let answer = server.request("GET", "/v1/health", &both[..], b"");
     assert!(matches!(answer.status, 400 | 401), "{}", answer.status);
 }
@@ -84,7 +102,9 @@ fn every_v1_route_needs_the_token(backend: Backend) {
         assert_eq!(answer.status, 401, "{method} {path}");
         Problem::no_token().check(&answer);
     }
-    server.request("HEAD", "/v1/processes", &[], b"").expect_empty(401);
+    server
+        .request("HEAD", "/v1/processes", &[], b"")
+        .expect_empty(401);
     let right = format!("Bearer {TOKEN}");
     let answer = server.request("GET", "/v1/processes", &[("Authorization", &right)], b"");
     assert_eq!(answer.json(), json!({"processes": []}));
@@ -95,7 +115,13 @@ fn root_unknown_routes_and_options_need_none(backend: Backend) {
     server.get("/").expect(200);
     Problem::no_route().check(&server.get("/nowhere"));
     Problem::no_route().check(&server.get("/v1/nowhere"));
-    for path in ["/", "/v1/health", "/v1/processes", "/v1/processes/x/stop", "/nowhere"] {
+    for path in [
+        "/",
+        "/v1/health",
+        "/v1/processes",
+        "/v1/processes/x/stop",
+        "/nowhere",
+    ] {
         server.request("OPTIONS", path, &[], b"").expect_empty(200);
     }
 }
@@ -115,14 +141,22 @@ fn a_wrong_method_without_token_is_401_with_allow(backend: Backend) {
 
 fn the_query_token_does_not_open_other_routes(backend: Backend) {
     let server = locked(backend);
-    for path in ["/v1/health", "/v1/processes", "/v1/processes/config", "/v1/processes/p/logs"] {
+    for path in [
+        "/v1/health",
+        "/v1/processes",
+        "/v1/processes/config",
+        "/v1/processes/p/logs",
+    ] {
         let answer = server.get(&format!("{path}?access_token={TOKEN}"));
         Problem::no_token().check(&answer);
     }
 }
 
 fn token_wins_over_no_token(backend: Backend) {
-    for args in [["--token", TOKEN, "--no-token"], ["--no-token", "--token", TOKEN]] {
+    for args in [
+        ["--token", TOKEN, "--no-token"],
+        ["--no-token", "--token", TOKEN],
+    ] {
         let server = Launch::new(backend).args(&args).start();
         Problem::no_token().check(&server.get("/v1/health"));
         with(&server, &format!("Bearer {TOKEN}")).expect(200);
@@ -145,7 +179,10 @@ fn the_token_reaches_no_child(backend: Backend) {
     Problem::no_token().check(&by_variable.get("/v1/health"));
     for server in [by_flag, by_variable] {
         let bearer = format!("Bearer {TOKEN}");
-        let headers = [("Content-Type", "application/json"), ("Authorization", &bearer)];
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("Authorization", &bearer),
+        ];
         let body = json!({"command": "env"}).to_string();
         let answer = server.request("POST", "/v1/processes/run", &headers, body.as_bytes());
         let environment = answer.json()["stdout"].as_str().unwrap().to_owned();

@@ -43,8 +43,17 @@ fn the_servers_environment_then_the_requests(backend: Backend) {
         "env": {"OVERRIDDEN": "new", "ADDED": "é $HOME", "EMPTY": ""}});
     for environment in both_ways(&server, &body) {
         let entries = entries(&environment);
-        for expected in ["KEPT=by server", "OVERRIDDEN=new", "ADDED=é $HOME", "EMPTY="] {
-            assert_eq!(entries.iter().filter(|e| *e == &expected).count(), 1, "{expected}");
+        for expected in [
+            "KEPT=by server",
+            "OVERRIDDEN=new",
+            "ADDED=é $HOME",
+            "EMPTY=",
+        ] {
+            assert_eq!(
+                entries.iter().filter(|e| *e == &expected).count(),
+                1,
+                "{expected}"
+            );
         }
         assert!(!entries.contains(&"OVERRIDDEN=old"));
         assert!(entries.iter().any(|e| e.starts_with("PATH=")));
@@ -55,13 +64,19 @@ fn the_servers_environment_then_the_requests(backend: Backend) {
     let inherited: Vec<_> = server
         .environment()
         .into_iter()
-        .chain([("KEPT".into(), "by server".into()), ("OVERRIDDEN".into(), "old".into())])
+        .chain([
+            ("KEPT".into(), "by server".into()),
+            ("OVERRIDDEN".into(), "old".into()),
+        ])
         .map(|(name, value)| format!("{name}={value}\0"))
         .collect();
     let server_side = inherited.concat();
     let sorted = |text: &str| {
-        let mut entries: Vec<_> =
-            entries(text).into_iter().filter(|e| !e.starts_with("TERM=")).map(str::to_owned).collect();
+        let mut entries: Vec<_> = entries(text)
+            .into_iter()
+            .filter(|e| !e.starts_with("TERM="))
+            .map(str::to_owned)
+            .collect();
         entries.sort();
         entries
     };
@@ -76,7 +91,10 @@ fn odd_names_are_passed_on(backend: Backend) {
     for environment in both_ways(&server, &body) {
         let entries = entries(&environment);
         for expected in ["=nameless", "A=B=c", "with blank=x", "ü=y"] {
-            assert!(entries.contains(&expected), "{expected} is not in {entries:?}");
+            assert!(
+                entries.contains(&expected),
+                "{expected} is not in {entries:?}"
+            );
         }
     }
 }
@@ -84,15 +102,26 @@ fn odd_names_are_passed_on(backend: Backend) {
 fn runs_get_a_term_and_managed_processes_inherit(backend: Backend) {
     let body = json!({"command": "cat", "args": ["/proc/self/environ"]});
     let term = |environment: &str| {
-        let terms: Vec<_> =
-            entries(environment).into_iter().filter_map(|e| e.strip_prefix("TERM=")).collect();
+        let terms: Vec<_> = entries(environment)
+            .into_iter()
+            .filter_map(|e| e.strip_prefix("TERM="))
+            .collect();
         assert!(terms.len() < 2, "{terms:?}");
         terms.first().map(|t| (*t).to_owned())
     };
-    let without = Launch::new(backend).args(&["--no-token"]).env_remove("TERM").start();
+    let without = Launch::new(backend)
+        .args(&["--no-token"])
+        .env_remove("TERM")
+        .start();
     let [run, managed] = both_ways(&without, &body);
-    assert_eq!((term(&run).as_deref(), term(&managed)), (Some("xterm-256color"), None));
-    let with = Launch::new(backend).args(&["--no-token"]).env("TERM", "vt52").start();
+    assert_eq!(
+        (term(&run).as_deref(), term(&managed)),
+        (Some("xterm-256color"), None)
+    );
+    let with = Launch::new(backend)
+        .args(&["--no-token"])
+        .env("TERM", "vt52")
+        .start();
     let [run, managed] = both_ways(&with, &body);
     assert_eq!(term(&run).as_deref(), Some("xterm-256color"));
     assert_eq!(term(&managed).as_deref(), Some("vt52"));
@@ -117,14 +146,23 @@ fn signals_are_default_and_unblocked(backend: Backend) {
 }
 
 fn children_of_a_server_under_nohup_hear_hangups(backend: Backend) {
-    let server = Launch::new(backend).args(&["--no-token"]).ignoring_hangup().start();
+    let server = Launch::new(backend)
+        .args(&["--no-token"])
+        .ignoring_hangup()
+        .start();
     assert_clean_signals(&server);
     let run = server.run(&sh("kill -HUP $$; echo deaf"));
-    assert_eq!((&run["stdout"], &run["signal"]), (&json!(""), &json!("SIGHUP")));
+    assert_eq!(
+        (&run["stdout"], &run["signal"]),
+        (&json!(""), &json!("SIGHUP"))
+    );
 }
 
 fn children_have_descriptors_0_1_2_only(backend: Backend) {
-    let server = Launch::new(backend).args(&["--no-token"]).leaking_descriptor().start();
+    let server = Launch::new(backend)
+        .args(&["--no-token"])
+        .leaking_descriptor()
+        .start();
     // Neighbours with pipes, and open connections, that could leak.
     for _ in 0..5 {
         server.spawn(&json!({"command": "cat"}));
@@ -136,7 +174,10 @@ fn children_have_descriptors_0_1_2_only(backend: Backend) {
         for _ in 0..4 {
             scope.spawn(|| {
                 for listed in both_ways(&server, &listing) {
-                    assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2"]);
+                    assert_eq!(
+                        listed.split_whitespace().collect::<Vec<_>>(),
+                        ["0", "1", "2"]
+                    );
                 }
             });
         }
@@ -146,7 +187,10 @@ fn children_have_descriptors_0_1_2_only(backend: Backend) {
 fn the_soft_descriptor_limit_and_umask_are_the_servers_own(backend: Backend) {
     let wrapper = ["sh", "-c", "ulimit -Sn 333; umask 027; exec \"$@\"", "sh"];
     // `exec` keeps the pid, so the wrapper is the server.
-    let server = Launch::new(backend).args(&["--no-token"]).through_exec(&wrapper).start();
+    let server = Launch::new(backend)
+        .args(&["--no-token"])
+        .through_exec(&wrapper)
+        .start();
     for text in both_ways(&server, &sh("ulimit -Sn; umask")) {
         assert_eq!(text, "333\n0027\n");
     }
@@ -169,7 +213,10 @@ fn the_server_is_not_killed_first_for_lack_of_memory(backend: Backend) {
     let server = Server::open(backend);
     let own = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", server.pid)).unwrap();
     let own: i32 = own.trim().parse().unwrap();
-    for text in both_ways(&server, &json!({"command": "cat", "args": ["/proc/self/oom_score_adj"]})) {
+    for text in both_ways(
+        &server,
+        &json!({"command": "cat", "args": ["/proc/self/oom_score_adj"]}),
+    ) {
         let child: i32 = text.trim().parse().unwrap();
         assert!(child > own, "child {child}, server {own}");
     }

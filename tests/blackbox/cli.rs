@@ -16,15 +16,26 @@ on_both!(
 
 fn the_start_line_says_where_how_and_on_what(backend: Backend) {
     let server = Server::open(backend);
-    let expected =
-        format!("procring: listening on http://{} (no token, {}", server.address, backend.word());
-    assert!(server.start_line.starts_with(&expected), "{:?}", server.start_line);
+    let expected = format!(
+        "procring: listening on http://{} (no token, {}",
+        server.address,
+        backend.word()
+    );
+    assert!(
+        server.start_line.starts_with(&expected),
+        "{:?}",
+        server.start_line
+    );
     assert!(server.start_line.ends_with(')'), "{:?}", server.start_line);
     assert_ne!(server.address.port(), 0);
 
     let locked = Launch::new(backend).args(&["--token", "s3cret"]).start();
     let rest = locked.start_line.split_once(" (").expect("a parenthesis").1;
-    assert!(rest.contains("token") && !rest.contains("no token"), "{:?}", locked.start_line);
+    assert!(
+        rest.contains("token") && !rest.contains("no token"),
+        "{:?}",
+        locked.start_line
+    );
     assert!(!locked.stderr().contains("s3cret"), "{:?}", locked.stderr());
 }
 
@@ -34,15 +45,41 @@ fn long_and_short_flags_are_accepted(backend: Backend) {
         &["-n"],
         &["-t", "T"],
         &["--token=T"],
-        &["-O", "http://a.example", "-M", "GET", "-A", "x-a", "-C", "-n"],
-        &["--cors-allow-origin", "http://a.example", "--cors-allow-origin", "http://b.example"],
-        &["--cors-allow-method", "GET", "--cors-allow-header", "x", "--cors-allow-credentials"],
+        &[
+            "-O",
+            "http://a.example",
+            "-M",
+            "GET",
+            "-A",
+            "x-a",
+            "-C",
+            "-n",
+        ],
+        &[
+            "--cors-allow-origin",
+            "http://a.example",
+            "--cors-allow-origin",
+            "http://b.example",
+        ],
+        &[
+            "--cors-allow-method",
+            "GET",
+            "--cors-allow-header",
+            "x",
+            "--cors-allow-credentials",
+        ],
         &["--io-backend", "auto"],
         &["--allowed-host", "a.example", "--allowed-host", "*"],
     ] {
-        Launch::new(backend).args(args).start().request("OPTIONS", "/", &[], b"").expect(200);
+        Launch::new(backend)
+            .args(args)
+            .start()
+            .request("OPTIONS", "/", &[], b"")
+            .expect(200);
     }
-    let short = Launch::new(backend).listen(&["-H", "127.0.0.1", "-p", "0"]).start();
+    let short = Launch::new(backend)
+        .listen(&["-H", "127.0.0.1", "-p", "0"])
+        .start();
     short.get("/v1/health").expect(200);
 }
 
@@ -59,20 +96,34 @@ fn a_taken_port_exits_1_and_is_named(backend: Backend) {
     let holder = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = holder.local_addr().unwrap().port().to_string();
     let deny = (backend == Backend::Epoll).then_some(libc::EPERM);
-    let args = ["server", "--host", "127.0.0.1", "--port", &port, "--no-token"];
+    let args = [
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--no-token",
+    ];
     let (code, _, stderr) = run_binary(&args, deny);
     assert_eq!(code, Some(1), "{stderr}");
-    let line = stderr.lines().find(|l| l.contains(&port)).expect("a line that names the port");
+    let line = stderr
+        .lines()
+        .find(|l| l.contains(&port))
+        .expect("a line that names the port");
     assert!(line.contains("in use"), "{line:?}");
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
 fn other_loopback_addresses_are_listened_on(backend: Backend) {
-    let server = Launch::new(backend).listen(&["--host", "127.0.0.2", "--port", "0"]).start();
+    let server = Launch::new(backend)
+        .listen(&["--host", "127.0.0.2", "--port", "0"])
+        .start();
     assert_eq!(server.address.ip().to_string(), "127.0.0.2");
     server.get("/v1/health").expect(200);
     if TcpListener::bind(("::1", 0)).is_ok() {
-        let server = Launch::new(backend).listen(&["--host", "::1", "--port", "0"]).start();
+        let server = Launch::new(backend)
+            .listen(&["--host", "::1", "--port", "0"])
+            .start();
         assert!(server.address.is_ipv6(), "{}", server.start_line);
         server.get("/v1/health").expect(200);
     }
@@ -83,7 +134,10 @@ fn a_strange_address_needs_a_token_or_no_token(backend: Backend) {
         let deny = (backend == Backend::Epoll).then_some(libc::EPERM);
         let (code, _, stderr) = run_binary(&["server", "--host", host, "--port", "0"], deny);
         assert_eq!(code, Some(2), "{host}: {stderr}");
-        assert!(stderr.contains("--no-token") && stderr.contains("--token"), "{stderr}");
+        assert!(
+            stderr.contains("--no-token") && stderr.contains("--token"),
+            "{stderr}"
+        );
     }
     let everywhere = ["--host", "0.0.0.0", "--port", "0"];
     for args in [&["--no-token"][..], &["--token", "T"]] {
@@ -95,18 +149,29 @@ fn a_strange_address_needs_a_token_or_no_token(backend: Backend) {
 #[test]
 fn io_backend_uring_unmet_exits_78_and_names_the_cause() {
     for (errno, name) in [(libc::EPERM, "EPERM"), (libc::ENOSYS, "ENOSYS")] {
-        let args = ["server", "--port", "0", "--no-token", "--io-backend", "uring"];
+        let args = [
+            "server",
+            "--port",
+            "0",
+            "--no-token",
+            "--io-backend",
+            "uring",
+        ];
         let (code, _, stderr) = run_binary(&args, Some(errno));
         assert_eq!(code, Some(78), "{stderr}");
-        assert!(stderr.contains("io_uring") && stderr.contains(name), "{stderr}");
+        assert!(
+            stderr.contains("io_uring") && stderr.contains(name),
+            "{stderr}"
+        );
     }
 }
 
 #[test]
 fn io_backend_uring_met_serves() {
     if Backend::Uring.available() {
-        let server =
-            Launch::new(Backend::Uring).args(&["--no-token", "--io-backend", "uring"]).start();
+        let server = Launch::new(Backend::Uring)
+            .args(&["--no-token", "--io-backend", "uring"])
+            .start();
         server.get("/v1/health").expect(200);
     }
 }
@@ -114,12 +179,18 @@ fn io_backend_uring_met_serves() {
 #[test]
 fn denied_io_uring_falls_back_to_epoll_with_one_warning_line() {
     for (errno, name) in [(libc::EPERM, "EPERM"), (libc::ENOSYS, "ENOSYS")] {
-        let server = Launch::new(Backend::Epoll).deny(Some(errno)).args(&["--no-token"]).start();
+        let server = Launch::new(Backend::Epoll)
+            .deny(Some(errno))
+            .args(&["--no-token"])
+            .start();
         server.get("/v1/health").expect(200);
         let stderr = server.stderr();
         let warnings: Vec<_> = stderr.lines().filter(|l| *l != server.start_line).collect();
         assert_eq!(warnings.len(), 1, "{stderr}");
-        assert!(warnings[0].contains("io_uring") && warnings[0].contains(name), "{stderr}");
+        assert!(
+            warnings[0].contains("io_uring") && warnings[0].contains(name),
+            "{stderr}"
+        );
     }
 }
 
@@ -159,7 +230,10 @@ fn help_and_version_go_to_stdout_and_exit_0() {
     for args in [&["--help"][..], &["-h"], &["server", "--help"]] {
         let (code, stdout, stderr) = run_binary(args, None);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{args:?}");
-        assert!(stdout.contains("procring") && stdout.contains("server"), "{stdout}");
+        assert!(
+            stdout.contains("procring") && stdout.contains("server"),
+            "{stdout}"
+        );
     }
     let (_, stdout, _) = run_binary(&["server", "--help"], None);
     for flag in [

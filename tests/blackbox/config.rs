@@ -45,12 +45,21 @@ fn post_replaces_and_answers_the_stored_object(backend: Backend) {
 fn zeros_are_400_and_change_nothing(backend: Backend) {
     let server = Server::open(backend);
     for (field, message) in [
-        ("maxConcurrentProcesses", "maxConcurrentProcesses must be greater than 0"),
+        (
+            "maxConcurrentProcesses",
+            "maxConcurrentProcesses must be greater than 0",
+        ),
         ("defaultRunTimeoutMs", "timeouts must be greater than 0"),
         ("maxRunTimeoutMs", "timeouts must be greater than 0"),
         ("maxOutputBytes", "byte limits must be greater than 0"),
-        ("maxLogBytesPerProcess", "byte limits must be greater than 0"),
-        ("maxInputBytesPerRequest", "byte limits must be greater than 0"),
+        (
+            "maxLogBytesPerProcess",
+            "byte limits must be greater than 0",
+        ),
+        (
+            "maxInputBytesPerRequest",
+            "byte limits must be greater than 0",
+        ),
     ] {
         Problem::invalid(message).check(&server.post(PATH, &changed(field, json!(0))));
     }
@@ -60,7 +69,14 @@ fn zeros_are_400_and_change_nothing(backend: Backend) {
 fn wrong_shapes_are_422_and_change_nothing(backend: Backend) {
     let server = Server::open(backend);
     for field in keys(DEFAULTS) {
-        for value in [json!(1.0), json!("1"), json!(null), json!(-1), json!(true), json!([1])] {
+        for value in [
+            json!(1.0),
+            json!("1"),
+            json!(null),
+            json!(-1),
+            json!(true),
+            json!([1]),
+        ] {
             let answer = server.post(PATH, &changed(&field, value.clone()));
             assert_eq!(answer.status, 422, "{field} {value}");
             answer.problem(422, "invalid_request");
@@ -69,16 +85,24 @@ fn wrong_shapes_are_422_and_change_nothing(backend: Backend) {
         config.as_object_mut().unwrap().remove(&field);
         server.post(PATH, &config).problem(422, "invalid_request");
         let doubled = DEFAULTS.replacen('{', &format!("{{\"{field}\":1,"), 1);
-        server.post_text(PATH, &doubled).problem(422, "invalid_request");
-        let past_u64 = changed(&field, json!(77)).to_string().replace("77", "18446744073709551616");
-        server.post_text(PATH, &past_u64).problem(422, "invalid_request");
+        server
+            .post_text(PATH, &doubled)
+            .problem(422, "invalid_request");
+        let past_u64 = changed(&field, json!(77))
+            .to_string()
+            .replace("77", "18446744073709551616");
+        server
+            .post_text(PATH, &past_u64)
+            .problem(422, "invalid_request");
     }
     assert_eq!(server.get(PATH).text(), DEFAULTS);
 }
 
 fn the_default_timeout_is_lowered_to_the_maximum(backend: Backend) {
     let server = Server::open(backend);
-    let answer = server.post(PATH, &changed("maxRunTimeoutMs", json!(1000))).json();
+    let answer = server
+        .post(PATH, &changed("maxRunTimeoutMs", json!(1000)))
+        .json();
     assert_eq!(answer["defaultRunTimeoutMs"], 1000);
     assert_eq!(answer["maxRunTimeoutMs"], 1000);
     assert_eq!(server.get(PATH).json(), answer);
@@ -92,13 +116,17 @@ fn the_largest_values_are_accepted(backend: Backend) {
     }
     assert_eq!(server.post(PATH, &config).json(), config);
     // And nothing overflows where they are used.
-    let run = server.run(&json!({"command": "echo", "args": ["x"], "timeoutMs": u64::MAX,
-        "maxOutputBytes": u64::MAX}));
+    let run = server.run(
+        &json!({"command": "echo", "args": ["x"], "timeoutMs": u64::MAX,
+        "maxOutputBytes": u64::MAX}),
+    );
     assert_eq!(run["stdout"], "x\n");
     let id = server.spawn(&sh("echo y; exec cat"));
     server.await_output(&id, "y\n");
     let input = json!({"data": "z\n", "encoding": "utf8"});
-    server.post(&format!("/v1/processes/{id}/input"), &input).expect(200);
+    server
+        .post(&format!("/v1/processes/{id}/input"), &input)
+        .expect(200);
     server.await_output(&id, "y\nz\n");
 }
 
@@ -109,7 +137,9 @@ fn a_lower_log_limit_trims_with_the_next_output(backend: Backend) {
     server.configure(&[("maxLogBytesPerProcess", 5)]);
     assert_eq!(server.output(&id, "stdout"), b"0123456789");
     let input = json!({"data": "abc", "encoding": "utf8"});
-    server.post(&format!("/v1/processes/{id}/input"), &input).expect(200);
+    server
+        .post(&format!("/v1/processes/{id}/input"), &input)
+        .expect(200);
     let kept = server.await_output(&id, "abc");
     assert_eq!(kept, "abc");
 }

@@ -57,8 +57,16 @@ fn spawn_errors_are_502_with_the_os_text(backend: Backend) {
             "No such file or directory (os error 2)",
             Some("ENOENT"),
         ),
-        (json!({"command": "/etc/passwd"}), "Permission denied (os error 13)", Some("EACCES")),
-        (json!({"command": "/tmp"}), "Permission denied (os error 13)", Some("EACCES")),
+        (
+            json!({"command": "/etc/passwd"}),
+            "Permission denied (os error 13)",
+            Some("EACCES"),
+        ),
+        (
+            json!({"command": "/tmp"}),
+            "Permission denied (os error 13)",
+            Some("EACCES"),
+        ),
         (
             json!({"command": "true", "cwd": "/no/such/directory"}),
             "No such file or directory (os error 2)",
@@ -69,13 +77,21 @@ fn spawn_errors_are_502_with_the_os_text(backend: Backend) {
             "No such file or directory (os error 2)",
             Some("cwd_missing"),
         ),
-        (json!({"command": "true", "cwd": "/etc/passwd"}), "Not a directory (os error 20)", None),
+        (
+            json!({"command": "true", "cwd": "/etc/passwd"}),
+            "Not a directory (os error 20)",
+            None,
+        ),
         (
             json!({"command": "true", "args": [long]}),
             "Argument list too long (os error 7)",
             Some("E2BIG"),
         ),
-        (json!({"command": "tr\0ue"}), "nul byte found in provided data", None),
+        (
+            json!({"command": "tr\0ue"}),
+            "nul byte found in provided data",
+            None,
+        ),
     ];
     for (body, text, code) in &cases {
         for target in ["/v1/processes/run", "/v1/processes"] {
@@ -93,7 +109,9 @@ fn spawn_errors_are_502_with_the_os_text(backend: Backend) {
         json!({"command": "true", "env": {"A": "b\0"}}),
         json!({"command": "true", "env": {"A\0": "b"}}),
     ] {
-        Problem::refused_by_os(nul).any_code().check(&server.post("/v1/processes/run", &body));
+        Problem::refused_by_os(nul)
+            .any_code()
+            .check(&server.post("/v1/processes/run", &body));
     }
     // Nine failed creates used up nine numbers.
     assert_eq!(server.get("/v1/processes").json(), json!({"processes": []}));
@@ -108,8 +126,15 @@ fn bodies_that_are_not_json_are_400(backend: Backend) {
         "/v1/processes/config",
         "/v1/processes/none/input",
     ] {
-        for body in ["", " ", "{", "nope", "{\"command\":\"true\"", "{'command':'true'}", "{\"a\":01}"]
-        {
+        for body in [
+            "",
+            " ",
+            "{",
+            "nope",
+            "{\"command\":\"true\"",
+            "{'command':'true'}",
+            "{\"a\":01}",
+        ] {
             let answer = server.post_text(target, body);
             assert_eq!(answer.status, 400, "{target} {body:?}");
             answer.problem(400, "invalid_request");
@@ -120,7 +145,9 @@ fn bodies_that_are_not_json_are_400(backend: Backend) {
         }
         let latin1 = b"{\"command\":\"caf\xe9\",\"data\":\"\xe9\"}";
         let json = [("Content-Type", "application/json")];
-        server.request("POST", target, &json, latin1).problem(400, "invalid_request");
+        server
+            .request("POST", target, &json, latin1)
+            .problem(400, "invalid_request");
     }
 }
 
@@ -153,12 +180,21 @@ fn bodies_of_the_wrong_shape_are_422(backend: Backend) {
         refused("/v1/processes", body);
     }
     for number in [json!(-1), json!(1.5), json!("5"), json!(1e30), json!(true)] {
-        refused("/v1/processes/run", &json!({"command": "true", "timeoutMs": number}));
-        refused("/v1/processes/run", &json!({"command": "true", "maxOutputBytes": number}));
+        refused(
+            "/v1/processes/run",
+            &json!({"command": "true", "timeoutMs": number}),
+        );
+        refused(
+            "/v1/processes/run",
+            &json!({"command": "true", "maxOutputBytes": number}),
+        );
     }
     for flag in [json!(null), json!(1), json!("true")] {
         refused("/v1/processes", &json!({"command": "true", "tty": flag}));
-        refused("/v1/processes", &json!({"command": "true", "interactive": flag}));
+        refused(
+            "/v1/processes",
+            &json!({"command": "true", "interactive": flag}),
+        );
     }
     for body in [
         json!({}),
@@ -171,28 +207,46 @@ fn bodies_of_the_wrong_shape_are_422(backend: Backend) {
     }
     // A number that JSON allows and u64 does not.
     let huge = r#"{"command":"true","timeoutMs":18446744073709551616}"#;
-    server.post_text("/v1/processes/run", huge).problem(422, "invalid_request");
+    server
+        .post_text("/v1/processes/run", huge)
+        .problem(422, "invalid_request");
 }
 
 fn text_after_the_value_is_400_and_an_array_422(backend: Backend) {
     let server = Server::open(backend);
     for target in ["/v1/processes/run", "/v1/processes"] {
-        for body in [r#"{"command":"true"} x"#, r#"{"command":"true"}{}"#, r#"{"command":"true"},"#] {
-            server.post_text(target, body).problem(400, "invalid_request");
+        for body in [
+            r#"{"command":"true"} x"#,
+            r#"{"command":"true"}{}"#,
+            r#"{"command":"true"},"#,
+        ] {
+            server
+                .post_text(target, body)
+                .problem(400, "invalid_request");
         }
         for body in [r#"["true",[]]"#, r#"["true"]"#, "[]"] {
-            server.post_text(target, body).problem(422, "invalid_request");
+            server
+                .post_text(target, body)
+                .problem(422, "invalid_request");
         }
     }
-    server.post_text("/v1/processes/run", " \r\n\t{\"command\":\"true\"}\r\n ").expect(200);
+    server
+        .post_text("/v1/processes/run", " \r\n\t{\"command\":\"true\"}\r\n ")
+        .expect(200);
 }
 
 fn validation_order(backend: Backend) {
     let server = Server::open(backend);
     // Headers and query before the process lookup.
-    server.get("/v1/processes/none/logs?tail=x").problem(400, "invalid_request");
-    server.post_empty("/v1/processes/none/stop?waitMs=abc").problem(400, "invalid_request");
-    server.post_empty("/v1/processes/none/kill?waitMs=abc").problem(400, "invalid_request");
+    server
+        .get("/v1/processes/none/logs?tail=x")
+        .problem(400, "invalid_request");
+    server
+        .post_empty("/v1/processes/none/stop?waitMs=abc")
+        .problem(400, "invalid_request");
+    server
+        .post_empty("/v1/processes/none/kill?waitMs=abc")
+        .problem(400, "invalid_request");
     // Content type before body, body before shape.
     let plain = [("Content-Type", "text/plain")];
     let answer = server.request("POST", "/v1/processes/run", &plain, b"{");
@@ -201,7 +255,9 @@ fn validation_order(backend: Backend) {
     let input = "/v1/processes/none/input";
     let answer = server.post(input, &json!({"data": "x", "encoding": "hex"}));
     Problem::invalid("encoding must be one of: base64, utf8, text").check(&answer);
-    server.post(input, &json!({"data": "***"})).problem(400, "invalid_request");
+    server
+        .post(input, &json!({"data": "***"}))
+        .problem(400, "invalid_request");
     let long = json!({"data": "x".repeat(65_537), "encoding": "utf8"});
     Problem::input_too_large(65_536).check(&server.post(input, &long));
 }

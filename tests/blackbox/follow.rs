@@ -35,7 +35,10 @@ fn expected_event(entry: &Value) -> String {
         r#"{{"sequence":{},"stream":{},"timestampMs":{},"data":{},"encoding":"base64"}}"#,
         entry["sequence"], entry["stream"], entry["timestampMs"], entry["data"]
     );
-    format!("event: log\nid: {}\ndata: {entry_text}\n\n", entry["sequence"])
+    format!(
+        "event: log\nid: {}\ndata: {entry_text}\n\n",
+        entry["sequence"]
+    )
 }
 
 fn raw_of(items: &[Item]) -> String {
@@ -48,7 +51,9 @@ fn raw_of(items: &[Item]) -> String {
 
 fn feed(server: &Server, id: &str, text: &str) {
     let body = json!({"data": text, "encoding": "utf8"});
-    server.post(&format!("/v1/processes/{id}/input"), &body).expect(200);
+    server
+        .post(&format!("/v1/processes/{id}/input"), &body)
+        .expect(200);
 }
 
 /// The bytes that a fetch of the whole log says a follower has to see, exit included.
@@ -56,7 +61,9 @@ fn expected_stream(server: &Server, id: &str) -> String {
     let logs = server.logs(id, "");
     let entries = logs["entries"].as_array().unwrap();
     let events: String = entries.iter().map(expected_event).collect();
-    let last = entries.last().map_or(0, |e| e["sequence"].as_u64().unwrap());
+    let last = entries
+        .last()
+        .map_or(0, |e| e["sequence"].as_u64().unwrap());
     let code = &server.info(id)["exitCode"];
     format!("{events}event: exit\ndata: {{\"exitCode\":{code},\"lastSequence\":{last}}}\n\n")
 }
@@ -73,7 +80,10 @@ fn events_are_exact_and_the_body_ends_after_exit(backend: Backend) {
     assert_eq!(sequences(&items), [1, 2, 3]);
     // The connection is fit for the next request: the body ended, nothing was cut.
     assert!(!follow.head.says_close());
-    follow.conn().send(format!("GET /v1/health HTTP/1.1\r\nHost: {}\r\n\r\n", server.address));
+    follow.conn().send(format!(
+        "GET /v1/health HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    ));
     follow.conn().response("GET").expect(200);
 }
 
@@ -88,12 +98,17 @@ fn an_exited_process_is_replayed_and_ended_at_once(backend: Backend) {
     let silent = server.spawn(&sh("exit 2"));
     server.await_exit(&silent);
     let items = Follow::process(&server, &silent).rest();
-    assert_eq!(raw_of(&items), "event: exit\ndata: {\"exitCode\":2,\"lastSequence\":0}\n\n");
+    assert_eq!(
+        raw_of(&items),
+        "event: exit\ndata: {\"exitCode\":2,\"lastSequence\":0}\n\n"
+    );
 }
 
 fn replay_and_live_meet_without_gap_or_repetition(backend: Backend) {
     let server = Server::open(backend);
-    let id = server.spawn(&sh("i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done"));
+    let id = server.spawn(&sh(
+        "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done",
+    ));
     let joined: Vec<_> = (0..6)
         .map(|_| {
             std::thread::sleep(Duration::from_millis(10));
@@ -118,7 +133,10 @@ fn live_entries_arrive_while_the_process_runs(backend: Backend) {
         let text = format!("line {n}\n");
         feed(&server, &id, &text);
         let entry = follow.next();
-        assert_eq!(bytes_of(std::slice::from_ref(&entry), "stdout"), text.as_bytes());
+        assert_eq!(
+            bytes_of(std::slice::from_ref(&entry), "stdout"),
+            text.as_bytes()
+        );
         assert_eq!(entry.event("log")["sequence"], n);
     }
     assert_eq!(follow.poll(Duration::from_millis(200)), None);
@@ -132,7 +150,11 @@ fn filters_hold_for_replay_and_live(backend: Backend) {
     ));
     server.await_output(&id, "err2");
     let open = |query: &str| {
-        Follow::open(&server, &format!("/v1/processes/{id}/logs?follow=true{query}"), &[])
+        Follow::open(
+            &server,
+            &format!("/v1/processes/{id}/logs?follow=true{query}"),
+            &[],
+        )
     };
     let mut cases = [
         (open("&stream=stdout"), vec![1, 3, 5, 7]),
@@ -170,7 +192,11 @@ fn since_beyond_the_end_holds_for_live_entries(backend: Backend) {
     let id = server.spawn(&sh("while read line; do echo $line; done"));
     let target = format!("/v1/processes/{id}/logs?follow=true");
     let mut by_query = Follow::open(&server, &format!("{target}&since=3"), &[]);
-    let mut by_header = Follow::open(&server, &format!("{target}&since=1"), &[("Last-Event-ID", "3")]);
+    let mut by_header = Follow::open(
+        &server,
+        &format!("{target}&since=1"),
+        &[("Last-Event-ID", "3")],
+    );
     for n in 1..=5 {
         feed(&server, &id, &format!("{n}\n"));
         // Fetched, so that the next output is an entry of its own.
@@ -186,13 +212,18 @@ fn since_beyond_the_end_holds_for_live_entries(backend: Backend) {
 
 fn last_event_id_resumes(backend: Backend) {
     let server = Server::open(backend);
-    let id = server.spawn(&sh("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done"));
+    let id = server.spawn(&sh(
+        "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done",
+    ));
     let (mut all, mut last) = (Vec::new(), None::<u64>);
     // Read a few entries, drop the connection, resume: as a browser does.
     for _ in 0..200 {
         let target = format!("/v1/processes/{id}/logs?follow=true");
         let id_text = last.map(|id| id.to_string());
-        let headers: Vec<_> = id_text.iter().map(|v| ("Last-Event-ID", v.as_str())).collect();
+        let headers: Vec<_> = id_text
+            .iter()
+            .map(|v| ("Last-Event-ID", v.as_str()))
+            .collect();
         let mut conn = server.conn();
         let mut head = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n", server.address);
         for (name, value) in &headers {
@@ -243,7 +274,10 @@ fn last_event_id_at_the_end_of_an_exited_process_is_204(backend: Backend) {
     // While it runs there may be more: a stream.
     let mut running = Follow::open(&server, &target, &[("Last-Event-ID", "2")]);
     feed(&server, &id, "\n");
-    assert_eq!(raw_of(&running.rest()), "event: exit\ndata: {\"exitCode\":0,\"lastSequence\":2}\n\n");
+    assert_eq!(
+        raw_of(&running.rest()),
+        "event: exit\ndata: {\"exitCode\":0,\"lastSequence\":2}\n\n"
+    );
     for value in ["2", "3", "18446744073709551615"] {
         ask(value).expect_empty(204);
     }
@@ -251,7 +285,10 @@ fn last_event_id_at_the_end_of_an_exited_process_is_204(backend: Backend) {
     let items = Follow::open(&server, &target, &[("Last-Event-ID", "1")]).rest();
     assert_eq!(sequences(&items), [2]);
     let items = Follow::open(&server, &format!("{target}&since=2"), &[]).rest();
-    assert_eq!(raw_of(&items), "event: exit\ndata: {\"exitCode\":0,\"lastSequence\":2}\n\n");
+    assert_eq!(
+        raw_of(&items),
+        "event: exit\ndata: {\"exitCode\":0,\"lastSequence\":2}\n\n"
+    );
 }
 
 fn death_by_signal_is_told(backend: Backend) {
@@ -261,7 +298,10 @@ fn death_by_signal_is_told(backend: Backend) {
     follow.next().event("log");
     server.kill(&id);
     let exit = follow.next().event("exit");
-    assert_eq!(exit, json!({"exitCode": null, "lastSequence": 1, "signal": "SIGKILL"}));
+    assert_eq!(
+        exit,
+        json!({"exitCode": null, "lastSequence": 1, "signal": "SIGKILL"})
+    );
     assert_eq!(follow.next(), Item::End);
 }
 
@@ -270,14 +310,24 @@ fn a_late_grandchild_does_not_hold_the_stream(backend: Backend) {
     let id = server.spawn(&sh("(sleep 3; echo late) & echo early"));
     let start = Instant::now();
     let items = Follow::process(&server, &id).rest();
-    assert!(start.elapsed() < Duration::from_millis(2800), "held for {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_millis(2800),
+        "held for {:?}",
+        start.elapsed()
+    );
     assert_eq!(bytes_of(&items, "stdout"), b"early\n");
-    assert_eq!(items.last().unwrap().event("exit"), json!({"exitCode": 0, "lastSequence": 1}));
+    assert_eq!(
+        items.last().unwrap().event("exit"),
+        json!({"exitCode": 0, "lastSequence": 1})
+    );
     // A later fetch and a later follow show what came late.
     server.await_output(&id, "early\nlate\n");
     let items = Follow::process(&server, &id).rest();
     assert_eq!(bytes_of(&items, "stdout"), b"early\nlate\n");
-    assert_eq!(items.last().unwrap().event("exit"), json!({"exitCode": 0, "lastSequence": 2}));
+    assert_eq!(
+        items.last().unwrap().event("exit"),
+        json!({"exitCode": 0, "lastSequence": 2})
+    );
 }
 
 fn a_paused_reader_gets_every_retained_entry(backend: Backend) {
@@ -287,7 +337,11 @@ fn a_paused_reader_gets_every_retained_entry(backend: Backend) {
     // 8.2 MB are within the limit of 10 MiB and far over any socket buffer.
     server.await_exit(&id);
     let items = follow.rest();
-    assert!(items.iter().all(|i| !matches!(i, Item::Event { name, .. } if name == "gap")));
+    assert!(
+        items
+            .iter()
+            .all(|i| !matches!(i, Item::Event { name, .. } if name == "gap"))
+    );
     let seen = sequences(&items);
     assert_eq!(seen, (1..=seen.len() as u64).collect::<Vec<_>>());
     let expected: String = (1..=1_200_000).map(|n| format!("{n}\n")).collect();
@@ -321,13 +375,17 @@ fn an_overtaken_reader_is_told_the_gap(backend: Backend) {
     let (mut next, mut bytes, mut gaps) = (1, 0, 0);
     for item in &items {
         match item {
-            Item::Event { name, id: Some(id), .. } if name == "log" => {
+            Item::Event {
+                name, id: Some(id), ..
+            } if name == "log" => {
                 assert_eq!(*id, next);
                 next += 1;
                 bytes += bytes_of(std::slice::from_ref(item), "stdout").len() as u64;
                 bytes += bytes_of(std::slice::from_ref(item), "stderr").len() as u64;
             }
-            Item::Event { name, data, raw, .. } if name == "gap" => {
+            Item::Event {
+                name, data, raw, ..
+            } if name == "gap" => {
                 let gap: Value = serde_json::from_str(data).unwrap();
                 let (from, to) = (gap["from"].as_u64().unwrap(), gap["to"].as_u64().unwrap());
                 let missing = gap["bytes"].as_u64().unwrap();
@@ -415,7 +473,11 @@ fn silence_is_broken_by_a_comment(backend: Backend) {
     let start = Instant::now();
     let item = follow.poll(crate::harness::WAIT);
     assert_eq!(item, Some(Item::Comment(":\n\n".to_owned())));
-    assert!(start.elapsed() > Duration::from_secs(13), "after {:?}", start.elapsed());
+    assert!(
+        start.elapsed() > Duration::from_secs(13),
+        "after {:?}",
+        start.elapsed()
+    );
 }
 
 fn http_1_0_follow_is_not_chunked(backend: Backend) {
@@ -429,5 +491,8 @@ fn http_1_0_follow_is_not_chunked(backend: Backend) {
     ));
     let head = conn.head(crate::harness::WAIT).expect("a head");
     assert_eq!((head.status, head.header("transfer-encoding")), (200, None));
-    assert_eq!(String::from_utf8(conn.to_end()).unwrap(), expected_stream(&server, &id));
+    assert_eq!(
+        String::from_utf8(conn.read_to_end()).unwrap(),
+        expected_stream(&server, &id)
+    );
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Backend, Conn, Launch, Problem, Response, Server, eventually, on_both, procfs, sh};
+use crate::harness::{
+    Backend, Conn, Launch, Problem, Response, Server, eventually, on_both, procfs, sh,
+};
 
 on_both!(
     doubtful_framing_is_400_and_closed,
@@ -40,45 +42,118 @@ fn raw(server: &Server, bytes: impl AsRef<[u8]>) -> Response {
 fn doubtful_framing_is_400_and_closed(backend: Backend) {
     let server = Server::open(backend);
     let host = format!("Host: {}", server.address);
-    let run = format!("POST /v1/processes/run HTTP/1.1\r\n{host}\r\nContent-Type: application/json");
+    let run =
+        format!("POST /v1/processes/run HTTP/1.1\r\n{host}\r\nContent-Type: application/json");
     let get = format!("GET /v1/health HTTP/1.1\r\n{host}");
     let cases: Vec<(&str, String)> = vec![
-        ("two lengths", format!("{run}\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{{}} ")),
-        ("a list of lengths", format!("{run}\r\nContent-Length: 2, 3\r\n\r\n{{}}")),
-        ("plus sign", format!("{run}\r\nContent-Length: +2\r\n\r\n{{}}")),
-        ("minus sign", format!("{run}\r\nContent-Length: -2\r\n\r\n{{}}")),
-        ("hexadecimal", format!("{run}\r\nContent-Length: 0x2\r\n\r\n{{}}")),
+        (
+            "two lengths",
+            format!("{run}\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{{}} "),
+        ),
+        (
+            "a list of lengths",
+            format!("{run}\r\nContent-Length: 2, 3\r\n\r\n{{}}"),
+        ),
+        (
+            "plus sign",
+            format!("{run}\r\nContent-Length: +2\r\n\r\n{{}}"),
+        ),
+        (
+            "minus sign",
+            format!("{run}\r\nContent-Length: -2\r\n\r\n{{}}"),
+        ),
+        (
+            "hexadecimal",
+            format!("{run}\r\nContent-Length: 0x2\r\n\r\n{{}}"),
+        ),
         ("empty length", format!("{run}\r\nContent-Length:\r\n\r\n")),
-        ("length over u64", format!("{run}\r\nContent-Length: 18446744073709551616\r\n\r\n")),
-        ("length with a unit", format!("{run}\r\nContent-Length: 2 bytes\r\n\r\n{{}}")),
-        ("unknown coding", format!("{run}\r\nTransfer-Encoding: gzip\r\n\r\n")),
-        ("chunked not last", format!("{run}\r\nTransfer-Encoding: chunked, gzip\r\n\r\n")),
-        ("chunked twice", format!("{run}\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n")),
-        ("coding with a tab", format!("{run}\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n")),
-        ("identity", format!("{run}\r\nTransfer-Encoding: identity\r\n\r\n")),
-        ("blank before the colon", format!("{get}\r\nX-A : b\r\n\r\n")),
-        ("length with a blank", format!("{run}\r\nContent-Length : 2\r\n\r\n{{}}")),
+        (
+            "length over u64",
+            format!("{run}\r\nContent-Length: 18446744073709551616\r\n\r\n"),
+        ),
+        (
+            "length with a unit",
+            format!("{run}\r\nContent-Length: 2 bytes\r\n\r\n{{}}"),
+        ),
+        (
+            "unknown coding",
+            format!("{run}\r\nTransfer-Encoding: gzip\r\n\r\n"),
+        ),
+        (
+            "chunked not last",
+            format!("{run}\r\nTransfer-Encoding: chunked, gzip\r\n\r\n"),
+        ),
+        (
+            "chunked twice",
+            format!("{run}\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            "coding with a tab",
+            format!("{run}\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            "identity",
+            format!("{run}\r\nTransfer-Encoding: identity\r\n\r\n"),
+        ),
+        (
+            "blank before the colon",
+            format!("{get}\r\nX-A : b\r\n\r\n"),
+        ),
+        (
+            "length with a blank",
+            format!("{run}\r\nContent-Length : 2\r\n\r\n{{}}"),
+        ),
         ("folded line", format!("{get}\r\nX-A: b\r\n c\r\n\r\n")),
         ("folded by a tab", format!("{get}\r\nX-A: b\r\n\tc\r\n\r\n")),
-        ("blank before the first header", format!("GET / HTTP/1.1\r\n {host}\r\n\r\n")),
+        (
+            "blank before the first header",
+            format!("GET / HTTP/1.1\r\n {host}\r\n\r\n"),
+        ),
         ("no colon", format!("{get}\r\nnonsense\r\n\r\n")),
         ("empty name", format!("{get}\r\n: x\r\n\r\n")),
         ("name with a separator", format!("{get}\r\nX(A): x\r\n\r\n")),
         ("NUL in a value", format!("{get}\r\nX-A: a\0b\r\n\r\n")),
         ("bare CR in a value", format!("{get}\r\nX-A: a\rb\r\n\r\n")),
-        ("bare LF ends", format!("GET /v1/health HTTP/1.1\n{host}\n\n")),
+        (
+            "bare LF ends",
+            format!("GET /v1/health HTTP/1.1\n{host}\n\n"),
+        ),
         ("bare LF inside", format!("{get}\r\nX-A: a\nX-B: b\r\n\r\n")),
-        ("NUL in the target", format!("GET /v1/he\0alth HTTP/1.1\r\n{host}\r\n\r\n")),
-        ("two blanks", format!("GET  /v1/health HTTP/1.1\r\n{host}\r\n\r\n")),
-        ("blank in the target", format!("GET /v1/health x HTTP/1.1\r\n{host}\r\n\r\n")),
+        (
+            "NUL in the target",
+            format!("GET /v1/he\0alth HTTP/1.1\r\n{host}\r\n\r\n"),
+        ),
+        (
+            "two blanks",
+            format!("GET  /v1/health HTTP/1.1\r\n{host}\r\n\r\n"),
+        ),
+        (
+            "blank in the target",
+            format!("GET /v1/health x HTTP/1.1\r\n{host}\r\n\r\n"),
+        ),
         ("no version", format!("GET /v1/health\r\n{host}\r\n\r\n")),
-        ("lower-case version", format!("GET /v1/health http/1.1\r\n{host}\r\n\r\n")),
-        ("version 2.0", format!("GET /v1/health HTTP/2.0\r\n{host}\r\n\r\n")),
+        (
+            "lower-case version",
+            format!("GET /v1/health http/1.1\r\n{host}\r\n\r\n"),
+        ),
+        (
+            "version 2.0",
+            format!("GET /v1/health HTTP/2.0\r\n{host}\r\n\r\n"),
+        ),
         ("no target", format!("GET HTTP/1.1\r\n{host}\r\n\r\n")),
-        ("method with a separator", format!("G(T / HTTP/1.1\r\n{host}\r\n\r\n")),
-        ("HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
+        (
+            "method with a separator",
+            format!("G(T / HTTP/1.1\r\n{host}\r\n\r\n"),
+        ),
+        (
+            "HTTP/2 preface",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
+        ),
         ("garbage", "\x01\x02\x03\x04\r\n\r\n".to_owned()),
-        ("TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\u{7f}\x03\x03\r\n\r\n".to_owned()),
+        (
+            "TLS",
+            "\x16\x03\x01\x02\x00\x01\x00\x01\u{7f}\x03\x03\r\n\r\n".to_owned(),
+        ),
     ];
     for (name, bytes) in cases {
         let mut conn = server.conn();
@@ -86,7 +161,10 @@ fn doubtful_framing_is_400_and_closed(backend: Backend) {
         let answer = conn.response("GET");
         // A version this server does not speak may be called so (RFC 9110, 15.6.6).
         let version = matches!(name, "version 2.0" | "HTTP/2 preface");
-        assert!(answer.status == 400 || version && answer.status == 505, "{name}: {answer:?}");
+        assert!(
+            answer.status == 400 || version && answer.status == 505,
+            "{name}: {answer:?}"
+        );
         assert!(answer.body.is_empty(), "{name}: {answer:?}");
         conn.expect_closed();
     }
@@ -112,7 +190,10 @@ fn doubtful_hosts_are_400_and_closed(backend: Backend) {
         "localhost?x",
         "local\\host",
     ] {
-        let answer = raw(&server, format!("GET /v1/health HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        let answer = raw(
+            &server,
+            format!("GET /v1/health HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        );
         assert_eq!(answer.status, 400, "{host}");
         assert!(answer.body.is_empty(), "{host}");
     }
@@ -127,8 +208,11 @@ fn doubtful_chunks_are_refused(backend: Backend) {
          Transfer-Encoding: chunked\r\n\r\n",
         server.address
     );
-    let marker = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("chunks-{}-{}", std::process::id(), backend.word()));
+    let marker = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
+        "chunks-{}-{}",
+        std::process::id(),
+        backend.word()
+    ));
     let json = json!({"command": "touch", "args": [marker.to_str().unwrap()]}).to_string();
     let size = json.len();
     let spaces = " ".repeat(70_000);
@@ -136,27 +220,51 @@ fn doubtful_chunks_are_refused(backend: Backend) {
         ("no size", format!("\r\n{json}\r\n0\r\n\r\n")),
         ("sign", format!("+{size:x}\r\n{json}\r\n0\r\n\r\n")),
         ("0x", format!("0x{size:x}\r\n{json}\r\n0\r\n\r\n")),
-        ("blank in front", format!(" {size:x}\r\n{json}\r\n0\r\n\r\n")),
+        (
+            "blank in front",
+            format!(" {size:x}\r\n{json}\r\n0\r\n\r\n"),
+        ),
         ("overflow", format!("1{:016x}\r\n{json}\r\n0\r\n\r\n", size)),
-        ("too short", format!("{:x}\r\n{json}\r\n0\r\n\r\n", size - 1)),
+        (
+            "too short",
+            format!("{:x}\r\n{json}\r\n0\r\n\r\n", size - 1),
+        ),
         ("too long", format!("{:x}\r\n{json}\r\n0\r\n\r\n", size + 1)),
-        ("bare LF after the size", format!("{size:x}\n{json}\r\n0\r\n\r\n")),
-        ("bare LF after the data", format!("{size:x}\r\n{json}\n0\r\n\r\n")),
-        ("endless extension", format!("{size:x};a={spaces}\r\n{json}\r\n0\r\n\r\n")),
-        ("endless trailers", format!("{size:x}\r\n{json}\r\n0\r\nX-T: {spaces}\r\n\r\n")),
+        (
+            "bare LF after the size",
+            format!("{size:x}\n{json}\r\n0\r\n\r\n"),
+        ),
+        (
+            "bare LF after the data",
+            format!("{size:x}\r\n{json}\n0\r\n\r\n"),
+        ),
+        (
+            "endless extension",
+            format!("{size:x};a={spaces}\r\n{json}\r\n0\r\n\r\n"),
+        ),
+        (
+            "endless trailers",
+            format!("{size:x}\r\n{json}\r\n0\r\nX-T: {spaces}\r\n\r\n"),
+        ),
     ] {
         let mut conn = server.conn();
         conn.send_some(&head);
         conn.send_some(&body);
         let answer = conn.response("POST");
-        assert!(matches!(answer.status, 400 | 413 | 431), "{name}: {answer:?}");
+        assert!(
+            matches!(answer.status, 400 | 413 | 431),
+            "{name}: {answer:?}"
+        );
         conn.expect_closed();
         assert!(!marker.exists(), "{name}: the request was executed");
     }
     // Short extensions and trailers are allowed, and ignored.
     let mut conn = server.conn();
     let body = r#"{"command":"true"}"#;
-    conn.send(format!("{head}{:x};name=\"v\"\r\n{body}\r\n0\r\nX-Trailer: v\r\n\r\n", body.len()));
+    conn.send(format!(
+        "{head}{:x};name=\"v\"\r\n{body}\r\n0\r\nX-Trailer: v\r\n\r\n",
+        body.len()
+    ));
     conn.response("POST").expect(200);
 }
 
@@ -167,9 +275,18 @@ fn chunked_wins_over_content_length_and_nothing_follows(backend: Backend) {
     let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
     let smuggled = format!("GET /v1/processes/smuggled HTTP/1.1\r\nHost: {host}\r\n\r\n");
     for (lengths, codings) in [
-        (format!("Content-Length: {}\r\n", chunks.len()), "Transfer-Encoding: chunked\r\n"),
-        ("Content-Length: 4\r\n".to_owned(), "Transfer-Encoding: chunked\r\n"),
-        ("Content-Length: 0\r\n".to_owned(), "Transfer-Encoding: Chunked\r\n"),
+        (
+            format!("Content-Length: {}\r\n", chunks.len()),
+            "Transfer-Encoding: chunked\r\n",
+        ),
+        (
+            "Content-Length: 4\r\n".to_owned(),
+            "Transfer-Encoding: chunked\r\n",
+        ),
+        (
+            "Content-Length: 0\r\n".to_owned(),
+            "Transfer-Encoding: Chunked\r\n",
+        ),
     ] {
         for fields in [format!("{lengths}{codings}"), format!("{codings}{lengths}")] {
             let mut conn = server.conn();
@@ -190,7 +307,10 @@ fn chunked_wins_over_content_length_and_nothing_follows(backend: Backend) {
 fn a_bad_request_does_not_hurt_the_one_before_it(backend: Backend) {
     let server = Server::open(backend);
     let mut conn = server.conn();
-    let get = format!("GET /v1/health HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+    let get = format!(
+        "GET /v1/health HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    );
     conn.send(format!("{get}{get}nonsense\r\n\r\n{get}"));
     conn.response("GET").expect(200);
     conn.response("GET").expect(200);
@@ -205,9 +325,16 @@ fn with_host(server: &Server, host: &str) -> Response {
 fn names_a_rebinding_page_would_use_are_403(backend: Backend) {
     let server = Server::open(backend);
     let port = server.address.port();
-    for host in ["evil.example", "evil.example:80", "localhost.evil.example", "127.0.0.1.nip.io",
-        "a.b", "xlocalhost.x", "1.2.3", "127.0.0.1.evil"]
-    {
+    for host in [
+        "evil.example",
+        "evil.example:80",
+        "localhost.evil.example",
+        "127.0.0.1.nip.io",
+        "a.b",
+        "xlocalhost.x",
+        "1.2.3",
+        "127.0.0.1.evil",
+    ] {
         let answer = with_host(&server, host);
         assert_eq!(answer.status, 403, "{host}");
         answer.problem(403, "forbidden");
@@ -236,7 +363,13 @@ fn names_a_rebinding_page_would_use_are_403(backend: Backend) {
 }
 
 fn allowed_hosts_and_tokens_lift_the_name_rule(backend: Backend) {
-    let args = ["--no-token", "--allowed-host", "a.example", "--allowed-host", "b.example"];
+    let args = [
+        "--no-token",
+        "--allowed-host",
+        "a.example",
+        "--allowed-host",
+        "b.example",
+    ];
     let server = Launch::new(backend).args(&args).start();
     for host in ["a.example", "b.example:8080", "A.Example", "localhost"] {
         assert_eq!(with_host(&server, host).status, 200, "{host}");
@@ -244,12 +377,16 @@ fn allowed_hosts_and_tokens_lift_the_name_rule(backend: Backend) {
     for host in ["c.example", "x.a.example", "a.example.evil"] {
         with_host(&server, host).problem(403, "forbidden");
     }
-    let any = Launch::new(backend).args(&["--no-token", "--allowed-host", "*"]).start();
+    let any = Launch::new(backend)
+        .args(&["--no-token", "--allowed-host", "*"])
+        .start();
     with_host(&any, "evil.example").expect(200);
     // With a token a page that rebinds its name has nothing to show.
     let locked = Launch::new(backend).args(&["--token", "T"]).start();
     let headers = [("Host", "evil.example"), ("Authorization", "Bearer T")];
-    locked.request("GET", "/v1/health", &headers, b"").expect(200);
+    locked
+        .request("GET", "/v1/health", &headers, b"")
+        .expect(200);
 }
 
 fn absolute_form_overrides_the_host_header(backend: Backend) {
@@ -259,7 +396,9 @@ fn absolute_form_overrides_the_host_header(backend: Backend) {
     let answer = server.request("GET", target, &[("Host", "localhost")], b"");
     answer.problem(403, "forbidden");
     let target = "http://localhost/v1/health";
-    server.request("GET", target, &[("Host", "evil.example")], b"").expect(200);
+    server
+        .request("GET", target, &[("Host", "evil.example")], b"")
+        .expect(200);
 }
 
 fn foreign_origins_change_nothing(backend: Backend) {
@@ -269,14 +408,28 @@ fn foreign_origins_change_nothing(backend: Backend) {
     server.await_exit(&exited);
     let json_type = ("Content-Type", "application/json");
     let other_port = format!("http://127.0.0.1:{}", server.address.port() ^ 1);
-    for origin in ["http://evil.example", "null", &other_port, "http://127.0.0.1", "nonsense"] {
+    for origin in [
+        "http://evil.example",
+        "null",
+        &other_port,
+        "http://127.0.0.1",
+        "nonsense",
+    ] {
         for (method, path, body) in [
-            ("POST", "/v1/processes/run".to_owned(), r#"{"command":"true"}"#),
+            (
+                "POST",
+                "/v1/processes/run".to_owned(),
+                r#"{"command":"true"}"#,
+            ),
             ("POST", "/v1/processes".to_owned(), r#"{"command":"cat"}"#),
             ("POST", "/v1/processes/config".to_owned(), r#"{}"#),
             ("POST", format!("/v1/processes/{id}/stop"), ""),
             ("POST", format!("/v1/processes/{id}/kill"), ""),
-            ("POST", format!("/v1/processes/{id}/input"), r#"{"data":"eA=="}"#),
+            (
+                "POST",
+                format!("/v1/processes/{id}/input"),
+                r#"{"data":"eA=="}"#,
+            ),
             ("DELETE", format!("/v1/processes/{exited}"), ""),
         ] {
             let headers = [("Origin", origin), json_type];
@@ -290,7 +443,13 @@ fn foreign_origins_change_nothing(backend: Backend) {
     }
     assert_eq!(server.info(&id)["status"], "running");
     assert_eq!(server.output(&id, "combined"), b"");
-    assert_eq!(server.get("/v1/processes").json()["processes"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        server.get("/v1/processes").json()["processes"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
 }
 
 fn own_and_missing_origins_are_served(backend: Backend) {
@@ -298,7 +457,9 @@ fn own_and_missing_origins_are_served(backend: Backend) {
     let body = r#"{"command":"true"}"#.as_bytes();
     let post = |headers: &[(&str, &str)]| {
         let headers = [headers, &[("Content-Type", "application/json")]].concat();
-        server.request("POST", "/v1/processes/run", &headers, body).status
+        server
+            .request("POST", "/v1/processes/run", &headers, body)
+            .status
     };
     let own = format!("http://{}", server.address);
     assert_eq!(post(&[("Origin", &own)]), 200);
@@ -338,39 +499,52 @@ fn a_websocket_from_a_foreign_origin_is_403(backend: Backend) {
 fn the_order_of_checks_is_host_token_origin_method(backend: Backend) {
     let open = Server::open(backend);
     let both = [("Host", "evil.example"), ("Origin", "http://evil.example")];
-    open.request("PUT", "/v1/health", &both, b"").problem(403, "forbidden");
+    open.request("PUT", "/v1/health", &both, b"")
+        .problem(403, "forbidden");
     let locked = Launch::new(backend).args(&["--token", "T"]).start();
     let foreign = ("Origin", "http://evil.example");
     let answer = locked.request("POST", "/v1/processes/x/stop", &[foreign], b"");
     Problem::no_token().check(&answer);
     let headers = [foreign, ("Authorization", "Bearer T")];
-    locked.request("POST", "/v1/processes/x/stop", &headers, b"").problem(403, "forbidden");
-    locked.request("DELETE", "/v1/processes", &headers, b"").problem(403, "forbidden");
+    locked
+        .request("POST", "/v1/processes/x/stop", &headers, b"")
+        .problem(403, "forbidden");
+    locked
+        .request("DELETE", "/v1/processes", &headers, b"")
+        .problem(403, "forbidden");
 }
 
 fn a_half_sent_head_is_not_kept_open(backend: Backend) {
     let server = Server::open(backend);
     let start = Instant::now();
-    let mut halves: Vec<Conn> =
-        ["G", "GET /v1/health HTTP/1.1\r\n", "GET /v1/health HTTP/1.1\r\nHost: localhost\r\nX-A: b"]
-            .map(|half| {
-                let mut conn = server.conn();
-                conn.send(half);
-                conn
-            })
-            .into();
+    let mut halves: Vec<Conn> = [
+        "G",
+        "GET /v1/health HTTP/1.1\r\n",
+        "GET /v1/health HTTP/1.1\r\nHost: localhost\r\nX-A: b",
+    ]
+    .map(|half| {
+        let mut conn = server.conn();
+        conn.send(half);
+        conn
+    })
+    .into();
     // One that drips a byte now and then, and one that has been served before.
     let mut dripping = TcpStream::connect(server.address).unwrap();
     let drip = std::thread::spawn(move || {
         let end = Instant::now() + crate::harness::WAIT;
-        dripping.write_all(b"GET /v1/health HTTP/1.1\r\nX-Slow: ").unwrap();
+        dripping
+            .write_all(b"GET /v1/health HTTP/1.1\r\nX-Slow: ")
+            .unwrap();
         while dripping.write_all(b"x").is_ok() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(300));
         }
         Instant::now() < end
     });
     let mut served = server.conn();
-    served.send(format!("GET /v1/health HTTP/1.1\r\nHost: {}\r\n\r\nGET /v1", server.address));
+    served.send(format!(
+        "GET /v1/health HTTP/1.1\r\nHost: {}\r\n\r\nGET /v1",
+        server.address
+    ));
     served.response("GET").expect(200);
     halves.push(served);
     for conn in &mut halves {
@@ -379,15 +553,25 @@ fn a_half_sent_head_is_not_kept_open(backend: Backend) {
             conn.expect_closed();
         }
     }
-    assert!(start.elapsed() > Duration::from_secs(2), "{:?} is no time", start.elapsed());
-    assert!(drip.join().unwrap(), "the dripping connection was kept open");
+    assert!(
+        start.elapsed() > Duration::from_secs(2),
+        "{:?} is no time",
+        start.elapsed()
+    );
+    assert!(
+        drip.join().unwrap(),
+        "the dripping connection was kept open"
+    );
     server.get("/v1/health").expect(200);
 }
 
 fn a_half_close_after_the_request_is_answered(backend: Backend) {
     let server = Server::open(backend);
     let mut conn = server.conn();
-    conn.send(format!("GET /v1/health HTTP/1.1\r\nHost: {}\r\n\r\n", server.address));
+    conn.send(format!(
+        "GET /v1/health HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    ));
     conn.finish_writing();
     conn.response("GET").expect(200);
     conn.expect_closed();
@@ -422,7 +606,9 @@ fn unread_request_bodies_do_not_become_requests(backend: Backend) {
             "{line} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{inner}",
             inner.len()
         ));
-        conn.send_some(format!("GET /v1/processes/next HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        conn.send_some(format!(
+            "GET /v1/processes/next HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        ));
         let method = line.split(' ').next().unwrap();
         let answer = conn.response(method);
         assert_eq!(answer.status, status, "{line}");
@@ -437,7 +623,9 @@ fn unread_request_bodies_do_not_become_requests(backend: Backend) {
 fn a_storm_of_broken_clients_leaves_nothing_behind(backend: Backend) {
     let server = Server::open(backend);
     let host = server.address;
-    let id = server.spawn(&sh("i=0; while :; do echo line $i; i=$((i+1)); sleep 0.01; done"));
+    let id = server.spawn(&sh(
+        "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.01; done",
+    ));
     server.await_output(&id, "line 1\n");
     // The kernel may hide the descriptors of a server that guards itself (proc(5)).
     let descriptors =

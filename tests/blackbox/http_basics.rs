@@ -49,7 +49,9 @@ fn every_routed_answer_has_vary_and_date_and_no_server(backend: Backend) {
         assert_eq!(answer.header("vary"), Some(VARY), "{answer:?}");
         let date = answer.header("date").expect("a date");
         let date = httpdate::parse_http_date(date).expect("an HTTP date");
-        let age = std::time::SystemTime::now().duration_since(date).expect("a date not ahead");
+        let age = std::time::SystemTime::now()
+            .duration_since(date)
+            .expect("a date not ahead");
         assert!(age.as_secs() < 60, "{age:?} old");
         assert_eq!(answer.header("server"), None);
     }
@@ -59,7 +61,10 @@ fn keep_alive_serves_many_requests(backend: Backend) {
     let server = Server::open(backend);
     let mut conn = server.conn();
     for _ in 0..200 {
-        conn.send(format!("GET /v1/health HTTP/1.1\r\nHost: {}\r\n\r\n", server.address));
+        conn.send(format!(
+            "GET /v1/health HTTP/1.1\r\nHost: {}\r\n\r\n",
+            server.address
+        ));
         let answer = conn.response("GET").expect(200);
         assert_eq!(answer.version, "HTTP/1.1");
         assert!(!answer.says_close());
@@ -76,7 +81,9 @@ fn pipelined_requests_are_answered_in_order(backend: Backend) {
         body.len()
     );
     for n in 0..50 {
-        batch.push_str(&format!("GET /v1/processes/none{n} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        batch.push_str(&format!(
+            "GET /v1/processes/none{n} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        ));
     }
     let mut conn = server.conn();
     conn.send(batch);
@@ -89,8 +96,14 @@ fn pipelined_requests_are_answered_in_order(backend: Backend) {
 fn http_1_0_is_answered_and_closed(backend: Backend) {
     let server = Server::open(backend);
     let mut conn = server.conn();
-    conn.send(format!("GET /v1/health HTTP/1.0\r\nHost: {}\r\n\r\n", server.address));
-    assert_eq!(conn.response("GET").expect(200).text(), r#"{"status":"ok"}"#);
+    conn.send(format!(
+        "GET /v1/health HTTP/1.0\r\nHost: {}\r\n\r\n",
+        server.address
+    ));
+    assert_eq!(
+        conn.response("GET").expect(200).text(),
+        r#"{"status":"ok"}"#
+    );
     conn.expect_closed();
 }
 
@@ -149,9 +162,15 @@ fn head_works_wherever_get_does(backend: Backend) {
     ];
     for path in &paths {
         let head = server.request("HEAD", path, &[], b"").expect_empty(200);
-        assert_eq!(head.header("content-type"), Some("application/json"), "{path}");
+        assert_eq!(
+            head.header("content-type"),
+            Some("application/json"),
+            "{path}"
+        );
     }
-    server.request("HEAD", "/v1/processes/none", &[], b"").expect_empty(404);
+    server
+        .request("HEAD", "/v1/processes/none", &[], b"")
+        .expect_empty(404);
     // A HEAD of a follow is answered at once, though the process is running.
     let target = format!("/v1/processes/{id}/logs?follow=true");
     let head = server.request("HEAD", &target, &[], b"").expect_empty(200);
@@ -164,7 +183,9 @@ fn a_body_of_two_mib_passes_and_one_byte_more_is_413(backend: Backend) {
     let json = r#"{"command":"true"}"#;
     let exact = format!("{json}{}", " ".repeat(LIMIT - json.len()));
     server.post_text("/v1/processes/run", &exact).expect(200);
-    server.post_text("/v1/processes/run", &format!("{exact} ")).problem(413, "invalid_request");
+    server
+        .post_text("/v1/processes/run", &format!("{exact} "))
+        .problem(413, "invalid_request");
     // The same with chunks, where the length is not known beforehand.
     let mut conn = server.conn();
     conn.send(format!(
@@ -181,7 +202,9 @@ fn a_body_of_two_mib_passes_and_one_byte_more_is_413(backend: Backend) {
 fn oversized_heads_are_refused(backend: Backend) {
     let server = Server::open(backend);
     let long = "a".repeat(20_000);
-    server.request("GET", "/v1/health", &[("X-Long", &long)], b"").expect(200);
+    server
+        .request("GET", "/v1/health", &[("X-Long", &long)], b"")
+        .expect(200);
 
     let refused = |request: String, status: u16| {
         let mut conn = server.conn();
@@ -191,9 +214,15 @@ fn oversized_heads_are_refused(backend: Backend) {
     };
     let host = server.address;
     let many: String = (0..150).map(|n| format!("X-{n}: v\r\n")).collect();
-    refused(format!("GET /v1/health HTTP/1.1\r\nHost: {host}\r\n{many}\r\n"), 431);
+    refused(
+        format!("GET /v1/health HTTP/1.1\r\nHost: {host}\r\n{many}\r\n"),
+        431,
+    );
     let huge = "a".repeat(600_000);
-    refused(format!("GET /v1/health HTTP/1.1\r\nHost: {host}\r\nX-Huge: {huge}\r\n\r\n"), 431);
+    refused(
+        format!("GET /v1/health HTTP/1.1\r\nHost: {host}\r\nX-Huge: {huge}\r\n\r\n"),
+        431,
+    );
     let path = "a".repeat(70_000);
     refused(format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n"), 414);
 }
@@ -230,7 +259,9 @@ fn ids_are_percent_decoded(backend: Backend) {
     Problem::no_process("a/b").check(&server.get("/v1/processes/a%2Fb"));
     Problem::no_process("%zz").check(&server.get("/v1/processes/%zz"));
     Problem::no_process("é").check(&server.get("/v1/processes/%C3%A9"));
-    server.get("/v1/processes/%ff").problem(400, "invalid_request");
+    server
+        .get("/v1/processes/%ff")
+        .problem(400, "invalid_request");
     // `config` is a process name where more follows.
     Problem::no_process("config").check(&server.get("/v1/processes/config/logs"));
     Problem::no_process("run").check(&server.post_empty("/v1/processes/run/stop"));
@@ -269,15 +300,28 @@ fn known_parameters_must_be_single_and_filled(backend: Backend) {
         assert_eq!(answer.status, 400, "{query}");
         answer.problem(400, "invalid_request");
     }
-    for query in ["waitMs=", "waitMs=-1", "waitMs=1.5", "waitMs=abc", "waitMs=1&waitMs=1"] {
+    for query in [
+        "waitMs=",
+        "waitMs=-1",
+        "waitMs=1.5",
+        "waitMs=abc",
+        "waitMs=1&waitMs=1",
+    ] {
         for verb in ["stop", "kill"] {
             let answer = server.post_empty(&format!("/v1/processes/{id}/{verb}?{query}"));
             assert_eq!(answer.status, 400, "{verb} {query}");
             answer.problem(400, "invalid_request");
         }
     }
-    for query in ["owner=", "owner=User", "owner=root", "owner=user&owner=user"] {
-        server.get(&format!("/v1/processes?{query}")).problem(400, "invalid_request");
+    for query in [
+        "owner=",
+        "owner=User",
+        "owner=root",
+        "owner=user&owner=user",
+    ] {
+        server
+            .get(&format!("/v1/processes?{query}"))
+            .problem(400, "invalid_request");
     }
 }
 
@@ -285,7 +329,10 @@ fn json_content_types(backend: Backend) {
     let server = Server::open(backend);
     let body = br#"{"command":"true"}"#;
     let post = |content_type: Option<&str>| {
-        let headers: Vec<_> = content_type.map(|v| ("Content-Type", v)).into_iter().collect();
+        let headers: Vec<_> = content_type
+            .map(|v| ("Content-Type", v))
+            .into_iter()
+            .collect();
         server.request("POST", "/v1/processes/run", &headers, body)
     };
     for good in [
@@ -298,8 +345,13 @@ fn json_content_types(backend: Backend) {
     ] {
         assert_eq!(post(Some(good)).status, 200, "{good}");
     }
-    for bad in [None, Some("text/plain"), Some("text/json"), Some("application/jsonp"), Some("json")]
-    {
+    for bad in [
+        None,
+        Some("text/plain"),
+        Some("text/json"),
+        Some("application/jsonp"),
+        Some("json"),
+    ] {
         let answer = post(bad);
         assert_eq!(answer.status, 415, "{bad:?}");
         answer.problem(415, "unsupported_media_type");
@@ -307,7 +359,12 @@ fn json_content_types(backend: Backend) {
     // Handlers without a body ignore body and content type.
     let id = server.spawn(&json!({"command": "cat"}));
     let target = format!("/v1/processes/{id}/kill?waitMs=20000");
-    let killed = server.request("POST", &target, &[("Content-Type", "text/plain")], b"{not json");
+    let killed = server.request(
+        "POST",
+        &target,
+        &[("Content-Type", "text/plain")],
+        b"{not json",
+    );
     assert_eq!(killed.json()["status"], "exited");
 }
 
@@ -330,10 +387,16 @@ fn duplicate_known_fields_are_422(backend: Backend) {
         r#"{"command":"true","args":[],"args":[]}"#,
         r#"{"command":"true","env":{},"env":{}}"#,
     ] {
-        server.post_text("/v1/processes/run", body).problem(422, "invalid_request");
-        server.post_text("/v1/processes", body).problem(422, "invalid_request");
+        server
+            .post_text("/v1/processes/run", body)
+            .problem(422, "invalid_request");
+        server
+            .post_text("/v1/processes", body)
+            .problem(422, "invalid_request");
     }
-    server.post_text("/v1/processes/run", r#"{"command":"true","x":1,"x":2}"#).expect(200);
+    server
+        .post_text("/v1/processes/run", r#"{"command":"true","x":1,"x":2}"#)
+        .expect(200);
 }
 
 /// Each path with the value of `allow`.
@@ -353,7 +416,10 @@ const METHODS: [(&str, &str); 11] = [
 
 fn wrong_methods_are_405_with_allow(backend: Backend) {
     let server = Server::open(backend);
-    for (path, allow) in METHODS.into_iter().chain([("/v1/processes/p/terminal/resize", "POST")]) {
+    for (path, allow) in METHODS
+        .into_iter()
+        .chain([("/v1/processes/p/terminal/resize", "POST")])
+    {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"] {
             if allow.split(',').any(|allowed| allowed == method) {
                 continue;
@@ -371,9 +437,19 @@ fn options_answers_every_path(backend: Backend) {
     for (path, allow) in METHODS {
         let answer = server.request("OPTIONS", path, &[], b"").expect_empty(200);
         assert_eq!(answer.header("allow"), Some(allow), "{path}");
-        assert_eq!(answer.header("access-control-allow-methods"), Some("*"), "{path}");
-        assert_eq!(answer.header("access-control-allow-headers"), Some("*"), "{path}");
+        assert_eq!(
+            answer.header("access-control-allow-methods"),
+            Some("*"),
+            "{path}"
+        );
+        assert_eq!(
+            answer.header("access-control-allow-headers"),
+            Some("*"),
+            "{path}"
+        );
         assert_eq!(answer.header("access-control-allow-origin"), None, "{path}");
     }
-    server.request("OPTIONS", "/nowhere", &[], b"").expect_empty(200);
+    server
+        .request("OPTIONS", "/nowhere", &[], b"")
+        .expect_empty(200);
 }

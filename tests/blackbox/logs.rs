@@ -22,7 +22,12 @@ on_both!(
 );
 
 fn sequences(logs: &Value) -> Vec<u64> {
-    logs["entries"].as_array().unwrap().iter().map(|e| e["sequence"].as_u64().unwrap()).collect()
+    logs["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["sequence"].as_u64().unwrap())
+        .collect()
 }
 
 /// A process that has written `out1`, `err2`, `out3`, … apart, and is over.
@@ -42,7 +47,10 @@ fn the_body_is_exact(backend: Backend) {
     let at = answer.json()["entries"][0]["timestampMs"].as_u64().unwrap();
     let info = server.info(&id);
     let (from, to) = (&info["createdAtMs"], &info["exitedAtMs"]);
-    assert!(from.as_u64().unwrap() <= at + 5 && at <= to.as_u64().unwrap() + 1000, "{at}: {info}");
+    assert!(
+        from.as_u64().unwrap() <= at + 5 && at <= to.as_u64().unwrap() + 1000,
+        "{at}: {info}"
+    );
     let entry = format!(
         r#"{{"sequence":1,"stream":"stdout","timestampMs":{at},"data":"b3V0","encoding":"base64"}}"#
     );
@@ -69,7 +77,11 @@ fn writes_apart_are_entries_in_true_order(backend: Backend) {
         .iter()
         .map(|e| {
             let text = String::from_utf8(entry_bytes(e)).unwrap();
-            (e["sequence"].as_u64().unwrap(), e["stream"].as_str().unwrap(), text)
+            (
+                e["sequence"].as_u64().unwrap(),
+                e["stream"].as_str().unwrap(),
+                text,
+            )
         })
         .collect();
     let expected: Vec<_> = (1..=6)
@@ -79,15 +91,24 @@ fn writes_apart_are_entries_in_true_order(backend: Backend) {
         })
         .collect();
     assert_eq!(told, expected);
-    let times: Vec<_> = entries.iter().map(|e| e["timestampMs"].as_u64().unwrap()).collect();
+    let times: Vec<_> = entries
+        .iter()
+        .map(|e| e["timestampMs"].as_u64().unwrap())
+        .collect();
     assert!(times.windows(2).all(|w| w[0] <= w[1]), "{times:?}");
-    assert!(times[5] - times[0] >= 300, "{times:?}: not the times of arrival");
+    assert!(
+        times[5] - times[0] >= 300,
+        "{times:?}: not the times of arrival"
+    );
 }
 
 fn sequences_count_over_all_streams(backend: Backend) {
     let server = Server::open(backend);
     let id = six_entries(&server);
-    assert_eq!(sequences(&server.logs(&id, "?stream=combined")), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(
+        sequences(&server.logs(&id, "?stream=combined")),
+        [1, 2, 3, 4, 5, 6]
+    );
     assert_eq!(sequences(&server.logs(&id, "?stream=stdout")), [1, 3, 5]);
     assert_eq!(sequences(&server.logs(&id, "?stream=stderr")), [2, 4, 6]);
     // Each process counts for itself.
@@ -142,8 +163,12 @@ fn an_entry_holds_at_most_64_kib_and_all_bytes_are_there(backend: Backend) {
     let id = server.spawn(&sh("head -c 3000000 /dev/zero | tr '\\0' a; printf end"));
     server.await_exit(&id);
     let logs = server.logs(&id, "");
-    let sizes: Vec<_> =
-        logs["entries"].as_array().unwrap().iter().map(|e| entry_bytes(e).len()).collect();
+    let sizes: Vec<_> = logs["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| entry_bytes(e).len())
+        .collect();
     assert!(sizes.iter().all(|s| (1..=65_536).contains(s)), "{sizes:?}");
     assert_eq!(sizes.iter().sum::<usize>(), 3_000_003);
     let expected: Vec<_> = (1..=sizes.len() as u64).collect();
@@ -152,13 +177,17 @@ fn an_entry_holds_at_most_64_kib_and_all_bytes_are_there(backend: Backend) {
 
 fn binary_output_survives(backend: Backend) {
     let server = Server::open(backend);
-    let id = server.spawn(&sh("head -c 500000 /dev/urandom | tee /dev/stderr | cksum >&2; exit 0"));
+    let id = server.spawn(&sh(
+        "head -c 500000 /dev/urandom | tee /dev/stderr | cksum >&2; exit 0",
+    ));
     // The two streams would mix in `combined`; take the sum from a run over the same bytes.
     server.await_exit(&id);
     let output = server.output(&id, "stderr");
     assert!(output.len() > 500_000, "{}", output.len());
     let (data, sum) = output.split_at(500_000);
-    let sum = std::str::from_utf8(sum).expect("the sum follows the data").trim();
+    let sum = std::str::from_utf8(sum)
+        .expect("the sum follows the data")
+        .trim();
     assert_eq!(sum, format!("{} 500000", cksum(data)));
 }
 
@@ -175,10 +204,18 @@ fn quick_alternating_writes_lose_nothing(backend: Backend) {
     }
     // Both are read fairly: neither stream comes as one block behind the other.
     let logs = server.logs(&id, "");
-    let streams: Vec<_> =
-        logs["entries"].as_array().unwrap().iter().map(|e| e["stream"].clone()).collect();
+    let streams: Vec<_> = logs["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["stream"].clone())
+        .collect();
     let changes = streams.windows(2).filter(|w| w[0] != w[1]).count();
-    assert!(changes >= 3, "{changes} changes of stream in {} entries", streams.len());
+    assert!(
+        changes >= 3,
+        "{changes} changes of stream in {} entries",
+        streams.len()
+    );
 }
 
 /// Sixty entries of a thousand bytes each; forty of them over the limit of 20 000.
@@ -187,7 +224,9 @@ fn evicted(server: &Server) -> String {
     let id = server.spawn(&sh("while read line; do printf %01000d $line; done"));
     for n in 1..=60 {
         let input = json!({"data": format!("{n}\n"), "encoding": "utf8"});
-        server.post(&format!("/v1/processes/{id}/input"), &input).expect(200);
+        server
+            .post(&format!("/v1/processes/{id}/input"), &input)
+            .expect(200);
         // Fetched, so that the next output is an entry of its own.
         eventually(&format!("entry {n}"), || {
             (sequences(&server.logs(&id, "?tail=1")) == [n]).then_some(())
@@ -205,8 +244,14 @@ fn eviction_leaves_the_newest_whole_entries(backend: Backend) {
     for (n, entry) in (41..).zip(logs["entries"].as_array().unwrap()) {
         assert_eq!(entry_bytes(entry), format!("{n:01000}").into_bytes());
     }
-    assert_eq!(sequences(&server.logs(&id, "?since=3")), (41..=60).collect::<Vec<_>>());
-    assert_eq!(sequences(&server.logs(&id, "?since=45&tail=3")), [58, 59, 60]);
+    assert_eq!(
+        sequences(&server.logs(&id, "?since=3")),
+        (41..=60).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        sequences(&server.logs(&id, "?since=45&tail=3")),
+        [58, 59, 60]
+    );
     // What was dropped is told, and only now.
     assert_eq!(logs["firstSequence"], 41);
     assert_eq!(logs["droppedBytes"], 40_000);
@@ -222,7 +267,9 @@ fn an_entry_larger_than_the_limit_keeps_its_last_bytes(backend: Backend) {
     server.await_output(&id, "6789abcdef");
     assert_eq!(server.output(&id, "stdout"), b"6789abcdef");
     // Much over the limit, in many reads: still the last bytes.
-    let id = server.spawn(&sh("head -c 1000000 /dev/zero | tr '\\0' a; sleep 0.3; printf 0123456789"));
+    let id = server.spawn(&sh(
+        "head -c 1000000 /dev/zero | tr '\\0' a; sleep 0.3; printf 0123456789",
+    ));
     server.await_exit(&id);
     assert_eq!(server.output(&id, "stdout"), b"0123456789");
 }
@@ -231,7 +278,9 @@ fn input_itself_is_not_logged(backend: Backend) {
     let server = Server::open(backend);
     let id = server.spawn(&sh("read line; echo got $line"));
     let input = json!({"data": "word\n", "encoding": "utf8"});
-    server.post(&format!("/v1/processes/{id}/input"), &input).expect(200);
+    server
+        .post(&format!("/v1/processes/{id}/input"), &input)
+        .expect(200);
     server.await_exit(&id);
     assert_eq!(server.output(&id, "combined"), b"got word\n");
 }
@@ -257,7 +306,12 @@ fn one_byte_at_a_time_stays_within_the_index_bound(backend: Backend) {
 fn cksum(data: &[u8]) -> u32 {
     let step = |crc: u32, byte: u8| {
         (0..8).fold(crc ^ (u32::from(byte) << 24), |crc, _| {
-            (crc << 1) ^ if crc & 0x8000_0000 == 0 { 0 } else { 0x04C1_1DB7 }
+            (crc << 1)
+                ^ if crc & 0x8000_0000 == 0 {
+                    0
+                } else {
+                    0x04C1_1DB7
+                }
         })
     };
     let mut crc = data.iter().fold(0, |crc, byte| step(crc, *byte));

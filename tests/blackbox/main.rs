@@ -27,5 +27,6 @@ mod input;
 mod logs;
 mod processes;
 mod run;
+mod sdk;
 mod small_endpoints;
 mod supervision;

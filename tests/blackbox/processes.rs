@@ -35,10 +35,18 @@ fn info_has_its_keys_in_order_while_running_and_after(backend: Backend) {
     body["cwd"] = json!("/tmp");
     let created = server.post("/v1/processes", &body);
     let info = created.json();
-    let (pid, at) = (info["pid"].as_u64().unwrap(), info["createdAtMs"].as_u64().unwrap());
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let (pid, at) = (
+        info["pid"].as_u64().unwrap(),
+        info["createdAtMs"].as_u64().unwrap(),
+    );
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
     let now = now.as_millis() as u64;
-    assert!(at <= now && now - at < 60_000, "{at} is not just before {now}");
+    assert!(
+        at <= now && now - at < 60_000,
+        "{at} is not just before {now}"
+    );
     let common = r#""id":"proc_1","command":"sh","args":["-c","read line; exit 3"],"cwd":"/tmp","tty":false,"interactive":false,"owner":"user""#;
     let running = format!(r#"{{{common},"status":"running","pid":{pid},"createdAtMs":{at}}}"#);
     assert_eq!(created.text(), running);
@@ -46,13 +54,19 @@ fn info_has_its_keys_in_order_while_running_and_after(backend: Backend) {
     assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
 
     let newline = json!({"data": "\n", "encoding": "utf8"});
-    server.post("/v1/processes/proc_1/input", &newline).expect(200);
+    server
+        .post("/v1/processes/proc_1/input", &newline)
+        .expect(200);
     let ended = server.await_exit("proc_1")["exitedAtMs"].as_u64().unwrap();
     assert!(ended >= at && ended - at < 60_000);
-    let exited =
-        format!(r#"{{{common},"status":"exited","exitCode":3,"createdAtMs":{at},"exitedAtMs":{ended}}}"#);
+    let exited = format!(
+        r#"{{{common},"status":"exited","exitCode":3,"createdAtMs":{at},"exitedAtMs":{ended}}}"#
+    );
     assert_eq!(server.get("/v1/processes/proc_1").text(), exited);
-    assert_eq!(server.get("/v1/processes").text(), format!(r#"{{"processes":[{exited}]}}"#));
+    assert_eq!(
+        server.get("/v1/processes").text(),
+        format!(r#"{{"processes":[{exited}]}}"#)
+    );
 }
 
 fn info_echoes_what_was_sent(backend: Backend) {
@@ -77,8 +91,16 @@ fn death_by_signal_has_no_exit_code_but_the_signal(backend: Backend) {
         server.await_exit(&id);
         let answer = server.get(&format!("/v1/processes/{id}"));
         let expected = [
-            "id", "command", "args", "tty", "interactive", "owner", "status", "createdAtMs",
-            "exitedAtMs", "signal",
+            "id",
+            "command",
+            "args",
+            "tty",
+            "interactive",
+            "owner",
+            "status",
+            "createdAtMs",
+            "exitedAtMs",
+            "signal",
         ];
         assert_eq!(keys(answer.text()), expected);
         assert_eq!(answer.json()["signal"], name);
@@ -87,19 +109,30 @@ fn death_by_signal_has_no_exit_code_but_the_signal(backend: Backend) {
 
 fn a_trapped_term_gives_its_own_exit_code(backend: Backend) {
     let server = Server::open(backend);
-    let id = server.spawn(&sh("trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done"));
+    let id = server.spawn(&sh(
+        "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done",
+    ));
     server.await_output(&id, "ready");
-    let info = server.post_empty(&format!("/v1/processes/{id}/stop?waitMs=20000")).json();
-    assert_eq!((&info["status"], &info["exitCode"]), (&json!("exited"), &json!(9)));
+    let info = server
+        .post_empty(&format!("/v1/processes/{id}/stop?waitMs=20000"))
+        .json();
+    assert_eq!(
+        (&info["status"], &info["exitCode"]),
+        (&json!("exited"), &json!(9))
+    );
     assert_eq!(info.get("signal"), None);
 }
 
 fn ids_count_up_and_failed_spawns_use_one(backend: Backend) {
     let server = Server::open(backend);
     assert_eq!(server.spawn(&sh("true")), "proc_1");
-    server.post("/v1/processes", &json!({"command": "no-such-command"})).expect(502);
+    server
+        .post("/v1/processes", &json!({"command": "no-such-command"}))
+        .expect(502);
     assert_eq!(server.spawn(&sh("true")), "proc_3");
-    server.post("/v1/processes", &json!({"command": ""})).expect(400);
+    server
+        .post("/v1/processes", &json!({"command": ""}))
+        .expect(400);
     server.configure(&[("maxConcurrentProcesses", 1)]);
     server.await_exit("proc_1");
     server.await_exit("proc_3");
@@ -117,7 +150,12 @@ fn the_list_is_in_number_order(backend: Backend) {
         server.spawn(&json!({"command": "true"}));
     }
     let list = server.get("/v1/processes").json();
-    let ids: Vec<_> = list["processes"].as_array().unwrap().iter().map(|p| &p["id"]).collect();
+    let ids: Vec<_> = list["processes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| &p["id"])
+        .collect();
     let expected: Vec<_> = (1..=12).map(|n| json!(format!("proc_{n}"))).collect();
     assert_eq!(ids, expected.iter().collect::<Vec<_>>());
 }
@@ -137,19 +175,33 @@ fn the_list_filters_by_owner(backend: Backend) {
 fn stop_waits_until_exit_or_wait_ms(backend: Backend) {
     let server = Server::open(backend);
     let id = server.spawn(&json!({"command": "cat"}));
-    let info = server.post_empty(&format!("/v1/processes/{id}/stop")).json();
-    assert_eq!((&info["status"], &info["signal"]), (&json!("exited"), &json!("SIGTERM")));
+    let info = server
+        .post_empty(&format!("/v1/processes/{id}/stop"))
+        .json();
+    assert_eq!(
+        (&info["status"], &info["signal"]),
+        (&json!("exited"), &json!("SIGTERM"))
+    );
 
-    let deaf = server.spawn(&sh("trap '' TERM; echo ready; while :; do sleep 0.05; done"));
+    let deaf = server.spawn(&sh(
+        "trap '' TERM; echo ready; while :; do sleep 0.05; done",
+    ));
     server.await_output(&deaf, "ready");
-    for (query, least, below) in
-        [("?waitMs=300", 300, 2000), ("?waitMs=0", 0, 1500), ("", 2000, 9000)]
-    {
+    for (query, least, below) in [
+        ("?waitMs=300", 300, 2000),
+        ("?waitMs=0", 0, 1500),
+        ("", 2000, 9000),
+    ] {
         let start = Instant::now();
-        let info = server.post_empty(&format!("/v1/processes/{deaf}/stop{query}")).json();
+        let info = server
+            .post_empty(&format!("/v1/processes/{deaf}/stop{query}"))
+            .json();
         assert_eq!(info["status"], "running");
         let took = start.elapsed().as_millis();
-        assert!((least..below).contains(&took), "{query}: answered after {took} ms");
+        assert!(
+            (least..below).contains(&took),
+            "{query}: answered after {took} ms"
+        );
     }
     // A wait longer than any clock ends with the process.
     std::thread::scope(|scope| {
@@ -167,15 +219,22 @@ fn stop_never_escalates_but_grace_ms_does(backend: Backend) {
     let deaf = sh("trap '' TERM; echo ready; while :; do sleep 0.05; done");
     let id = server.spawn(&deaf);
     server.await_output(&id, "ready");
-    server.post_empty(&format!("/v1/processes/{id}/stop?waitMs=2500")).expect(200);
+    server
+        .post_empty(&format!("/v1/processes/{id}/stop?waitMs=2500"))
+        .expect(200);
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(server.info(&id)["status"], "running");
 
     let target = format!("/v1/processes/{id}/stop?graceMs=300&waitMs=20000");
     let info = server.post_empty(&target).json();
-    assert_eq!((&info["status"], &info["signal"]), (&json!("exited"), &json!("SIGKILL")));
+    assert_eq!(
+        (&info["status"], &info["signal"]),
+        (&json!("exited"), &json!("SIGKILL"))
+    );
     // Who obeys the TERM is not killed.
-    let id = server.spawn(&sh("trap 'sleep 0.1; exit 4' TERM; echo ready; while :; do sleep 0.05; done"));
+    let id = server.spawn(&sh(
+        "trap 'sleep 0.1; exit 4' TERM; echo ready; while :; do sleep 0.05; done",
+    ));
     server.await_output(&id, "ready");
     let target = format!("/v1/processes/{id}/stop?graceMs=15000&waitMs=20000");
     assert_eq!(server.post_empty(&target).json()["exitCode"], 4);
@@ -193,7 +252,9 @@ fn every_stop_sends_one_more_signal(backend: Backend) {
     ));
     server.await_output(&id, "ready");
     for n in 1..=3 {
-        server.post_empty(&format!("/v1/processes/{id}/stop?waitMs=0")).expect(200);
+        server
+            .post_empty(&format!("/v1/processes/{id}/stop?waitMs=0"))
+            .expect(200);
         server.await_output(&id, &format!("term {n}"));
     }
     assert_eq!(server.await_exit(&id)["exitCode"], 3);
@@ -209,20 +270,32 @@ fn stop_and_kill_on_an_exited_process_change_nothing(backend: Backend) {
         let answer = server.post_empty(&format!("/v1/processes/{id}/{verb}"));
         answer.json();
         assert_eq!(answer.text(), record.text());
-        assert!(start.elapsed() < Duration::from_secs(4), "{verb} waited for nothing");
+        assert!(
+            start.elapsed() < Duration::from_secs(4),
+            "{verb} waited for nothing"
+        );
     }
 }
 
 fn kill_waits_for_the_end(backend: Backend) {
     let server = Server::open(backend);
-    let id = server.spawn(&sh("trap '' TERM HUP INT; echo ready; while :; do sleep 0.05; done"));
+    let id = server.spawn(&sh(
+        "trap '' TERM HUP INT; echo ready; while :; do sleep 0.05; done",
+    ));
     server.await_output(&id, "ready");
-    let info = server.post_empty(&format!("/v1/processes/{id}/kill")).json();
-    assert_eq!((&info["status"], &info["signal"]), (&json!("exited"), &json!("SIGKILL")));
+    let info = server
+        .post_empty(&format!("/v1/processes/{id}/kill"))
+        .json();
+    assert_eq!(
+        (&info["status"], &info["signal"]),
+        (&json!("exited"), &json!("SIGKILL"))
+    );
     assert_eq!(info.get("pid"), None);
     // Without waiting, the end comes all the same.
     let id = server.spawn(&json!({"command": "cat"}));
-    server.post_empty(&format!("/v1/processes/{id}/kill?waitMs=0")).expect(200);
+    server
+        .post_empty(&format!("/v1/processes/{id}/kill?waitMs=0"))
+        .expect(200);
     assert_eq!(server.await_exit(&id)["signal"], "SIGKILL");
 }
 
@@ -262,7 +335,9 @@ fn the_concurrency_limit_counts_running_processes_only(backend: Backend) {
     // A slot that a failed spawn held is free again.
     server.configure(&[("maxConcurrentProcesses", 3)]);
     for _ in 0..5 {
-        server.post("/v1/processes", &json!({"command": "no-such-command"})).expect(502);
+        server
+            .post("/v1/processes", &json!({"command": "no-such-command"}))
+            .expect(502);
     }
     server.spawn(&json!({"command": "cat"}));
 }
@@ -298,7 +373,12 @@ fn all_output_is_in_the_log_when_exited_shows(backend: Backend) {
         server.await_exit(&id);
         let output = server.output(&id, "stdout");
         let expected: String = (1..=20_000).map(|n| format!("{n}\n")).collect();
-        assert!(output == expected.as_bytes(), "{} of {} bytes", output.len(), expected.len());
+        assert!(
+            output == expected.as_bytes(),
+            "{} of {} bytes",
+            output.len(),
+            expected.len()
+        );
         assert_eq!(server.output(&id, "stderr"), b"end\n");
         server.delete(&format!("/v1/processes/{id}")).expect(204);
     }

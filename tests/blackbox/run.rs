@@ -41,16 +41,25 @@ fn exit_codes_are_told(backend: Backend) {
     let server = Server::open(backend);
     for code in [0, 1, 7, 127, 255] {
         let run = server.run(&sh(&format!("exit {code}")));
-        assert_eq!((&run["exitCode"], &run["timedOut"]), (&json!(code), &json!(false)));
+        assert_eq!(
+            (&run["exitCode"], &run["timedOut"]),
+            (&json!(code), &json!(false))
+        );
     }
 }
 
 fn death_by_signal_gives_null_and_the_signal(backend: Backend) {
     let server = Server::open(backend);
     for name in ["SIGKILL", "SIGTERM", "SIGSEGV", "SIGHUP", "SIGUSR2"] {
-        let answer = server.post("/v1/processes/run", &sh(&format!("kill -{} $$", &name[3..])));
+        let answer = server.post(
+            "/v1/processes/run",
+            &sh(&format!("kill -{} $$", &name[3..])),
+        );
         let run = answer.json();
-        assert_eq!((&run["exitCode"], &run["timedOut"]), (&json!(null), &json!(false)));
+        assert_eq!(
+            (&run["exitCode"], &run["timedOut"]),
+            (&json!(null), &json!(false))
+        );
         assert_eq!(run["signal"], name);
         assert_eq!(keys(answer.text()).last().unwrap(), "signal");
     }
@@ -58,12 +67,26 @@ fn death_by_signal_gives_null_and_the_signal(backend: Backend) {
 
 fn the_command_is_not_a_shell_line(backend: Backend) {
     let server = Server::open(backend);
-    let args = ["~", "$HOME", "*", "a b", "", "\"'", "é\u{1F600}", "-n", "\n"];
-    let run = server.run(&json!({"command": "printf", "args": ["[%s]", args[0], args[1], args[2],
-        args[3], args[4], args[5], args[6], args[7], args[8]]}));
+    let args = [
+        "~",
+        "$HOME",
+        "*",
+        "a b",
+        "",
+        "\"'",
+        "é\u{1F600}",
+        "-n",
+        "\n",
+    ];
+    let run = server.run(
+        &json!({"command": "printf", "args": ["[%s]", args[0], args[1], args[2],
+        args[3], args[4], args[5], args[6], args[7], args[8]]}),
+    );
     let expected: String = args.iter().map(|a| format!("[{a}]")).collect();
     assert_eq!(run["stdout"], expected);
-    server.post("/v1/processes/run", &json!({"command": "echo hi"})).expect(502);
+    server
+        .post("/v1/processes/run", &json!({"command": "echo hi"}))
+        .expect(502);
 }
 
 fn lookup_uses_path_and_the_requests_path(backend: Backend) {
@@ -72,8 +95,13 @@ fn lookup_uses_path_and_the_requests_path(backend: Backend) {
     script(&dir.join("only-here"), "#!/bin/sh\necho found in $0\n");
     let found = json!({"command": "only-here", "env": {"PATH": dir.to_str().unwrap()}});
     let run = server.run(&found);
-    assert!(run["stdout"].as_str().unwrap().contains("only-here"), "{run}");
-    server.post("/v1/processes/run", &json!({"command": "only-here"})).expect(502);
+    assert!(
+        run["stdout"].as_str().unwrap().contains("only-here"),
+        "{run}"
+    );
+    server
+        .post("/v1/processes/run", &json!({"command": "only-here"}))
+        .expect(502);
     let hidden = json!({"command": "echo", "env": {"PATH": dir.to_str().unwrap()}});
     server.post("/v1/processes/run", &hidden).expect(502);
     std::fs::remove_dir_all(dir).unwrap();
@@ -91,11 +119,22 @@ fn cwd_is_taken_and_resolves_relative_commands(backend: Backend) {
     assert_eq!(server.run(&sh("pwd -P"))["stdout"], line(&dir));
     let body = json!({"command": "pwd", "args": ["-P"], "cwd": null});
     assert_eq!(server.run(&body)["stdout"], line(&dir));
-    assert_eq!(server.run(&json!({"command": "./tool", "cwd": absolute}))["stdout"], line(&sub));
+    assert_eq!(
+        server.run(&json!({"command": "./tool", "cwd": absolute}))["stdout"],
+        line(&sub)
+    );
     // A relative cwd is relative to the server's directory.
-    assert_eq!(server.run(&json!({"command": "./tool", "cwd": "sub"}))["stdout"], line(&sub));
-    assert_eq!(server.run(&json!({"command": "sub/tool"}))["stdout"], line(&dir));
-    server.post("/v1/processes/run", &json!({"command": "./tool"})).expect(502);
+    assert_eq!(
+        server.run(&json!({"command": "./tool", "cwd": "sub"}))["stdout"],
+        line(&sub)
+    );
+    assert_eq!(
+        server.run(&json!({"command": "sub/tool"}))["stdout"],
+        line(&dir)
+    );
+    server
+        .post("/v1/processes/run", &json!({"command": "./tool"}))
+        .expect(502);
     std::fs::remove_dir_all(dir).unwrap();
 }
 
@@ -105,8 +144,14 @@ fn a_timeout_keeps_the_output_so_far(backend: Backend) {
     body["timeoutMs"] = json!(400);
     let answer = server.post("/v1/processes/run", &body);
     let run = answer.json();
-    assert_eq!((&run["timedOut"], &run["exitCode"]), (&json!(true), &json!(null)));
-    assert_eq!((&run["stdout"], &run["stderr"]), (&json!("before\n"), &json!("oops\n")));
+    assert_eq!(
+        (&run["timedOut"], &run["exitCode"]),
+        (&json!(true), &json!(null))
+    );
+    assert_eq!(
+        (&run["stdout"], &run["stderr"]),
+        (&json!("before\n"), &json!("oops\n"))
+    );
     let duration = run["durationMs"].as_u64().unwrap();
     assert!((400..10_000).contains(&duration), "{duration} ms");
     assert_eq!(run["signal"], "SIGKILL");
@@ -130,7 +175,10 @@ fn timeouts_are_defaulted_and_capped(backend: Backend) {
         let run = server.run(&body);
         assert_eq!(run["timedOut"], true);
         let duration = run["durationMs"].as_u64().unwrap();
-        assert!((expected..expected + 5_000).contains(&duration), "{duration} for {expected}");
+        assert!(
+            (expected..expected + 5_000).contains(&duration),
+            "{duration} for {expected}"
+        );
     }
 }
 
@@ -139,29 +187,47 @@ fn output_keeps_the_first_bytes(backend: Backend) {
     let mut body = sh("printf 0123456789; printf abcdef >&2; exit 3");
     body["maxOutputBytes"] = json!(4);
     let run = server.run(&body);
-    assert_eq!((&run["stdout"], &run["stdoutTruncated"]), (&json!("0123"), &json!(true)));
-    assert_eq!((&run["stderr"], &run["stderrTruncated"]), (&json!("abcd"), &json!(true)));
+    assert_eq!(
+        (&run["stdout"], &run["stdoutTruncated"]),
+        (&json!("0123"), &json!(true))
+    );
+    assert_eq!(
+        (&run["stderr"], &run["stderrTruncated"]),
+        (&json!("abcd"), &json!(true))
+    );
     assert_eq!(run["exitCode"], 3);
 }
 
 fn output_limits_are_exact(backend: Backend) {
     let server = Server::open(backend);
-    for (limit, stdout, truncated) in
-        [(0, "", true), (1, "a", true), (2, "ab", true), (3, "abc", false), (4, "abc", false)]
-    {
-        let run = server
-            .run(&json!({"command": "printf", "args": ["abc"], "maxOutputBytes": limit}));
-        assert_eq!((&run["stdout"], &run["stdoutTruncated"]), (&json!(stdout), &json!(truncated)));
+    for (limit, stdout, truncated) in [
+        (0, "", true),
+        (1, "a", true),
+        (2, "ab", true),
+        (3, "abc", false),
+        (4, "abc", false),
+    ] {
+        let run =
+            server.run(&json!({"command": "printf", "args": ["abc"], "maxOutputBytes": limit}));
+        assert_eq!(
+            (&run["stdout"], &run["stdoutTruncated"]),
+            (&json!(stdout), &json!(truncated))
+        );
         assert_eq!(run["stderrTruncated"], false, "no output is not truncated");
     }
 }
 
 fn output_over_the_limit_never_blocks_the_child(backend: Backend) {
     let server = Server::open(backend);
-    let run = server.run(&sh("head -c 20000000 /dev/zero | tr '\\0' x; echo end >&2; exit 5"));
+    let run = server.run(&sh(
+        "head -c 20000000 /dev/zero | tr '\\0' x; echo end >&2; exit 5",
+    ));
     assert_eq!(run["exitCode"], 5);
     assert_eq!(run["stdout"].as_str().unwrap().len(), 1_048_576);
-    assert_eq!((&run["stdoutTruncated"], &run["stderr"]), (&json!(true), &json!("end\n")));
+    assert_eq!(
+        (&run["stdoutTruncated"], &run["stderr"]),
+        (&json!(true), &json!("end\n"))
+    );
 }
 
 fn the_configured_cap_lowers_the_requests(backend: Backend) {
@@ -177,13 +243,26 @@ fn the_configured_cap_lowers_the_requests(backend: Backend) {
 
 fn a_cut_character_is_left_out(backend: Backend) {
     let server = Server::open(backend);
-    for (limit, stdout) in [(3, "aé"), (4, "aé"), (5, "aé"), (6, "aé€"), (7, "aé€"), (9, "aé€")] {
-        let run = server
-            .run(&json!({"command": "printf", "args": ["aé€😀"], "maxOutputBytes": limit}));
-        assert_eq!((&run["stdout"], &run["stdoutTruncated"]), (&json!(stdout), &json!(true)));
+    for (limit, stdout) in [
+        (3, "aé"),
+        (4, "aé"),
+        (5, "aé"),
+        (6, "aé€"),
+        (7, "aé€"),
+        (9, "aé€"),
+    ] {
+        let run =
+            server.run(&json!({"command": "printf", "args": ["aé€😀"], "maxOutputBytes": limit}));
+        assert_eq!(
+            (&run["stdout"], &run["stdoutTruncated"]),
+            (&json!(stdout), &json!(true))
+        );
     }
     let run = server.run(&json!({"command": "printf", "args": ["aé€😀"], "maxOutputBytes": 10}));
-    assert_eq!((&run["stdout"], &run["stdoutTruncated"]), (&json!("aé€😀"), &json!(false)));
+    assert_eq!(
+        (&run["stdout"], &run["stdoutTruncated"]),
+        (&json!("aé€😀"), &json!(false))
+    );
 }
 
 fn invalid_utf8_becomes_replacement_characters(backend: Backend) {
@@ -198,7 +277,10 @@ fn invalid_utf8_becomes_replacement_characters(backend: Backend) {
 
 fn stdin_is_dev_null(backend: Backend) {
     let server = Server::open(backend);
-    assert_eq!(server.run(&sh("readlink /proc/$$/fd/0; cat"))["stdout"], "/dev/null\n");
+    assert_eq!(
+        server.run(&sh("readlink /proc/$$/fd/0; cat"))["stdout"],
+        "/dev/null\n"
+    );
 }
 
 fn runs_leave_no_record_and_are_not_limited(backend: Backend) {
@@ -223,7 +305,10 @@ fn parallel_runs_do_not_wait_for_each_other(backend: Backend) {
             scope.spawn(|| assert_eq!(server.run(&sh("sleep 1"))["exitCode"], 0));
         }
     });
-    assert!(start.elapsed() < Duration::from_secs(30), "one after the other takes 60 s");
+    assert!(
+        start.elapsed() < Duration::from_secs(30),
+        "one after the other takes 60 s"
+    );
 }
 
 fn scratch(name: &str) -> std::path::PathBuf {

@@ -3,7 +3,11 @@
 use crate::harness::json::keys;
 use crate::harness::{Backend, Server, on_both};
 
-on_both!(root_names_the_server, health_is_exactly_ok, head_has_the_headers_of_get);
+on_both!(
+    root_names_the_server,
+    health_is_exactly_ok,
+    head_has_the_headers_of_get
+);
 
 fn root_names_the_server(backend: Backend) {
     let server = Server::open(backend);

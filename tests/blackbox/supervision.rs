@@ -46,7 +46,10 @@ fn marker(name: &str, backend: Backend) -> PathBuf {
 
 /// Pids that `script` wrote to its output, one a line.
 fn pids(output: &str) -> Vec<i32> {
-    output.lines().filter_map(|line| line.trim().parse().ok()).collect()
+    output
+        .lines()
+        .filter_map(|line| line.trim().parse().ok())
+        .collect()
 }
 
 #[track_caller]
@@ -58,7 +61,9 @@ fn await_gone(pids: &[i32]) {
 
 #[track_caller]
 fn await_nobody(server: &Server) {
-    eventually("all descendants to be gone", || server.survivors().is_empty().then_some(()));
+    eventually("all descendants to be gone", || {
+        server.survivors().is_empty().then_some(())
+    });
 }
 
 fn timed(server: &Server, script: &str, timeout_ms: u64) -> (Value, Duration) {
@@ -77,10 +82,20 @@ fn a_runs_timeout_is_a_bound_whatever_holds_the_pipes(backend: Backend) {
         "echo early; kill -STOP $$; sleep 20",
     ] {
         let (run, took) = timed(&server, script, 400);
-        assert_eq!((&run["timedOut"], &run["exitCode"]), (&json!(true), &json!(null)), "{script}");
+        assert_eq!(
+            (&run["timedOut"], &run["exitCode"]),
+            (&json!(true), &json!(null)),
+            "{script}"
+        );
         assert_eq!(run["stdout"], "early\n", "{script}");
-        assert!(took < Duration::from_secs(5), "{script}: answered after {took:?}");
-        assert!(took >= Duration::from_millis(400), "{script}: answered after {took:?}");
+        assert!(
+            took < Duration::from_secs(5),
+            "{script}: answered after {took:?}"
+        );
+        assert!(
+            took >= Duration::from_millis(400),
+            "{script}: answered after {took:?}"
+        );
     }
     await_nobody(&server);
 }
@@ -100,15 +115,25 @@ fn a_timed_out_run_leaves_no_descendant(backend: Backend) {
 
 fn a_run_does_not_wait_for_background_children(backend: Backend) {
     let server = Server::open(backend);
-    for script in ["sleep 20 & echo hi; exit 3", "setsid sleep 20 & echo hi; exit 3"] {
+    for script in [
+        "sleep 20 & echo hi; exit 3",
+        "setsid sleep 20 & echo hi; exit 3",
+    ] {
         let (run, took) = timed(&server, script, 15_000);
-        assert_eq!((&run["exitCode"], &run["timedOut"]), (&json!(3), &json!(false)));
+        assert_eq!(
+            (&run["exitCode"], &run["timedOut"]),
+            (&json!(3), &json!(false))
+        );
         assert_eq!(run["stdout"], "hi\n");
         assert!(took < Duration::from_secs(5), "answered after {took:?}");
         // And it is not killed with the answer.
         std::thread::sleep(Duration::from_millis(300));
     }
-    assert_eq!(server.survivors().len(), 2, "the background children live on");
+    assert_eq!(
+        server.survivors().len(),
+        2,
+        "the background children live on"
+    );
 }
 
 fn the_background_child_of_a_run_lives_on_without_sigpipe(backend: Backend) {
@@ -119,9 +144,14 @@ fn the_background_child_of_a_run_lives_on_without_sigpipe(backend: Backend) {
         done.display()
     );
     let (run, _) = timed(&server, &script, 15_000);
-    assert_eq!((&run["stdout"], &run["stderr"]), (&json!("hi\n"), &json!("")));
+    assert_eq!(
+        (&run["stdout"], &run["stderr"]),
+        (&json!("hi\n"), &json!(""))
+    );
     assert!(!done.exists());
-    eventually("the background child to write and go on", || done.exists().then_some(()));
+    eventually("the background child to write and go on", || {
+        done.exists().then_some(())
+    });
     std::fs::remove_file(done).unwrap();
     await_nobody(&server);
 }
@@ -160,7 +190,7 @@ fn a_client_that_closed_ends_the_runs_tree(backend: Backend) {
     eventually("the tree", || (server.survivors().len() >= 4).then_some(()));
     conn.finish_writing();
     await_nobody(&server);
-    let _ = conn.to_end();
+    let _ = conn.read_to_end();
 }
 
 fn a_half_closed_client_is_answered_when_the_run_is_short(backend: Backend) {
@@ -176,7 +206,9 @@ fn stop_reaches_the_whole_group(backend: Backend) {
     let id = server.spawn(&sh("sleep 77 & echo $!; sh -c 'sleep 77' & wait"));
     server.await_output(&id, "\n");
     eventually("the tree", || (server.survivors().len() >= 3).then_some(()));
-    let info = server.post_empty(&format!("/v1/processes/{id}/stop?waitMs=20000")).json();
+    let info = server
+        .post_empty(&format!("/v1/processes/{id}/stop?waitMs=20000"))
+        .json();
     assert_eq!(info["signal"], "SIGTERM");
     await_nobody(&server);
 }
@@ -196,7 +228,9 @@ fn kill_wins_against_a_double_fork(backend: Backend) {
         "for n in 1 2 3; do (setsid sh -c 'setsid sleep 77 & sleep 77' &); done; echo ready; sleep 77",
     ));
     server.await_output(&id, "ready");
-    eventually("the daemons", || (server.survivors().len() >= 8).then_some(()));
+    eventually("the daemons", || {
+        (server.survivors().len() >= 8).then_some(())
+    });
     server.kill(&id);
     await_nobody(&server);
 }
@@ -204,15 +238,23 @@ fn kill_wins_against_a_double_fork(backend: Backend) {
 fn exit_alone_ends_nothing_but_kill_and_delete_do(backend: Backend) {
     let server = Server::open(backend);
     for ending in ["kill", "delete"] {
-        let id = server.spawn(&sh("sleep 77 & setsid sleep 77 & (setsid sleep 77 &) ; exit 0"));
+        let id = server.spawn(&sh(
+            "sleep 77 & setsid sleep 77 & (setsid sleep 77 &) ; exit 0",
+        ));
         server.await_exit(&id);
         eventually("the tree", || (server.survivors().len() == 3).then_some(()));
         std::thread::sleep(Duration::from_millis(500));
-        assert_eq!(server.survivors().len(), 3, "exit alone has ended something");
+        assert_eq!(
+            server.survivors().len(),
+            3,
+            "exit alone has ended something"
+        );
         match ending {
             "kill" => assert_eq!(server.kill(&id)["exitCode"], 0),
             _ => {
-                server.delete(&format!("/v1/processes/{id}")).expect_empty(204);
+                server
+                    .delete(&format!("/v1/processes/{id}"))
+                    .expect_empty(204);
             }
         }
         await_nobody(&server);
@@ -223,8 +265,16 @@ fn every_child_leads_a_group_of_its_own(backend: Backend) {
     let server = Server::open(backend);
     let info = server.create(&json!({"command": "cat"}));
     let pid = info["pid"].as_i64().unwrap() as i32;
-    assert_eq!(procfs::field(pid, 2), Some(pid), "the group of a managed process");
-    assert_ne!(procfs::field(pid, 3), procfs::field(server.pid, 3), "the server's own session");
+    assert_eq!(
+        procfs::field(pid, 2),
+        Some(pid),
+        "the group of a managed process"
+    );
+    assert_ne!(
+        procfs::field(pid, 3),
+        procfs::field(server.pid, 3),
+        "the server's own session"
+    );
     let run = server.run(&sh("cut -d' ' -f1,5 /proc/$$/stat"));
     let line = run["stdout"].as_str().unwrap().trim().to_owned();
     let (pid, group) = line.split_once(' ').unwrap();
@@ -234,7 +284,10 @@ fn every_child_leads_a_group_of_its_own(backend: Backend) {
 fn kill_0_in_a_child_does_not_reach_the_server(backend: Backend) {
     let server = Server::open(backend);
     let bystander = server.spawn(&json!({"command": "cat"}));
-    assert_eq!(server.run(&sh("kill -9 0; echo alive"))["signal"], "SIGKILL");
+    assert_eq!(
+        server.run(&sh("kill -9 0; echo alive"))["signal"],
+        "SIGKILL"
+    );
     let id = server.spawn(&sh("kill 0; sleep 0.1"));
     server.await_exit(&id);
     server.get("/v1/health").expect(200);
@@ -249,12 +302,17 @@ fn sigterm_and_sigint_end_everything_and_exit_0(backend: Backend) {
         server.spawn(&sh("trap '' TERM INT HUP; while :; do sleep 0.1; done"));
         let orphaned = server.spawn(&sh("setsid sleep 77 & exit 0"));
         server.await_exit(&orphaned);
-        eventually("the trees", || (server.survivors().len() >= 7).then_some(()));
+        eventually("the trees", || {
+            (server.survivors().len() >= 7).then_some(())
+        });
         let mut follow = Follow::process(&server, &quiet);
         server.signal(signal);
         // Followers see the end of their processes, not a torn connection.
         let items = follow.rest();
-        assert_eq!(items.last().expect("an exit event").event("exit")["exitCode"], json!(null));
+        assert_eq!(
+            items.last().expect("an exit event").event("exit")["exitCode"],
+            json!(null)
+        );
         let status = server.await_end(Duration::from_secs(20));
         let fine = status.code() == Some(0) || status.code() == Some(128 + signal);
         assert!(fine && status.signal().is_none(), "{status:?}");
@@ -279,7 +337,9 @@ fn stop_and_kill_are_answered_as_soon_as_the_exit_is_seen(backend: Backend) {
             .map(|_| {
                 let id = server.spawn(&json!({"command": "sleep", "args": ["77"]}));
                 let start = Instant::now();
-                let info = server.post_empty(&format!("/v1/processes/{id}/{verb}")).json();
+                let info = server
+                    .post_empty(&format!("/v1/processes/{id}/{verb}"))
+                    .json();
                 assert_eq!(info["status"], "exited");
                 start.elapsed()
             })
@@ -292,12 +352,26 @@ fn stop_and_kill_are_answered_as_soon_as_the_exit_is_seen(backend: Backend) {
 fn stop_continues_a_stopped_process(backend: Backend) {
     let server = Server::open(backend);
     let info = server.create(&json!({"command": "sleep", "args": ["77"]}));
-    let (id, pid) = (info["id"].as_str().unwrap(), info["pid"].as_i64().unwrap() as i32);
+    let (id, pid) = (
+        info["id"].as_str().unwrap(),
+        info["pid"].as_i64().unwrap() as i32,
+    );
     send_signal(pid, libc::SIGSTOP);
-    eventually("the process to stop", || (procfs::state(pid) == Some('T')).then_some(()));
-    assert_eq!(server.info(id)["status"], "running", "a stop is not an exit");
-    let info = server.post_empty(&format!("/v1/processes/{id}/stop?waitMs=20000")).json();
-    assert_eq!((&info["status"], &info["signal"]), (&json!("exited"), &json!("SIGTERM")));
+    eventually("the process to stop", || {
+        (procfs::state(pid) == Some('T')).then_some(())
+    });
+    assert_eq!(
+        server.info(id)["status"],
+        "running",
+        "a stop is not an exit"
+    );
+    let info = server
+        .post_empty(&format!("/v1/processes/{id}/stop?waitMs=20000"))
+        .json();
+    assert_eq!(
+        (&info["status"], &info["signal"]),
+        (&json!("exited"), &json!("SIGTERM"))
+    );
 }
 
 fn a_stopped_process_can_be_killed_and_a_stopped_run_times_out(backend: Backend) {
@@ -306,18 +380,26 @@ fn a_stopped_process_can_be_killed_and_a_stopped_run_times_out(backend: Backend)
     server.await_output(&id, "ready");
     assert_eq!(server.kill(&id)["signal"], "SIGKILL");
     let (run, _) = timed(&server, "kill -STOP $$; echo never", 300);
-    assert_eq!((&run["timedOut"], &run["stdout"]), (&json!(true), &json!("")));
+    assert_eq!(
+        (&run["timedOut"], &run["stdout"]),
+        (&json!(true), &json!(""))
+    );
 }
 
 /// Makes orphans through the server and waits until none is a zombie.
 fn orphans_are_reaped(server: &Server) {
     for _ in 0..5 {
-        let run = server.run(&sh("n=0; while [ $n -lt 40 ]; do (sleep 0.3 &) ; n=$((n+1)); done"));
+        let run = server.run(&sh(
+            "n=0; while [ $n -lt 40 ]; do (sleep 0.3 &) ; n=$((n+1)); done",
+        ));
         assert_eq!(run["exitCode"], 0);
     }
     // Exit codes of the server's own children stay right meanwhile.
     for code in 1..20 {
-        assert_eq!(server.run(&sh(&format!("(sleep 0.05 &) ; exit {code}")))["exitCode"], code);
+        assert_eq!(
+            server.run(&sh(&format!("(sleep 0.05 &) ; exit {code}")))["exitCode"],
+            code
+        );
     }
     eventually("no orphan, alive or dead", || {
         let children = procfs::children_of(server.pid);
@@ -330,16 +412,28 @@ fn orphans_are_reaped_as_subreaper(backend: Backend) {
 }
 
 fn orphans_are_reaped_as_pid_1(backend: Backend) {
-    let wrapper: &[&str] = match Command::new("unshare").args(["-fp", "--mount-proc", "true"]).status() {
+    let wrapper: &[&str] = match Command::new("unshare")
+        .args(["-fp", "--mount-proc", "true"])
+        .status()
+    {
         Ok(status) if status.success() => &["unshare", "-fp", "--mount-proc"],
-        _ => match Command::new("unshare").args(["-Urfp", "--mount-proc", "true"]).status() {
+        _ => match Command::new("unshare")
+            .args(["-Urfp", "--mount-proc", "true"])
+            .status()
+        {
             Ok(status) if status.success() => &["unshare", "-Urfp", "--mount-proc"],
             _ => return skipped("unshare(1) cannot make a PID namespace; PID 1 is not tested"),
         },
     };
-    let mut server = Launch::new(backend).args(&["--no-token"]).through(wrapper).start();
+    let mut server = Launch::new(backend)
+        .args(&["--no-token"])
+        .through(wrapper)
+        .start();
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid)).unwrap();
-    let inside = status.lines().find_map(|l| l.strip_prefix("NSpid:")).unwrap();
+    let inside = status
+        .lines()
+        .find_map(|l| l.strip_prefix("NSpid:"))
+        .unwrap();
     assert!(inside.ends_with("\t1"), "pids {inside:?}");
     orphans_are_reaped(&server);
     let id = server.spawn(&sh(TREE));

@@ -89,9 +89,24 @@ pub(crate) struct Denial {
 impl Denial {
     pub(crate) fn new(errno: i32) -> Self {
         // BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K.
-        let load = |k| libc::sock_filter { code: 0x20, jt: 0, jf: 0, k };
-        let jump_if = |k: i64, jt| libc::sock_filter { code: 0x15, jt, jf: 0, k: k as u32 };
-        let answer = |k| libc::sock_filter { code: 0x06, jt: 0, jf: 0, k };
+        let load = |k| libc::sock_filter {
+            code: 0x20,
+            jt: 0,
+            jf: 0,
+            k,
+        };
+        let jump_if = |k: i64, jt| libc::sock_filter {
+            code: 0x15,
+            jt,
+            jf: 0,
+            k: k as u32,
+        };
+        let answer = |k| libc::sock_filter {
+            code: 0x06,
+            jt: 0,
+            jf: 0,
+            k,
+        };
         Self {
             code: [
                 load(0), // seccomp_data.nr
@@ -118,7 +133,11 @@ impl Denial {
         // SAFETY: `program` and the code it points to live through the call, which
         // copies them; its length is the array's.
         let done = unsafe {
-            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+            libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+            )
         };
         if done != 0 {
             return Err(io::Error::last_os_error());

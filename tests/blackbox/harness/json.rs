@@ -61,18 +61,34 @@ enum Code {
 impl Problem {
     /// 400 by a handler.
     pub(crate) fn invalid(message: &str) -> Self {
-        Self::new(400, "invalid_request", "Invalid Request", format!("invalid request: {message}"))
+        Self::new(
+            400,
+            "invalid_request",
+            "Invalid Request",
+            format!("invalid request: {message}"),
+        )
     }
 
     /// 404 for an unknown route.
     pub(crate) fn no_route() -> Self {
-        Self::new(404, "invalid_request", "Not Found", "endpoint not found".to_owned())
+        Self::new(
+            404,
+            "invalid_request",
+            "Not Found",
+            "endpoint not found".to_owned(),
+        )
     }
 
     /// 404 for an unknown process.
     pub(crate) fn no_process(id: &str) -> Self {
         let details = format!(r#"{{"id":{},"resource":"process"}}"#, json!(id));
-        Self::new(404, "not_found", "Not Found", format!("not found: process {id}")).details(details)
+        Self::new(
+            404,
+            "not_found",
+            "Not Found",
+            format!("not found: process {id}"),
+        )
+        .details(details)
     }
 
     /// 409.
@@ -86,45 +102,82 @@ impl Problem {
         let detail =
             format!("invalid request: input payload exceeds maxInputBytesPerRequest ({limit})");
         let problem = Self::new(413, "invalid_request", "Payload Too Large", detail);
-        Self { code: Code::Open, ..problem }
+        Self {
+            code: Code::Open,
+            ..problem
+        }
     }
 
     /// 401.
     pub(crate) fn no_token() -> Self {
-        Self::new(401, "token_invalid", "Token Invalid", "token invalid".to_owned())
-            .details(r#"{"message":"missing or invalid bearer token"}"#.to_owned())
+        Self::new(
+            401,
+            "token_invalid",
+            "Token Invalid",
+            "token invalid".to_owned(),
+        )
+        .details(r#"{"message":"missing or invalid bearer token"}"#.to_owned())
     }
 
     /// 502.
     pub(crate) fn refused_by_os(message: &str) -> Self {
         let details = format!(r#"{{"message":{}}}"#, json!(message));
-        Self::new(502, "stream_error", "Stream Error", format!("stream error: {message}"))
-            .details(details)
+        Self::new(
+            502,
+            "stream_error",
+            "Stream Error",
+            format!("stream error: {message}"),
+        )
+        .details(details)
     }
 
     fn new(status: u16, kind: &'static str, title: &'static str, detail: String) -> Self {
-        Self { status, kind, title, detail, details: None, code: Code::Absent }
+        Self {
+            status,
+            kind,
+            title,
+            detail,
+            details: None,
+            code: Code::Absent,
+        }
     }
 
     fn details(self, details: String) -> Self {
-        Self { details: Some(details), ..self }
+        Self {
+            details: Some(details),
+            ..self
+        }
     }
 
     /// Adds the `code` that section 16 promises for this cause.
     pub(crate) fn code(self, code: &'static str) -> Self {
-        Self { code: Code::Is(code), ..self }
+        Self {
+            code: Code::Is(code),
+            ..self
+        }
     }
 
     /// Allows any `code`, or none.
     pub(crate) fn any_code(self) -> Self {
-        Self { code: Code::Open, ..self }
+        Self {
+            code: Code::Open,
+            ..self
+        }
     }
 
     /// Compares byte for byte, `code` apart.
     #[track_caller]
     pub(crate) fn check(&self, response: &Response) {
-        assert_eq!(response.status, self.status, "{}", String::from_utf8_lossy(&response.body));
-        assert_eq!(response.header("content-type"), Some("application/problem+json"));
+        assert_eq!(
+            response.status,
+            self.status,
+            "{}",
+            String::from_utf8_lossy(&response.body)
+        );
+        assert_eq!(
+            response.header("content-type"),
+            Some("application/problem+json")
+        );
         let details = self.details.as_ref().map(|d| format!(r#","details":{d}"#));
         let plain = format!(
             r#"{{"type":"urn:sandbox-agent:error:{}","title":"{}","status":{},"detail":{}{}}}"#,
@@ -153,7 +206,9 @@ fn without_code(text: &str) -> (String, Option<String>) {
     match object.0.last() {
         Some((key, Value::String(code))) if key == "code" => {
             let tail = format!(r#","code":{}}}"#, json!(code));
-            let rest = text.strip_suffix(&tail).expect("no blanks around the last key");
+            let rest = text
+                .strip_suffix(&tail)
+                .expect("no blanks around the last key");
             (format!("{rest}}}"), Some(code.clone()))
         }
         _ => (text.to_owned(), None),
@@ -173,7 +228,12 @@ impl Response {
     /// order of keys, and a detail that is there. Gives the whole object.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, kind: &str) -> Value {
-        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(
+            self.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.body)
+        );
         let content_type = self.header("content-type");
         if super::server::foreign().is_some() && content_type != Some("application/problem+json") {
             return Value::Null; // 14.26: the reference sends text here; its status is compared.
@@ -181,13 +241,26 @@ impl Response {
         assert_eq!(content_type, Some("application/problem+json"));
         let order = keys(self.text());
         let known = ["type", "title", "status", "detail", "details", "code"];
-        let expected: Vec<_> = known.iter().filter(|k| order.iter().any(|o| o == *k)).collect();
-        assert_eq!(order.iter().collect::<Vec<_>>(), expected, "keys out of order or unknown");
+        let expected: Vec<_> = known
+            .iter()
+            .filter(|k| order.iter().any(|o| o == *k))
+            .collect();
+        assert_eq!(
+            order.iter().collect::<Vec<_>>(),
+            expected,
+            "keys out of order or unknown"
+        );
         let body: Value = serde_json::from_slice(&self.body).unwrap();
         assert_eq!(body["type"], format!("urn:sandbox-agent:error:{kind}"));
         assert_eq!(body["status"], status);
-        assert!(body["title"].as_str().is_some_and(|t| !t.is_empty()), "{body}");
-        assert!(body["detail"].as_str().is_some_and(|t| !t.is_empty()), "{body}");
+        assert!(
+            body["title"].as_str().is_some_and(|t| !t.is_empty()),
+            "{body}"
+        );
+        assert!(
+            body["detail"].as_str().is_some_and(|t| !t.is_empty()),
+            "{body}"
+        );
         body
     }
 }

@@ -7,7 +7,9 @@ pub(crate) fn pids_with_environment(mark: &str) -> Vec<i32> {
     all_pids()
         .filter(|pid| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|b| *b == 0).any(|entry| entry == mark.as_bytes())
+            environment
+                .split(|b| *b == 0)
+                .any(|entry| entry == mark.as_bytes())
                 && !matches!(state(*pid), None | Some('Z' | 'X'))
         })
         .collect()
@@ -15,12 +17,16 @@ pub(crate) fn pids_with_environment(mark: &str) -> Vec<i32> {
 
 /// Pids of zombies whose parent is `parent`.
 pub(crate) fn zombies_of(parent: i32) -> Vec<i32> {
-    all_pids().filter(|pid| state(*pid) == Some('Z') && field(*pid, 1) == Some(parent)).collect()
+    all_pids()
+        .filter(|pid| state(*pid) == Some('Z') && field(*pid, 1) == Some(parent))
+        .collect()
 }
 
 /// Pids of the direct children of `parent`.
 pub(crate) fn children_of(parent: i32) -> Vec<i32> {
-    all_pids().filter(|pid| field(*pid, 1) == Some(parent)).collect()
+    all_pids()
+        .filter(|pid| field(*pid, 1) == Some(parent))
+        .collect()
 }
 
 /// The one-letter state of a process (proc_pid_stat(5), field 3); `None` once it is gone.
@@ -40,7 +46,9 @@ pub(crate) fn field(pid: i32, index: usize) -> Option<i32> {
 
 /// A hexadecimal mask of `/proc/<pid>/status`, such as `SigIgn`.
 pub(crate) fn mask(status: &str, name: &str) -> u64 {
-    let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(":\t"));
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix(name)?.strip_prefix(":\t"));
     u64::from_str_radix(line.expect("a line of that name"), 16).expect("a mask")
 }
 

@@ -20,7 +20,9 @@ use super::{Conn, Response, WAIT, eventually, procfs};
 
 /// The path of another server to test, from `PROCRING_TEST_BIN`.
 pub(crate) fn foreign() -> Option<String> {
-    std::env::var("PROCRING_TEST_BIN").ok().filter(|path| !path.is_empty())
+    std::env::var("PROCRING_TEST_BIN")
+        .ok()
+        .filter(|path| !path.is_empty())
 }
 
 /// How a server is started.
@@ -60,7 +62,9 @@ impl Launch {
                 deny: (backend == Backend::Epoll).then(denial_errno),
                 ..Before::default()
             },
-            listen: ["--host", "127.0.0.1", "--port"].map(str::to_owned).to_vec(),
+            listen: ["--host", "127.0.0.1", "--port"]
+                .map(str::to_owned)
+                .to_vec(),
         }
     }
 
@@ -131,7 +135,9 @@ impl Launch {
         let serial = NEXT.fetch_add(1, Ordering::Relaxed);
         let mark = format!("PROCRING_TEST_MARK={}-{serial}", std::process::id());
         let foreign = foreign();
-        let program = foreign.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_procring").to_owned());
+        let program = foreign
+            .clone()
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_procring").to_owned());
         let mut line = [self.wrapper.clone(), self.exec_wrapper].concat();
         line.push(program);
         let port = if foreign.is_some() { free_port() } else { 0 };
@@ -145,7 +151,11 @@ impl Launch {
         }
         line.extend(self.args);
         let mut command = Command::new(&line[0]);
-        command.args(&line[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .args(&line[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let (name, value) = mark.split_once('=').unwrap();
         command.env(name, value).env_remove("PROCRING_TOKEN");
         for (name, value) in &self.env {
@@ -172,7 +182,9 @@ impl Launch {
         };
         if foreign.is_some() {
             let address = server.address;
-            eventually("the other server to listen", || TcpStream::connect(address).ok());
+            eventually("the other server to listen", || {
+                TcpStream::connect(address).ok()
+            });
         } else {
             server.await_start_line(self.backend);
         }
@@ -191,7 +203,11 @@ pub(crate) fn before_exec(command: &mut Command, before: Before) {
         // SAFETY: plain integers, no pointer.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         // std blocks nothing, but a test runner may have ignored signals: start clean.
-        let action = if before.ignore_hangup { libc::SIG_IGN } else { libc::SIG_DFL };
+        let action = if before.ignore_hangup {
+            libc::SIG_IGN
+        } else {
+            libc::SIG_DFL
+        };
         // SAFETY: sets a disposition that needs no handler.
         unsafe { libc::signal(libc::SIGHUP, action) };
         if before.leak_descriptor {
@@ -206,7 +222,11 @@ pub(crate) fn before_exec(command: &mut Command, before: Before) {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// What the server wrote to its standard error so far.
@@ -228,7 +248,10 @@ impl Stderr {
                 let _ = tell.send(line);
             }
         });
-        Self { text, first_lines: Arc::new(Mutex::new(first_lines)) }
+        Self {
+            text,
+            first_lines: Arc::new(Mutex::new(first_lines)),
+        }
     }
 }
 
@@ -265,15 +288,32 @@ impl Server {
                 break line;
             }
         };
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
-        self.address = address.and_then(|a| a.parse().ok()).expect("an address in the start line");
+        let address = line
+            .split("http://")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next());
+        self.address = address
+            .and_then(|a| a.parse().ok())
+            .expect("an address in the start line");
         if self.address.ip().is_unspecified() {
             self.address.set_ip([127, 0, 0, 1].into());
         }
         let words = line.split("http://").nth(1).unwrap_or_default();
-        let other = if backend == Backend::Uring { Backend::Epoll } else { Backend::Uring };
-        assert!(words.contains(backend.word()), "{} expected: {line:?}", backend.word());
-        assert!(!words.contains(&format!(", {}", other.word())), "{} named: {line:?}", other.word());
+        let other = if backend == Backend::Uring {
+            Backend::Epoll
+        } else {
+            Backend::Uring
+        };
+        assert!(
+            words.contains(backend.word()),
+            "{} expected: {line:?}",
+            backend.word()
+        );
+        assert!(
+            !words.contains(&format!(", {}", other.word())),
+            "{} named: {line:?}",
+            other.word()
+        );
         self.start_line = line;
     }
 
@@ -297,7 +337,10 @@ impl Server {
     ) -> Response {
         let mut conn = self.conn();
         let mut head = format!("{method} {target} HTTP/1.1\r\n");
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        if !headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+        {
             head.push_str(&format!("Host: {}\r\n", self.address));
         }
         for (name, value) in headers {
@@ -337,7 +380,12 @@ impl Server {
     /// A POST of `body` as it stands, called JSON.
     #[track_caller]
     pub(crate) fn post_text(&self, target: &str, body: &str) -> Response {
-        self.request("POST", target, &[("Content-Type", "application/json")], body.as_bytes())
+        self.request(
+            "POST",
+            target,
+            &[("Content-Type", "application/json")],
+            body.as_bytes(),
+        )
     }
 
     #[track_caller]
@@ -372,7 +420,8 @@ impl Server {
 
     #[track_caller]
     pub(crate) fn kill(&self, id: &str) -> Value {
-        self.post_empty(&format!("/v1/processes/{id}/kill?waitMs=20000")).json()
+        self.post_empty(&format!("/v1/processes/{id}/kill?waitMs=20000"))
+            .json()
     }
 
     #[track_caller]
@@ -384,7 +433,12 @@ impl Server {
     #[track_caller]
     pub(crate) fn output(&self, id: &str, stream: &str) -> Vec<u8> {
         let logs = self.logs(id, &format!("?stream={stream}"));
-        logs["entries"].as_array().unwrap().iter().flat_map(entry_bytes).collect()
+        logs["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(entry_bytes)
+            .collect()
     }
 
     /// Waits until the retained log of one stream holds `text`.
@@ -421,7 +475,10 @@ impl Server {
         let open = |line: &&str| {
             let mut fields = line.split_whitespace().skip(1);
             let at_server = fields.next().is_some_and(|f| f.ends_with(&local));
-            at_server && fields.nth(1).is_some_and(|s| established_or_half_closed.contains(&s))
+            at_server
+                && fields
+                    .nth(1)
+                    .is_some_and(|s| established_or_half_closed.contains(&s))
         };
         table.lines().skip(1).filter(open).count()
     }
@@ -429,7 +486,10 @@ impl Server {
     /// Living processes that this server started, directly or not.
     pub(crate) fn survivors(&self) -> Vec<i32> {
         let own = [self.pid, self.child.id() as i32];
-        procfs::pids_with_environment(&self.mark).into_iter().filter(|p| !own.contains(p)).collect()
+        procfs::pids_with_environment(&self.mark)
+            .into_iter()
+            .filter(|p| !own.contains(p))
+            .collect()
     }
 
     pub(crate) fn signal(&self, signal: i32) {
@@ -444,7 +504,10 @@ impl Server {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < end, "the server has not ended within {wait:?}");
+            assert!(
+                Instant::now() < end,
+                "the server has not ended within {wait:?}"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -477,7 +540,9 @@ pub(crate) fn send_signal(pid: i32, signal: i32) {
 pub(crate) fn entry_bytes(entry: &Value) -> Vec<u8> {
     assert_eq!(entry["encoding"], "base64");
     let data = entry["data"].as_str().expect("data");
-    base64::engine::general_purpose::STANDARD.decode(data).expect("base64")
+    base64::engine::general_purpose::STANDARD
+        .decode(data)
+        .expect("base64")
 }
 
 /// The exit code and output of the binary run with `args` until it ends by itself.
@@ -486,8 +551,17 @@ pub(crate) fn run_binary(args: &[&str], deny: Option<i32>) -> (Option<i32>, Stri
     let program = foreign().unwrap_or_else(|| env!("CARGO_BIN_EXE_procring").to_owned());
     let mut command = Command::new(program);
     command.args(args).env_remove("PROCRING_TOKEN");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    before_exec(&mut command, Before { deny, ..Before::default() });
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    before_exec(
+        &mut command,
+        Before {
+            deny,
+            ..Before::default()
+        },
+    );
     let mut child = command.spawn().expect("start the binary");
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let end = Instant::now() + WAIT;

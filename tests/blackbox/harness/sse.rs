@@ -69,7 +69,13 @@ impl Follow {
         assert_eq!(head.header("cache-control"), Some("no-cache"));
         assert_eq!(head.header("transfer-encoding"), Some("chunked"));
         assert_eq!(head.header("content-length"), None);
-        Self { conn, head, text: Vec::new(), taken: 0, ended: false }
+        Self {
+            conn,
+            head,
+            text: Vec::new(),
+            taken: 0,
+            ended: false,
+        }
     }
 
     /// Follows a process from the start of its retained log.
@@ -117,6 +123,12 @@ impl Follow {
         }
     }
 
+    /// The next `count` events.
+    #[track_caller]
+    pub(crate) fn take(&mut self, count: usize) -> Vec<Item> {
+        (0..count).map(|_| self.next()).collect()
+    }
+
     /// Everything up to the clean end.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<Item> {
@@ -142,7 +154,13 @@ impl Follow {
 
     fn so_far(&self) -> String {
         let text = String::from_utf8_lossy(&self.text);
-        text.chars().rev().take(2000).collect::<Vec<_>>().into_iter().rev().collect()
+        text.chars()
+            .rev()
+            .take(2000)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect()
     }
 }
 
@@ -152,7 +170,10 @@ pub(crate) fn bytes_of(items: &[Item], stream: &str) -> Vec<u8> {
         Item::Event { name, data, .. } if name == "log" => serde_json::from_str(data).ok(),
         _ => None,
     });
-    entries.filter(|e: &Value| e["stream"] == stream).flat_map(|e| entry_bytes(&e)).collect()
+    entries
+        .filter(|e: &Value| e["stream"] == stream)
+        .flat_map(|e| entry_bytes(&e))
+        .collect()
 }
 
 /// The sequence numbers of the `log` events among `items`.
@@ -166,19 +187,28 @@ pub(crate) fn sequences(items: &[Item]) -> Vec<u64> {
 
 fn parse(raw: String) -> Item {
     if raw.starts_with(':') {
-        assert_eq!(raw.matches('\n').count(), 2, "a comment of one line: {raw:?}");
+        assert_eq!(
+            raw.matches('\n').count(),
+            2,
+            "a comment of one line: {raw:?}"
+        );
         return Item::Comment(raw);
     }
     let (mut name, mut id, mut data) = (None, None, None);
     for line in raw.trim_end_matches('\n').split('\n') {
-        let (field, value) = line.split_once(": ").expect("a field, a colon and one space");
+        let (field, value) = line
+            .split_once(": ")
+            .expect("a field, a colon and one space");
         let slot = match field {
             "event" => &mut name,
             "id" => &mut id,
             "data" => &mut data,
             _ => panic!("unknown field in {raw:?}"),
         };
-        assert!(slot.replace(value.to_owned()).is_none(), "doubled field in {raw:?}");
+        assert!(
+            slot.replace(value.to_owned()).is_none(),
+            "doubled field in {raw:?}"
+        );
     }
     let name = name.expect("an event name");
     let id: Option<u64> = id.map(|id| id.parse().expect("a number"));
@@ -186,6 +216,15 @@ fn parse(raw: String) -> Item {
     // The exact bytes of the contract's section 9.1, ids only where they belong.
     let id_line = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     assert_eq!(raw, format!("event: {name}\n{id_line}data: {data}\n\n"));
-    assert_eq!(id.is_some(), name == "log", "an id line belongs to log events only: {raw:?}");
-    Item::Event { name, id, data, raw }
+    assert_eq!(
+        id.is_some(),
+        name == "log",
+        "an id line belongs to log events only: {raw:?}"
+    );
+    Item::Event {
+        name,
+        id,
+        data,
+        raw,
+    }
 }
