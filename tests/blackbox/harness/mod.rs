@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 pub(crate) mod backend;
 pub(crate) mod http;
 pub(crate) mod json;
+pub(crate) mod launch;
 pub(crate) mod procfs;
 pub(crate) mod server;
 pub(crate) mod sse;
@@ -15,7 +16,8 @@ pub(crate) mod sse;
 pub(crate) use backend::{Backend, on_both};
 pub(crate) use http::{Conn, Response};
 pub(crate) use json::{Problem, sh};
-pub(crate) use server::{Launch, Server};
+pub(crate) use launch::Launch;
+pub(crate) use server::Server;
 pub(crate) use sse::{Follow, Item};
 
 /// The end of every wait whose length the contract does not promise.
