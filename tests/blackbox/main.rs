@@ -31,3 +31,8 @@ mod sdk;
 mod small_endpoints;
 mod strangers;
 mod supervision;
+mod terminal;
+mod terminal_frames;
+mod terminal_input;
+mod terminal_pty;
+mod terminal_viewers;

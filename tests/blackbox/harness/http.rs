@@ -105,6 +105,11 @@ impl Conn {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// The connection and the bytes read ahead, for another protocol after an upgrade.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.ahead)
+    }
+
     /// Closes with a reset in place of a FIN.
     pub(crate) fn reset(self) {
         use std::os::fd::AsRawFd as _;
@@ -139,6 +144,8 @@ impl Conn {
                 Ok(count)
             }
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(0),
+            // A stopped and continued test process (signal(7), receive timeouts).
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => self.fill(until),
             Err(e) => Err(e),
         }
     }
