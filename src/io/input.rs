@@ -18,7 +18,7 @@ use super::race::{First, race};
 use super::server::Server;
 use super::source::Source;
 
-/// How long an input may wait for its process to read, from when it was asked for.
+/// How long an input may wait for its process to read.
 const PATIENCE: Duration = Duration::from_millis(4800);
 
 /// A terminal may say that it is writable and take nothing; look again after this.
@@ -32,6 +32,21 @@ pub(super) struct Input {
     queue: RefCell<VecDeque<u64>>,
     next_ticket: Cell<u64>,
     moved: Notify,
+    /// When the process's end last took a byte.
+    taken: Cell<Instant>,
+}
+
+/// What an input's time is counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// From the call: somebody waits for the answer.
+    InAll,
+    /// From the last byte that was taken, of this or another input, if that is later than
+    /// `asked`: a long paste to a slow program goes through.
+    WhileItTakes {
+        /// When the input was asked for.
+        asked: Instant,
+    },
 }
 
 /// Why an input was not taken over completely.
@@ -72,6 +87,7 @@ impl Input {
             queue: RefCell::new(VecDeque::new()),
             next_ticket: Cell::new(0),
             moved: Notify::default(),
+            taken: Cell::new(Instant::now()),
         })
     }
 
@@ -89,8 +105,9 @@ impl Input {
         server: &Server,
         id: ProcessId,
         data: &[u8],
+        patience: Patience,
     ) -> Result<(), InputError> {
-        let deadline = Instant::now() + PATIENCE;
+        let called = Instant::now();
         let ticket = self.enqueue();
         let mut written = 0;
         // Readiness that the next write did not confirm must not become a busy loop.
@@ -113,6 +130,7 @@ impl Input {
                         Ok(0) | Err(Errno::AGAIN) => refused = true,
                         Ok(len) => {
                             written += len;
+                            self.taken.set(Instant::now());
                             woken_in_vain = false;
                             continue;
                         }
@@ -120,6 +138,11 @@ impl Input {
                     },
                 }
             }
+            let since = match patience {
+                Patience::InAll => called,
+                Patience::WhileItTakes { asked } => asked.max(self.taken.get()),
+            };
+            let deadline = since + PATIENCE;
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(InputError::Timeout {

@@ -14,6 +14,7 @@ mod events;
 mod follow;
 mod input;
 mod listener;
+mod liveness;
 mod outputs;
 mod race;
 mod reader;
@@ -21,6 +22,7 @@ mod run;
 pub mod server;
 mod source;
 mod terminal;
+mod typing;
 mod writer;
 
 pub use listener::serve;

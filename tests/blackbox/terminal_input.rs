@@ -205,7 +205,9 @@ fn a_paste_of_one_mebibyte_arrives_exact(backend: Backend) {
 }
 
 fn a_paste_to_a_program_that_reads_slowly_arrives_exact(backend: Backend) {
-    // About 130 KB a second: no input waits long, all together wait for longer than one may.
-    let slowly = "while head -c 13000 >>OUT; do sleep 0.1; done";
+    // Some 200 KB a second at most: none waits long, all together longer than one may.
+    let slowly = "while dd bs=4096 count=6 status=none >>OUT; do sleep 0.1; done";
+    let begun = Instant::now();
     paste(backend, "paste-slow", slowly, "?input=binary");
+    assert!(begun.elapsed() > Duration::from_secs(4), "not slow enough");
 }
