@@ -34,5 +34,6 @@ mod supervision;
 mod terminal;
 mod terminal_frames;
 mod terminal_input;
+mod terminal_programs;
 mod terminal_pty;
 mod terminal_viewers;
