@@ -76,23 +76,24 @@ impl Tail {
     /// character (or U+FFFD if it cannot be completed), and returns what is left.
     fn complete<'a>(&mut self, segment: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         let mut rest = segment;
-        while let (true, Some((byte, behind))) = (self.len > 0, rest.split_first()) {
-            let before = self.len;
+        while self.len > 0 {
+            let Some((byte, behind)) = rest.split_first() else {
+                break;
+            };
             self.push(std::slice::from_ref(byte));
             match std::str::from_utf8(self.bytes.get(..self.len).unwrap_or_default()) {
-                Ok(character) => write_escaped(character.as_bytes(), out),
-                Err(error) if error.error_len().is_none() && self.len > before => {
-                    rest = behind;
-                    continue;
+                Ok(character) => {
+                    write_escaped(character.as_bytes(), out);
+                    self.len = 0;
                 }
+                Err(error) if error.error_len().is_none() => {}
                 // The new byte does not belong to it: it is looked at again.
                 Err(_) => {
                     out.extend_from_slice(REPLACEMENT);
                     self.len = 0;
-                    return rest;
+                    break;
                 }
             }
-            self.len = 0;
             rest = behind;
         }
         rest
