@@ -129,7 +129,7 @@ fn own_children() -> Vec<i32> {
 }
 
 /// A port that was free a moment ago. Both servers get theirs in this way.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).during("find a free port")?;
     listener.local_addr().during("find a free port")
 }
