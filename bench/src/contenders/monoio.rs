@@ -126,7 +126,8 @@ fn adopt(pipe: &OwnedFd) -> Result<monoio::net::UnixStream> {
 async fn read_all(pipe: OwnedFd, left: &Cell<u64>, slots: &RefCell<Slots>) -> Result<()> {
     let source = adopt(&pipe)?;
     while left.get() > 0 {
-        match read(&pipe, slots.borrow_mut().next())? {
+        let count = read(&pipe, slots.borrow_mut().next())?;
+        match count {
             Some(count) => left.set(left.get().saturating_sub(count as u64)),
             None => source.readable(false).await.during("wait for a pipe")?,
         }

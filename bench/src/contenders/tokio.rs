@@ -75,7 +75,8 @@ async fn read_all(pipe: OwnedFd, left: &Cell<u64>, slots: &RefCell<Slots>) -> Re
     let receiver = Receiver::from_owned_fd(pipe).during("adopt a pipe")?;
     while left.get() > 0 {
         receiver.readable().await.during("wait for a pipe")?;
-        match receiver.try_read(slots.borrow_mut().next()) {
+        let result = receiver.try_read(slots.borrow_mut().next());
+        match result {
             Ok(0) => return Err(Trouble::Protocol("a pipe ended early".into())),
             Ok(count) => left.set(left.get().saturating_sub(count as u64)),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
