@@ -108,8 +108,19 @@ fn act(options: &Options) -> Result<bool> {
 /// Raises the descriptor limit for ourselves and, by inheritance, for both servers; and
 /// adopts what a dead server leaves, so that it can be ended.
 fn prepare() -> Result<()> {
-    use rustix::process::{Resource, getrlimit, set_child_subreaper, setrlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, set_child_subreaper, setrlimit};
+    const DESCRIPTORS: u64 = 1 << 17;
+    let raised = Rlimit {
+        current: Some(DESCRIPTORS),
+        maximum: Some(DESCRIPTORS),
+    };
     let mut limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < DESCRIPTORS)
+        && setrlimit(Resource::Nofile, raised).is_ok()
+    {
+        // The hard limit was too low for the largest scenario, and we may raise it.
+        limit = raised;
+    }
     limit.current = limit.maximum.map(|maximum| maximum.min(1 << 20));
     setrlimit(Resource::Nofile, limit).during("raise the descriptor limit")?;
     set_child_subreaper(Some(rustix::process::getpid())).during("become a subreaper")

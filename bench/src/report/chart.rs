@@ -37,7 +37,7 @@ pub(super) const SCALE: [(&str, &str); 4] = [
         "follower",
         "memory per idle follower at each size, bytes of PSS",
     ),
-    ("get", "GET of one process at each size, p50, µs"),
+    ("get", "CPU per GET of one process at each size, µs"),
 ];
 
 fn drawing<E: std::fmt::Display>(error: E) -> Trouble {
