@@ -7,4 +7,13 @@
 //! | [`wire`] | bytes of a peer | requests, frames, events, and back | no socket, no clock |
 #![deny(unsafe_code)]
 
+pub mod api;
+pub mod child;
+pub mod cli;
+pub mod config;
+pub mod io;
+pub mod log;
+pub mod process;
+pub mod token;
+pub mod types;
 pub mod wire;

@@ -1,1 +1,157 @@
-fn main() {}
+//! The `procring` binary: flags, the two threads, the exit code.
+
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::thread;
+
+use procring::api::cors::Cors;
+use procring::api::guard::Guard;
+use procring::child::inherit::Inheritance;
+use procring::child::{self, Supervisor, signals};
+use procring::cli::{self, Invocation, ServerArgs, UsageError};
+use procring::io::backend::{self, Choice};
+use procring::io::server::{Options, Server};
+use procring::log::Arena;
+use procring::process::Table;
+use procring::token;
+use procring::wire::http::head::HeadLimits;
+
+/// Why the server did not start.
+enum Failure {
+    /// Exit 2.
+    Usage(UsageError),
+    /// Exit 78 (`EX_CONFIG`): io_uring was demanded and is not available.
+    Backend(std::io::Error),
+    /// Exit 1.
+    Start(String),
+}
+
+fn main() -> ExitCode {
+    let result = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Invocation::Help) => {
+            print!("{}", cli::HELP);
+            return ExitCode::SUCCESS;
+        }
+        Ok(Invocation::Version) => {
+            println!("procring {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Ok(Invocation::Server(args)) => serve(&args),
+        Err(error) => Err(Failure::Usage(error)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(error)) => {
+            eprintln!("procring: {error}\nTry `procring --help`.");
+            ExitCode::from(2)
+        }
+        Err(Failure::Backend(error)) => {
+            eprintln!(
+                "procring: --io-backend uring: io_uring is not available: {error}; likely a seccomp profile or \
+                 kernel.io_uring_disabled; --io-backend auto falls back to epoll"
+            );
+            ExitCode::from(78)
+        }
+        Err(Failure::Start(error)) => {
+            eprintln!("procring: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: &ServerArgs) -> Result<(), Failure> {
+    let start = |what: &str| {
+        let what = what.to_owned();
+        move |error: std::io::Error| Failure::Start(format!("{what}: {error}"))
+    };
+    let token = token::find(args).map_err(Failure::Start)?;
+    cli::check_open(args, token.is_some()).map_err(Failure::Usage)?;
+
+    // Before any thread is started: they inherit the mask.
+    signals::block_all();
+    signals::reset_child_signal();
+    let inheritance = Inheritance::prepare().map_err(start("standard descriptors"))?;
+    let listener = bind(args)?;
+    let address = listener.local_addr().map_err(start("local address"))?;
+    let base_env = base_env(token.as_deref());
+    let open = token.is_none();
+    let guard = Guard {
+        check_host: open && address.ip().is_loopback(),
+        token,
+        allowed_hosts: args.allowed_hosts.clone(),
+        allowed_origins: args.cors_origins.clone(),
+    };
+    let joined = |words: &[String]| (!words.is_empty()).then(|| words.join(","));
+    let cors = Cors {
+        methods: joined(&args.cors_methods),
+        headers: joined(&args.cors_headers),
+        credentials: args.cors_credentials,
+    };
+    let options = Options {
+        guard,
+        cors,
+        head_limits: HeadLimits::default(),
+        connections_max: args.connections_max,
+        base_env,
+    };
+    let child_options = child::Options {
+        shutdown_grace: args.shutdown_grace,
+        inheritance,
+    };
+    let (supervisor, commands, events) =
+        Supervisor::new(child_options).map_err(start("supervisor"))?;
+    thread::Builder::new()
+        .name("supervisor".to_owned())
+        .stack_size(256 << 10)
+        .spawn(|| supervisor.run())
+        .map_err(start("supervisor"))?;
+    let arena = Arena::new().map_err(|error| Failure::Start(error.to_string()))?;
+    let table = Table::new(arena, args.exited_max);
+    let mut built = backend::build(args.backend).map_err(|error| match args.backend {
+        Choice::Uring => Failure::Backend(error),
+        Choice::Auto | Choice::Epoll => Failure::Start(format!("I/O backend: {error}")),
+    })?;
+    if let Some(error) = &built.denied {
+        eprintln!(
+            "procring: warning: io_uring is not available: {error}; likely a seccomp profile or \
+             kernel.io_uring_disabled; using epoll"
+        );
+    }
+    let access = if open { "no token" } else { "token required" };
+    eprintln!(
+        "procring: listening on http://{address} ({access}, {})",
+        built.backend
+    );
+    built
+        .driver
+        .block_on(async {
+            let server = Server::new(options, table, commands);
+            procring::io::serve(server, listener, events).await
+        })
+        .map_err(start("serving"))
+}
+
+fn bind(args: &ServerArgs) -> Result<TcpListener, Failure> {
+    let host = args
+        .host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(&args.host);
+    TcpListener::bind((host, args.port)).map_err(|error| {
+        Failure::Start(format!(
+            "cannot listen on {host} port {}: {error}",
+            args.port
+        ))
+    })
+}
+
+/// The environment of children: this process's own, without the token.
+fn base_env(token: Option<&str>) -> Vec<(OsString, OsString)> {
+    std::env::vars_os()
+        .filter(|(name, value)| {
+            !token::VARIABLES.iter().any(|own| name == own)
+                && token.is_none_or(|token| value != token)
+        })
+        .collect()
+}

@@ -3,5 +3,28 @@
 //! In: slices a peer sent. Out: facts, or bytes to send. Owns nothing that two
 //! connections share. Knows no socket, no clock, no process.
 
+mod decimal;
+pub mod entry;
 pub mod http;
+pub mod json;
+pub mod queries;
+mod run;
+pub mod sse;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod ws;
+
+/// What a parser found at the front of a slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed<T> {
+    /// A whole value.
+    Done {
+        /// What was read.
+        value: T,
+        /// Bytes of the slice that belong to it.
+        used: usize,
+    },
+    /// The slice ends too early. Nothing was consumed: call again with the same
+    /// bytes and more behind them.
+    NeedMore,
+}

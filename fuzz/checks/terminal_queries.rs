@@ -1,0 +1,37 @@
+//! Replayed output: no split changes what is cut, one pass leaves no query, and text
+//! without escapes is not touched.
+
+use procring::wire::queries::{HELD_BYTES_MAX, QueryFilter};
+
+use super::split_point;
+
+/// Checks one input, as retained output of a terminal.
+pub fn terminal_queries(data: &[u8]) {
+    let once = filter(&[data]);
+    let (front, back) = data.split_at(split_point(data));
+    assert_eq!(filter(&[front, back]), once);
+    assert_eq!(filter(&data.chunks(1).collect::<Vec<_>>()), once);
+    assert_eq!(filter(&[&once]), once);
+
+    // Text always stays, so it leaves by the same measure as it came.
+    let escapes = data.iter().filter(|byte| **byte == 0x1b).count();
+    if escapes == 0 {
+        assert_eq!(once, data);
+    }
+    let beyond_ascii = |bytes: &[u8]| bytes.iter().filter(|byte| **byte >= 0x80).count();
+    assert!(beyond_ascii(&once) <= beyond_ascii(data));
+
+    // Held back is at most what was promised.
+    let mut out = Vec::new();
+    QueryFilter::default().push(data, &mut out);
+    assert!(once.len() < out.len() + HELD_BYTES_MAX);
+}
+
+fn filter(parts: &[&[u8]]) -> Vec<u8> {
+    let (mut filter, mut out) = (QueryFilter::default(), Vec::new());
+    for part in parts {
+        filter.push(part, &mut out);
+    }
+    filter.finish(&mut out);
+    out
+}

@@ -1,0 +1,247 @@
+//! Request bodies: from JSON to checked values.
+//!
+//! In: the bytes of a body. Out: a typed request, or a problem that names the field. serde does
+//! the decoding; what it is too lenient about is refused here.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use super::problem::Problem;
+
+/// `POST /v1/processes/run`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunBody {
+    /// The program.
+    pub command: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Its working directory.
+    pub cwd: Option<String>,
+    /// Variables on top of the server's.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Milliseconds; 0 and null mean the default.
+    pub timeout_ms: Option<u64>,
+    /// Bytes kept of each stream.
+    pub max_output_bytes: Option<u64>,
+}
+
+/// `POST /v1/processes`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateBody {
+    /// The program.
+    pub command: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Its working directory.
+    pub cwd: Option<String>,
+    /// Variables on top of the server's.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Give it a terminal.
+    #[serde(default)]
+    pub tty: bool,
+    /// Echoed only.
+    #[serde(default)]
+    pub interactive: bool,
+    /// Columns of the terminal, 1 to 1000.
+    pub cols: Option<u64>,
+    /// Rows of the terminal, 1 to 1000.
+    pub rows: Option<u64>,
+}
+
+/// `POST /v1/processes/{id}/input`.
+#[derive(Debug, Deserialize)]
+pub struct InputBody {
+    /// The bytes, encoded.
+    pub data: String,
+    /// How; base64 if missing.
+    pub encoding: Option<String>,
+}
+
+/// `POST /v1/processes/{id}/terminal/resize`.
+#[derive(Debug, Deserialize)]
+pub struct ResizeBody {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// Decodes a body that must be one JSON object and nothing else.
+///
+/// # Errors
+/// 400 for what is not JSON, 422 for JSON of another shape; the problem names the field.
+pub fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let unreadable = |error: serde_json::Error| {
+        Problem::unreadable(400, format!("the request body is not valid JSON: {error}"))
+    };
+    if bytes.trim_ascii().is_empty() {
+        return Err(Problem::unreadable(
+            400,
+            "the request body is empty; a JSON object is required",
+        ));
+    }
+    // Checked for the whole body: serde_json looks only at strings it keeps.
+    if let Err(error) = std::str::from_utf8(bytes) {
+        return Err(Problem::unreadable(
+            400,
+            format!("the request body is not UTF-8: {error}"),
+        ));
+    }
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        // An array would be taken for a struct by position.
+        return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Err(error) => unreadable(error),
+            Ok(_) => Problem::unreadable(422, "the request body must be a JSON object"),
+        });
+    }
+    let mut decoder = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        if error.is_data() {
+            let place = if path == "." {
+                String::new()
+            } else {
+                format!("{path}: ")
+            };
+            Problem::unreadable(
+                422,
+                format!("the request body has the wrong shape: {place}{error}"),
+            )
+        } else {
+            unreadable(error)
+        }
+    })?;
+    decoder.end().map_err(unreadable)?;
+    Ok(value)
+}
+
+/// How the `data` of an input is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputEncoding {
+    /// The standard alphabet with padding (RFC 4648, 4).
+    Base64,
+    /// As it is.
+    Utf8,
+}
+
+impl InputEncoding {
+    /// Reads the `encoding` field; `default` where it is missing or null.
+    ///
+    /// # Errors
+    /// 400 for any other word.
+    pub fn parse(text: Option<&str>, default: Self) -> Result<Self, Problem> {
+        match text {
+            None => Ok(default),
+            Some("base64") => Ok(InputEncoding::Base64),
+            Some("utf8" | "text") => Ok(InputEncoding::Utf8),
+            Some(_) => Err(Problem::invalid(
+                "encoding must be one of: base64, utf8, text",
+            )),
+        }
+    }
+}
+
+/// The decoded bytes of an input, at most `limit`.
+///
+/// # Errors
+/// 400 for bad base64, 413 for too many bytes.
+pub fn input_bytes(data: String, encoding: InputEncoding, limit: u64) -> Result<Vec<u8>, Problem> {
+    let bytes = match encoding {
+        InputEncoding::Utf8 => data.into_bytes(),
+        InputEncoding::Base64 => STANDARD
+            .decode(data.as_bytes())
+            .map_err(|error| Problem::invalid(format!("invalid base64 input: {error}")))?,
+    };
+    if bytes.len() as u64 > limit {
+        return Err(Problem::input_too_large(limit));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(body: &str) -> (u16, String) {
+        match object::<RunBody>(body.as_bytes()) {
+            Ok(_) => (200, String::new()),
+            Err(problem) => (problem.reply().status, problem.detail()),
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_400_and_what_has_another_shape_is_422() {
+        for body in [
+            "",
+            "  ",
+            "{",
+            "nope",
+            r#"{"command":"echo"} x"#,
+            r#"["echo",["hi"]"#,
+            "{\"command\":\"a\",\"x\":\"\u{0}\"}",
+        ] {
+            assert_eq!(status(body).0, 400, "{body}");
+        }
+        for body in [
+            "[]",
+            "null",
+            "5",
+            r#"["echo",["hi"]]"#,
+            "{}",
+            r#"{"command":5}"#,
+            r#"{"command":"a","args":null}"#,
+            r#"{"command":"a","timeoutMs":-1}"#,
+            r#"{"command":"a","timeoutMs":1.0}"#,
+            r#"{"command":"a","timeoutMs":18446744073709551616}"#,
+            r#"{"command":"a","command":"b"}"#,
+            r#"{"command":"a","env":null}"#,
+            r#"{"command":"a","env":{"A":1}}"#,
+        ] {
+            assert_eq!(status(body).0, 422, "{body}");
+        }
+        for body in [
+            r#"{"command":"a","cwd":null,"timeoutMs":null,"zzz":[1]}"#,
+            r#" {"command":"a","timeoutMs":18446744073709551615} "#,
+        ] {
+            assert_eq!(status(body), (200, String::new()), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_problem_names_the_field() {
+        assert!(
+            status(r#"{"command":"a","timeoutMs":-1}"#)
+                .1
+                .contains("timeoutMs: ")
+        );
+        assert!(
+            status(r#"{"command":"a","env":{"A":1}}"#)
+                .1
+                .contains("env.A: ")
+        );
+        assert!(status("{}").1.contains("`command`"));
+    }
+
+    #[test]
+    fn input_is_strict_base64_and_bounded() {
+        let decode = |data: &str, limit| input_bytes(data.to_owned(), InputEncoding::Base64, limit);
+        assert_eq!(decode("aGk=", 2), Ok(b"hi".to_vec()));
+        for data in ["aGk", "aGk\n=", "a-_=", "aG k=", "=", "aGl="] {
+            assert!(decode(data, 99).is_err(), "{data}");
+        }
+        assert_eq!(decode("aGk=", 1).unwrap_err().reply().status, 413);
+        assert!(InputEncoding::parse(Some("UTF8"), InputEncoding::Base64).is_err());
+        assert!(InputEncoding::parse(Some(""), InputEncoding::Base64).is_err());
+    }
+}

@@ -1,0 +1,136 @@
+//! Stop, kill, input, resize, attach: what acts on a running process.
+
+use std::time::Duration;
+
+use crate::child::pty::WindowSize;
+use crate::wire::ws::handshake::Accept;
+
+use super::body::{self, InputBody, InputEncoding, ResizeBody};
+use super::problem::Problem;
+use super::processes::{self, find};
+use super::query::TerminalQuery;
+use super::route::Id;
+use super::{Core, Outcome, Signal};
+
+/// How long `stop` and `kill` wait for the exit where the request does not say.
+const WAIT_DEFAULT: Duration = Duration::from_millis(2000);
+
+/// Longer waits than a year are a year: timers have an end.
+const WAIT_MS_MAX: u64 = 365 * 24 * 3600 * 1000;
+
+fn wait(asked_ms: Option<u64>) -> Duration {
+    asked_ms.map_or(WAIT_DEFAULT, |ms| {
+        Duration::from_millis(ms.min(WAIT_MS_MAX))
+    })
+}
+
+/// SIGTERM to a running process; an exited one is answered as it is.
+///
+/// # Errors
+/// 404.
+pub fn stop(
+    id: &Id,
+    wait_ms: Option<u64>,
+    grace_ms: Option<u64>,
+    core: &Core<'_>,
+) -> Result<Outcome, Problem> {
+    let process = find(id, core)?;
+    if !process.state.is_running() {
+        return Ok(Outcome::Reply(processes::reply(process)));
+    }
+    let grace = grace_ms.map(|ms| Duration::from_millis(ms.min(WAIT_MS_MAX)));
+    Ok(Outcome::Signal {
+        id: process.id,
+        signal: Signal::Stop { grace },
+        wait: wait(wait_ms),
+    })
+}
+
+/// SIGKILL to the tree of a process, also of an exited one.
+///
+/// # Errors
+/// 404.
+pub fn kill(id: &Id, wait_ms: Option<u64>, core: &Core<'_>) -> Result<Outcome, Problem> {
+    let process = find(id, core)?;
+    Ok(Outcome::Signal {
+        id: process.id,
+        signal: Signal::Kill,
+        wait: wait(wait_ms),
+    })
+}
+
+/// Checks an input. Its encoding and size are looked at before the process.
+///
+/// # Errors
+/// 400, 413 or 422 for the body, 404, 409 for an exited process.
+pub fn input(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
+    let request: InputBody = body::object(bytes)?;
+    let encoding = InputEncoding::parse(request.encoding.as_deref(), InputEncoding::Base64)?;
+    let data = body::input_bytes(
+        request.data,
+        encoding,
+        core.settings.max_input_bytes_per_request,
+    )?;
+    let process = find(id, core)?;
+    if !process.state.is_running() {
+        return Err(Problem::conflict("process is not running"));
+    }
+    Ok(Outcome::Input {
+        id: process.id,
+        data,
+    })
+}
+
+/// Checks a new window size.
+///
+/// # Errors
+/// 400 for a zero, 422 for a bad body, 404, 409 without a terminal.
+pub fn resize(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
+    let request: ResizeBody = body::object(bytes)?;
+    let size = window(request.cols, request.rows)?;
+    let process = find(id, core)?;
+    if !process.description.tty {
+        return Err(Problem::conflict("process is not running in tty mode"));
+    }
+    if !process.state.is_running() {
+        return Err(Problem::conflict("PTY resize handle unavailable"));
+    }
+    Ok(Outcome::Resize {
+        id: process.id,
+        size,
+    })
+}
+
+/// A size that a terminal can have.
+///
+/// # Errors
+/// 400 for a zero.
+pub fn window(cols: u16, rows: u16) -> Result<WindowSize, Problem> {
+    if cols == 0 || rows == 0 {
+        return Err(Problem::invalid(
+            "cols and rows must be between 1 and 65535",
+        ));
+    }
+    Ok(WindowSize { cols, rows })
+}
+
+/// Checks whether a terminal can be attached to.
+///
+/// # Errors
+/// 404, 409 without a terminal.
+pub fn terminal(
+    id: &Id,
+    query: TerminalQuery,
+    accept: Accept,
+    core: &Core<'_>,
+) -> Result<Outcome, Problem> {
+    let process = find(id, core)?;
+    if !process.description.tty {
+        return Err(Problem::conflict("process is not running in tty mode"));
+    }
+    Ok(Outcome::Terminal {
+        id: process.id,
+        query,
+        accept,
+    })
+}

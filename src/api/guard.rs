@@ -1,0 +1,212 @@
+//! Who may ask: host names, token, origins.
+//!
+//! In: the values of `Host`, `Authorization`, `Origin`. Out: yes or no. Knows no path and no
+//! process.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// What the command line says about callers.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Wanted as bearer token, if any.
+    pub token: Option<String>,
+    /// Refuse `Host` names that another machine's DNS could have made up: on when the server is
+    /// open and bound to a loopback address.
+    pub check_host: bool,
+    /// Names allowed besides; `*` for any.
+    pub allowed_hosts: Vec<String>,
+    /// Origins allowed by the CORS flags; `*` for any.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Guard {
+    /// Whether a request for this `Host` is answered (DNS rebinding).
+    pub fn host_allowed(&self, host: Option<&str>) -> bool {
+        let Some(host) = host else { return true };
+        if !self.check_host {
+            return true;
+        }
+        let name = host_name(host);
+        is_local_name(name)
+            || self.allowed_hosts.iter().any(|allowed| {
+                allowed == "*"
+                    || allowed.eq_ignore_ascii_case(name)
+                    || allowed.eq_ignore_ascii_case(host)
+            })
+    }
+
+    /// Whether these `Authorization` and (where it counts) `access_token` values open the server.
+    pub fn token_matches(&self, authorization: Option<&[u8]>, access_token: Option<&str>) -> bool {
+        let Some(token) = &self.token else {
+            return true;
+        };
+        let bearer = authorization.and_then(|value| {
+            let (scheme, given) = value.split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then_some(given)
+        });
+        let by_header = bearer.is_some_and(|given| same(given, token.as_bytes()));
+        let by_query = access_token.is_some_and(|given| same(given.as_bytes(), token.as_bytes()));
+        by_header | by_query
+    }
+
+    /// Whether a page of `origin` may change state through this server, which it addressed as
+    /// `host`. A request without an `Origin` does not come from a page.
+    pub fn origin_allowed(&self, origin: Option<&[u8]>, host: Option<&str>) -> bool {
+        let Some(origin) = origin else { return true };
+        let Ok(origin) = std::str::from_utf8(origin) else {
+            return false;
+        };
+        if self.cors_origin(origin).is_some() {
+            return true;
+        }
+        let (rest, default_port) = if let Some(rest) = origin.strip_prefix("http://") {
+            (rest, ":80")
+        } else if let Some(rest) = origin.strip_prefix("https://") {
+            (rest, ":443")
+        } else {
+            return false;
+        };
+        let bare = |authority: &str| {
+            authority
+                .strip_suffix(default_port)
+                .unwrap_or(authority)
+                .to_ascii_lowercase()
+        };
+        host.is_some_and(|host| bare(host) == bare(rest))
+    }
+
+    /// What `access-control-allow-origin` answers to this origin, if the flags allow it.
+    pub fn cors_origin<'a>(&'a self, origin: &'a str) -> Option<&'a str> {
+        self.allowed_origins
+            .iter()
+            .find(|allowed| *allowed == "*" || *allowed == origin)
+            .map(String::as_str)
+    }
+}
+
+/// The host of an authority, without its port.
+fn host_name(authority: &str) -> &str {
+    if let Some(end) = authority.find(']') {
+        return &authority[..=end];
+    }
+    authority
+        .split_once(':')
+        .map_or(authority, |(name, _)| name)
+}
+
+/// An address, a loopback name, or a name that no DNS zone of a stranger can hold.
+fn is_local_name(name: &str) -> bool {
+    if let Some(address) = name
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        return address.parse::<Ipv6Addr>().is_ok();
+    }
+    let lower = name.to_ascii_lowercase();
+    let name = lower.strip_suffix('.').unwrap_or(&lower);
+    name.parse::<Ipv4Addr>().is_ok() || !name.contains('.') || name.ends_with(".localhost")
+}
+
+/// Compares in a time that does not depend on where the two differ.
+fn same(given: &[u8], wanted: &[u8]) -> bool {
+    let mut difference = u8::from(given.len() != wanted.len());
+    for (i, &byte) in wanted.iter().enumerate() {
+        difference |= byte ^ given.get(i).copied().unwrap_or(!byte);
+    }
+    std::hint::black_box(difference) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> Guard {
+        Guard {
+            check_host: true,
+            ..Guard::default()
+        }
+    }
+
+    #[test]
+    fn a_rebound_name_is_refused_and_a_local_one_is_not() {
+        let guard = open();
+        for host in [
+            "127.0.0.1:2468",
+            "[::1]:2468",
+            "localhost",
+            "localhost:1",
+            "a.localhost",
+            "sandbox",
+            "Sandbox:80",
+            "10.0.0.7",
+        ] {
+            assert!(guard.host_allowed(Some(host)), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:2468",
+            "localhost.evil.example",
+            "127.0.0.1.nip.io",
+            "a.b.",
+            "localhost.a:1",
+        ] {
+            assert!(!guard.host_allowed(Some(host)), "{host}");
+        }
+        let mut named = open();
+        named.allowed_hosts.push("evil.example".into());
+        assert!(named.host_allowed(Some("evil.example:9")));
+        named.allowed_hosts = vec!["*".into()];
+        assert!(named.host_allowed(Some("any.example")));
+    }
+
+    #[test]
+    fn only_the_exact_token_opens() {
+        let guard = Guard {
+            token: Some("s3cret".into()),
+            ..Guard::default()
+        };
+        let header = |value: &str| guard.token_matches(Some(value.as_bytes()), None);
+        assert!(header("Bearer s3cret") && header("bearer s3cret") && header("BEARER s3cret"));
+        for value in [
+            "Bearer  s3cret",
+            "Bearer s3cre",
+            "Bearer s3cretx",
+            "Bearer ",
+            "Bearer",
+            "",
+            "Basic s3cret",
+            "s3cret",
+            "Bearer s3cret ",
+        ] {
+            assert!(!header(value), "{value:?}");
+        }
+        assert!(!guard.token_matches(None, None));
+        assert!(guard.token_matches(None, Some("s3cret")));
+        assert!(Guard::default().token_matches(None, None));
+    }
+
+    #[test]
+    fn only_our_own_pages_and_allowed_ones_change_state() {
+        let mut guard = open();
+        let allowed = |guard: &Guard, origin: &str, host| {
+            guard.origin_allowed(Some(origin.as_bytes()), Some(host))
+        };
+        assert!(guard.origin_allowed(None, Some("localhost:1")));
+        assert!(allowed(&guard, "http://localhost:1", "LOCALHOST:1"));
+        assert!(allowed(&guard, "http://localhost", "localhost:80"));
+        assert!(allowed(&guard, "https://box", "box:443"));
+        for origin in [
+            "http://evil.example",
+            "null",
+            "",
+            "http://localhost:2",
+            "https://localhost:80",
+            "ftp://localhost:1",
+            "http://localhost:1/",
+        ] {
+            assert!(!allowed(&guard, origin, "localhost:1"), "{origin}");
+        }
+        guard.allowed_origins.push("http://evil.example".into());
+        assert!(allowed(&guard, "http://evil.example", "localhost:1"));
+    }
+}

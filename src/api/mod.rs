@@ -1,0 +1,182 @@
+//! Decides what a request means; never waits.
+//!
+//! In: a request head ([`plan`]), then its body ([`execute`]). Out: an [`Outcome`]: a whole
+//! answer, or something that `io` carries out and answers later. Owns nothing; borrows the
+//! settings and the table. Knows no socket and no runtime.
+//!
+//! Order of checks: Host, token, Origin, path and method, query and headers, body, handler, table.
+
+pub mod body;
+pub mod control;
+pub mod cors;
+pub mod guard;
+pub mod logs;
+pub mod problem;
+pub mod processes;
+pub mod query;
+pub mod reply;
+pub mod route;
+pub mod run;
+pub mod settings;
+
+use std::time::Duration;
+
+use crate::child::pty::WindowSize;
+use crate::config::Settings;
+use crate::log::Cursor;
+use crate::process::Table;
+use crate::types::ProcessId;
+use crate::wire::ws::handshake::Accept;
+
+pub use problem::Problem;
+pub use reply::Reply;
+pub use route::{Action, BodyPolicy, Plan, plan};
+
+use self::query::TerminalQuery;
+
+/// What [`execute`] may look at and change.
+#[derive(Debug)]
+pub struct Core<'a> {
+    /// The limits in force.
+    pub settings: &'a mut Settings,
+    /// All processes.
+    pub table: &'a mut Table,
+    /// The server is ending: no new work.
+    pub shutting_down: bool,
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its working directory.
+    pub cwd: Option<String>,
+    /// Variables on top of the server's.
+    pub env: Vec<(String, String)>,
+}
+
+/// What a request comes to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A whole answer.
+    Reply(Reply),
+    /// Start a run and answer when it ends.
+    Run {
+        /// What to start.
+        launch: Launch,
+        /// Its deadline.
+        timeout: Duration,
+        /// Bytes kept of each stream.
+        output_max: u64,
+    },
+    /// Start a managed process that has been reserved, and answer with its record.
+    Create {
+        /// The reservation.
+        id: ProcessId,
+        /// What to start.
+        launch: Launch,
+        /// The terminal to give it.
+        terminal: Option<WindowSize>,
+    },
+    /// Signal a running process and answer with its record when it has exited or the wait is over.
+    Signal {
+        /// Which process.
+        id: ProcessId,
+        /// What to do to it.
+        signal: Signal,
+        /// How long to wait for its exit.
+        wait: Duration,
+    },
+    /// Write to a process and answer when it has taken everything.
+    Input {
+        /// Which process.
+        id: ProcessId,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// Change the size of a terminal and answer with it.
+    Resize {
+        /// Which process.
+        id: ProcessId,
+        /// The new size.
+        size: WindowSize,
+    },
+    /// Stream the log from this place on.
+    Follow {
+        /// Which process.
+        id: ProcessId,
+        /// Where to begin.
+        cursor: Cursor,
+    },
+    /// The record is gone; end what is left of its tree, then answer 204.
+    Deleted {
+        /// Which process it was.
+        id: ProcessId,
+    },
+    /// Upgrade to a WebSocket on this terminal.
+    Terminal {
+        /// Which process.
+        id: ProcessId,
+        /// What the client wants to see.
+        query: TerminalQuery,
+        /// The handshake's answer.
+        accept: Accept,
+    },
+}
+
+/// What `stop` and `kill` do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM to the group; the tree is killed after the grace, if there is one.
+    Stop {
+        /// Until SIGKILL.
+        grace: Option<Duration>,
+    },
+    /// SIGKILL to the tree.
+    Kill,
+}
+
+impl From<Problem> for Outcome {
+    fn from(problem: Problem) -> Self {
+        Outcome::Reply(problem.reply())
+    }
+}
+
+/// Carries out what can be done at once; says what is left to wait for.
+pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
+    let outcome = match action {
+        Action::Root => Ok(Outcome::Reply(Reply::json(
+            br#"{"docs":"https://sandboxagent.dev","name":"Sandbox Agent"}"#.as_slice(),
+        ))),
+        Action::Health => Ok(Outcome::Reply(Reply::json(
+            br#"{"status":"ok"}"#.as_slice(),
+        ))),
+        Action::GetSettings => Ok(settings::get(core)),
+        Action::SetSettings => settings::set(body, core),
+        Action::Run => run::plan(body, core),
+        Action::Create => processes::create(body, core),
+        Action::List { owner } => Ok(processes::list(owner, core)),
+        Action::Get(id) => processes::get(&id, core),
+        Action::Delete(id) => processes::delete(&id, core),
+        Action::Logs { id, query } => logs::logs(&id, &query, core),
+        Action::Stop { id, wait, grace } => control::stop(&id, wait, grace, core),
+        Action::Kill { id, wait } => control::kill(&id, wait, core),
+        Action::Input(id) => control::input(&id, body, core),
+        Action::Resize(id) => control::resize(&id, body, core),
+        Action::Terminal { id, query, accept } => control::terminal(&id, query, accept, core),
+    };
+    outcome.unwrap_or_else(Outcome::from)
+}
+
+fn refuse_while_ending(core: &Core<'_>) -> Result<(), Problem> {
+    if core.shutting_down {
+        return Err(Problem::unavailable(
+            "the server is shutting down",
+            Some("shutting_down"),
+        ));
+    }
+    Ok(())
+}

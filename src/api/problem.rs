@@ -1,0 +1,351 @@
+//! Every error a client can see: status, kind, text (RFC 7807).
+//!
+//! In: what went wrong, in the words of the room that found it. Out: a [`Reply`] with a problem
+//! body. The only place that knows status codes for errors.
+
+use crate::child::spawn::{SpawnError, SpawnStage};
+use crate::types::ProcessId;
+use crate::wire::json;
+
+use super::reply::Reply;
+
+/// What `details` holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Details {
+    None,
+    Message,
+    /// The message is `process <id>`.
+    Process,
+    BytesWritten(u64),
+}
+
+/// One problem; the fields are the keys of the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    /// The sentence without the prefix that some kinds put before it in `detail`.
+    message: String,
+    prefix: &'static str,
+    details: Details,
+    code: Option<&'static str>,
+    retry_after: bool,
+}
+
+impl Problem {
+    fn new(
+        kind: &'static str,
+        title: &'static str,
+        status: u16,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            title,
+            status,
+            message: message.into(),
+            prefix: "",
+            details: Details::None,
+            code: None,
+            retry_after: false,
+        }
+    }
+
+    fn code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// 400: a handler found a bad value.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        let mut problem = Self::new("invalid_request", "Invalid Request", 400, message);
+        problem.prefix = "invalid request: ";
+        problem
+    }
+
+    /// 400, 413, 415 or 422: the request could not be read, before any handler saw it.
+    pub fn unreadable(status: u16, message: impl Into<String>) -> Self {
+        let (kind, title) = match status {
+            413 => ("invalid_request", "Payload Too Large"),
+            415 => ("unsupported_media_type", "Unsupported Media Type"),
+            422 => ("invalid_request", "Unprocessable Entity"),
+            _ => ("invalid_request", "Invalid Request"),
+        };
+        let problem = Self::new(kind, title, status, message);
+        if status == 413 {
+            problem.code("limit_reached")
+        } else {
+            problem
+        }
+    }
+
+    /// 404: no such path.
+    pub fn no_route() -> Self {
+        Self::new("invalid_request", "Not Found", 404, "endpoint not found")
+    }
+
+    /// 404: no such process; `id` as the client wrote it.
+    pub fn no_process(id: &str) -> Self {
+        let mut problem = Self::new("not_found", "Not Found", 404, format!("process {id}"));
+        problem.prefix = "not found: ";
+        problem.details = Details::Process;
+        problem
+    }
+
+    /// 409: not in this state.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        let mut problem = Self::new("conflict", "Conflict", 409, message);
+        problem.prefix = "conflict: ";
+        problem.details = Details::Message;
+        problem
+    }
+
+    /// 409: as many processes run as may.
+    pub fn too_many_processes(limit: u64) -> Self {
+        Self::conflict(format!("max concurrent process limit reached ({limit})"))
+            .code("limit_reached")
+    }
+
+    /// 413: one input is longer than allowed.
+    pub fn input_too_large(limit: u64) -> Self {
+        let mut problem = Self::new(
+            "invalid_request",
+            "Payload Too Large",
+            413,
+            format!("input payload exceeds maxInputBytesPerRequest ({limit})"),
+        );
+        problem.prefix = "invalid request: ";
+        problem.code("limit_reached")
+    }
+
+    /// 401: no or a wrong token.
+    pub fn unauthorized() -> Self {
+        let mut problem = Self::new(
+            "token_invalid",
+            "Token Invalid",
+            401,
+            "missing or invalid bearer token",
+        );
+        problem.details = Details::Message;
+        problem
+    }
+
+    /// 403: a host or origin that is not ours.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new("forbidden", "Forbidden", 403, message)
+    }
+
+    /// 501: this server cannot do that.
+    pub fn not_implemented(message: impl Into<String>) -> Self {
+        Self::new("not_implemented", "Not Implemented", 501, message)
+    }
+
+    /// 503: not now; the client may try again.
+    pub fn unavailable(message: impl Into<String>, code: Option<&'static str>) -> Self {
+        let mut problem = Self::new("unavailable", "Service Unavailable", 503, message);
+        problem.code = code;
+        problem.retry_after = true;
+        problem
+    }
+
+    /// 503: the process did not take all of an input in time.
+    pub fn input_timeout(bytes_written: u64) -> Self {
+        let message = "the process did not read its input in time";
+        let mut problem = Self::new("timeout", "Timeout", 503, message);
+        problem.details = Details::BytesWritten(bytes_written);
+        problem
+    }
+
+    /// 502: the system refused; `errno` becomes the code.
+    pub fn stream(message: impl Into<String>, errno: Option<i32>) -> Self {
+        let mut problem = Self::new("stream_error", "Stream Error", 502, message);
+        problem.prefix = "stream error: ";
+        problem.details = Details::Message;
+        problem.code = errno.and_then(errno_name);
+        problem
+    }
+
+    /// A spawn that failed: 502, or 503 where the server is out of something.
+    pub fn spawn(error: SpawnError, tty: bool) -> Self {
+        let what = if tty { "tty process" } else { "process" };
+        let message = format!("failed to spawn {what}: {error}");
+        let exhausted = matches!(
+            error.errno,
+            libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE
+        );
+        match error.stage {
+            SpawnStage::Clone | SpawnStage::Stdio if exhausted => {
+                Self::unavailable(message, errno_name(error.errno))
+            }
+            SpawnStage::Prepare => Self::stream(message, None).code("nul_byte"),
+            SpawnStage::Cwd if error.errno == libc::ENOENT => {
+                Self::stream(message, None).code("cwd_missing")
+            }
+            _ => Self::stream(message, Some(error.errno)),
+        }
+    }
+
+    /// A descriptor, pipe or terminal that could not be made: 503 if the server is out of them.
+    pub fn resource(what: &str, errno: i32) -> Self {
+        let error = std::io::Error::from_raw_os_error(errno);
+        let message = format!("{what}: {error}");
+        match errno {
+            libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::ENOSPC => {
+                Self::unavailable(message, errno_name(errno))
+            }
+            _ => Self::stream(message, Some(errno)),
+        }
+    }
+
+    /// The sentence that a WebSocket error frame shows: `detail`.
+    pub fn detail(&self) -> String {
+        if self.kind == "token_invalid" {
+            return "token invalid".to_owned();
+        }
+        format!("{}{}", self.prefix, self.message)
+    }
+
+    /// The answer.
+    pub fn reply(&self) -> Reply {
+        let mut body = Vec::with_capacity(256);
+        body.extend_from_slice(b"{\"type\":\"urn:sandbox-agent:error:");
+        body.extend_from_slice(self.kind.as_bytes());
+        body.extend_from_slice(b"\",\"title\":");
+        json::write_string(self.title, &mut body);
+        body.extend_from_slice(format!(",\"status\":{},\"detail\":", self.status).as_bytes());
+        json::write_string(&self.detail(), &mut body);
+        match self.details {
+            Details::None => {}
+            Details::Message => {
+                body.extend_from_slice(b",\"details\":{\"message\":");
+                json::write_string(&self.message, &mut body);
+                body.push(b'}');
+            }
+            Details::Process => {
+                body.extend_from_slice(b",\"details\":{\"id\":");
+                let id = self.message.strip_prefix("process ").unwrap_or_default();
+                json::write_string(id, &mut body);
+                body.extend_from_slice(b",\"resource\":\"process\"}");
+            }
+            Details::BytesWritten(bytes) => {
+                body.extend_from_slice(
+                    format!(",\"details\":{{\"bytesWritten\":{bytes},\"message\":").as_bytes(),
+                );
+                json::write_string(&self.message, &mut body);
+                body.push(b'}');
+            }
+        }
+        if let Some(code) = self.code {
+            body.extend_from_slice(b",\"code\":");
+            json::write_string(code, &mut body);
+        }
+        body.push(b'}');
+        let mut reply = Reply::new(self.status).typed("application/problem+json", body);
+        if self.status == 401 {
+            reply = reply.header("www-authenticate", "Bearer");
+        }
+        if self.retry_after {
+            reply = reply.header("retry-after", "1");
+        }
+        reply
+    }
+}
+
+/// Problem for an id as the client wrote it, or as the server prints it.
+impl From<ProcessId> for Problem {
+    fn from(id: ProcessId) -> Self {
+        Self::no_process(&id.to_string())
+    }
+}
+
+/// The symbol of an errno that spawning or writing can give (errno(3)).
+fn errno_name(errno: i32) -> Option<&'static str> {
+    const NAMES: [(i32, &str); 24] = [
+        (libc::EPERM, "EPERM"),
+        (libc::ENOENT, "ENOENT"),
+        (libc::EIO, "EIO"),
+        (libc::ENXIO, "ENXIO"),
+        (libc::E2BIG, "E2BIG"),
+        (libc::ENOEXEC, "ENOEXEC"),
+        (libc::EBADF, "EBADF"),
+        (libc::EAGAIN, "EAGAIN"),
+        (libc::ENOMEM, "ENOMEM"),
+        (libc::EACCES, "EACCES"),
+        (libc::EFAULT, "EFAULT"),
+        (libc::ENODEV, "ENODEV"),
+        (libc::ENOTDIR, "ENOTDIR"),
+        (libc::EISDIR, "EISDIR"),
+        (libc::EINVAL, "EINVAL"),
+        (libc::ENFILE, "ENFILE"),
+        (libc::EMFILE, "EMFILE"),
+        (libc::ETXTBSY, "ETXTBSY"),
+        (libc::ENOSPC, "ENOSPC"),
+        (libc::EPIPE, "EPIPE"),
+        (libc::ENAMETOOLONG, "ENAMETOOLONG"),
+        (libc::ELOOP, "ELOOP"),
+        (libc::ETIMEDOUT, "ETIMEDOUT"),
+        (libc::EROFS, "EROFS"),
+    ];
+    NAMES
+        .iter()
+        .find(|(number, _)| *number == errno)
+        .map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(problem: &Problem) -> String {
+        String::from_utf8(problem.reply().body.into_owned()).unwrap()
+    }
+
+    #[test]
+    fn bodies_have_the_keys_of_the_contract_in_its_order() {
+        assert_eq!(
+            body(&Problem::no_process("x\"y")),
+            r#"{"type":"urn:sandbox-agent:error:not_found","title":"Not Found","status":404,"detail":"not found: process x\"y","details":{"id":"x\"y","resource":"process"}}"#
+        );
+        assert_eq!(
+            body(&Problem::unauthorized()),
+            r#"{"type":"urn:sandbox-agent:error:token_invalid","title":"Token Invalid","status":401,"detail":"token invalid","details":{"message":"missing or invalid bearer token"}}"#
+        );
+        assert_eq!(
+            body(&Problem::too_many_processes(3)),
+            r#"{"type":"urn:sandbox-agent:error:conflict","title":"Conflict","status":409,"detail":"conflict: max concurrent process limit reached (3)","details":{"message":"max concurrent process limit reached (3)"},"code":"limit_reached"}"#
+        );
+    }
+
+    #[test]
+    fn a_missing_program_and_a_missing_directory_differ_in_their_code_only() {
+        let exec = SpawnError {
+            stage: SpawnStage::Exec,
+            errno: libc::ENOENT,
+        };
+        let cwd = SpawnError {
+            stage: SpawnStage::Cwd,
+            errno: libc::ENOENT,
+        };
+        let of = |error| body(&Problem::spawn(error, false));
+        assert!(of(exec).ends_with(r#""code":"ENOENT"}"#), "{}", of(exec));
+        assert_eq!(of(exec).replace("ENOENT", "cwd_missing"), of(cwd));
+        assert!(
+            of(exec).contains("failed to spawn process: No such file or directory (os error 2)")
+        );
+    }
+
+    #[test]
+    fn running_out_of_processes_is_a_503_that_can_be_retried() {
+        let problem = Problem::spawn(
+            SpawnError {
+                stage: SpawnStage::Clone,
+                errno: libc::EAGAIN,
+            },
+            false,
+        );
+        let reply = problem.reply();
+        assert_eq!(reply.status, 503);
+        assert!(reply.headers.iter().any(|(name, _)| *name == "retry-after"));
+    }
+}

@@ -1,0 +1,48 @@
+//! A whole answer, not yet bytes.
+
+use std::borrow::Cow;
+
+/// One answer with its body in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// Its media type, if it has a body.
+    pub content_type: Option<&'static str>,
+    /// The body.
+    pub body: Cow<'static, [u8]>,
+    /// Further header fields, names in lower case.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+}
+
+impl Reply {
+    /// An answer without a body.
+    pub fn new(status: u16) -> Self {
+        Self {
+            status,
+            ..Self::default()
+        }
+    }
+
+    /// 200 with a JSON body.
+    pub fn json(body: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self::new(200).typed("application/json", body)
+    }
+
+    /// The same answer with a body.
+    pub fn typed(
+        mut self,
+        content_type: &'static str,
+        body: impl Into<Cow<'static, [u8]>>,
+    ) -> Self {
+        self.content_type = Some(content_type);
+        self.body = body.into();
+        self
+    }
+
+    /// The same answer with one more header field.
+    pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}

@@ -1,0 +1,187 @@
+//! Finds and kills what is left of a child's tree.
+//!
+//! In: who led the tree. Out: how many living members a pass found and killed. Knows no job table
+//! and no deadline; the supervisor repeats passes until one finds nothing.
+//!
+//! A member is the leader, a descendant by parentage, or an orphan that the kernel gave to the
+//! server (it is a subreaper, prctl(2)) and that carries the tree's mark. The marks, because
+//! parentage is lost when an orphan is adopted:
+//! - its session is the leader's (the leader calls setsid; a daemon may leave it);
+//! - its timer slack is the one that only this tree was started with: inherited over fork and
+//!   exec, 1 to 16384 ns above the default, so nothing notices. Reading it of another process
+//!   wants CAP_SYS_NICE (kernel 4.6);
+//! - one of its descriptors 0 to 2 is a pipe or terminal of this tree.
+//!
+//! An orphan that shed all of them lives until the server ends, which kills every descendant.
+
+use std::collections::HashSet;
+use std::fs;
+
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+
+/// Who led a tree, and the marks of its members.
+#[derive(Debug)]
+pub struct Tree {
+    /// The leader's pid, also its session and group.
+    pub leader: i32,
+    /// Whether the leader has been reaped; its number may then be somebody else's.
+    pub reaped: bool,
+    /// The timer slack its members have, nanoseconds.
+    pub timer_slack_ns: u64,
+    /// Targets of the links in /proc/<pid>/fd that belong to this tree only, such as `pipe:[4711]`.
+    pub marks: Vec<String>,
+}
+
+/// Sends a signal to the process group that `leader`, not yet reaped, leads.
+pub fn signal_group(leader: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(leader) {
+        let _ = kill_process_group(pid, signal);
+    }
+}
+
+/// One pass: kills every living member of `tree` it can find and returns how many there were.
+///
+/// `managed` says which children of the server lead other trees.
+pub fn pass(tree: &Tree, managed: &dyn Fn(i32) -> bool) -> usize {
+    let mut members = HashSet::new();
+    if !tree.reaped {
+        signal_group(tree.leader, Signal::KILL);
+        collect(tree.leader, &mut members);
+    }
+    for orphan in children_of(std::process::id() as i32) {
+        if !managed(orphan) && !members.contains(&orphan) && belongs(orphan, tree) {
+            collect(orphan, &mut members);
+        }
+    }
+    members.into_iter().filter(|&pid| kill(pid)).count()
+}
+
+/// One pass over every descendant of the server.
+pub fn pass_all() -> usize {
+    let mut members = HashSet::new();
+    for child in children_of(std::process::id() as i32) {
+        collect(child, &mut members);
+    }
+    members.into_iter().filter(|&pid| kill(pid)).count()
+}
+
+/// Whether the process is alive (not a zombie); if so, kills it.
+fn kill(pid: i32) -> bool {
+    let Some(number) = Pid::from_raw(pid) else {
+        return false;
+    };
+    let Ok(pidfd) = pidfd_open(number, PidfdFlags::empty()) else {
+        return false;
+    };
+    // Looked at after the pidfd was opened: what it says is about the process we will signal.
+    match stat(pid) {
+        Some(stat) if stat.state != b'Z' && stat.state != b'X' => {
+            pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
+        }
+        _ => false,
+    }
+}
+
+fn belongs(pid: i32, tree: &Tree) -> bool {
+    if stat(pid).is_some_and(|stat| stat.session == tree.leader) {
+        return true;
+    }
+    if let Ok(slack) = fs::read_to_string(format!("/proc/{pid}/timerslack_ns")) {
+        return slack.trim().parse() == Ok(tree.timer_slack_ns);
+    }
+    (0..3).any(|fd| {
+        fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|target| {
+            tree.marks
+                .iter()
+                .any(|mark| target.as_os_str() == mark.as_str())
+        })
+    })
+}
+
+/// Adds `pid` and its descendants, breadth first.
+fn collect(pid: i32, members: &mut HashSet<i32>) {
+    let mut todo = vec![pid];
+    while let Some(pid) = todo.pop() {
+        if members.insert(pid) {
+            todo.extend(children_of(pid));
+        }
+    }
+}
+
+/// Children of a process, those of all its threads (proc(5), `task/<tid>/children`, kernel 4.2
+/// with CONFIG_PROC_CHILDREN); without that file, a look at every process.
+fn children_of(pid: i32) -> Vec<i32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let mut children = Vec::new();
+    for thread in threads.flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => children.extend(
+                list.split_ascii_whitespace()
+                    .filter_map(|pid| pid.parse::<i32>().ok()),
+            ),
+            // The thread has ended meanwhile, or the file does not exist on this kernel.
+            Err(_) if thread.path().exists() => return children_by_search(pid),
+            Err(_) => {}
+        }
+    }
+    children
+}
+
+fn children_by_search(parent: i32) -> Vec<i32> {
+    let Ok(all) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    all.flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == parent))
+        .collect()
+}
+
+struct Stat {
+    state: u8,
+    parent: i32,
+    session: i32,
+}
+
+/// The fields after the command name, which may itself hold spaces and parentheses (proc(5)).
+fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after = &text[text.iter().rposition(|&b| b == b')')? + 1..];
+    let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let parent = fields.next()?.parse().ok()?;
+    let _group = fields.next()?;
+    let session = fields.next()?.parse().ok()?;
+    Some(Stat {
+        state,
+        parent,
+        session,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn the_stat_of_a_process_is_read_whatever_its_name_is() {
+        let me = stat(std::process::id() as i32).unwrap();
+        assert_eq!(me.parent, std::os::unix::process::parent_id() as i32);
+        assert!(me.session > 0);
+    }
+
+    #[test]
+    fn children_are_found_by_either_way() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id() as i32;
+        let me = std::process::id() as i32;
+        assert!(children_of(me).contains(&pid));
+        assert!(children_by_search(me).contains(&pid));
+        assert!(kill(pid));
+        child.wait().unwrap();
+        assert!(!kill(pid));
+    }
+}

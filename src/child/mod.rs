@@ -1,0 +1,594 @@
+//! The supervisor thread: owns pids, deadlines and signals.
+//!
+//! In: [`message::Command`] from the I/O thread, signals, pidfds. Out: [`message::Event`].
+//! Owns every child's pid and pidfd from exec until it is reaped, the spawner threads, and the
+//! question what is left of a tree. Knows no socket, no log, and no HTTP.
+//!
+//! One plain epoll loop: doorbell, signalfd, one pidfd per running child. Nothing in it waits:
+//! spawns happen on `spawner` threads, kills are swept in passes between other events.
+
+pub mod deadline;
+pub mod inherit;
+pub mod kill;
+pub mod message;
+pub mod pty;
+pub mod reap;
+pub mod signals;
+pub mod spawn;
+mod spawner;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::process::Signal;
+
+use self::deadline::Deadlines;
+use self::inherit::Inheritance;
+use self::kill::Tree;
+use self::message::{Command, Event, Receiver, Sender};
+use self::signals::SignalFd;
+use self::spawn::{SpawnError, Spawned};
+use self::spawner::Pool;
+use crate::types::{ExitStatus, JobId};
+
+/// A timed-out run is answered at most this long after its deadline, dead or not.
+const ANSWER_AFTER: Duration = Duration::from_millis(70);
+
+/// How long after a managed child's death to look for orphans that died with it: SIGCHLD is not
+/// queued, so one signal may stand for several deaths.
+const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
+
+/// After the grace and the kill, the server ends although something refuses to die.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
+
+/// Longest pause between two passes over a tree that does not die.
+const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// The base of the timer slacks that mark trees: the kernel's default, nanoseconds.
+const TIMER_SLACK_NS: u64 = 50_000;
+
+/// How many different marks there are; more trees share them.
+const TIMER_SLACK_MARKS: u64 = 16_384;
+
+const TOKEN_INBOX: u64 = 0;
+const TOKEN_SIGNALS: u64 = 1;
+/// A child's token is its pid above this.
+const TOKEN_PIDS: u64 = 16;
+
+/// What reaches the supervisor through its doorbell.
+#[derive(Debug)]
+pub enum Inbox {
+    /// From the I/O thread.
+    Command(Command),
+    /// From a spawner thread.
+    SpawnDone {
+        /// Which child.
+        job: JobId,
+        /// Which thread is free again; None if no thread was involved.
+        thread: Option<usize>,
+        /// The child, or why there is none.
+        result: Result<Spawned, SpawnError>,
+    },
+}
+
+/// How the supervisor behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Between SIGTERM and SIGKILL when the server ends.
+    pub shutdown_grace: Duration,
+    /// What every child gets.
+    pub inheritance: Inheritance,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Running,
+    Exited(ExitStatus),
+}
+
+/// Kill requested, not yet done.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    pause: Duration,
+}
+
+#[derive(Debug)]
+struct Job {
+    phase: Phase,
+    tree: Tree,
+    pidfd: Option<OwnedFd>,
+    ending: Option<Ending>,
+    /// SIGTERM was asked for before there was a process.
+    stop_pending: bool,
+    /// The deadline has passed; its exit is reported as [`Event::TimedOut`].
+    timed_out: bool,
+    answered: bool,
+    forgotten: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// A run's deadline.
+    Timeout(JobId),
+    /// A timed-out run must be answered now.
+    Answer(JobId),
+    /// The grace of a stop is over.
+    Grace(JobId),
+    /// Another pass over a tree.
+    Pass(JobId),
+    /// Another pass over everything, at the server's end.
+    PassAll,
+    /// Spawns may need another thread.
+    Relief,
+    /// Orphans may have died unnoticed.
+    Orphans,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shutdown {
+    give_up_at: Instant,
+    pause: Duration,
+    done: bool,
+}
+
+/// The supervisor's state; [`Supervisor::run`] is its thread.
+#[derive(Debug)]
+pub struct Supervisor {
+    options: Options,
+    epoll: OwnedFd,
+    signals: SignalFd,
+    inbox: Receiver<Inbox>,
+    events: Sender<Event>,
+    pool: Pool,
+    jobs: HashMap<JobId, Job>,
+    by_pid: HashMap<i32, JobId>,
+    deadlines: Deadlines<Due>,
+    orphan_check: bool,
+    relief: bool,
+    spawned: u64,
+    shutdown: Option<Shutdown>,
+}
+
+impl Supervisor {
+    /// Makes the supervisor and the I/O thread's ends of its channels. Every signal must be
+    /// blocked already ([`signals::block_all`]).
+    ///
+    /// # Errors
+    /// When a descriptor cannot be made.
+    pub fn new(options: Options) -> std::io::Result<(Self, Sender<Inbox>, Receiver<Event>)> {
+        // Orphans of children become children of this process instead of init's.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let (commands, inbox) = message::channel()?;
+        let (events, receiver) = message::channel()?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let signals = SignalFd::new()?;
+        epoll::add(
+            &epoll,
+            &inbox,
+            epoll::EventData::new_u64(TOKEN_INBOX),
+            epoll::EventFlags::IN,
+        )?;
+        epoll::add(
+            &epoll,
+            &signals,
+            epoll::EventData::new_u64(TOKEN_SIGNALS),
+            epoll::EventFlags::IN,
+        )?;
+        let pool = Pool::new(options.inheritance.clone(), commands.clone());
+        let supervisor = Self {
+            options,
+            epoll,
+            signals,
+            inbox,
+            events,
+            pool,
+            jobs: HashMap::new(),
+            by_pid: HashMap::new(),
+            deadlines: Deadlines::default(),
+            orphan_check: false,
+            relief: false,
+            spawned: 0,
+            shutdown: None,
+        };
+        Ok((supervisor, commands, receiver))
+    }
+
+    /// Runs until the process ends.
+    pub fn run(mut self) {
+        let mut ready = Vec::with_capacity(64);
+        loop {
+            let timeout = self
+                .deadlines
+                .next()
+                .map(|at| timespec(at.saturating_duration_since(Instant::now())));
+            ready.clear();
+            if let Err(error) =
+                epoll::wait(&self.epoll, spare_capacity(&mut ready), timeout.as_ref())
+                && error != rustix::io::Errno::INTR
+            {
+                // Nothing a caller could do; without this pause it would burn a core.
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            for event in &ready {
+                match event.data.u64() {
+                    TOKEN_INBOX => {}
+                    TOKEN_SIGNALS => self.on_signals(),
+                    token => {
+                        if let Some(&job) = self.by_pid.get(&((token - TOKEN_PIDS) as i32)) {
+                            self.on_exit(job);
+                        }
+                    }
+                }
+            }
+            if ready.iter().any(|event| event.data.u64() == TOKEN_INBOX) {
+                let messages: Vec<Inbox> = self.inbox.drain().collect();
+                for message in messages {
+                    match message {
+                        Inbox::Command(command) => self.on_command(command),
+                        Inbox::SpawnDone {
+                            job,
+                            thread,
+                            result,
+                        } => self.on_spawn_done(job, thread, result),
+                    }
+                }
+            }
+            let now = Instant::now();
+            while let Some(due) = self.deadlines.pop(now) {
+                self.on_due(due, now);
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Spawn {
+                job,
+                spec,
+                deadline,
+            } => self.start(job, spec, deadline),
+            Command::Stop { job, grace } => {
+                self.stop(job);
+                if let Some(grace) = grace
+                    && let Some(at) = Instant::now().checked_add(grace)
+                {
+                    self.deadlines.push(at, Due::Grace(job));
+                }
+            }
+            Command::Kill { job } => self.end(job),
+            Command::Forget { job } => self.forget(job),
+            Command::End { job } => {
+                self.end(job);
+                self.forget(job);
+            }
+        }
+    }
+
+    fn start(&mut self, job: JobId, spec: Box<spawn::SpawnSpec>, deadline: Option<Instant>) {
+        let now = Instant::now();
+        self.spawned += 1;
+        let timer_slack_ns = TIMER_SLACK_NS + 1 + self.spawned % TIMER_SLACK_MARKS;
+        let tree = Tree {
+            leader: 0,
+            reaped: false,
+            timer_slack_ns,
+            marks: spec.marks(),
+        };
+        let state = Job {
+            phase: Phase::Starting,
+            tree,
+            pidfd: None,
+            ending: None,
+            stop_pending: false,
+            timed_out: false,
+            answered: false,
+            forgotten: false,
+        };
+        self.jobs.insert(job, state);
+        if let Some(at) = deadline {
+            self.deadlines.push(at, Due::Timeout(job));
+        }
+        self.pool.submit(job, spec, timer_slack_ns, now);
+        self.look_for_relief(now);
+        if self.shutdown.is_some() {
+            self.end(job);
+        }
+    }
+
+    fn on_spawn_done(
+        &mut self,
+        id: JobId,
+        thread: Option<usize>,
+        result: Result<Spawned, SpawnError>,
+    ) {
+        self.pool.finished(thread);
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        match result {
+            Ok(Spawned { pid, pidfd }) => {
+                job.phase = Phase::Running;
+                job.tree.leader = pid;
+                self.by_pid.insert(pid, id);
+                let data = epoll::EventData::new_u64(TOKEN_PIDS + pid as u64);
+                // Without a place in the epoll set the exit is still seen through SIGCHLD.
+                let _ = epoll::add(&self.epoll, &pidfd, data, epoll::EventFlags::IN);
+                job.pidfd = Some(pidfd);
+                let stop = std::mem::take(&mut job.stop_pending);
+                let end = job.ending.is_some();
+                self.events.send(Event::Spawned { job: id, pid });
+                if stop {
+                    self.stop(id);
+                }
+                if end {
+                    self.pass(id);
+                }
+            }
+            Err(error) => {
+                self.jobs.remove(&id);
+                self.events.send(Event::SpawnFailed { job: id, error });
+                self.look_whether_all_gone();
+            }
+        }
+    }
+
+    fn stop(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        match job.phase {
+            Phase::Starting => job.stop_pending = true,
+            Phase::Running => {
+                kill::signal_group(job.tree.leader, Signal::TERM);
+                // A stopped process handles SIGTERM only once it goes on.
+                kill::signal_group(job.tree.leader, Signal::CONT);
+            }
+            Phase::Exited(_) => {}
+        }
+    }
+
+    /// Begins to kill a tree, or does nothing if that is under way.
+    fn end(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if job.ending.is_none() {
+            job.ending = Some(Ending {
+                pause: Duration::from_micros(500),
+            });
+            self.pass(id);
+        }
+    }
+
+    /// One pass over a tree that is being killed.
+    fn pass(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Some(ending) = &mut job.ending else {
+            return;
+        };
+        if job.phase == Phase::Starting {
+            return;
+        }
+        let found = kill::pass(&job.tree, &|pid| {
+            self.by_pid.contains_key(&pid) || self.pool.is_in_flight(pid)
+        });
+        if found == 0 && job.tree.reaped {
+            job.ending = None;
+            self.answer_timeout(id);
+            self.remove_if_forgotten(id);
+        } else {
+            let at = Instant::now() + ending.pause;
+            ending.pause = (ending.pause * 2).min(PASS_PAUSE_MAX);
+            self.deadlines.push(at, Due::Pass(id));
+        }
+    }
+
+    fn forget(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.forgotten = true;
+            self.remove_if_forgotten(id);
+        }
+    }
+
+    fn remove_if_forgotten(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get(&id)
+            && job.forgotten
+            && job.ending.is_none()
+            && matches!(job.phase, Phase::Exited(_))
+        {
+            self.jobs.remove(&id);
+        }
+    }
+
+    fn on_exit(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Some(pidfd) = &job.pidfd else { return };
+        let Some(status) = reap::try_wait(pidfd.as_fd()) else {
+            return;
+        };
+        // Closing the only descriptor takes it out of the epoll set.
+        job.pidfd = None;
+        job.phase = Phase::Exited(status);
+        job.tree.reaped = true;
+        self.by_pid.remove(&job.tree.leader);
+        if !job.timed_out {
+            self.events.send(Event::Exited { job: id, status });
+        }
+        if job.ending.is_some() {
+            self.pass(id);
+        }
+        self.remove_if_forgotten(id);
+        self.look_whether_all_gone();
+    }
+
+    fn answer_timeout(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if job.timed_out && !std::mem::replace(&mut job.answered, true) {
+            let status = match job.phase {
+                Phase::Exited(status) => Some(status),
+                _ => None,
+            };
+            self.events.send(Event::TimedOut { job: id, status });
+        }
+    }
+
+    fn on_signals(&mut self) {
+        let mut orphans = false;
+        while let Some((signal, pid)) = self.signals.next() {
+            match signal {
+                // Our own children come through their pidfds, but an orphan's signal may be
+                // merged into theirs.
+                libc::SIGCHLD if self.by_pid.contains_key(&pid) || self.pool.is_in_flight(pid) => {
+                    if !std::mem::replace(&mut self.orphan_check, true) {
+                        self.deadlines
+                            .push(Instant::now() + ORPHAN_CHECK_AFTER, Due::Orphans);
+                    }
+                }
+                libc::SIGCHLD => orphans = true,
+                _ => self.begin_shutdown(),
+            }
+        }
+        if orphans {
+            self.reap_orphans();
+        }
+    }
+
+    /// Reaps every dead child that nobody manages.
+    fn reap_orphans(&mut self) {
+        while let Some(pid) = reap::peek_any() {
+            if let Some(&job) = self.by_pid.get(&pid) {
+                self.on_exit(job);
+            } else if self.pool.is_in_flight(pid) {
+                // It will be reported in a moment, and hides the others until then.
+                if !std::mem::replace(&mut self.orphan_check, true) {
+                    self.deadlines
+                        .push(Instant::now() + Duration::from_millis(2), Due::Orphans);
+                }
+                return;
+            } else {
+                reap::reap_orphan(pid);
+            }
+        }
+    }
+
+    fn on_due(&mut self, due: Due, now: Instant) {
+        match due {
+            Due::Timeout(id) => {
+                if let Some(job) = self.jobs.get_mut(&id)
+                    && !matches!(job.phase, Phase::Exited(_))
+                {
+                    job.timed_out = true;
+                    self.deadlines.push(now + ANSWER_AFTER, Due::Answer(id));
+                    self.end(id);
+                }
+            }
+            Due::Answer(id) => self.answer_timeout(id),
+            Due::Grace(id) => {
+                if self
+                    .jobs
+                    .get(&id)
+                    .is_some_and(|job| !matches!(job.phase, Phase::Exited(_)))
+                {
+                    self.end(id);
+                }
+            }
+            Due::Pass(id) => self.pass(id),
+            Due::PassAll => self.pass_all(now),
+            Due::Relief => {
+                self.relief = false;
+                self.look_for_relief(now);
+            }
+            Due::Orphans => {
+                self.orphan_check = false;
+                self.reap_orphans();
+            }
+        }
+    }
+
+    fn look_for_relief(&mut self, now: Instant) {
+        if !self.relief
+            && let Some(at) = self.pool.relieve(now)
+        {
+            self.relief = true;
+            self.deadlines.push(at, Due::Relief);
+        }
+    }
+
+    /// SIGTERM to everything; a second call ends the grace.
+    fn begin_shutdown(&mut self) {
+        let now = Instant::now();
+        if self.shutdown.is_some() {
+            self.pass_all(now);
+            return;
+        }
+        let kill_at = now + self.options.shutdown_grace;
+        self.shutdown = Some(Shutdown {
+            give_up_at: kill_at + SHUTDOWN_MAX,
+            pause: Duration::from_millis(1),
+            done: false,
+        });
+        self.events.send(Event::ShuttingDown);
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            self.stop(id);
+        }
+        self.deadlines.push(kill_at, Due::PassAll);
+        self.look_whether_all_gone();
+    }
+
+    fn look_whether_all_gone(&mut self) {
+        if self.shutdown.is_some() && self.by_pid.is_empty() {
+            self.pass_all(Instant::now());
+        }
+    }
+
+    /// Kills every descendant there is; says so when none is left.
+    fn pass_all(&mut self, now: Instant) {
+        let found = kill::pass_all();
+        self.reap_orphans();
+        let quiet = found == 0 && self.by_pid.is_empty() && self.pool.is_quiet();
+        let Some(shutdown) = &mut self.shutdown else {
+            return;
+        };
+        if shutdown.done {
+            return;
+        }
+        if quiet || now >= shutdown.give_up_at {
+            shutdown.done = true;
+            self.events.send(Event::AllGone);
+        } else {
+            self.deadlines.push(now + shutdown.pause, Due::PassAll);
+            shutdown.pause = (shutdown.pause * 2).min(PASS_PAUSE_MAX);
+        }
+    }
+}
+
+impl spawn::SpawnSpec {
+    /// What /proc shows for the descriptors that only this child and its descendants hold.
+    fn marks(&self) -> Vec<String> {
+        self.shared_fds()
+            .filter_map(|fd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok())
+            .filter_map(|target| target.into_os_string().into_string().ok())
+            .filter(|target| target.starts_with("pipe:[") || target.starts_with("/dev/pts/"))
+            .collect()
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // A day is as good as for ever here, and fits every time_t.
+    let duration = duration.min(Duration::from_secs(86_400));
+    Timespec {
+        tv_sec: duration.as_secs() as i64,
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}

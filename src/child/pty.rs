@@ -1,0 +1,75 @@
+//! Pseudoterminals: master, slave, window size (pty(7), ioctl_tty(2)).
+//!
+//! In: a size. Out: the master for the I/O thread, the slave for the child. Knows no process.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowSize {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+impl Default for WindowSize {
+    fn default() -> Self {
+        Self { cols: 80, rows: 24 }
+    }
+}
+
+/// Opens a new terminal of this size; both ends are close-on-exec and the master does not block.
+///
+/// # Errors
+/// When there is no pseudoterminal left (ENOSPC, /proc/sys/kernel/pty/max) or no descriptor.
+pub fn open(size: WindowSize) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    // By descriptor (kernel 4.13), not by name: /dev/pts may be another mount's.
+    let slave = ioctl_tiocgptpeer(&master, flags)?;
+    set_size(&master, size)?;
+    rustix::io::ioctl_fionbio(&master, true)?;
+    Ok((master, slave))
+}
+
+/// Changes the size; the foreground process group gets SIGWINCH if it differs.
+///
+/// # Errors
+/// As TIOCSWINSZ.
+pub fn set_size(master: impl AsFd, size: WindowSize) -> rustix::io::Result<()> {
+    tcsetwinsize(
+        master,
+        Winsize {
+            ws_row: size.rows,
+            ws_col: size.cols,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::termios::tcgetwinsize;
+
+    #[test]
+    fn the_slave_shows_the_size_that_the_master_was_given() {
+        let (master, slave) = open(WindowSize::default()).unwrap();
+        assert_eq!(
+            tcgetwinsize(&slave).map(|s| (s.ws_col, s.ws_row)),
+            Ok((80, 24))
+        );
+        set_size(&master, WindowSize { cols: 7, rows: 3 }).unwrap();
+        assert_eq!(
+            tcgetwinsize(&slave).map(|s| (s.ws_col, s.ws_row)),
+            Ok((7, 3))
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! Collects dead children: managed ones by pidfd, adopted orphans by number.
+//!
+//! In: a pidfd, or nothing. Out: an [`ExitStatus`], or the pid of a dead child that nobody
+//! claimed. Knows no job.
+//!
+//! # Safety
+//! `waitid(2)` fills a zeroed `siginfo_t`; its child fields are read only where the call said
+//! that there is a child.
+#![allow(unsafe_code)]
+
+use std::os::fd::BorrowedFd;
+
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::types::ExitStatus;
+
+/// The status of a child that has ended, which is reaped by asking; None while it runs.
+pub fn try_wait(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+    match waitid(
+        WaitId::PidFd(pidfd),
+        WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+    ) {
+        Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => ExitStatus::Code(code),
+            (None, Some(signal)) => ExitStatus::Signal(signal),
+            (None, None) => ExitStatus::Signal(libc::SIGKILL),
+        }),
+        Ok(None) => None,
+        // Somebody else reaped it, which only a bug could do; a caller must not wait for ever.
+        Err(_) => Some(ExitStatus::Signal(libc::SIGKILL)),
+    }
+}
+
+/// The pid of some dead child, left as it is (`WNOWAIT`).
+pub fn peek_any() -> Option<i32> {
+    // SAFETY: all-zero is a valid `siginfo_t`, the pointer is valid for the call, and `si_pid` is
+    // read after a success, where it is 0 if no child is in that state (waitid(2)).
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        if libc::waitid(libc::P_ALL, 0, &mut info, options) != 0 {
+            return None;
+        }
+        let pid = info.si_pid();
+        (pid > 0).then_some(pid)
+    }
+}
+
+/// Reaps a dead child of ours that is not managed.
+pub fn reap_orphan(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = waitid(
+            WaitId::Pid(pid),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        );
+    }
+}

@@ -1,0 +1,467 @@
+//! Starts one child with a clean slate.
+//!
+//! In: a [`SpawnSpec`], all of it prepared before. Out: a pid and its pidfd, or the errno and the
+//! step that failed. Knows no queue and no job; `child::spawner` calls it on its own threads,
+//! because it returns only once the program has been exec'd.
+//!
+//! A child leads a session and a process group of its own, has descriptors 0, 1 and 2 only (every
+//! other one of the server's is close-on-exec), default signal dispositions, an empty signal
+//! mask, and the resource limits that the server was started with.
+//!
+//! # Safety
+//! `clone(CLONE_VM | CLONE_VFORK)` (clone(2)) runs [`child_main`] on a stack of its own in this
+//! address space while the calling thread is suspended. What makes that sound:
+//! - The child makes system calls through libc wrappers that take no lock and allocate nothing
+//!   (the set that posix_spawn(3) itself uses), then execs or exits. It never unwinds or returns
+//!   into Rust code that belongs to the parent.
+//! - Everything it reads was built before and is borrowed by the suspended caller.
+//! - It writes only `ChildPlan::failure`, its own stack, and errno (the thread-local of the
+//!   suspended thread).
+//! - All signals are blocked in the caller, so no handler can run in the child before it has set
+//!   default dispositions. `CLONE_SIGHAND` and `CLONE_FILES` are not given: dispositions and
+//!   descriptors are the child's own copies.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fmt;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use super::inherit::Inheritance;
+
+/// `PATH` when neither the request nor the server has one (`confstr(_CS_PATH)`).
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// Bytes of the child's stack until exec; the child calls nothing deep.
+const STACK_BYTES: usize = 32 << 10;
+
+/// What to start.
+#[derive(Debug)]
+pub struct SpawnSpec {
+    /// Paths to try in order, as execvp(3) would.
+    candidates: Vec<CString>,
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+    cwd: Option<CString>,
+    /// Descriptors that become 0, 1 and 2.
+    stdio: Stdio,
+}
+
+/// What becomes descriptors 0, 1 and 2.
+#[derive(Debug)]
+pub enum Stdio {
+    /// One each.
+    Separate(Box<[OwnedFd; 3]>),
+    /// A terminal's slave side for all three, which becomes the controlling terminal.
+    Terminal(OwnedFd),
+}
+
+/// The step that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpawnStage {
+    /// An argument, variable or path holds a NUL byte.
+    Prepare,
+    /// No process could be made (clone(2)).
+    Clone,
+    /// The session, the descriptors or the terminal could not be set up.
+    Stdio,
+    /// The working directory cannot be entered (chdir(2)).
+    Cwd,
+    /// The program cannot be executed (execve(2)).
+    Exec,
+}
+
+/// Why there is no child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpawnError {
+    /// Where it failed.
+    pub stage: SpawnStage,
+    /// The errno; 0 for [`SpawnStage::Prepare`].
+    pub errno: i32,
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stage {
+            SpawnStage::Prepare => f.write_str("nul byte found in provided data"),
+            _ => write!(f, "{}", std::io::Error::from_raw_os_error(self.errno)),
+        }
+    }
+}
+
+impl std::error::Error for SpawnError {}
+
+impl SpawnSpec {
+    /// Prepares everything that needs memory.
+    ///
+    /// `env` is the whole environment of the child. The program is looked up in its `PATH` unless
+    /// it contains a slash; a relative one is resolved after changing to `cwd`.
+    ///
+    /// # Errors
+    /// [`SpawnStage::Prepare`] for a NUL byte anywhere.
+    pub fn new(
+        command: &str,
+        args: &[String],
+        env: impl Iterator<Item = (OsString, OsString)>,
+        cwd: Option<&str>,
+        stdio: Stdio,
+    ) -> Result<Self, SpawnError> {
+        let mut path = None;
+        let mut envp = Vec::new();
+        for (name, value) in env {
+            if name == "PATH" {
+                path = Some(value.clone());
+            }
+            let mut pair = name.into_vec();
+            pair.push(b'=');
+            pair.extend_from_slice(value.as_bytes());
+            envp.push(c_string(pair)?);
+        }
+        let mut argv = vec![c_string(command)?];
+        for arg in args {
+            argv.push(c_string(arg.as_str())?);
+        }
+        let candidates = if command.contains('/') {
+            vec![c_string(command)?]
+        } else {
+            let path = path.as_deref().unwrap_or(OsStr::new(DEFAULT_PATH));
+            path.as_bytes()
+                .split(|&b| b == b':')
+                .map(|dir| {
+                    let mut full = if dir.is_empty() {
+                        b".".to_vec()
+                    } else {
+                        dir.to_vec()
+                    };
+                    full.push(b'/');
+                    full.extend_from_slice(command.as_bytes());
+                    c_string(full)
+                })
+                .collect::<Result<_, _>>()?
+        };
+        let cwd = cwd.map(c_string).transpose()?;
+        Ok(Self {
+            candidates,
+            argv,
+            envp,
+            cwd,
+            stdio,
+        })
+    }
+
+    /// The descriptors that become 0, 1 and 2.
+    pub(super) fn shared_fds(&self) -> impl Iterator<Item = &OwnedFd> {
+        match &self.stdio {
+            Stdio::Separate(fds) => fds.iter(),
+            Stdio::Terminal(slave) => std::slice::from_ref(slave).iter(),
+        }
+    }
+}
+
+fn c_string(text: impl Into<Vec<u8>>) -> Result<CString, SpawnError> {
+    CString::new(text).map_err(|_| SpawnError {
+        stage: SpawnStage::Prepare,
+        errno: 0,
+    })
+}
+
+/// A started child.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its process, session and group id.
+    pub pid: i32,
+    /// Refers to it until reaped, whatever happens to the number (pidfd_open(2)).
+    pub pidfd: OwnedFd,
+}
+
+/// Where the pid of a child shows as soon as it exists, before [`spawn`] returns. 0 before.
+pub type PidSlot = AtomicI32;
+
+struct ChildPlan<'a> {
+    candidates: &'a [CString],
+    argv: *const *const libc::c_char,
+    envp: *const *const libc::c_char,
+    cwd: *const libc::c_char,
+    stdio: [RawFd; 3],
+    terminal: bool,
+    inheritance: &'a Inheritance,
+    /// Nanoseconds; prctl(2), PR_SET_TIMERSLACK.
+    timer_slack_ns: libc::c_ulong,
+    failure: Option<SpawnError>,
+}
+
+/// Starts `spec`; returns once the program runs or could not be started.
+///
+/// `timer_slack_ns` marks the tree: it is inherited by every descendant and changes nothing that
+/// a program could notice (see `child::kill`).
+///
+/// # Errors
+/// The step and errno.
+pub fn spawn(
+    spec: &SpawnSpec,
+    inheritance: &Inheritance,
+    timer_slack_ns: u64,
+    pid_slot: &PidSlot,
+) -> Result<Spawned, SpawnError> {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings
+            .iter()
+            .map(|s| s.as_ptr())
+            .chain(std::iter::once(std::ptr::null()))
+            .collect()
+    };
+    let (argv, envp) = (pointers(&spec.argv), pointers(&spec.envp));
+    let (stdio, terminal) = match &spec.stdio {
+        Stdio::Separate(fds) => (fds.each_ref().map(|fd| fd.as_raw_fd()), false),
+        Stdio::Terminal(slave) => ([slave.as_raw_fd(); 3], true),
+    };
+    let mut plan = ChildPlan {
+        candidates: &spec.candidates,
+        argv: argv.as_ptr(),
+        envp: envp.as_ptr(),
+        cwd: spec.cwd.as_deref().map_or(std::ptr::null(), CStr::as_ptr),
+        stdio,
+        terminal,
+        inheritance,
+        timer_slack_ns: timer_slack_ns as libc::c_ulong,
+        failure: None,
+    };
+    // u128 keeps the top 16-byte aligned, as the ABIs want it.
+    let mut stack = vec![0u128; STACK_BYTES / size_of::<u128>()];
+    let mut pidfd: RawFd = -1;
+    // SAFETY: the stack is ours, as long as the child needs it (CLONE_VFORK suspends us until the
+    // child has exec'd or is gone), and `as_mut_ptr_range().end` is its aligned top; `plan`
+    // outlives the call for the same reason; `pidfd` and `pid_slot` are valid for the kernel to
+    // write an int to. `child_main` keeps to the rules of the file header.
+    let pid = unsafe {
+        libc::clone(
+            child_main,
+            stack.as_mut_ptr_range().end.cast(),
+            libc::CLONE_VM
+                | libc::CLONE_VFORK
+                | libc::CLONE_PIDFD
+                | libc::CLONE_CHILD_SETTID
+                | libc::SIGCHLD,
+            (&raw mut plan).cast(),
+            &raw mut pidfd,
+            std::ptr::null_mut::<libc::c_void>(),
+            pid_slot.as_ptr(),
+        )
+    };
+    if pid < 0 {
+        let errno = std::io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EAGAIN);
+        return Err(SpawnError {
+            stage: SpawnStage::Clone,
+            errno,
+        });
+    }
+    pid_slot.store(pid, Ordering::Release);
+    // SAFETY: clone succeeded, so the kernel stored a new descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    // Read through the pointer the child wrote through; the compiler did not see that write.
+    // SAFETY: `plan` is alive and the child, which alone wrote to it, has exec'd or exited.
+    match unsafe { (&raw const plan.failure).read_volatile() } {
+        None => {
+            if let Some(score) = &inheritance.oom_score_adj {
+                // From here, not from the child: before exec it shares this process's memory
+                // descriptor, which may be marked as not dumpable, and then its own files in
+                // /proc belong to root. A refusal leaves the score as it is.
+                let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score);
+            }
+            Ok(Spawned { pid, pidfd })
+        }
+        Some(failure) => {
+            // It has exited; collect it here, because nobody else knows of it.
+            let _ = rustix::process::waitid(
+                rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)),
+                rustix::process::WaitIdOptions::EXITED,
+            );
+            Err(failure)
+        }
+    }
+}
+
+/// The child's side: see the file header for what it may do.
+extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `spawn` passed its own `ChildPlan`, which stays alive and untouched while the child
+    // runs here.
+    let plan = unsafe { &mut *plan.cast::<ChildPlan<'_>>() };
+    let fail = |plan: &mut ChildPlan<'_>, stage| {
+        let errno = errno();
+        // SAFETY: a valid, exclusively borrowed field; volatile because the parent's compiler
+        // cannot know of it.
+        unsafe { (&raw mut plan.failure).write_volatile(Some(SpawnError { stage, errno })) };
+        127
+    };
+    // SAFETY: plain system calls on valid arguments. `argv` and `envp` are null-terminated arrays
+    // of C strings, `cwd` is null or a C string, all kept alive by `spawn`. execve returns only
+    // on failure.
+    unsafe {
+        if libc::setsid() < 0 {
+            return fail(plan, SpawnStage::Stdio);
+        }
+        // The server never holds 0, 1 or 2 for such a descriptor, so no source is overwritten.
+        for (target, &fd) in plan.stdio.iter().enumerate() {
+            if libc::dup2(fd, target as libc::c_int) < 0 {
+                return fail(plan, SpawnStage::Stdio);
+            }
+        }
+        if plan.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+            return fail(plan, SpawnStage::Stdio);
+        }
+        let (soft, hard) = plan.inheritance.nofile;
+        let nofile = libc::rlimit {
+            rlim_cur: soft,
+            rlim_max: hard,
+        };
+        libc::setrlimit(libc::RLIMIT_NOFILE, &nofile);
+        libc::prctl(libc::PR_SET_TIMERSLACK, plan.timer_slack_ns, 0, 0, 0);
+        if !plan.cwd.is_null() && libc::chdir(plan.cwd) < 0 {
+            return fail(plan, SpawnStage::Cwd);
+        }
+        for &signal in &plan.inheritance.ignored_signals {
+            // The kernel's own call, since libc's refuses signals 32 and 33. All zeros is
+            // SIG_DFL, no flags, no mask; 32 bytes is the largest such structure.
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                [0u64; 4].as_ptr(),
+                0usize,
+                8usize,
+            );
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        let mut denied = false;
+        for candidate in plan.candidates {
+            libc::execve(candidate.as_ptr(), plan.argv, plan.envp);
+            match errno() {
+                libc::EACCES => denied = true,
+                // As execvp(3): the next directory may have it.
+                libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
+                _ => return fail(plan, SpawnStage::Exec),
+            }
+        }
+        if denied {
+            *libc::__errno_location() = libc::EACCES;
+        }
+        fail(plan, SpawnStage::Exec)
+    }
+}
+
+fn errno() -> i32 {
+    // SAFETY: always valid for the calling thread.
+    unsafe { *libc::__errno_location() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    fn inheritance() -> Inheritance {
+        crate::child::inherit::close_on_exec_above_2();
+        let ignored_signals = crate::child::signals::ignored();
+        Inheritance {
+            ignored_signals,
+            nofile: (512, 1024),
+            oom_score_adj: None,
+        }
+    }
+
+    fn run(command: &str, args: &[&str], cwd: Option<&str>) -> Result<String, SpawnError> {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let stdio = Stdio::Separate(Box::new([null(), OwnedFd::from(writer), null()]));
+        let args: Vec<String> = args.iter().map(|s| (*s).to_owned()).collect();
+        let env = [("PATH".into(), "/usr/bin:/bin".into())];
+        let spec = SpawnSpec::new(command, &args, env.into_iter(), cwd, stdio)?;
+        let slot = PidSlot::new(0);
+        let child = spawn(&spec, &inheritance(), 50_001, &slot)?;
+        assert_eq!(slot.load(Ordering::Relaxed), child.pid);
+        drop(spec);
+        let mut out = String::new();
+        reader.read_to_string(&mut out).unwrap();
+        waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        Ok(out)
+    }
+
+    #[test]
+    fn a_child_leads_its_own_session_and_has_three_descriptors() {
+        let out = run(
+            "sh",
+            &[
+                "-c",
+                "echo $$; cut -d' ' -f5,6 /proc/$$/stat; ls /proc/$$/fd | tr '\\n' ' '",
+            ],
+            None,
+        )
+        .unwrap();
+        let mut lines = out.lines();
+        let pid = lines.next().unwrap();
+        assert_eq!(lines.next().unwrap(), format!("{pid} {pid}"));
+        assert_eq!(lines.next().unwrap().trim(), "0 1 2");
+    }
+
+    #[test]
+    fn a_child_gets_the_limits_and_dispositions_of_a_clean_start() {
+        let out = run(
+            "sh",
+            &[
+                "-c",
+                "ulimit -Sn; ulimit -Hn; exec grep -E '^Sig(Ign|Blk)' /proc/self/status",
+            ],
+            None,
+        )
+        .unwrap();
+        assert_eq!(
+            out,
+            "512\n1024\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+        );
+    }
+
+    #[test]
+    fn the_failing_step_and_errno_are_told() {
+        let error = |command: &str, cwd| run(command, &[], cwd).unwrap_err();
+        assert_eq!(
+            error("no-such-command-here", None),
+            SpawnError {
+                stage: SpawnStage::Exec,
+                errno: libc::ENOENT
+            }
+        );
+        assert_eq!(
+            error("/etc", None),
+            SpawnError {
+                stage: SpawnStage::Exec,
+                errno: libc::EACCES
+            }
+        );
+        assert_eq!(
+            error("true", Some("/nowhere")),
+            SpawnError {
+                stage: SpawnStage::Cwd,
+                errno: libc::ENOENT
+            }
+        );
+        assert_eq!(
+            error("true", Some("/etc/passwd")),
+            SpawnError {
+                stage: SpawnStage::Cwd,
+                errno: libc::ENOTDIR
+            }
+        );
+        assert_eq!(error("a\0b", None).stage, SpawnStage::Prepare);
+    }
+
+    #[test]
+    fn a_relative_command_with_a_slash_is_resolved_in_cwd() {
+        assert_eq!(run("./echo", &["hi"], Some("/bin")).unwrap(), "hi\n");
+    }
+}

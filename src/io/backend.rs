@@ -1,0 +1,138 @@
+//! Which driver the runtime gets: io_uring with the best flags the kernel has, else epoll.
+//!
+//! In: what the command line asks for. Out: a runtime that runs one future to its end, and the
+//! name of what won. The ladder is measured (docs/design.md, "Runtime"): DEFER_TASKRUN makes
+//! io_uring as cheap per request as epoll, the kernel's default flags do not.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+
+use monoio::time::TimeDriver;
+use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
+
+/// Entries of the submission queue; the completion queue has twice as many.
+const RING_ENTRIES: u32 = 1024;
+
+/// What `--io-backend` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// io_uring where it is allowed, else epoll.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// What won.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// SINGLE_ISSUER and DEFER_TASKRUN (kernel 6.1).
+    UringDefer,
+    /// COOP_TASKRUN (kernel 5.19).
+    UringCoop,
+    /// No flags.
+    UringPlain,
+    /// No io_uring.
+    Epoll,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Backend::UringDefer => "io_uring, single issuer, deferred task work",
+            Backend::UringCoop => "io_uring, cooperative task work",
+            Backend::UringPlain => "io_uring",
+            Backend::Epoll => "epoll",
+        })
+    }
+}
+
+/// A runtime on one of the two drivers.
+pub enum Driver {
+    /// io_uring.
+    Uring(Box<Runtime<TimeDriver<IoUringDriver>>>),
+    /// epoll.
+    Epoll(Box<Runtime<TimeDriver<LegacyDriver>>>),
+}
+
+impl Driver {
+    /// Runs a future on this thread.
+    pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
+        match self {
+            Driver::Uring(runtime) => runtime.block_on(future),
+            Driver::Epoll(runtime) => runtime.block_on(future),
+        }
+    }
+}
+
+/// What [`build`] made.
+pub struct Built {
+    /// The runtime; must be used on the thread that built it (SINGLE_ISSUER).
+    pub driver: Driver,
+    /// What it runs on.
+    pub backend: Backend,
+    /// Why io_uring was not used although `auto` would have liked to.
+    pub denied: Option<io::Error>,
+}
+
+/// Builds the runtime that `choice` asks for.
+///
+/// # Errors
+/// With [`Choice::Uring`], why there is no io_uring; else why not even epoll works.
+pub fn build(choice: Choice) -> io::Result<Built> {
+    let mut denied = None;
+    if choice != Choice::Epoll {
+        match uring() {
+            Ok((runtime, backend)) => {
+                return Ok(Built {
+                    driver: Driver::Uring(Box::new(runtime)),
+                    backend,
+                    denied: None,
+                });
+            }
+            Err(error) if choice == Choice::Uring => return Err(error),
+            Err(error) => denied = Some(error),
+        }
+    }
+    let runtime = RuntimeBuilder::<LegacyDriver>::new()
+        .enable_timer()
+        .build()?;
+    Ok(Built {
+        driver: Driver::Epoll(Box::new(runtime)),
+        backend: Backend::Epoll,
+        denied,
+    })
+}
+
+fn uring() -> io::Result<(Runtime<TimeDriver<IoUringDriver>>, Backend)> {
+    let build = |flags: &dyn Fn(&mut io_uring::Builder)| {
+        let mut builder = io_uring::IoUring::builder();
+        flags(&mut builder);
+        RuntimeBuilder::<IoUringDriver>::new()
+            .with_entries(RING_ENTRIES)
+            .uring_builder(builder)
+            .enable_timer()
+            .build()
+    };
+    let defer = build(&|builder| {
+        builder.setup_single_issuer().setup_defer_taskrun();
+    });
+    if let Ok(runtime) = defer {
+        return Ok((runtime, Backend::UringDefer));
+    }
+    let coop = build(&|builder| {
+        builder.setup_coop_taskrun();
+    });
+    if let Ok(runtime) = coop {
+        return Ok((runtime, Backend::UringCoop));
+    }
+    let runtime = build(&|_| {})?;
+    // A ring can be made since kernel 5.1, but what is sent through it needs 5.6.
+    if !monoio::utils::detect_uring() {
+        return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+    }
+    Ok((runtime, Backend::UringPlain))
+}

@@ -1,0 +1,575 @@
+//! Runs one connection: read a request, ask `api`, answer; again.
+//!
+//! In: a socket. Out: answers in the order of the requests. Owns the time limits of a connection.
+//!
+//! An answer is sent before the next request is looked at, so pipelined requests are answered in
+//! order. Whatever cannot be framed any more ends with `connection: close` and a lingering close,
+//! so that the answer is not lost to a reset.
+
+use std::borrow::Cow;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use monoio::io::Splitable;
+use monoio::net::TcpStream;
+
+use crate::api::cors::VARY;
+use crate::api::{self, BodyPolicy, Core, Outcome, Plan, Problem, Reply, Signal, processes};
+use crate::child::message::Command;
+use crate::child::pty;
+use crate::log::Cursor;
+use crate::types::{JobId, ProcessId};
+use crate::wire::Parsed;
+use crate::wire::http::chunked::{ChunkDecoder, ChunkError};
+use crate::wire::http::head::{BodyFraming, Head, HeadError, HeadScan, Method, parse_head};
+use crate::wire::http::response::{CONTINUE, Length, ResponseHead};
+
+use super::create::create;
+use super::follow::follow;
+use super::input::InputError;
+use super::race::{First, race};
+use super::reader::{Filled, Reader};
+use super::run::run;
+use super::server::Server;
+use super::writer::Writer;
+
+/// From the first byte of a request to the end of its head.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Between requests, and before the first byte of the first one.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Between two pieces of a body.
+const BODY_PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// For a whole body.
+const BODY_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Bytes of a body.
+const BODY_BYTES_MAX: u64 = 2 << 20;
+
+/// After the last answer: what the peer still sends is read for so long, and so much of it.
+const LINGER_TIME: Duration = Duration::from_millis(500);
+const LINGER_BYTES: usize = 4 << 20;
+
+/// Bodies shorter than this are sent together with their head.
+const SMALL_BODY_BYTES: usize = 16 << 10;
+
+/// What is kept of a head once its bytes are gone.
+struct Facts {
+    head_only: bool,
+    http_minor: u8,
+    close: bool,
+    framing: BodyFraming,
+    expects_continue: bool,
+    preflight: bool,
+    /// `origin`, `access-control-request-method`, `access-control-request-headers`.
+    cors: Option<Box<[Option<Vec<u8>>; 3]>>,
+}
+
+impl Facts {
+    fn of(head: &Head<'_>) -> Self {
+        let owned = |name| head.header(name).map(<[u8]>::to_vec);
+        let cors = [
+            owned("origin"),
+            owned("access-control-request-method"),
+            owned("access-control-request-headers"),
+        ];
+        Self {
+            head_only: head.method() == Method::Head,
+            http_minor: head.http_minor(),
+            close: head.close(),
+            framing: head.body(),
+            expects_continue: head.expects_continue(),
+            preflight: head.method() == Method::Options,
+            cors: cors.iter().any(Option::is_some).then(|| Box::new(cors)),
+        }
+    }
+}
+
+/// Whether another request may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Next,
+    /// Answered; close after the peer has had time to read it.
+    Linger,
+    /// Nothing more to say.
+    Drop,
+}
+
+struct Conn {
+    server: Rc<Server>,
+    reader: Reader,
+    writer: Writer,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(server: Rc<Server>, stream: TcpStream) {
+    let (read, write) = stream.into_split();
+    let mut conn = Conn {
+        server,
+        reader: Reader::new(read),
+        writer: Writer::new(write),
+    };
+    loop {
+        match conn.request().await {
+            Then::Next => {}
+            Then::Linger => return conn.linger().await,
+            Then::Drop => return,
+        }
+    }
+}
+
+/// Answers one request with 503 and closes.
+pub(super) async fn refuse(server: Rc<Server>, stream: TcpStream) {
+    let (read, write) = stream.into_split();
+    let mut conn = Conn {
+        server,
+        reader: Reader::new(read),
+        writer: Writer::new(write),
+    };
+    let problem = Problem::unavailable("too many connections", Some("limit_reached"));
+    if conn.bare_reply(problem.reply()).await == Then::Linger {
+        conn.linger().await;
+    }
+}
+
+impl Conn {
+    /// Reads one request and answers it.
+    async fn request(&mut self) -> Then {
+        let (facts, plan) = match self.head().await {
+            Ok(read) => read,
+            Err(then) => return then,
+        };
+        let Plan {
+            action,
+            body: policy,
+        } = match plan {
+            Ok(plan) => plan,
+            Err(reply) => return self.refuse_body_and_reply(facts, reply).await,
+        };
+        let body = match self.body(&facts, policy).await {
+            Ok(body) => body,
+            Err(None) => return Then::Drop,
+            Err(Some(problem)) => {
+                let facts = Facts {
+                    close: true,
+                    ..facts
+                };
+                return self.reply(&facts, problem.reply()).await;
+            }
+        };
+        let outcome = {
+            let mut settings = self.server.settings.get();
+            let mut table = self.server.table.borrow_mut();
+            let shutting_down = self.server.shutting_down.get();
+            let mut core = Core {
+                settings: &mut settings,
+                table: &mut table,
+                shutting_down,
+            };
+            let outcome = api::execute(action, &body, &mut core);
+            self.server.settings.set(settings);
+            outcome
+        };
+        drop(body);
+        match outcome {
+            Outcome::Reply(reply) => self.reply(&facts, reply).await,
+            // Boxed, so that an idle connection does not carry room for them.
+            other => Box::pin(self.carry_out(facts, other)).await,
+        }
+    }
+
+    /// Reads a head. `Err` ends the connection.
+    async fn head(&mut self) -> Result<(Facts, Result<Plan, Reply>), Then> {
+        let mut scan = HeadScan::default();
+        let mut deadline = Instant::now() + IDLE_TIME_MAX;
+        let mut begun = false;
+        loop {
+            if !self.reader.bytes().is_empty() {
+                match parse_head(
+                    self.reader.bytes(),
+                    &mut scan,
+                    &self.server.options.head_limits,
+                ) {
+                    Ok(Parsed::Done { value: head, used }) => {
+                        let facts = Facts::of(&head);
+                        let plan = api::plan(&head, &self.server.options.guard);
+                        self.reader.consume(used);
+                        return Ok((facts, plan));
+                    }
+                    Ok(Parsed::NeedMore) => {}
+                    Err(error) => return Err(self.malformed(&error).await),
+                }
+                if !std::mem::replace(&mut begun, true) {
+                    deadline = Instant::now() + HEAD_TIME_MAX;
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match monoio::time::timeout(left, self.reader.fill()).await {
+                Ok(Filled::Data) => {}
+                Ok(Filled::End | Filled::Broken) => return Err(Then::Drop),
+                Err(_) if begun => {
+                    return Err(self.bare_reply(Reply::new(408)).await);
+                }
+                Err(_) => return Err(Then::Drop),
+            }
+        }
+    }
+
+    async fn malformed(&mut self, error: &HeadError) -> Then {
+        self.bare_reply(Reply::new(error.status())).await
+    }
+
+    /// An answer to something that is not a request; nothing can follow it.
+    async fn bare_reply(&mut self, reply: Reply) -> Then {
+        let mut out = Vec::with_capacity(256);
+        let fields: Vec<(&str, &str)> = reply
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_ref()))
+            .collect();
+        let head = ResponseHead {
+            status: reply.status,
+            content_type: reply.content_type,
+            length: Length::Known(reply.body.len() as u64),
+            close: true,
+            keep_alive_http10: false,
+            headers: &fields,
+        };
+        self.server.with_date(|date| head.write_to(date, &mut out));
+        out.extend_from_slice(&reply.body);
+        if self.writer.all(out).await.is_ok() {
+            Then::Linger
+        } else {
+            Then::Drop
+        }
+    }
+
+    /// Answers a request whose body nobody wants, and reads the body away if that is cheap.
+    async fn refuse_body_and_reply(&mut self, mut facts: Facts, reply: Reply) -> Then {
+        let cheap = match facts.framing {
+            BodyFraming::Empty => true,
+            // A client that waits for 100 may or may not send the body after a final answer.
+            _ if facts.expects_continue => false,
+            BodyFraming::Length(bytes) => bytes <= BODY_BYTES_MAX,
+            BodyFraming::Chunked => true,
+        };
+        facts.close |= !cheap;
+        match self.reply(&facts, reply).await {
+            Then::Next => match self.body(&facts, BodyPolicy::Ignore).await {
+                Ok(_) => Then::Next,
+                Err(_) => Then::Linger,
+            },
+            then => then,
+        }
+    }
+
+    /// Reads a body. `Err` holds the answer, or none if the peer is gone.
+    async fn body(
+        &mut self,
+        facts: &Facts,
+        policy: BodyPolicy,
+    ) -> Result<Vec<u8>, Option<Problem>> {
+        let too_long = || {
+            Problem::unreadable(
+                413,
+                format!("the request body is longer than {BODY_BYTES_MAX} bytes"),
+            )
+        };
+        let mut body = Vec::new();
+        if facts.framing == BodyFraming::Empty {
+            return Ok(body);
+        }
+        if let BodyFraming::Length(bytes) = facts.framing
+            && bytes > BODY_BYTES_MAX
+        {
+            return Err(Some(too_long()));
+        }
+        if facts.expects_continue
+            && self.reader.bytes().is_empty()
+            && self.writer.all(CONTINUE.to_vec()).await.is_err()
+        {
+            return Err(None);
+        }
+        let mut decoder = match facts.framing {
+            BodyFraming::Chunked => Some(ChunkDecoder::new(BODY_BYTES_MAX)),
+            _ => None,
+        };
+        let mut left = match facts.framing {
+            BodyFraming::Length(bytes) => bytes,
+            _ => 0,
+        };
+        let deadline = Instant::now() + BODY_TIME_MAX;
+        loop {
+            let bytes = self.reader.bytes();
+            let (used, done) = match &mut decoder {
+                None => {
+                    let used = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    body.extend_from_slice(&bytes[..used]);
+                    left -= used as u64;
+                    (used, left == 0)
+                }
+                Some(decoder) => match decoder.decode(bytes, &mut body) {
+                    Ok(progress) => (progress.used, progress.done),
+                    Err(ChunkError::BodyTooLong) => return Err(Some(too_long())),
+                    Err(error) => {
+                        let message = format!("the chunked request body is malformed: {error}");
+                        return Err(Some(Problem::unreadable(error.status(), message)));
+                    }
+                },
+            };
+            self.reader.consume(used);
+            if policy == BodyPolicy::Ignore {
+                body.clear();
+            }
+            if done {
+                return Ok(body);
+            }
+            let left = deadline
+                .saturating_duration_since(Instant::now())
+                .min(BODY_PAUSE_MAX);
+            match monoio::time::timeout(left, self.reader.fill()).await {
+                Ok(Filled::Data) => {}
+                Ok(Filled::End | Filled::Broken) => return Err(None),
+                Err(_) => {
+                    return Err(Some(Problem::unreadable(
+                        408,
+                        "the request body did not arrive in time",
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Sends a whole answer.
+    async fn reply(&mut self, facts: &Facts, reply: Reply) -> Then {
+        let len = reply.body.len();
+        let length = match reply.status {
+            204 | 101 => Length::Absent,
+            _ => Length::Known(len as u64),
+        };
+        let mut out = Vec::with_capacity(320 + if len < SMALL_BODY_BYTES { len } else { 0 });
+        self.write_head(facts, &reply, length, &mut out);
+        let close = facts.close || self.reader.ended() && self.reader.bytes().is_empty();
+        let sent = if facts.head_only {
+            self.writer.all(out).await
+        } else if len < SMALL_BODY_BYTES {
+            out.extend_from_slice(&reply.body);
+            self.writer.all(out).await
+        } else {
+            match self.writer.all(out).await {
+                Ok(()) => self.writer.all(reply.body.into_owned()).await,
+                error => error,
+            }
+        };
+        match sent {
+            Err(_) => Then::Drop,
+            Ok(()) if close => Then::Linger,
+            Ok(()) => Then::Next,
+        }
+    }
+
+    fn write_head(&self, facts: &Facts, reply: &Reply, length: Length, out: &mut Vec<u8>) {
+        let options = &self.server.options;
+        let asked = |at: usize| facts.cors.as_ref().and_then(|cors| cors[at].as_deref());
+        let cors = options.cors.fields(&options.guard, asked(0));
+        let preflight = if facts.preflight {
+            options.cors.preflight_fields(asked(1), asked(2))
+        } else {
+            Vec::new()
+        };
+        let mut fields: Vec<(&str, &str)> = Vec::with_capacity(8);
+        fields.push(VARY);
+        fields.extend(
+            cors.iter()
+                .chain(&preflight)
+                .map(|(name, value)| (*name, value.as_ref())),
+        );
+        fields.extend(
+            reply
+                .headers
+                .iter()
+                .map(|(name, value): &(_, Cow<'_, str>)| (*name, value.as_ref())),
+        );
+        let head = ResponseHead {
+            status: reply.status,
+            content_type: reply.content_type,
+            length,
+            close: facts.close,
+            keep_alive_http10: facts.http_minor == 0 && !facts.close,
+            headers: &fields,
+        };
+        self.server.with_date(|date| head.write_to(date, out));
+    }
+
+    /// Everything that takes time.
+    async fn carry_out(&mut self, facts: Facts, outcome: Outcome) -> Then {
+        let server = self.server.clone();
+        let reply = match outcome {
+            Outcome::Reply(reply) => reply,
+            Outcome::Run {
+                launch,
+                timeout,
+                output_max,
+            } => match run(&server, launch, timeout, output_max, &mut self.reader).await {
+                Some(reply) => reply,
+                None => return Then::Drop,
+            },
+            Outcome::Create {
+                id,
+                launch,
+                terminal,
+            } => create(&server, id, launch, terminal).await,
+            Outcome::Signal { id, signal, wait } => {
+                signal_and_wait(&server, id, signal, wait).await
+            }
+            Outcome::Input { id, data } => match self.input(id, data).await {
+                Some(reply) => reply,
+                None => return Then::Drop,
+            },
+            Outcome::Resize { id, size } => resize(&server, id, size),
+            Outcome::Follow { id, cursor } => return self.follow(facts, id, cursor).await,
+            Outcome::Deleted { id } => {
+                server.end(id);
+                super::outputs::trim_later(&server);
+                Reply::new(204)
+            }
+            Outcome::Terminal { .. } => {
+                Problem::not_implemented("terminals are not available yet").reply()
+            }
+        };
+        self.reply(&facts, reply).await
+    }
+
+    async fn follow(&mut self, mut facts: Facts, id: ProcessId, cursor: Cursor) -> Then {
+        let reply = Reply::new(200)
+            .typed("text/event-stream", Vec::new())
+            .header("cache-control", "no-cache")
+            .header("x-accel-buffering", "no");
+        let chunked = facts.http_minor > 0;
+        // Without chunks only the end of the connection ends the body.
+        facts.close |= !chunked;
+        let mut out = Vec::with_capacity(320);
+        let length = if chunked {
+            Length::Chunked
+        } else {
+            Length::UntilClose
+        };
+        self.write_head(&facts, &reply, length, &mut out);
+        if self.writer.all(out).await.is_err() {
+            return Then::Drop;
+        }
+        let whole = facts.head_only
+            || follow(
+                &self.server,
+                id,
+                cursor,
+                chunked,
+                &mut self.reader,
+                &mut self.writer,
+            )
+            .await;
+        match whole {
+            false => Then::Drop,
+            true if facts.close || self.reader.ended() => Then::Linger,
+            true => Then::Next,
+        }
+    }
+
+    /// Writes an input; None if the client is gone, and with it the rest of the input.
+    async fn input(&mut self, id: ProcessId, data: Vec<u8>) -> Option<Reply> {
+        let not_running = || Problem::conflict("process is not running").reply();
+        let child = self.server.children.borrow().get(&id).cloned();
+        let Some(child) = child else {
+            return Some(not_running());
+        };
+        let result = {
+            let write = child.input.write(&self.server, id, &data);
+            // A client that half-closed waits for its answer; the write's own limit holds.
+            let broken = async {
+                if self.reader.lost().await == Filled::End {
+                    std::future::pending::<()>().await;
+                }
+            };
+            match race(pin!(write), pin!(broken)).await {
+                First::Left(result) => result,
+                First::Right(()) => return None,
+            }
+        };
+        Some(match result {
+            Ok(()) => Reply::json(format!("{{\"bytesWritten\":{}}}", data.len()).into_bytes()),
+            Err(InputError::NotRunning) => not_running(),
+            Err(InputError::Timeout { written }) => Problem::input_timeout(written).reply(),
+            Err(InputError::Failed(errno)) => {
+                let errno = errno.raw_os_error();
+                let error = std::io::Error::from_raw_os_error(errno);
+                Problem::stream(format!("failed to write stdin: {error}"), Some(errno)).reply()
+            }
+        })
+    }
+
+    /// Lets the last answer arrive: closing with unread bytes would reset the connection and may
+    /// destroy it on the way.
+    async fn linger(mut self) {
+        self.writer.finish().await;
+        let drain = async {
+            let mut read = 0;
+            while read < LINGER_BYTES && self.reader.fill().await == Filled::Data {
+                let len = self.reader.bytes().len();
+                read += len;
+                self.reader.consume(len);
+            }
+        };
+        let _ = monoio::time::timeout(LINGER_TIME, drain).await;
+    }
+}
+
+/// Sends the signal and waits for the exit, at most `wait`.
+async fn signal_and_wait(server: &Server, id: ProcessId, signal: Signal, wait: Duration) -> Reply {
+    let job = JobId::Process(id);
+    server.command(match signal {
+        Signal::Stop { grace } => Command::Stop { job, grace },
+        Signal::Kill => Command::Kill { job },
+    });
+    let deadline = Instant::now() + wait;
+    loop {
+        let changed = match server.table.borrow().get(id) {
+            None => return Problem::from(id).reply(),
+            Some(process) if !process.state.is_running() => return processes::reply(process),
+            Some(process) => process.changed.clone(),
+        };
+        let seen = changed.version();
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return match server.table.borrow().get(id) {
+                None => Problem::from(id).reply(),
+                Some(process) => processes::reply(process),
+            };
+        }
+        let timer = monoio::time::sleep(left);
+        race(pin!(changed.changed(seen)), pin!(timer)).await;
+    }
+}
+
+fn resize(server: &Server, id: ProcessId, size: pty::WindowSize) -> Reply {
+    let child = server.children.borrow().get(&id).cloned();
+    let Some(child) = child else {
+        return Problem::conflict("PTY resize handle unavailable").reply();
+    };
+    match pty::set_size(&**child.input.source(), size) {
+        Ok(()) => {
+            Reply::json(format!("{{\"cols\":{},\"rows\":{}}}", size.cols, size.rows).into_bytes())
+        }
+        Err(errno) => {
+            let errno = errno.raw_os_error();
+            let error = std::io::Error::from_raw_os_error(errno);
+            Problem::stream(
+                format!("failed to resize the terminal: {error}"),
+                Some(errno),
+            )
+            .reply()
+        }
+    }
+}

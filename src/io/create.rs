@@ -1,0 +1,205 @@
+//! Starts a managed process: descriptors, spawn, and the answer once it runs.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::api::processes;
+use crate::api::{Launch, Problem, Reply};
+use crate::child::message::Command;
+use crate::child::pty::{self, WindowSize};
+use crate::child::spawn::{SpawnError, SpawnSpec, Stdio};
+use crate::process::Notify;
+use crate::types::{JobId, ProcessId, Stream};
+
+use super::input::Input;
+use super::server::{Child, Server, Starting};
+use super::source::Source;
+
+/// What a terminal program gets as TERM unless somebody says otherwise; also every run.
+pub(super) const TERM: &str = "xterm-256color";
+
+/// The child's ends and ours.
+struct Ends {
+    stdio: Stdio,
+    child: Child,
+}
+
+/// Starts the process that has been reserved as `id`.
+pub(super) async fn create(
+    server: &Rc<Server>,
+    id: ProcessId,
+    launch: Launch,
+    terminal: Option<WindowSize>,
+) -> Reply {
+    let tty = terminal.is_some();
+    let begun = begin(server, id, &launch, terminal);
+    let done = match begun {
+        Ok(done) => done,
+        Err(problem) => {
+            server.table.borrow_mut().cancel(id);
+            return problem.reply();
+        }
+    };
+    // Whatever happens to the client: the supervisor's answer ends this.
+    loop {
+        let seen = done.version();
+        if server
+            .starting
+            .borrow()
+            .get(&id)
+            .is_none_or(|starting| starting.result.is_some())
+        {
+            break;
+        }
+        done.changed(seen).await;
+    }
+    let result = server
+        .starting
+        .borrow_mut()
+        .remove(&id)
+        .and_then(|starting| starting.result);
+    match result {
+        Some(Ok(())) => match server.table.borrow().get(id) {
+            Some(process) => processes::reply(process),
+            None => Problem::from(id).reply(),
+        },
+        Some(Err(error)) => Problem::spawn(error, tty).reply(),
+        None => Problem::from(id).reply(),
+    }
+}
+
+fn begin(
+    server: &Rc<Server>,
+    id: ProcessId,
+    launch: &Launch,
+    terminal: Option<WindowSize>,
+) -> Result<Notify, Problem> {
+    let tty = terminal.is_some();
+    let Ends { stdio, child } = match terminal {
+        Some(size) => open_terminal(size)?,
+        None => open_pipes()?,
+    };
+    let term = tty.then_some(TermRule::IfMissing);
+    let spec = spec(server, launch, stdio, term).map_err(|error| Problem::spawn(error, tty))?;
+    let done = Notify::default();
+    let starting = Starting {
+        child,
+        result: None,
+        done: done.clone(),
+    };
+    server.starting.borrow_mut().insert(id, starting);
+    server.command(Command::Spawn {
+        job: JobId::Process(id),
+        spec: Box::new(spec),
+        deadline: None,
+    });
+    Ok(done)
+}
+
+/// Who decides what TERM is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TermRule {
+    /// Set it unless the request or the server has one.
+    IfMissing,
+    /// Set it unless the request has one.
+    Always,
+}
+
+/// What to spawn, with the environment that the child gets.
+///
+/// # Errors
+/// For a NUL byte anywhere.
+pub(super) fn spec(
+    server: &Server,
+    launch: &Launch,
+    stdio: Stdio,
+    term: Option<TermRule>,
+) -> Result<SpawnSpec, SpawnError> {
+    let asked = |name: &OsString| launch.env.iter().any(|(asked, _)| name == asked.as_str());
+    let base = &server.options.base_env;
+    let set_term = match term {
+        None => false,
+        Some(TermRule::Always) => true,
+        Some(TermRule::IfMissing) => !base.iter().any(|(name, _)| name == "TERM"),
+    } && !launch.env.iter().any(|(name, _)| name == "TERM");
+    let env = base
+        .iter()
+        .filter(|(name, _)| !(asked(name) || set_term && name == "TERM"))
+        .cloned()
+        .chain(set_term.then(|| ("TERM".into(), TERM.into())))
+        .chain(
+            launch
+                .env
+                .iter()
+                .map(|(name, value)| (name.into(), value.into())),
+        );
+    SpawnSpec::new(
+        &launch.command,
+        &launch.args,
+        env,
+        launch.cwd.as_deref(),
+        stdio,
+    )
+}
+
+fn refused(what: &'static str) -> impl Fn(rustix::io::Errno) -> Problem {
+    move |errno| Problem::resource(what, errno.raw_os_error())
+}
+
+fn registered(fd: OwnedFd) -> Result<Rc<Source>, Problem> {
+    let errno = |error: std::io::Error| {
+        Problem::resource("no descriptor", error.raw_os_error().unwrap_or(libc::EIO))
+    };
+    Source::new(fd).map(Rc::new).map_err(errno)
+}
+
+fn open_pipes() -> Result<Ends, Problem> {
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(refused("no pipe for the process"));
+    let (stdin_read, stdin_write) = pipe()?;
+    let (stdout_read, stdout_write) = pipe()?;
+    let (stderr_read, stderr_write) = pipe()?;
+    let outputs = vec![
+        (Stream::Stdout, registered(stdout_read)?),
+        (Stream::Stderr, registered(stderr_read)?),
+    ];
+    let input = Input::new(registered(stdin_write)?);
+    Ok(Ends {
+        stdio: Stdio::Separate(Box::new([stdin_read, stdout_write, stderr_write])),
+        child: Child { outputs, input },
+    })
+}
+
+fn open_terminal(size: WindowSize) -> Result<Ends, Problem> {
+    let (master, slave) = pty::open(size).map_err(refused("no terminal for the process"))?;
+    let master = registered(master)?;
+    Ok(Ends {
+        stdio: Stdio::Terminal(slave),
+        child: Child {
+            outputs: vec![(Stream::Pty, master.clone())],
+            input: Input::new(master),
+        },
+    })
+}
+
+/// The two pipes of a run: ours, and the child's three descriptors.
+///
+/// # Errors
+/// 503 when there is no descriptor left.
+pub(super) fn open_run_pipes() -> Result<([Rc<Source>; 2], Stdio), Problem> {
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(refused("no pipe for the run"));
+    let null = OpenOptions::new()
+        .read(true)
+        .open("/dev/null")
+        .map(File::into);
+    let null: OwnedFd = null.map_err(|error| {
+        Problem::resource("/dev/null", error.raw_os_error().unwrap_or(libc::EIO))
+    })?;
+    let (stdout_read, stdout_write) = pipe()?;
+    let (stderr_read, stderr_write) = pipe()?;
+    let stdio = Stdio::Separate(Box::new([null, stdout_write, stderr_write]));
+    Ok(([registered(stdout_read)?, registered(stderr_read)?], stdio))
+}

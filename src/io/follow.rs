@@ -1,0 +1,243 @@
+//! The log as an event stream: cursor to socket.
+//!
+//! In: a cursor. Out: events until the process is over, its record is deleted or the peer is
+//! gone. Replay and live output are one loop. A slow peer costs a cursor and one write in flight;
+//! it holds up nobody.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::api::logs::{exit_event, gap_event};
+use crate::log::Cursor;
+use crate::log::batch::{Chunk, Encoder, Found, HEAD_BYTES_MAX};
+use crate::log::index::Entry;
+use crate::process::State;
+use crate::types::ProcessId;
+use crate::wire::entry::{EntryHead, write_event};
+use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
+use crate::wire::sse;
+
+use super::race::{First, race};
+use super::reader::{Filled, Reader};
+use super::server::Server;
+use super::writer::Writer;
+
+/// Silence after which a comment shows that the stream lives.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
+
+/// How long a peer that sent FIN has to show that it is gone altogether.
+const PROBE_AFTER: Duration = Duration::from_millis(100);
+
+/// Entries as events, a batch as one HTTP chunk.
+struct Events;
+
+impl Encoder for Events {
+    fn entry(&self, entry: &Entry, data: &[u8], out: &mut Vec<u8>) {
+        let head = EntryHead {
+            sequence: entry.sequence,
+            stream: entry.stream.as_str(),
+            timestamp_ms: entry.timestamp_ms,
+        };
+        write_event(&head, data, out);
+    }
+
+    fn head(&self, body_len: usize, head: &mut [u8; HEAD_BYTES_MAX]) -> usize {
+        chunk_head(body_len, head)
+    }
+
+    fn trailer(&self) -> &'static [u8] {
+        CHUNK_END
+    }
+}
+
+/// Counted among a log's readers until dropped.
+struct Joined<'a> {
+    server: &'a Server,
+    id: ProcessId,
+}
+
+impl<'a> Joined<'a> {
+    fn new(server: &'a Server, id: ProcessId) -> Self {
+        if let Some((process, _)) = server.table.borrow_mut().get_mut(id) {
+            process.events.join();
+        }
+        Self { server, id }
+    }
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        if let Some((process, _)) = self.server.table.borrow_mut().get_mut(self.id) {
+            process.events.leave();
+        }
+    }
+}
+
+/// What the stream does next.
+enum Step {
+    Send(Chunk),
+    Event(Vec<u8>),
+    Last(Vec<u8>),
+    Wait {
+        seen: u64,
+        changed: crate::process::Notify,
+        until: Option<Instant>,
+    },
+    Gone,
+}
+
+fn step(server: &Server, id: ProcessId, cursor: &mut Cursor) -> Step {
+    let mut table = server.table.borrow_mut();
+    let Some((process, arena)) = table.get_mut(id) else {
+        return Step::Gone;
+    };
+    let mut event = Vec::new();
+    match process.events.next(&process.log, arena, cursor, &Events) {
+        Found::Chunk(chunk) => Step::Send(chunk),
+        Found::Gap(gap) => {
+            sse::write_event("gap", None, &gap_event(&gap), &mut event);
+            Step::Event(event)
+        }
+        Found::Nothing => match process.state {
+            State::Exited {
+                status, over_at, ..
+            } => {
+                if process.is_over(Instant::now()) {
+                    sse::write_event(
+                        "exit",
+                        None,
+                        &exit_event(status, process.log.last()),
+                        &mut event,
+                    );
+                    return Step::Last(event);
+                }
+                Step::Wait {
+                    seen: process.changed.version(),
+                    changed: process.changed.clone(),
+                    until: Some(over_at),
+                }
+            }
+            _ => Step::Wait {
+                seen: process.changed.version(),
+                changed: process.changed.clone(),
+                until: None,
+            },
+        },
+    }
+}
+
+/// Streams from `cursor` on; the head has been sent. False if the connection cannot go on.
+pub(super) async fn follow(
+    server: &Rc<Server>,
+    id: ProcessId,
+    mut cursor: Cursor,
+    chunked: bool,
+    reader: &mut Reader,
+    writer: &mut Writer,
+) -> bool {
+    let _joined = Joined::new(server, id);
+    let mut out = Body { writer, chunked };
+    let mut quiet_since = Instant::now();
+    let mut watch = true;
+    loop {
+        let sent = match step(server, id, &mut cursor) {
+            Step::Send(chunk) => out.chunk(chunk).await,
+            Step::Event(event) => out.event(event).await,
+            Step::Last(event) => {
+                return out.event(event).await.is_ok() && out.end().await.is_ok();
+            }
+            Step::Gone => return out.end().await.is_ok(),
+            Step::Wait {
+                seen,
+                changed,
+                until,
+            } => {
+                let mut at = quiet_since + KEEP_ALIVE_AFTER;
+                if let Some(until) = until {
+                    at = at.min(until);
+                }
+                let timer = monoio::time::sleep(at.saturating_duration_since(Instant::now()));
+                let news = async {
+                    let mut changed = pin!(changed.changed(seen));
+                    let mut timer = pin!(timer);
+                    race(changed.as_mut(), timer.as_mut()).await
+                };
+                let first = {
+                    let peer = async {
+                        if watch {
+                            reader.lost().await
+                        } else {
+                            std::future::pending().await
+                        }
+                    };
+                    race(pin!(news), pin!(peer)).await
+                };
+                match first {
+                    First::Left(First::Left(())) => continue,
+                    First::Left(First::Right(())) => {
+                        if quiet_since.elapsed() < KEEP_ALIVE_AFTER {
+                            continue;
+                        }
+                        out.event(sse::KEEP_ALIVE.to_vec()).await
+                    }
+                    First::Right(Filled::End) => {
+                        // Half-closed or gone? What a gone peer is sent comes back as a reset.
+                        let probe = out.event(sse::KEEP_ALIVE.to_vec()).await;
+                        monoio::time::sleep(PROBE_AFTER).await;
+                        reader.recheck();
+                        watch = false;
+                        // Answers at once: with the end again, or with the reset.
+                        if reader.fill().await == Filled::Broken {
+                            return false;
+                        }
+                        probe
+                    }
+                    First::Right(_) => return false,
+                }
+            }
+        };
+        if sent.is_err() {
+            return false;
+        }
+        quiet_since = Instant::now();
+    }
+}
+
+/// The body of the answer: chunked, or as it is for HTTP/1.0.
+struct Body<'a> {
+    writer: &'a mut Writer,
+    chunked: bool,
+}
+
+impl Body<'_> {
+    async fn chunk(&mut self, mut chunk: Chunk) -> std::io::Result<()> {
+        if !self.chunked {
+            let framed = &chunk.bytes[chunk.range.clone()];
+            let head = framed
+                .iter()
+                .position(|&byte| byte == b'\n')
+                .map_or(0, |at| at + 1);
+            chunk.range = chunk.range.start + head..chunk.range.end - CHUNK_END.len();
+        }
+        self.writer.chunk(chunk).await
+    }
+
+    async fn event(&mut self, event: Vec<u8>) -> std::io::Result<()> {
+        if !self.chunked {
+            return self.writer.all(event).await;
+        }
+        let mut head = [0; 18];
+        let len = chunk_head(event.len(), &mut head);
+        let framed = [&head[..len], &event, CHUNK_END].concat();
+        self.writer.all(framed).await
+    }
+
+    async fn end(&mut self) -> std::io::Result<()> {
+        if self.chunked {
+            self.writer.all(LAST_CHUNK.to_vec()).await
+        } else {
+            Ok(())
+        }
+    }
+}

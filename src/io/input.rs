@@ -1,0 +1,159 @@
+//! Bytes to a child's pipe or terminal, in order, without holding anybody else up.
+//!
+//! In: one input at a time, first come first served. Out: all of it taken over, or how much was.
+//! A process that does not read delays only the inputs queued behind it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use crate::process::Notify;
+use crate::types::ProcessId;
+
+use super::race::{First, race};
+use super::server::Server;
+use super::source::Source;
+
+/// How long an input may wait for its process to read, from when it was asked for.
+const PATIENCE: Duration = Duration::from_millis(4800);
+
+/// A terminal may say that it is writable and take nothing; look again after this.
+const RETRY_AFTER: Duration = Duration::from_millis(2);
+
+/// Where a process's input goes.
+#[derive(Debug)]
+pub(super) struct Input {
+    source: Rc<Source>,
+    /// Tickets of the inputs under way; the first one's bytes are being written.
+    queue: RefCell<VecDeque<u64>>,
+    next_ticket: Cell<u64>,
+    moved: Notify,
+}
+
+/// Why an input was not taken over completely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InputError {
+    /// The process is over.
+    NotRunning,
+    /// The process did not read; this many bytes were taken.
+    Timeout {
+        /// Bytes that the pipe or terminal took.
+        written: u64,
+    },
+    /// write(2) failed.
+    Failed(Errno),
+}
+
+/// A place in the queue, given up when dropped.
+struct Ticket<'a> {
+    input: &'a Input,
+    number: u64,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.input
+            .queue
+            .borrow_mut()
+            .retain(|number| *number != self.number);
+        self.input.moved.notify();
+    }
+}
+
+impl Input {
+    /// Writes to this end.
+    pub(super) fn new(source: Rc<Source>) -> Rc<Self> {
+        Rc::new(Self {
+            source,
+            queue: RefCell::new(VecDeque::new()),
+            next_ticket: Cell::new(0),
+            moved: Notify::default(),
+        })
+    }
+
+    /// The pipe's or terminal's end.
+    pub(super) fn source(&self) -> &Rc<Source> {
+        &self.source
+    }
+
+    /// Writes all of `data`.
+    ///
+    /// # Errors
+    /// See [`InputError`]; dropped while waiting, it writes no more.
+    pub(super) async fn write(
+        &self,
+        server: &Server,
+        id: ProcessId,
+        data: &[u8],
+    ) -> Result<(), InputError> {
+        let deadline = Instant::now() + PATIENCE;
+        let ticket = self.enqueue();
+        let mut written = 0;
+        // Readiness that the next write did not confirm must not become a busy loop.
+        let mut woken_in_vain = false;
+        loop {
+            let (running, changed) = match server.table.borrow().get(id) {
+                Some(process) => (process.state.is_running(), process.changed.clone()),
+                None => (false, Notify::default()),
+            };
+            if !running {
+                return Err(InputError::NotRunning);
+            }
+            let (seen, seen_queue) = (changed.version(), self.moved.version());
+            let first = self.queue.borrow().front() == Some(&ticket.number);
+            let mut refused = false;
+            if first {
+                match data.get(written..) {
+                    None | Some([]) => return Ok(()),
+                    Some(rest) => match self.source.write(rest) {
+                        Ok(0) | Err(Errno::AGAIN) => refused = true,
+                        Ok(len) => {
+                            written += len;
+                            woken_in_vain = false;
+                            continue;
+                        }
+                        Err(errno) => return Err(InputError::Failed(errno)),
+                    },
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(InputError::Timeout {
+                    written: written as u64,
+                });
+            }
+            let pause = refused && woken_in_vain;
+            let progress = async {
+                if pause {
+                    monoio::time::sleep(RETRY_AFTER).await;
+                } else if refused {
+                    let _ = self.source.writable().await;
+                } else {
+                    self.moved.changed(seen_queue).await;
+                }
+            };
+            let until = async {
+                let mut timer = pin!(monoio::time::sleep(left));
+                let mut changed = pin!(changed.changed(seen));
+                race(timer.as_mut(), changed.as_mut()).await
+            };
+            if let First::Left(()) = race(pin!(progress), pin!(until)).await {
+                woken_in_vain = refused;
+            }
+        }
+    }
+
+    fn enqueue(&self) -> Ticket<'_> {
+        let number = self.next_ticket.get();
+        self.next_ticket.set(number + 1);
+        self.queue.borrow_mut().push_back(number);
+        Ticket {
+            input: self,
+            number,
+        }
+    }
+}

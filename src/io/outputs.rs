@@ -1,0 +1,226 @@
+//! Child output into logs and captures.
+//!
+//! In: a [`Source`] and where its bytes belong. Out: bytes in the arena, waiters told. One task
+//! per output; it reads until its budget is used up and then waits for readiness again, which
+//! lets every other task have its turn.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use crate::api::processes::now_ms;
+use crate::child::message::Command;
+use crate::log::SLOT_BYTES;
+use crate::process::State;
+use crate::process::state::Happening;
+use crate::types::{ExitStatus, JobId, ProcessId, Stream};
+
+use super::server::Server;
+use super::source::Source;
+
+/// Bytes read from one output before the others have their turn.
+const TURN_BYTES: u64 = 256 << 10;
+
+/// How long freed slots keep their pages for the next output.
+const TRIM_AFTER: Duration = Duration::from_secs(1);
+
+/// Where bytes belong.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sink {
+    /// To the log of a managed process.
+    Log(ProcessId, Stream),
+    /// To the capture of a run.
+    Run(u64, Stream),
+}
+
+/// Why [`pump`] stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pumped {
+    /// There is nothing to read now, or the budget is used up.
+    Waiting,
+    /// There will never be more.
+    Ended,
+}
+
+/// Reads one output to its end.
+pub(super) async fn ingest(server: Rc<Server>, sink: Sink, source: Rc<Source>) {
+    while pump(&server, sink, &source, TURN_BYTES) == Pumped::Waiting {
+        if source.readable().await.is_err() {
+            break;
+        }
+    }
+    ended(&server, sink);
+}
+
+/// Reads up to `budget` bytes, not waiting for any.
+pub(super) fn pump(server: &Rc<Server>, sink: Sink, source: &Source, budget: u64) -> Pumped {
+    let mut left = budget;
+    let result = loop {
+        match read_once(server, sink, source) {
+            Ok(0) => break Pumped::Ended,
+            Ok(len) => {
+                left = left.saturating_sub(len as u64);
+                if left == 0 {
+                    break Pumped::Waiting;
+                }
+            }
+            Err(Errno::AGAIN) => break Pumped::Waiting,
+            // A terminal whose last user is gone answers EIO; it is its end, not an error.
+            Err(_) => break Pumped::Ended,
+        }
+    };
+    if left < budget
+        && let Sink::Log(id, _) = sink
+        && let Some((process, _)) = server.table.borrow_mut().get_mut(id)
+    {
+        process.changed.notify();
+    }
+    result
+}
+
+/// One read(2) to where the bytes belong, or to nowhere if that is gone or full.
+fn read_once(server: &Rc<Server>, sink: Sink, source: &Source) -> Result<usize, Errno> {
+    match sink {
+        Sink::Log(id, stream) => {
+            let mut table = server.table.borrow_mut();
+            if let Some((process, arena)) = table.get_mut(id)
+                && let Ok(tail) = process.log.tail(arena)
+            {
+                let result = source.read(tail);
+                let limit = server.settings.get().max_log_bytes_per_process;
+                process
+                    .log
+                    .commit(arena, result.unwrap_or(0), stream, now_ms(), limit);
+                drop(table);
+                trim_later(server);
+                return result;
+            }
+        }
+        Sink::Run(key, stream) => {
+            let mut runs = server.runs.borrow_mut();
+            if let Some(run) = runs.get_mut(&key) {
+                let mut table = server.table.borrow_mut();
+                let capture = run.capture(stream);
+                if let Ok(tail) = capture.tail(table.arena_mut())
+                    && !tail.is_empty()
+                {
+                    let result = source.read(tail);
+                    capture.commit(result.unwrap_or(0));
+                    return result;
+                }
+                drop(table);
+                let result = discard(server, source);
+                capture.discard(result.unwrap_or(0));
+                return result;
+            }
+        }
+    }
+    discard(server, source)
+}
+
+fn discard(server: &Server, source: &Source) -> Result<usize, Errno> {
+    let mut scratch = server.scratch.borrow_mut();
+    scratch.resize(SLOT_BYTES, 0);
+    source.read(&mut scratch)
+}
+
+/// Gives pages of freed slots back, once, a while after they were freed.
+pub(super) fn trim_later(server: &Rc<Server>) {
+    if server.trim_pending.get() || !server.table.borrow().arena().wants_trim() {
+        return;
+    }
+    server.trim_pending.set(true);
+    let server = server.clone();
+    monoio::spawn(async move {
+        monoio::time::sleep(TRIM_AFTER).await;
+        server.trim_pending.set(false);
+        server.table.borrow_mut().arena_mut().trim();
+    });
+}
+
+/// An output has reached its end.
+fn ended(server: &Rc<Server>, sink: Sink) {
+    match sink {
+        Sink::Log(id, _) => {
+            let drained = {
+                let mut table = server.table.borrow_mut();
+                let Some((process, _)) = table.get_mut(id) else {
+                    return;
+                };
+                process.open_outputs = process.open_outputs.saturating_sub(1);
+                process.changed.notify();
+                process.open_outputs == 0 && matches!(process.state, State::Draining { .. })
+            };
+            if drained {
+                conclude(server, id);
+            }
+        }
+        Sink::Run(key, _) => {
+            if let Some(run) = server.runs.borrow_mut().get_mut(&key) {
+                run.pipe_ended();
+            }
+        }
+    }
+}
+
+/// The direct child of a managed process is gone: takes its last output and shows it as exited.
+pub(super) fn child_exited(server: &Rc<Server>, id: ProcessId, status: ExitStatus) {
+    {
+        let mut table = server.table.borrow_mut();
+        let Some((process, _)) = table.get_mut(id) else {
+            return;
+        };
+        if !process.happen(Happening::Ended(status), Instant::now(), now_ms()) {
+            return;
+        }
+    }
+    let child = server.children.borrow().get(&id).cloned();
+    let mut all_read = true;
+    for (stream, source) in child.iter().flat_map(|child| &child.outputs) {
+        let sink = Sink::Log(id, *stream);
+        all_read &= match stream {
+            Stream::Pty => pump(server, sink, source, TURN_BYTES) == Pumped::Ended,
+            // What the child wrote is in the pipe, all of it; somebody else may write on.
+            Stream::Stdout | Stream::Stderr => match source.pending() {
+                0 => true,
+                pending => {
+                    pump(server, sink, source, pending);
+                    true
+                }
+            },
+        };
+    }
+    if all_read {
+        conclude(server, id);
+        return;
+    }
+    // A terminal passes its last output on with a delay; its end (EIO) concludes, or the time.
+    let server = server.clone();
+    monoio::spawn(async move {
+        monoio::time::sleep(crate::process::state::OUTPUT_GRACE).await;
+        conclude(&server, id);
+    });
+}
+
+/// Shows a draining process as exited; drops the oldest exited records that are too many.
+fn conclude(server: &Rc<Server>, id: ProcessId) {
+    let dropped = {
+        let mut table = server.table.borrow_mut();
+        let Some((process, _)) = table.get_mut(id) else {
+            return;
+        };
+        if !process.happen(Happening::Drained, Instant::now(), now_ms()) {
+            return;
+        }
+        table.retire(id)
+    };
+    // Its input is closed; its outputs are read on by their own tasks.
+    server.children.borrow_mut().remove(&id);
+    for id in dropped {
+        server.command(Command::Forget {
+            job: JobId::Process(id),
+        });
+    }
+    trim_later(server);
+}

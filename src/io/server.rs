@@ -1,0 +1,138 @@
+//! What all tasks of the I/O thread share.
+//!
+//! In: what main prepared. Out: borrows for one step at a time. Owns the table, the runs that are
+//! not answered yet, and every descriptor that leads to a child.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::api::cors::Cors;
+use crate::api::guard::Guard;
+use crate::child::Inbox;
+use crate::child::message::{Command, Sender};
+use crate::child::spawn::SpawnError;
+use crate::config::Settings;
+use crate::process::{Notify, Run, Table};
+use crate::types::{JobId, ProcessId, Stream};
+use crate::wire::http::head::HeadLimits;
+use crate::wire::http::response::DateCache;
+
+use super::input::Input;
+use super::source::Source;
+
+/// What the command line fixes.
+#[derive(Debug)]
+pub struct Options {
+    /// Who may ask.
+    pub guard: Guard,
+    /// What browsers are told.
+    pub cors: Cors,
+    /// Limits on request heads.
+    pub head_limits: HeadLimits,
+    /// Connections at the same time; one more is answered 503.
+    pub connections_max: usize,
+    /// The environment of children, before the request's own variables.
+    pub base_env: Vec<(OsString, OsString)>,
+}
+
+/// The descriptors that lead to a managed process.
+#[derive(Debug)]
+pub(super) struct Child {
+    /// Where its output comes from.
+    pub(super) outputs: Vec<(Stream, Rc<Source>)>,
+    /// Where its input goes.
+    pub(super) input: Rc<Input>,
+}
+
+/// A create request that waits for exec.
+#[derive(Debug)]
+pub(super) struct Starting {
+    /// The child's descriptors, to be used once it runs.
+    pub(super) child: Child,
+    /// Set when it is clear.
+    pub(super) result: Option<Result<(), SpawnError>>,
+    /// Tells of the result.
+    pub(super) done: Notify,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Server {
+    /// What the command line fixes.
+    pub(super) options: Options,
+    /// The limits in force.
+    pub(super) settings: Cell<Settings>,
+    /// All managed processes.
+    pub(super) table: RefCell<Table>,
+    /// Runs that are not answered yet.
+    pub(super) runs: RefCell<HashMap<u64, Run>>,
+    /// The number of the next run.
+    pub(super) next_run: Cell<u64>,
+    /// Managed processes whose descriptors are still wanted.
+    pub(super) children: RefCell<HashMap<ProcessId, Rc<Child>>>,
+    /// Creates that wait for exec.
+    pub(super) starting: RefCell<HashMap<ProcessId, Starting>>,
+    /// The server is ending.
+    pub(super) shutting_down: Cell<bool>,
+    /// Connections open now.
+    pub(super) connections: Cell<usize>,
+    /// Where output goes that nobody wants.
+    pub(super) scratch: RefCell<Vec<u8>>,
+    /// Whether a trim of the arena is due already.
+    pub(super) trim_pending: Cell<bool>,
+    supervisor: Sender<Inbox>,
+    date: RefCell<DateCache>,
+}
+
+impl Server {
+    /// A server without connections.
+    pub fn new(options: Options, table: Table, supervisor: Sender<Inbox>) -> Rc<Self> {
+        Rc::new(Self {
+            options,
+            settings: Cell::new(Settings::default()),
+            table: RefCell::new(table),
+            runs: RefCell::new(HashMap::new()),
+            next_run: Cell::new(1),
+            children: RefCell::new(HashMap::new()),
+            starting: RefCell::new(HashMap::new()),
+            shutting_down: Cell::new(false),
+            connections: Cell::new(0),
+            scratch: RefCell::new(Vec::new()),
+            trim_pending: Cell::new(false),
+            supervisor,
+            date: RefCell::new(DateCache::default()),
+        })
+    }
+
+    /// Asks the supervisor for something.
+    pub fn command(&self, command: Command) {
+        self.supervisor.send(Inbox::Command(command));
+    }
+
+    /// Calls `f` with the `date` of now.
+    pub fn with_date<T>(&self, f: impl FnOnce(&str) -> T) -> T {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        f(self.date.borrow_mut().at(now.as_secs()))
+    }
+
+    /// Whether no more output of the process is to be expected; also if it is gone.
+    pub fn is_over(&self, id: ProcessId) -> bool {
+        self.table
+            .borrow()
+            .get(id)
+            .is_none_or(|process| process.is_over(Instant::now()))
+    }
+
+    /// Forgets the descriptors of a removed record and ends what is left of its tree.
+    pub fn end(&self, id: ProcessId) {
+        self.children.borrow_mut().remove(&id);
+        self.command(Command::End {
+            job: JobId::Process(id),
+        });
+    }
+}

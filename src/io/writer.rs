@@ -1,0 +1,68 @@
+//! The sending half of a connection: whole buffers, and a limit on a peer that takes nothing.
+
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::buf::IoBuf;
+use monoio::io::{AsyncWriteRent, OwnedWriteHalf};
+use monoio::net::TcpStream;
+
+use crate::log::batch::Chunk;
+
+/// A peer that does not accept one byte for this long is dead. TCP keep-alive finds those that
+/// are gone altogether sooner.
+pub(super) const STALL_MAX: Duration = Duration::from_secs(600);
+
+/// See the module.
+pub(super) struct Writer(OwnedWriteHalf<TcpStream>);
+
+impl Writer {
+    /// Writes to this half.
+    pub(super) fn new(half: OwnedWriteHalf<TcpStream>) -> Self {
+        Self(half)
+    }
+
+    /// Sends all of it.
+    ///
+    /// # Errors
+    /// When the connection is broken or has stalled for [`STALL_MAX`].
+    pub(super) async fn all(&mut self, data: Vec<u8>) -> io::Result<()> {
+        let len = data.len();
+        self.range(data, 0..len).await.map(|_| ())
+    }
+
+    /// Sends a shared chunk.
+    ///
+    /// # Errors
+    /// As [`Writer::all`].
+    pub(super) async fn chunk(&mut self, chunk: Chunk) -> io::Result<()> {
+        self.range::<Rc<Vec<u8>>>(chunk.bytes, chunk.range)
+            .await
+            .map(|_| ())
+    }
+
+    async fn range<B: IoBuf>(&mut self, buffer: B, mut range: Range<usize>) -> io::Result<B> {
+        let mut buffer = buffer;
+        while range.start < range.end {
+            let slice = buffer.slice(range.clone());
+            let (result, slice) = monoio::time::timeout(STALL_MAX, self.0.write(slice))
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+            buffer = slice.into_inner();
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => range.start += sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(buffer)
+    }
+
+    /// Sends FIN; what was sent before arrives first.
+    pub(super) async fn finish(&mut self) {
+        let _ = self.0.shutdown().await;
+    }
+}

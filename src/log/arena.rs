@@ -1,0 +1,290 @@
+//! Fixed-size slots in one sealed memfd: where child output lives.
+//!
+//! In: `io::source` reads into a tail slot. Out: `log::cursor` lends slices.
+//! Owns the descriptor, the mapping and the free list. Knows no process, stream or HTTP.
+//!
+//! - A slot is in one log or in a free list, never in both.
+//! - Bytes outside an index entry are never lent: a recycled slot holds another child's output.
+//! - A freed slot is handed out again first while its pages are hot; all but
+//!   [`HOT_SLOTS`] of the free ones give their pages back when [`Arena::trim`] is called.
+//!
+//! # Safety
+//! The only `unsafe` is the mapping and the two slices cut from it. `&self` and `&mut self`
+//! carry the usual borrow rules over to the mapped bytes, because nothing else maps the memfd.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::ptr::NonNull;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+/// Bytes in one slot. 64 KiB is one full pipe, so one `read(2)` can fill a slot.
+pub const SLOT_BYTES: usize = 64 << 10;
+
+/// Free slots that keep their pages: 4 MiB, about what a burst of short runs recycles.
+pub const HOT_SLOTS: usize = 64;
+
+/// Virtual sizes to try, largest first; only touched pages cost memory. A limit on the address
+/// space or on file sizes (`RLIMIT_AS`, `RLIMIT_FSIZE`) lets a smaller one through.
+const SIZES: [usize; 5] = [1 << 40, 256 << 30, 16 << 30, 1 << 30, 64 << 20];
+
+/// Names one slot of the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SlotId(u32);
+
+impl SlotId {
+    /// The number, for packing into an index entry.
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The slot that [`SlotId::number`] was taken from.
+    pub(super) fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+/// Why there is no slot.
+#[derive(Debug)]
+pub enum ArenaError {
+    /// The memfd could not be made, sized, sealed or mapped.
+    Create(std::io::Error),
+    /// Every slot of the mapping is in use.
+    Full,
+}
+
+impl fmt::Display for ArenaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ArenaError::Create(error) => write!(f, "log arena: {error}"),
+            ArenaError::Full => f.write_str("log arena: every slot is in use"),
+        }
+    }
+}
+
+impl std::error::Error for ArenaError {}
+
+/// The slots of one I/O thread.
+#[derive(Debug)]
+pub struct Arena {
+    file: std::fs::File,
+    base: NonNull<u8>,
+    slots: u32,
+    /// Slots below this number have been handed out at least once.
+    fresh: u32,
+    /// Free, pages resident, most recently freed last.
+    hot: Vec<SlotId>,
+    /// Free, pages given back.
+    cold: Vec<SlotId>,
+    in_use: u32,
+}
+
+impl Arena {
+    /// Makes, seals and maps the memfd (memfd_create(2), kernel 3.17).
+    ///
+    /// # Errors
+    /// [`ArenaError::Create`] if not even the smallest size can be mapped.
+    pub fn new() -> Result<Self, ArenaError> {
+        let mut last = std::io::Error::from_raw_os_error(libc::ENOMEM);
+        for size in SIZES {
+            match Self::with_size(size) {
+                Ok(arena) => return Ok(arena),
+                Err(error) => last = error,
+            }
+        }
+        Err(ArenaError::Create(last))
+    }
+
+    fn with_size(size: usize) -> std::io::Result<Self> {
+        let other = |error: memfd::Error| match error {
+            memfd::Error::Create(e) | memfd::Error::AddSeals(e) | memfd::Error::GetSeals(e) => e,
+        };
+        let memfd = memfd::MemfdOptions::new()
+            .allow_sealing(true)
+            .close_on_exec(true)
+            .create("procring-log")
+            .map_err(other)?;
+        memfd.as_file().set_len(size as u64)?;
+        // Sealed against shrinking, so that no holder of the descriptor can take a mapped page
+        // away under us (SIGBUS); against growing, because the mapping would not follow.
+        memfd
+            .add_seals(&[
+                memfd::FileSeal::SealShrink,
+                memfd::FileSeal::SealGrow,
+                memfd::FileSeal::SealSeal,
+            ])
+            .map_err(other)?;
+        let file = memfd.into_file();
+        // SAFETY: a null hint lets the kernel choose an unused range, so no existing mapping is
+        // replaced; `size` is not 0; the memfd is `size` bytes long and sealed against shrinking.
+        let base = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                size,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::NORESERVE,
+                &file,
+                0,
+            )
+        }?;
+        // SAFETY: the range was mapped just above and nothing was lent from it yet; the advice
+        // only keeps other people's output out of core dumps. Failing changes nothing.
+        let _ = unsafe { rustix::mm::madvise(base, size, Advice::LinuxDontDump) };
+        let base = NonNull::new(base.cast::<u8>()).ok_or(rustix::io::Errno::NOMEM)?;
+        // 2^40 / 2^16 is 2^24: every slot number fits 32 bits.
+        let slots = (size / SLOT_BYTES) as u32;
+        Ok(Self {
+            file,
+            base,
+            slots,
+            fresh: 0,
+            hot: Vec::new(),
+            cold: Vec::new(),
+            in_use: 0,
+        })
+    }
+
+    /// Takes a free slot. Its bytes are whatever its last owner left.
+    ///
+    /// # Errors
+    /// [`ArenaError::Full`] when every slot is taken.
+    pub fn alloc(&mut self) -> Result<SlotId, ArenaError> {
+        let slot = if let Some(slot) = self.hot.pop().or_else(|| self.cold.pop()) {
+            slot
+        } else if self.fresh < self.slots {
+            self.fresh += 1;
+            SlotId(self.fresh - 1)
+        } else {
+            return Err(ArenaError::Full);
+        };
+        self.in_use += 1;
+        Ok(slot)
+    }
+
+    /// Gives a slot back. The caller keeps no entry that points into it.
+    pub fn free(&mut self, slot: SlotId) {
+        debug_assert!(slot.0 < self.fresh, "a slot that was never handed out");
+        self.in_use = self.in_use.saturating_sub(1);
+        self.hot.push(slot);
+    }
+
+    /// Whether [`Arena::trim`] has anything to do.
+    pub fn wants_trim(&self) -> bool {
+        self.hot.len() > HOT_SLOTS
+    }
+
+    /// Gives the pages of all free slots but [`HOT_SLOTS`] back to the kernel.
+    pub fn trim(&mut self) {
+        if !self.wants_trim() {
+            return;
+        }
+        for slot in self.hot.drain(..self.hot.len() - HOT_SLOTS) {
+            // A refusal leaves the pages resident, which is only a missed saving.
+            let _ = fallocate(
+                &self.file,
+                FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+                slot.0 as u64 * SLOT_BYTES as u64,
+                SLOT_BYTES as u64,
+            );
+            self.cold.push(slot);
+        }
+    }
+
+    /// Slots in use by logs and captures.
+    pub fn in_use(&self) -> u32 {
+        self.in_use
+    }
+
+    /// The bytes `start..start + len` of a slot; empty if that is not inside it.
+    pub fn bytes(&self, slot: SlotId, start: usize, len: usize) -> &[u8] {
+        if !self.holds(slot, start, len) {
+            return &[];
+        }
+        // SAFETY: `holds` checked that the range lies inside one slot of the mapping, which lives
+        // as long as `self`; the memfd is sealed against shrinking, so no page can vanish; all
+        // bytes are initialised (a memfd reads as zeros). `tail` needs `&mut self`, so nothing
+        // writes while this slice is lent.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.base.as_ptr().add(slot.0 as usize * SLOT_BYTES + start),
+                len,
+            )
+        }
+    }
+
+    /// The bytes of a slot from `start` to its end, to read child output into.
+    pub fn tail(&mut self, slot: SlotId, start: usize) -> &mut [u8] {
+        let len = SLOT_BYTES.saturating_sub(start);
+        if !self.holds(slot, start, len) {
+            return &mut [];
+        }
+        // SAFETY: as in `bytes`; `&mut self` makes this the only slice lent.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.base.as_ptr().add(slot.0 as usize * SLOT_BYTES + start),
+                len,
+            )
+        }
+    }
+
+    fn holds(&self, slot: SlotId, start: usize, len: usize) -> bool {
+        slot.0 < self.slots && start <= SLOT_BYTES && len <= SLOT_BYTES - start
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: exactly the range that `with_size` mapped; every slice borrowed `self`, so none
+        // is left. `slots * SLOT_BYTES` is the mapped size, because every size in SIZES is a
+        // multiple of SLOT_BYTES.
+        let _ = unsafe {
+            rustix::mm::munmap(self.base.as_ptr().cast(), self.slots as usize * SLOT_BYTES)
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_never_handed_out_twice() {
+        let mut arena = Arena::new().unwrap();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..300 {
+            assert!(seen.insert(arena.alloc().unwrap()));
+        }
+        assert_eq!(arena.in_use(), 300);
+    }
+
+    #[test]
+    fn trimmed_slots_read_as_zeros_and_hot_ones_keep_their_bytes() {
+        let mut arena = Arena::new().unwrap();
+        let slots: Vec<_> = (0..HOT_SLOTS + 2).map(|_| arena.alloc().unwrap()).collect();
+        for &slot in &slots {
+            arena.tail(slot, 0).fill(7);
+        }
+        for &slot in &slots {
+            arena.free(slot);
+        }
+        assert!(arena.wants_trim());
+        arena.trim();
+        assert!(!arena.wants_trim());
+        let freed_first = arena.bytes(slots[0], 0, SLOT_BYTES);
+        assert!(freed_first.iter().all(|&b| b == 0));
+        let freed_last = slots[slots.len() - 1];
+        assert_eq!(arena.bytes(freed_last, 0, 1), [7]);
+        assert_eq!(arena.alloc().unwrap(), freed_last);
+    }
+
+    #[test]
+    fn ranges_outside_a_slot_lend_nothing() {
+        let mut arena = Arena::new().unwrap();
+        let slot = arena.alloc().unwrap();
+        assert!(arena.bytes(slot, SLOT_BYTES - 1, 2).is_empty());
+        assert!(arena.bytes(SlotId(u32::MAX), 0, 1).is_empty());
+        assert!(arena.tail(slot, SLOT_BYTES + 1).is_empty());
+        assert!(arena.bytes(slot, usize::MAX, 2).is_empty());
+    }
+}

@@ -1,0 +1,19 @@
+//! Child output: memory only, never waits.
+//!
+//! In: `io::source` reads into the tail that [`Log::tail`] lends. Out: [`Cursor`] walks the entries
+//! and lends their bytes. Owns the arena's slots. Knows no process, no socket and no encoding; a
+//! reader brings its encoder as a closure and [`batch`] keeps what it wrote for the next reader.
+//!
+//! Byte layout: one sealed memfd is cut into 64 KiB slots ([`arena`]); a log is a queue of slots
+//! and an index of 16-byte entries into them ([`index`]).
+
+pub mod arena;
+pub mod batch;
+pub mod capture;
+pub mod cursor;
+pub mod index;
+pub mod store;
+
+pub use arena::{Arena, ArenaError, SLOT_BYTES};
+pub use cursor::Cursor;
+pub use store::Log;

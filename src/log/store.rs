@@ -1,0 +1,364 @@
+//! One process's log: append, evict by entry, free empty slots.
+//!
+//! In: bytes already read into the tail it lends. Out: entries and their bytes, by number.
+//! Owns its slots and its index. Knows no process, no clock (time arrives as an argument).
+//!
+//! - Entries lie in their slots in order, so the oldest slot is free once its last entry is gone.
+//! - The retained bytes never exceed the limit by even one entry after [`Log::commit`].
+//! - An idle log holds no slot that no entry points into.
+
+use std::collections::VecDeque;
+
+use super::arena::{Arena, ArenaError, SLOT_BYTES, SlotId};
+use super::index::{Entry, Index};
+use crate::types::{Stream, StreamFilter};
+
+/// A tail shorter than this is left unused and a new slot begun, so that reads stay large.
+const TAIL_BYTES_MIN: usize = 4 << 10;
+
+/// Lengths of evicted entries that are remembered, to say how many bytes a reader has missed
+/// that comes back with an old sequence number. 4 bytes each.
+const HISTORY_MAX: usize = 4096;
+
+/// Bytes per stream, indexed by `Stream as usize`.
+type PerStream = [u64; Stream::COUNT];
+
+/// The retained output of one process.
+#[derive(Debug, Default)]
+pub struct Log {
+    index: Index,
+    /// Oldest first; the last one is the tail.
+    slots: VecDeque<SlotId>,
+    /// First unused byte of the tail slot.
+    tail_start: usize,
+    /// Bytes of all retained entries.
+    retained: u64,
+    /// Bytes of all evicted entries.
+    evicted: PerStream,
+    /// Bytes of all entries ever.
+    total: PerStream,
+    /// Bytes cut from the front of entries that alone exceeded the limit.
+    trimmed: u64,
+    /// The newest evicted entries: length less one << 2 | stream.
+    history: VecDeque<u32>,
+}
+
+impl Log {
+    /// Lends the free bytes to read into: at least 4 KiB, at most [`SLOT_BYTES`]. Every call must
+    /// be followed by [`Log::commit`], also when nothing was read.
+    ///
+    /// # Errors
+    /// [`ArenaError::Full`] when a new slot is needed and there is none.
+    pub fn tail<'a>(&mut self, arena: &'a mut Arena) -> Result<&'a mut [u8], ArenaError> {
+        let slot = match self.slots.back() {
+            Some(&slot) if SLOT_BYTES - self.tail_start >= TAIL_BYTES_MIN => slot,
+            _ => {
+                let slot = arena.alloc()?;
+                self.slots.push_back(slot);
+                self.tail_start = 0;
+                slot
+            }
+        };
+        Ok(arena.tail(slot, self.tail_start))
+    }
+
+    /// Makes the first `len` bytes of the tail an entry of `stream` and evicts what no longer
+    /// fits `limit` bytes. 0 gives an unused slot back.
+    pub fn commit(
+        &mut self,
+        arena: &mut Arena,
+        len: usize,
+        stream: Stream,
+        now_ms: u64,
+        limit: u64,
+    ) {
+        let Some(&slot) = self.slots.back() else {
+            return;
+        };
+        let len = len.min(SLOT_BYTES - self.tail_start);
+        if len == 0 {
+            if self.tail_start == 0 {
+                self.slots.pop_back();
+                arena.free(slot);
+                // The slot before it, if any, had too short a tail to go on with.
+                self.tail_start = SLOT_BYTES;
+            }
+            return;
+        }
+        // An entry longer than the whole limit keeps its end.
+        let kept = usize::try_from(limit).map_or(len, |limit| len.min(limit));
+        let start = self.tail_start + (len - kept);
+        self.tail_start += len;
+        self.trimmed += (len - kept) as u64;
+        if kept == 0 {
+            return;
+        }
+        self.index.push(now_ms, stream, slot, start, kept);
+        self.retained += kept as u64;
+        self.total[stream as usize] += kept as u64;
+        let entries_max = usize::try_from((limit / 64).max(1024)).unwrap_or(usize::MAX);
+        while self.retained > limit || self.index.len() > entries_max {
+            self.evict_oldest(arena);
+        }
+    }
+
+    fn evict_oldest(&mut self, arena: &mut Arena) {
+        let Some(gone) = self.index.pop_front() else {
+            return;
+        };
+        self.retained -= gone.len as u64;
+        self.evicted[gone.stream as usize] += gone.len as u64;
+        if self.history.len() == HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history
+            .push_back((gone.len as u32 - 1) << 2 | gone.stream as u32);
+        let oldest = self.index.front().map(|entry| entry.slot);
+        while self.slots.len() > 1 && self.slots.front().copied() != oldest {
+            if let Some(slot) = self.slots.pop_front() {
+                arena.free(slot);
+            }
+        }
+    }
+
+    /// Gives every slot back; the log is empty afterwards and its numbering goes on.
+    pub fn clear(&mut self, arena: &mut Arena) {
+        while !self.index.is_empty() {
+            self.evict_oldest(arena);
+        }
+        for slot in self.slots.drain(..) {
+            arena.free(slot);
+        }
+        self.tail_start = 0;
+    }
+
+    /// Sequence number of the oldest retained entry (of the next one if none is retained).
+    pub fn first(&self) -> u64 {
+        self.index.first()
+    }
+
+    /// Sequence number of the newest entry ever, 0 before the first.
+    pub fn last(&self) -> u64 {
+        self.index.last()
+    }
+
+    /// Bytes of all retained entries.
+    pub fn retained_bytes(&self) -> u64 {
+        self.retained
+    }
+
+    /// Bytes that were once in the log and are no longer.
+    pub fn dropped_bytes(&self) -> u64 {
+        self.evicted.iter().sum::<u64>() + self.trimmed
+    }
+
+    /// Bytes the index and the history hold on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.index.heap_bytes() + self.history.capacity() * size_of::<u32>()
+    }
+
+    /// The entry with this number, if retained.
+    pub fn get(&self, sequence: u64) -> Option<Entry> {
+        self.index.get(sequence)
+    }
+
+    /// Retained entries from `sequence` on, oldest first.
+    pub fn from(&self, sequence: u64) -> impl DoubleEndedIterator<Item = Entry> + '_ {
+        self.index.from(sequence)
+    }
+
+    /// The bytes of an entry of this log.
+    pub fn bytes<'a>(&self, arena: &'a Arena, entry: &Entry) -> &'a [u8] {
+        arena.bytes(entry.slot, entry.start, entry.len)
+    }
+
+    /// The number of the first of the last `count` entries after `since` that match `filter`;
+    /// past the end if `count` is 0 or none matches.
+    pub fn start_of_tail(&self, filter: StreamFilter, since: u64, count: u64) -> u64 {
+        let mut start = self.last() + 1;
+        if count == 0 {
+            return start;
+        }
+        let mut left = count;
+        for entry in self.from(since.saturating_add(1)).rev() {
+            if filter.matches(entry.stream) {
+                start = entry.sequence;
+                left -= 1;
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+        start
+    }
+
+    /// Bytes of all entries before `sequence` that match `filter`.
+    ///
+    /// Exact for every retained entry and for the last few thousand evicted ones; before those it
+    /// assumes entries of equal length, because nothing about them is kept.
+    pub fn bytes_before(&self, sequence: u64, filter: StreamFilter) -> u64 {
+        let sum = |per: &PerStream| match filter {
+            StreamFilter::Combined => per.iter().sum::<u64>(),
+            StreamFilter::Only(stream) => per[stream as usize],
+        };
+        if sequence > self.last() {
+            return sum(&self.total);
+        }
+        let first = self.first();
+        if sequence >= first {
+            let newer: u64 = self
+                .from(sequence)
+                .filter(|e| filter.matches(e.stream))
+                .map(|e| e.len as u64)
+                .sum();
+            return sum(&self.total) - newer;
+        }
+        let missing = usize::try_from(first - sequence).unwrap_or(usize::MAX);
+        let remembered = missing.min(self.history.len());
+        let newer: u64 = self
+            .history
+            .range(self.history.len() - remembered..)
+            .filter(|&&h| filter.matches(history_stream(h)))
+            .map(|&h| u64::from(h >> 2) + 1)
+            .sum();
+        let before_history = sum(&self.evicted) - newer;
+        if remembered == missing {
+            return before_history;
+        }
+        // `sequence` lies before the history: the share of those bytes that its share of numbers is.
+        let history_first = first - self.history.len() as u64;
+        let share = u128::from(before_history) * u128::from(sequence.saturating_sub(1))
+            / u128::from((history_first - 1).max(1));
+        u64::try_from(share).unwrap_or(u64::MAX)
+    }
+}
+
+fn history_stream(packed: u32) -> Stream {
+    match packed & 3 {
+        0 => Stream::Stdout,
+        1 => Stream::Stderr,
+        _ => Stream::Pty,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append(log: &mut Log, arena: &mut Arena, data: &[u8], stream: Stream, limit: u64) {
+        let tail = log.tail(arena).unwrap();
+        tail[..data.len()].copy_from_slice(data);
+        log.commit(arena, data.len(), stream, 1, limit);
+    }
+
+    #[test]
+    fn the_limit_is_exact_to_an_entry() {
+        let mut arena = Arena::new().unwrap();
+        let mut log = Log::default();
+        for i in 0..60u8 {
+            append(&mut log, &mut arena, &[i; 1000], Stream::Stdout, 20_000);
+        }
+        assert_eq!(
+            (log.first(), log.last(), log.retained_bytes()),
+            (41, 60, 20_000)
+        );
+        assert_eq!(log.dropped_bytes(), 40_000);
+        let oldest = log.get(41).unwrap();
+        assert_eq!(log.bytes(&arena, &oldest), [40u8; 1000]);
+        assert_eq!(log.bytes_before(6, StreamFilter::Combined), 5_000);
+        assert_eq!(log.bytes_before(41, StreamFilter::Combined), 40_000);
+        assert_eq!(
+            log.bytes_before(61, StreamFilter::Only(Stream::Stdout)),
+            60_000
+        );
+        assert_eq!(log.bytes_before(61, StreamFilter::Only(Stream::Stderr)), 0);
+    }
+
+    #[test]
+    fn an_entry_larger_than_the_limit_keeps_its_last_bytes() {
+        let mut arena = Arena::new().unwrap();
+        let mut log = Log::default();
+        append(&mut log, &mut arena, b"abcdefghij", Stream::Stdout, 4);
+        let entry = log.get(1).unwrap();
+        assert_eq!(log.bytes(&arena, &entry), b"ghij");
+        assert_eq!(log.dropped_bytes(), 6);
+    }
+
+    #[test]
+    fn one_byte_writes_do_not_grow_the_index_past_its_bound() {
+        let mut arena = Arena::new().unwrap();
+        let mut log = Log::default();
+        for _ in 0..5_000 {
+            append(&mut log, &mut arena, b"x", Stream::Stdout, 10_000);
+        }
+        assert_eq!(log.last() - log.first() + 1, 1024);
+        assert!(
+            log.heap_bytes() <= 1024 * 32 + HISTORY_MAX * 8,
+            "{}",
+            log.heap_bytes()
+        );
+    }
+
+    #[test]
+    fn slots_go_back_when_their_last_entry_is_evicted_and_when_the_log_is_cleared() {
+        let mut arena = Arena::new().unwrap();
+        let mut log = Log::default();
+        for i in 0..100u8 {
+            append(
+                &mut log,
+                &mut arena,
+                &vec![i; SLOT_BYTES],
+                Stream::Stdout,
+                10 * SLOT_BYTES as u64,
+            );
+        }
+        assert_eq!(arena.in_use(), 10);
+        log.clear(&mut arena);
+        assert_eq!(arena.in_use(), 0);
+        assert_eq!((log.first(), log.last()), (101, 100));
+        append(&mut log, &mut arena, b"more", Stream::Stdout, 100);
+        assert_eq!(log.last(), 101);
+    }
+
+    #[test]
+    fn a_read_of_nothing_leaves_no_slot_behind() {
+        let mut arena = Arena::new().unwrap();
+        let mut log = Log::default();
+        log.tail(&mut arena).unwrap();
+        log.commit(&mut arena, 0, Stream::Stdout, 1, 100);
+        assert_eq!(arena.in_use(), 0);
+        append(
+            &mut log,
+            &mut arena,
+            &[1; SLOT_BYTES],
+            Stream::Stdout,
+            1 << 20,
+        );
+        log.tail(&mut arena).unwrap();
+        log.commit(&mut arena, 0, Stream::Stdout, 1, 1 << 20);
+        assert_eq!(arena.in_use(), 1);
+        append(&mut log, &mut arena, b"after", Stream::Stdout, 1 << 20);
+        let entry = log.get(2).unwrap();
+        assert_eq!(log.bytes(&arena, &entry), b"after");
+    }
+
+    #[test]
+    fn the_tail_of_a_filtered_log_counts_only_what_matches() {
+        let mut arena = Arena::new().unwrap();
+        let mut log = Log::default();
+        for i in 0..10 {
+            let stream = if i % 2 == 0 {
+                Stream::Stdout
+            } else {
+                Stream::Stderr
+            };
+            append(&mut log, &mut arena, b"x", stream, 100);
+        }
+        let stderr = StreamFilter::Only(Stream::Stderr);
+        assert_eq!(log.start_of_tail(stderr, 0, 2), 8);
+        assert_eq!(log.start_of_tail(stderr, 9, 2), 10);
+        assert_eq!(log.start_of_tail(stderr, 0, 0), 11);
+        assert_eq!(log.start_of_tail(StreamFilter::Only(Stream::Pty), 0, 5), 11);
+        assert_eq!(log.start_of_tail(StreamFilter::Combined, 0, u64::MAX), 1);
+    }
+}

@@ -1,0 +1,255 @@
+//! All managed processes: ids, lookup, counts, retention.
+//!
+//! In: reservations and happenings. Out: records by id, in order. Owns the records and the arena
+//! that their logs are in. Knows no socket.
+//!
+//! - Ids are never reused. A reservation takes an id and a place under the concurrency limit at
+//!   the same moment, so that the limit is exact under parallel creates.
+//! - Exited records are kept up to a number and a total of log bytes; the oldest goes first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use super::notify::Notify;
+use super::state::{Happening, State};
+use crate::log::batch::Batches;
+use crate::log::{Arena, Log};
+use crate::types::ProcessId;
+
+/// Log bytes that exited records hold together, at most: 1 GiB, a hundred full logs.
+const EXITED_LOG_BYTES_MAX: u64 = 1 << 30;
+
+/// What a client asked to start; echoed in its record.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// The program.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its working directory, if one was named.
+    pub cwd: Option<String>,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Stored and echoed only.
+    pub interactive: bool,
+    /// Milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+}
+
+/// The record of one process.
+#[derive(Debug)]
+pub struct Process {
+    /// Its number.
+    pub id: ProcessId,
+    /// What was asked for.
+    pub description: Description,
+    /// Where it is in its life.
+    pub state: State,
+    /// What it wrote.
+    pub log: Log,
+    /// What event-stream followers share.
+    pub events: Batches,
+    /// What terminal viewers share.
+    pub frames: Batches,
+    /// Output descriptors that have not reached their end.
+    pub open_outputs: u8,
+    /// Tells of new output, of every change of state and of the end of outputs.
+    pub changed: Notify,
+}
+
+impl Process {
+    /// Whether no more output is to be expected: exited, and every output has ended or the grace
+    /// for that is over.
+    pub fn is_over(&self, now: Instant) -> bool {
+        match self.state {
+            State::Exited { over_at, .. } => self.open_outputs == 0 || now >= over_at,
+            _ => false,
+        }
+    }
+
+    /// Moves its state, if `what` can happen now. Tells who waits.
+    pub fn happen(&mut self, what: Happening, now: Instant, now_ms: u64) -> bool {
+        match self.state.after(what, now, now_ms) {
+            Some(state) => {
+                self.state = state;
+                self.changed.notify();
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Every record, and the arena.
+#[derive(Debug)]
+pub struct Table {
+    records: BTreeMap<ProcessId, Process>,
+    arena: Arena,
+    last_id: u64,
+    /// Processes that are starting, running or draining.
+    occupied: u64,
+    /// Oldest exit first.
+    exited: VecDeque<ProcessId>,
+    exited_max: usize,
+}
+
+impl Table {
+    /// An empty table that keeps at most `exited_max` exited records.
+    pub fn new(arena: Arena, exited_max: usize) -> Self {
+        Self {
+            records: BTreeMap::new(),
+            arena,
+            last_id: 0,
+            occupied: 0,
+            exited: VecDeque::new(),
+            exited_max,
+        }
+    }
+
+    /// Takes an id and a place, if fewer than `limit` processes run.
+    pub fn reserve(&mut self, description: Description, limit: u64) -> Option<ProcessId> {
+        if self.occupied >= limit {
+            return None;
+        }
+        self.occupied += 1;
+        self.last_id += 1;
+        let id = ProcessId(self.last_id);
+        let process = Process {
+            id,
+            description,
+            state: State::Starting,
+            log: Log::default(),
+            events: Batches::default(),
+            frames: Batches::default(),
+            open_outputs: 0,
+            changed: Notify::default(),
+        };
+        self.records.insert(id, process);
+        Some(id)
+    }
+
+    /// Gives a reservation back; its id stays used.
+    pub fn cancel(&mut self, id: ProcessId) {
+        if let Some(process) = self.records.remove(&id) {
+            self.occupied = self.occupied.saturating_sub(1);
+            process.changed.notify();
+        }
+    }
+
+    /// The record that clients may see.
+    pub fn get(&self, id: ProcessId) -> Option<&Process> {
+        self.records.get(&id).filter(|p| p.state != State::Starting)
+    }
+
+    /// Any record, also one that is starting, with the arena its log is in.
+    pub fn get_mut(&mut self, id: ProcessId) -> Option<(&mut Process, &mut Arena)> {
+        Some((self.records.get_mut(&id)?, &mut self.arena))
+    }
+
+    /// The records that clients may see, by number.
+    pub fn iter(&self) -> impl Iterator<Item = &Process> {
+        self.records.values().filter(|p| p.state != State::Starting)
+    }
+
+    /// The arena.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// The arena, for captures of runs.
+    pub fn arena_mut(&mut self) -> &mut Arena {
+        &mut self.arena
+    }
+
+    /// Notes that a process has become exited, and drops the oldest exited records that are too
+    /// many. Returns their ids.
+    pub fn retire(&mut self, id: ProcessId) -> Vec<ProcessId> {
+        self.occupied = self.occupied.saturating_sub(1);
+        self.exited.push_back(id);
+        let mut bytes: u64 = self.exited.iter().map(|id| self.log_bytes(*id)).sum();
+        let mut dropped = Vec::new();
+        while self.exited.len() > self.exited_max.max(1)
+            || (bytes > EXITED_LOG_BYTES_MAX && self.exited.len() > 1)
+        {
+            let Some(oldest) = self.exited.front().copied() else {
+                break;
+            };
+            bytes -= self.log_bytes(oldest);
+            self.remove(oldest);
+            dropped.push(oldest);
+        }
+        dropped
+    }
+
+    fn log_bytes(&self, id: ProcessId) -> u64 {
+        self.records.get(&id).map_or(0, |p| p.log.retained_bytes())
+    }
+
+    /// Removes an exited record and its log; followers are told.
+    pub fn remove(&mut self, id: ProcessId) {
+        self.exited.retain(|exited| *exited != id);
+        if let Some(mut process) = self.records.remove(&id) {
+            process.log.clear(&mut self.arena);
+            process.changed.notify();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ExitStatus;
+
+    fn describe() -> Description {
+        Description {
+            command: "true".into(),
+            args: vec![],
+            cwd: None,
+            tty: false,
+            interactive: false,
+            created_at_ms: 0,
+        }
+    }
+
+    fn exit(table: &mut Table, id: ProcessId) -> Vec<ProcessId> {
+        let (process, _) = table.get_mut(id).unwrap();
+        let now = Instant::now();
+        assert!(process.happen(Happening::Spawned { pid: 1 }, now, 0));
+        assert!(process.happen(Happening::Ended(ExitStatus::Code(0)), now, 0));
+        assert!(process.happen(Happening::Drained, now, 0));
+        table.retire(id)
+    }
+
+    #[test]
+    fn the_limit_counts_what_is_starting_and_frees_its_place_on_exit_or_failure() {
+        let mut table = Table::new(Arena::new().unwrap(), 10);
+        let a = table.reserve(describe(), 2).unwrap();
+        let b = table.reserve(describe(), 2).unwrap();
+        assert_eq!(table.reserve(describe(), 2), None);
+        table.cancel(a);
+        let c = table.reserve(describe(), 2).unwrap();
+        assert_eq!(c, ProcessId(3));
+        exit(&mut table, b);
+        assert!(table.reserve(describe(), 2).is_some());
+    }
+
+    #[test]
+    fn what_is_starting_is_not_shown() {
+        let mut table = Table::new(Arena::new().unwrap(), 10);
+        let id = table.reserve(describe(), 2).unwrap();
+        assert!(table.get(id).is_none());
+        assert_eq!(table.iter().count(), 0);
+    }
+
+    #[test]
+    fn the_oldest_exited_record_goes_first() {
+        let mut table = Table::new(Arena::new().unwrap(), 2);
+        let ids: Vec<_> = (0..4)
+            .map(|_| table.reserve(describe(), 10).unwrap())
+            .collect();
+        assert!(exit(&mut table, ids[2]).is_empty());
+        assert!(exit(&mut table, ids[0]).is_empty());
+        assert_eq!(exit(&mut table, ids[1]), [ids[2]]);
+        assert!(table.get(ids[2]).is_none() && table.get(ids[0]).is_some());
+    }
+}

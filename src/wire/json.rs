@@ -1,0 +1,303 @@
+//! JSON strings (RFC 8259, 7), written directly.
+//!
+//! In: text, or bytes that should be text. Out: a JSON string with its quotes. Knows
+//! no document around it.
+
+use super::run;
+
+/// Appends `text` as a JSON string. Escapes are those of `serde_json`: `\"`, `\\`,
+/// `\b`, `\f`, `\n`, `\r`, `\t`, and `\u00xx` for other control characters.
+pub fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    write_escaped(text.as_bytes(), out);
+    out.push(b'"');
+}
+
+/// How many bytes [`write_string`] appends.
+#[must_use]
+pub fn string_len(text: &str) -> usize {
+    let escaped = text
+        .bytes()
+        .map(|byte| match escape(byte) {
+            Escape::None => 1,
+            Escape::Short(_) => 2,
+            Escape::Hex => 6,
+        })
+        .sum::<usize>();
+    escaped + 2
+}
+
+/// Appends the concatenation of `segments` as one JSON string, with U+FFFD for bytes
+/// that are not UTF-8: exactly what `String::from_utf8_lossy` makes of the whole, also
+/// where a character crosses from one segment into the next.
+pub fn write_string_lossy<'a>(segments: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut tail = Tail::default();
+    for segment in segments {
+        let mut rest = tail.complete(segment, out);
+        while let Err(error) = std::str::from_utf8(rest) {
+            let (valid, behind) = rest.split_at(error.valid_up_to());
+            write_escaped(valid, out);
+            let Some(wrong) = error.error_len() else {
+                tail.push(behind);
+                rest = &[];
+                break;
+            };
+            out.extend_from_slice(REPLACEMENT);
+            rest = behind.get(wrong..).unwrap_or_default();
+        }
+        write_escaped(rest, out);
+    }
+    if tail.len > 0 {
+        out.extend_from_slice(REPLACEMENT);
+    }
+    out.push(b'"');
+}
+
+/// U+FFFD in UTF-8.
+const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
+
+/// The bytes of a character whose end has not been seen yet.
+#[derive(Default)]
+struct Tail {
+    bytes: [u8; 4],
+    len: usize,
+}
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        for (place, byte) in self.bytes.iter_mut().skip(self.len).zip(bytes) {
+            *place = *byte;
+            self.len += 1;
+        }
+    }
+
+    /// Takes from the front of `segment` what the character still needs, writes the
+    /// character (or U+FFFD if it cannot be completed), and returns what is left.
+    fn complete<'a>(&mut self, segment: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        let mut rest = segment;
+        while self.len > 0 {
+            let Some((byte, behind)) = rest.split_first() else {
+                break;
+            };
+            self.push(std::slice::from_ref(byte));
+            match std::str::from_utf8(self.bytes.get(..self.len).unwrap_or_default()) {
+                Ok(character) => {
+                    write_escaped(character.as_bytes(), out);
+                    self.len = 0;
+                }
+                Err(error) if error.error_len().is_none() => {}
+                // The new byte does not belong to it: it is looked at again.
+                Err(_) => {
+                    out.extend_from_slice(REPLACEMENT);
+                    self.len = 0;
+                    break;
+                }
+            }
+            rest = behind;
+        }
+        rest
+    }
+}
+
+/// How many bytes at the end of `bytes` are the beginning of a UTF-8 character whose
+/// rest is missing: 0 to 3. Cutting these off ends the bytes at a character boundary.
+/// Bytes that no continuation could make valid are not counted.
+#[must_use]
+pub fn incomplete_tail(bytes: &[u8]) -> usize {
+    for len in 1..=bytes.len().min(3) {
+        let (_, tail) = bytes.split_at(bytes.len() - len);
+        let is_continuation = tail.first().is_some_and(|byte| byte & 0xc0 == 0x80);
+        if is_continuation {
+            continue;
+        }
+        return match std::str::from_utf8(tail) {
+            Err(error) if error.valid_up_to() == 0 && error.error_len().is_none() => len,
+            _ => 0,
+        };
+    }
+    0
+}
+
+/// How one byte of a string is written.
+enum Escape {
+    None,
+    /// A backslash and this byte.
+    Short(u8),
+    /// `\u00` and two hexadecimal digits.
+    Hex,
+}
+
+fn escape(byte: u8) -> Escape {
+    match byte {
+        b'"' | b'\\' => Escape::Short(byte),
+        0x08 => Escape::Short(b'b'),
+        0x0c => Escape::Short(b'f'),
+        b'\n' => Escape::Short(b'n'),
+        b'\r' => Escape::Short(b'r'),
+        b'\t' => Escape::Short(b't'),
+        0..=0x1f => Escape::Hex,
+        _ => Escape::None,
+    }
+}
+
+/// Appends the UTF-8 `text` without quotes; runs that need no escape go as a block.
+fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
+    loop {
+        let clean = run::len_until(rest, |byte| byte < b' ' || byte == b'"' || byte == b'\\');
+        let (run, behind) = rest.split_at(clean);
+        out.extend_from_slice(run);
+        let Some((&byte, behind)) = behind.split_first() else {
+            return;
+        };
+        match escape(byte) {
+            Escape::None => out.push(byte),
+            Escape::Short(letter) => out.extend_from_slice(&[b'\\', letter]),
+            Escape::Hex => {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                let high = DIGITS[usize::from(byte >> 4)];
+                let low = DIGITS[usize::from(byte & 15)];
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+            }
+        }
+        rest = behind;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::testing::{Rng, for_each_split};
+    use std::collections::HashSet;
+
+    fn written(text: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_string(text, &mut out);
+        out
+    }
+
+    #[test]
+    fn every_character_is_written_as_serde_json_writes_it() {
+        for character in '\0'..=char::MAX {
+            if character >= '\u{1000}' && u32::from(character) % 251 != 0 {
+                continue;
+            }
+            let text = character.to_string();
+            let out = written(&text);
+            assert_eq!(out, serde_json::to_vec(&text).unwrap(), "{character:?}");
+            assert_eq!(out.len(), string_len(&text));
+        }
+    }
+
+    #[test]
+    fn mixed_text_is_written_as_serde_json_writes_it() {
+        let pieces = [
+            "",
+            "clean text of some length",
+            "\"",
+            "\\",
+            "\n",
+            "\u{7}",
+            "\u{7f}",
+            "\u{e9}",
+            "\u{1f600}",
+        ];
+        let mut rng = Rng(5);
+        for _ in 0..2000 {
+            let text: String = (0..rng.below(20)).map(|_| rng.pick(&pieces)).collect();
+            assert_eq!(written(&text), serde_json::to_vec(&text).unwrap());
+            assert_eq!(written(&text).len(), string_len(&text));
+        }
+    }
+
+    /// Checks `bytes` at every split against the standard library's decoding.
+    fn check_lossy(bytes: &[u8]) {
+        let expected = serde_json::to_vec(&String::from_utf8_lossy(bytes)).unwrap();
+        for_each_split(bytes, |parts| {
+            let mut out = Vec::new();
+            write_string_lossy(parts.iter().copied(), &mut out);
+            assert_eq!(out, expected, "{}", bytes.escape_ascii());
+        });
+    }
+
+    /// Bytes that stand at the edges of the UTF-8 table (Unicode, table 3-7).
+    const EDGES: [u8; 22] = [
+        b'a', b'"', 0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1,
+        0xed, 0xef, 0xf0, 0xf1, 0xf4, 0xf5, 0xff,
+    ];
+
+    #[test]
+    fn segments_decode_as_their_concatenation_would() {
+        check_lossy(b"");
+        for a in EDGES {
+            check_lossy(&[a]);
+            for b in EDGES {
+                check_lossy(&[a, b]);
+                for c in EDGES {
+                    check_lossy(&[a, b, c]);
+                }
+            }
+        }
+        let mut rng = Rng(6);
+        for _ in 0..5000 {
+            let bytes: Vec<u8> = (0..4 + rng.below(8)).map(|_| rng.pick(&EDGES)).collect();
+            check_lossy(&bytes);
+        }
+    }
+
+    #[test]
+    fn empty_segments_change_nothing() {
+        let mut out = Vec::new();
+        let parts: [&[u8]; 7] = [b"", b"\xf0", b"", b"\x9f\x98", b"", b"\x80a", b""];
+        write_string_lossy(parts.into_iter(), &mut out);
+        assert_eq!(out, "\"\u{1f600}a\"".as_bytes());
+        out.clear();
+        write_string_lossy(std::iter::empty(), &mut out);
+        assert_eq!(out, b"\"\"");
+    }
+
+    /// Every proper beginning of every character. No beginning holds the last byte of
+    /// its character, so one character of each 64 is enough.
+    fn beginnings() -> HashSet<Vec<u8>> {
+        let characters = (0..=u32::from(char::MAX)).step_by(64).chain([0x80, 0x800]);
+        characters
+            .filter_map(char::from_u32)
+            .flat_map(|character| {
+                let bytes = character.to_string().into_bytes();
+                (1..bytes.len()).map(move |len| bytes[..len].to_vec())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_incomplete_tail_is_the_beginning_of_some_character() {
+        let beginnings = beginnings();
+        assert_eq!(incomplete_tail(b""), 0);
+        for a in 0..=255 {
+            for b in 0..=255 {
+                for c in EDGES {
+                    let bytes = [c, a, b];
+                    let expected = (1..=3)
+                        .find(|&len| beginnings.contains(&bytes[3 - len..]))
+                        .unwrap_or(0);
+                    assert_eq!(incomplete_tail(&bytes), expected, "{bytes:x?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cutting_the_tail_ends_text_at_a_character_boundary() {
+        let text = "a\u{e9}\u{20ac}\u{1f600}z";
+        for cut in 0..=text.len() {
+            let bytes = &text.as_bytes()[..cut];
+            let kept = cut - incomplete_tail(bytes);
+            assert!(text.is_char_boundary(kept));
+            assert!(text.len() - kept < 4 || !text.is_char_boundary(cut) || kept == cut);
+        }
+        assert_eq!(incomplete_tail(b"\xff"), 0);
+        assert_eq!(incomplete_tail(b"\x80\x80\x80\x80"), 0);
+        assert_eq!(incomplete_tail(b"\xf0\x9f\x98\x80"), 0);
+    }
+}

@@ -1,0 +1,193 @@
+//! Section 4 and 14.32: who needs a token, and which spelling of it is one.
+
+use crate::harness::{Backend, Launch, Problem, Response, Server, on_both};
+use serde_json::json;
+
+on_both!(
+    only_the_exact_token_opens,
+    the_scheme_is_case_insensitive_and_401_names_it,
+    every_v1_route_needs_the_token,
+    root_unknown_routes_and_options_need_none,
+    a_wrong_method_without_token_is_401_with_allow,
+    the_query_token_does_not_open_other_routes,
+    token_wins_over_no_token,
+    an_open_server_takes_any_credentials,
+    the_token_reaches_no_child,
+);
+
+const TOKEN: &str = "s3cret-Token";
+
+fn locked(backend: Backend) -> Server {
+    Launch::new(backend).args(&["--token", TOKEN]).start()
+}
+
+fn with(server: &Server, authorization: &str) -> Response {
+    server.request(
+        "GET",
+        "/v1/health",
+        &[("Authorization", authorization)],
+        b"",
+    )
+}
+
+fn only_the_exact_token_opens(backend: Backend) {
+    let server = locked(backend);
+    assert_eq!(
+        with(&server, &format!("Bearer {TOKEN}")).text(),
+        r#"{"status":"ok"}"#
+    );
+    for wrong in [
+        "",
+        "Bearer",
+        "Bearer s3cret-toke",
+        "Bearer s3cret-Token2",
+        "Bearer s3cret-token",
+        "Bearer  s3cret-Token",
+        "Basic s3cret-Token",
+        "s3cret-Token",
+        "Bearer s3cret-Token s3cret-Token",
+    ] {
+        Problem::no_token().check(&with(&server, wrong));
+    }
+    Problem::no_token().check(&server.get("/v1/health"));
+    // Two headers are a doubt, whichever of them is right.
+    let right = format!("Bearer {TOKEN}");
+    let both = [
+        ("Authorization", right.as_str()),
+        ("Authorization", "Bearer x"),
+    ];
+    let answer = server.request("GET", "/v1/health", &both[..], b"");
+    assert!(
+        matches!(answer.status, 200 | 400 | 401),
+        "{}",
+        answer.status
+    );
+    let both = [
+        ("Authorization", "Bearer x"),
+        ("Authorization", right.as_str()),
+    ];
+    let answer = server.request("GET", "/v1/health", &both[..], b"");
+    assert!(matches!(answer.status, 400 | 401), "{}", answer.status);
+}
+
+fn the_scheme_is_case_insensitive_and_401_names_it(backend: Backend) {
+    let server = locked(backend);
+    for scheme in ["bearer", "BEARER", "bEaReR"] {
+        with(&server, &format!("{scheme} {TOKEN}")).expect(200);
+    }
+    let refused = server.get("/v1/health");
+    assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+}
+
+fn every_v1_route_needs_the_token(backend: Backend) {
+    let server = locked(backend);
+    let json = [("Content-Type", "application/json")];
+    for (method, path) in [
+        ("GET", "/v1/health"),
+        ("GET", "/v1/processes"),
+        ("POST", "/v1/processes"),
+        ("GET", "/v1/processes/config"),
+        ("POST", "/v1/processes/config"),
+        ("POST", "/v1/processes/run"),
+        ("GET", "/v1/processes/proc_1"),
+        ("DELETE", "/v1/processes/proc_1"),
+        ("POST", "/v1/processes/proc_1/stop"),
+        ("POST", "/v1/processes/proc_1/kill"),
+        ("POST", "/v1/processes/proc_1/input"),
+        ("GET", "/v1/processes/proc_1/logs"),
+        ("POST", "/v1/processes/proc_1/terminal/resize"),
+        ("GET", "/v1/processes/proc_1/terminal/ws"),
+    ] {
+        let answer = server.request(method, path, &json, b"");
+        assert_eq!(answer.status, 401, "{method} {path}");
+        Problem::no_token().check(&answer);
+    }
+    server
+        .request("HEAD", "/v1/processes", &[], b"")
+        .expect_empty(401);
+    let right = format!("Bearer {TOKEN}");
+    let answer = server.request("GET", "/v1/processes", &[("Authorization", &right)], b"");
+    assert_eq!(answer.json(), json!({"processes": []}));
+}
+
+fn root_unknown_routes_and_options_need_none(backend: Backend) {
+    let server = locked(backend);
+    server.get("/").expect(200);
+    Problem::no_route().check(&server.get("/nowhere"));
+    Problem::no_route().check(&server.get("/v1/nowhere"));
+    for path in [
+        "/",
+        "/v1/health",
+        "/v1/processes",
+        "/v1/processes/x/stop",
+        "/nowhere",
+    ] {
+        server.request("OPTIONS", path, &[], b"").expect_empty(200);
+    }
+}
+
+fn a_wrong_method_without_token_is_401_with_allow(backend: Backend) {
+    let server = locked(backend);
+    for (method, path, allow) in [
+        ("PUT", "/v1/processes", "GET,HEAD,POST"),
+        ("GET", "/v1/processes/run", "POST"),
+        ("POST", "/v1/health", "GET,HEAD"),
+    ] {
+        let answer = server.request(method, path, &[], b"");
+        Problem::no_token().check(&answer);
+        assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+    }
+}
+
+fn the_query_token_does_not_open_other_routes(backend: Backend) {
+    let server = locked(backend);
+    for path in [
+        "/v1/health",
+        "/v1/processes",
+        "/v1/processes/config",
+        "/v1/processes/p/logs",
+    ] {
+        let answer = server.get(&format!("{path}?access_token={TOKEN}"));
+        Problem::no_token().check(&answer);
+    }
+}
+
+fn token_wins_over_no_token(backend: Backend) {
+    for args in [
+        ["--token", TOKEN, "--no-token"],
+        ["--no-token", "--token", TOKEN],
+    ] {
+        let server = Launch::new(backend).args(&args).start();
+        Problem::no_token().check(&server.get("/v1/health"));
+        with(&server, &format!("Bearer {TOKEN}")).expect(200);
+    }
+}
+
+fn an_open_server_takes_any_credentials(backend: Backend) {
+    // Neither flag: open on a loopback address.
+    for server in [Server::open(backend), Launch::new(backend).start()] {
+        server.get("/v1/health").expect(200);
+        with(&server, "Basic dTpw").expect(200);
+        with(&server, "nonsense").expect(200);
+        server.get("/v1/health?access_token=x").expect(200);
+    }
+}
+
+fn the_token_reaches_no_child(backend: Backend) {
+    let by_flag = locked(backend);
+    let by_variable = Launch::new(backend).env("PROCRING_TOKEN", TOKEN).start();
+    Problem::no_token().check(&by_variable.get("/v1/health"));
+    for server in [by_flag, by_variable] {
+        let bearer = format!("Bearer {TOKEN}");
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("Authorization", &bearer),
+        ];
+        let body = json!({"command": "env"}).to_string();
+        let answer = server.request("POST", "/v1/processes/run", &headers, body.as_bytes());
+        let environment = answer.json()["stdout"].as_str().unwrap().to_owned();
+        assert!(environment.contains("PATH="), "{environment}");
+        assert!(!environment.contains(TOKEN), "{environment}");
+        assert!(!server.stderr().contains(TOKEN), "{}", server.stderr());
+    }
+}

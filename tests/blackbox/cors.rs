@@ -1,0 +1,158 @@
+//! Section 2.2 and 14.29: what the CORS flags change, and what none of them does.
+
+use crate::harness::{Backend, Launch, Response, Server, on_both};
+use serde_json::json;
+
+on_both!(
+    without_flags_no_origin_is_allowed,
+    a_named_origin_is_allowed_and_no_other,
+    methods_and_headers_are_listed,
+    credentials_are_allowed_on_every_answer,
+    a_star_allows_any_origin,
+);
+
+const ORIGIN: &str = "http://a.example";
+
+fn asked_from(server: &Server, method: &str, path: &str, origin: &str) -> Response {
+    server.request(method, path, &[("Origin", origin)], b"")
+}
+
+fn allowed(answer: &Response) -> Option<&str> {
+    answer.header("access-control-allow-origin")
+}
+
+fn without_flags_no_origin_is_allowed(backend: Backend) {
+    let server = Server::open(backend);
+    for path in ["/", "/v1/health", "/v1/processes", "/nowhere"] {
+        assert_eq!(
+            allowed(&asked_from(&server, "GET", path, ORIGIN)),
+            None,
+            "{path}"
+        );
+        let preflight = asked_from(&server, "OPTIONS", path, ORIGIN).expect_empty(200);
+        assert_eq!(allowed(&preflight), None);
+        assert_eq!(preflight.header("access-control-allow-methods"), Some("*"));
+        assert_eq!(preflight.header("access-control-allow-headers"), Some("*"));
+        assert_eq!(preflight.header("access-control-allow-credentials"), None);
+    }
+}
+
+fn a_named_origin_is_allowed_and_no_other(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&[
+            "--no-token",
+            "--cors-allow-origin",
+            ORIGIN,
+            "-O",
+            "http://b.example:8080",
+        ])
+        .start();
+    for origin in [ORIGIN, "http://b.example:8080"] {
+        for path in ["/v1/health", "/nowhere", "/v1/processes/none"] {
+            assert_eq!(
+                allowed(&asked_from(&server, "GET", path, origin)),
+                Some(origin),
+                "{path}"
+            );
+        }
+        assert_eq!(
+            allowed(&asked_from(&server, "OPTIONS", "/v1/processes", origin)),
+            Some(origin)
+        );
+    }
+    for other in [
+        "http://a.example:80",
+        "https://a.example",
+        "http://A.example.evil",
+        "null",
+    ] {
+        // A read by a foreign page is still executed; the page cannot see the answer.
+        let answer = asked_from(&server, "GET", "/v1/health", other).expect(200);
+        assert_eq!(allowed(&answer), None, "{other}");
+    }
+    // A state-changing request from an allowed origin is executed (14.30).
+    let headers = [("Origin", ORIGIN), ("Content-Type", "application/json")];
+    let body = json!({"command": "true"}).to_string();
+    let answer = server.request("POST", "/v1/processes/run", &headers, body.as_bytes());
+    assert_eq!(answer.json()["exitCode"], 0);
+    assert_eq!(allowed(&answer), Some(ORIGIN));
+}
+
+fn methods_and_headers_are_listed(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&[
+            "--no-token",
+            "-O",
+            ORIGIN,
+            "-M",
+            "GET",
+            "--cors-allow-method",
+            "POST",
+        ])
+        .args(&["-A", "content-type", "--cors-allow-header", "x-two"])
+        .start();
+    let headers = [
+        ("Origin", ORIGIN),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "content-type"),
+    ];
+    let preflight = server
+        .request("OPTIONS", "/v1/processes", &headers, b"")
+        .expect_empty(200);
+    assert_eq!(
+        preflight.header("access-control-allow-methods"),
+        Some("GET,POST")
+    );
+    assert_eq!(
+        preflight.header("access-control-allow-headers"),
+        Some("content-type,x-two")
+    );
+    assert_eq!(allowed(&preflight), Some(ORIGIN));
+}
+
+fn credentials_are_allowed_on_every_answer(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&[
+            "--no-token",
+            "-O",
+            ORIGIN,
+            "-M",
+            "GET",
+            "-A",
+            "content-type",
+            "-C",
+        ])
+        .start();
+    for path in ["/", "/v1/health", "/nowhere", "/v1/processes/none"] {
+        let answer = asked_from(&server, "GET", path, ORIGIN);
+        assert_eq!(
+            answer.header("access-control-allow-credentials"),
+            Some("true"),
+            "{path}"
+        );
+    }
+    let preflight = asked_from(&server, "OPTIONS", "/v1/health", ORIGIN).expect_empty(200);
+    assert_eq!(
+        preflight.header("access-control-allow-credentials"),
+        Some("true")
+    );
+}
+
+fn a_star_allows_any_origin(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&["--no-token", "--cors-allow-origin", "*"])
+        .start();
+    for origin in [ORIGIN, "https://any.example"] {
+        let answer = asked_from(&server, "GET", "/v1/health", origin).expect(200);
+        let value = allowed(&answer).map(str::to_owned);
+        assert!(
+            matches!(value.as_deref(), Some(v) if v == "*" || v == origin),
+            "{value:?}"
+        );
+    }
+    let headers = [("Origin", ORIGIN), ("Content-Type", "application/json")];
+    let body = json!({"command": "true"}).to_string();
+    server
+        .request("POST", "/v1/processes/run", &headers, body.as_bytes())
+        .expect(200);
+}

@@ -1,0 +1,498 @@
+//! Section 9.1, 14.21, 14.22, 14.25a and the events of section 16: followed logs.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::sse::{bytes_of, sequences};
+use crate::harness::{Backend, Follow, Item, Server, eventually, on_both, sh};
+
+on_both!(
+    events_are_exact_and_the_body_ends_after_exit,
+    an_exited_process_is_replayed_and_ended_at_once,
+    replay_and_live_meet_without_gap_or_repetition,
+    live_entries_arrive_while_the_process_runs,
+    filters_hold_for_replay_and_live,
+    tail_zero_means_live_only,
+    since_beyond_the_end_holds_for_live_entries,
+    last_event_id_resumes,
+    last_event_id_at_the_end_of_an_exited_process_is_204,
+    death_by_signal_is_told,
+    a_late_grandchild_does_not_hold_the_stream,
+    a_paused_reader_gets_every_retained_entry,
+    a_slow_reader_delays_neither_the_process_nor_another_reader,
+    an_overtaken_reader_is_told_the_gap,
+    a_replay_behind_the_oldest_begins_with_a_gap,
+    deleting_ends_the_stream,
+    a_reader_may_leave_at_any_time,
+    silence_is_broken_by_a_comment,
+    http_1_0_follow_is_not_chunked,
+);
+
+/// The log event that the contract promises for an entry of a JSON fetch.
+fn expected_event(entry: &Value) -> String {
+    let entry_text = format!(
+        r#"{{"sequence":{},"stream":{},"timestampMs":{},"data":{},"encoding":"base64"}}"#,
+        entry["sequence"], entry["stream"], entry["timestampMs"], entry["data"]
+    );
+    format!(
+        "event: log\nid: {}\ndata: {entry_text}\n\n",
+        entry["sequence"]
+    )
+}
+
+fn raw_of(items: &[Item]) -> String {
+    let raw = |item: &Item| match item {
+        Item::Event { raw, .. } => raw.clone(),
+        _ => String::new(),
+    };
+    items.iter().map(raw).collect()
+}
+
+fn feed(server: &Server, id: &str, text: &str) {
+    let body = json!({"data": text, "encoding": "utf8"});
+    server
+        .post(&format!("/v1/processes/{id}/input"), &body)
+        .expect(200);
+}
+
+/// The bytes that a fetch of the whole log says a follower has to see, exit included.
+fn expected_stream(server: &Server, id: &str) -> String {
+    let logs = server.logs(id, "");
+    let entries = logs["entries"].as_array().unwrap();
+    let events: String = entries.iter().map(expected_event).collect();
+    let last = entries
+        .last()
+        .map_or(0, |e| e["sequence"].as_u64().unwrap());
+    let code = &server.info(id)["exitCode"];
+    format!("{events}event: exit\ndata: {{\"exitCode\":{code},\"lastSequence\":{last}}}\n\n")
+}
+
+fn events_are_exact_and_the_body_ends_after_exit(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh(
+        "printf one; sleep 0.1; printf two >&2; sleep 0.1; echo; sleep 0.1; exit 5",
+    ));
+    let mut follow = Follow::process(&server, &id);
+    assert_eq!(follow.head.header("x-accel-buffering"), Some("no"));
+    let items = follow.rest();
+    assert_eq!(raw_of(&items), expected_stream(&server, &id));
+    assert_eq!(sequences(&items), [1, 2, 3]);
+    // The connection is fit for the next request: the body ended, nothing was cut.
+    assert!(!follow.head.says_close());
+    follow.conn().send(format!(
+        "GET /v1/health HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    ));
+    follow.conn().response("GET").expect(200);
+}
+
+fn an_exited_process_is_replayed_and_ended_at_once(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("echo a; sleep 0.1; echo b >&2"));
+    server.await_exit(&id);
+    for _ in 0..3 {
+        let items = Follow::process(&server, &id).rest();
+        assert_eq!(raw_of(&items), expected_stream(&server, &id));
+    }
+    let silent = server.spawn(&sh("exit 2"));
+    server.await_exit(&silent);
+    let items = Follow::process(&server, &silent).rest();
+    assert_eq!(
+        raw_of(&items),
+        "event: exit\ndata: {\"exitCode\":2,\"lastSequence\":0}\n\n"
+    );
+}
+
+fn replay_and_live_meet_without_gap_or_repetition(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh(
+        "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done",
+    ));
+    let joined: Vec<_> = (0..6)
+        .map(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            Follow::process(&server, &id)
+        })
+        .collect();
+    let expected: String = (0..20_000).map(|n| format!("{n}\n")).collect();
+    for mut follow in joined {
+        let items = follow.rest();
+        assert!(bytes_of(&items, "stdout") == expected.as_bytes());
+        let seen = sequences(&items);
+        assert_eq!(seen, (1..=seen.len() as u64).collect::<Vec<_>>());
+        assert_eq!(raw_of(&items), expected_stream(&server, &id));
+    }
+}
+
+fn live_entries_arrive_while_the_process_runs(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&json!({"command": "cat"}));
+    let mut follow = Follow::process(&server, &id);
+    for n in 1..=20 {
+        let text = format!("line {n}\n");
+        feed(&server, &id, &text);
+        let entry = follow.next();
+        assert_eq!(
+            bytes_of(std::slice::from_ref(&entry), "stdout"),
+            text.as_bytes()
+        );
+        assert_eq!(entry.event("log")["sequence"], n);
+    }
+    assert_eq!(follow.poll(Duration::from_millis(200)), None);
+}
+
+fn filters_hold_for_replay_and_live(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh(
+        "for n in 1 2; do printf out$n; sleep 0.08; printf err$n >&2; sleep 0.08; done; read go; \
+         for n in 3 4; do printf out$n; sleep 0.08; printf err$n >&2; sleep 0.08; done",
+    ));
+    server.await_output(&id, "err2");
+    let open = |query: &str| {
+        Follow::open(
+            &server,
+            &format!("/v1/processes/{id}/logs?follow=true{query}"),
+            &[],
+        )
+    };
+    let mut cases = [
+        (open("&stream=stdout"), vec![1, 3, 5, 7]),
+        (open("&stream=stderr"), vec![2, 4, 6, 8]),
+        (open("&stream=pty"), vec![]),
+        (open("&since=2"), vec![3, 4, 5, 6, 7, 8]),
+        (open("&tail=1"), vec![4, 5, 6, 7, 8]),
+        (open("&tail=1&stream=stdout"), vec![3, 5, 7]),
+        (open("&since=2&stream=stderr&tail=5"), vec![4, 6, 8]),
+    ];
+    feed(&server, &id, "go\n");
+    for (n, (follow, expected)) in cases.iter_mut().enumerate() {
+        let items = follow.rest();
+        assert_eq!(sequences(&items), *expected, "case {n}");
+        let exit = items.last().expect("an exit event").event("exit");
+        assert_eq!(exit, json!({"exitCode": 0, "lastSequence": 8}), "case {n}");
+    }
+}
+
+fn tail_zero_means_live_only(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("echo old; read go; echo new"));
+    server.await_output(&id, "old\n");
+    let target = format!("/v1/processes/{id}/logs?follow=true&tail=0");
+    let mut follow = Follow::open(&server, &target, &[]);
+    assert_eq!(follow.poll(Duration::from_millis(300)), None);
+    feed(&server, &id, "\n");
+    let items = follow.rest();
+    assert_eq!(bytes_of(&items, "stdout"), b"new\n");
+    assert_eq!(sequences(&items), [2]);
+}
+
+fn since_beyond_the_end_holds_for_live_entries(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("while read line; do echo $line; done"));
+    let target = format!("/v1/processes/{id}/logs?follow=true");
+    let mut by_query = Follow::open(&server, &format!("{target}&since=3"), &[]);
+    let mut by_header = Follow::open(
+        &server,
+        &format!("{target}&since=1"),
+        &[("Last-Event-ID", "3")],
+    );
+    for n in 1..=5 {
+        feed(&server, &id, &format!("{n}\n"));
+        // Fetched, so that the next output is an entry of its own.
+        eventually("the entry", || {
+            let logs = server.logs(&id, "?tail=1");
+            (logs["entries"][0]["sequence"] == n).then_some(())
+        });
+    }
+    server.kill(&id);
+    assert_eq!(sequences(&by_query.rest()), [4, 5]);
+    assert_eq!(sequences(&by_header.rest()), [4, 5]);
+}
+
+fn last_event_id_resumes(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh(
+        "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done",
+    ));
+    let (mut all, mut last) = (Vec::new(), None::<u64>);
+    // Read a few entries, drop the connection, resume: as a browser does.
+    for _ in 0..200 {
+        let target = format!("/v1/processes/{id}/logs?follow=true");
+        let id_text = last.map(|id| id.to_string());
+        let headers: Vec<_> = id_text
+            .iter()
+            .map(|v| ("Last-Event-ID", v.as_str()))
+            .collect();
+        let mut conn = server.conn();
+        let mut head = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n", server.address);
+        for (name, value) in &headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        conn.send(format!("{head}\r\n"));
+        let answer = conn.head(crate::harness::WAIT).expect("a head");
+        if answer.status == 204 {
+            break;
+        }
+        assert_eq!(answer.status, 200);
+        let mut follow = Follow::over(conn, answer);
+        for _ in 0..3 {
+            match follow.next() {
+                Item::End => break,
+                item => {
+                    if let Item::Event { id: Some(id), .. } = &item {
+                        last = Some(*id);
+                    }
+                    all.push(item);
+                }
+            }
+        }
+        // The last part in one go: entries may be many and small.
+        if server.info(&id)["status"] == "exited" && all.len() > 12 {
+            let value = last.unwrap().to_string();
+            let headers = [("Last-Event-ID", value.as_str())];
+            let answer = server.request("GET", &format!("/v1/processes/{id}/logs"), &headers, b"");
+            if answer.json()["entries"].as_array().unwrap().is_empty() {
+                break;
+            }
+            all.extend(Follow::open(&server, &target, &headers).rest());
+            break;
+        }
+    }
+    let expected: String = (0..3000).map(|n| format!("line {n}\n")).collect();
+    assert!(bytes_of(&all, "stdout") == expected.as_bytes());
+    let seen = sequences(&all);
+    assert_eq!(seen, (1..=seen.len() as u64).collect::<Vec<_>>());
+}
+
+fn last_event_id_at_the_end_of_an_exited_process_is_204(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("echo a; sleep 0.1; echo b; read go"));
+    server.await_output(&id, "a\nb\n");
+    let target = format!("/v1/processes/{id}/logs?follow=true");
+    let ask = |value: &str| server.request("GET", &target, &[("Last-Event-ID", value)], b"");
+    // While it runs there may be more: a stream.
+    let mut running = Follow::open(&server, &target, &[("Last-Event-ID", "2")]);
+    feed(&server, &id, "\n");
+    assert_eq!(
+        raw_of(&running.rest()),
+        "event: exit\ndata: {\"exitCode\":0,\"lastSequence\":2}\n\n"
+    );
+    for value in ["2", "3", "18446744073709551615"] {
+        ask(value).expect_empty(204);
+    }
+    // Not yet at the end, or without the header: the stream, which the SDK needs.
+    let items = Follow::open(&server, &target, &[("Last-Event-ID", "1")]).rest();
+    assert_eq!(sequences(&items), [2]);
+    let items = Follow::open(&server, &format!("{target}&since=2"), &[]).rest();
+    assert_eq!(
+        raw_of(&items),
+        "event: exit\ndata: {\"exitCode\":0,\"lastSequence\":2}\n\n"
+    );
+}
+
+fn death_by_signal_is_told(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("echo x; exec sleep 60"));
+    let mut follow = Follow::process(&server, &id);
+    follow.next().event("log");
+    server.kill(&id);
+    let exit = follow.next().event("exit");
+    assert_eq!(
+        exit,
+        json!({"exitCode": null, "lastSequence": 1, "signal": "SIGKILL"})
+    );
+    assert_eq!(follow.next(), Item::End);
+}
+
+fn a_late_grandchild_does_not_hold_the_stream(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("(sleep 3; echo late) & echo early"));
+    let start = Instant::now();
+    let items = Follow::process(&server, &id).rest();
+    assert!(
+        start.elapsed() < Duration::from_millis(2800),
+        "held for {:?}",
+        start.elapsed()
+    );
+    assert_eq!(bytes_of(&items, "stdout"), b"early\n");
+    assert_eq!(
+        items.last().unwrap().event("exit"),
+        json!({"exitCode": 0, "lastSequence": 1})
+    );
+    // A later fetch and a later follow show what came late.
+    server.await_output(&id, "early\nlate\n");
+    let items = Follow::process(&server, &id).rest();
+    assert_eq!(bytes_of(&items, "stdout"), b"early\nlate\n");
+    assert_eq!(
+        items.last().unwrap().event("exit"),
+        json!({"exitCode": 0, "lastSequence": 2})
+    );
+}
+
+fn a_paused_reader_gets_every_retained_entry(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("seq 1 1200000"));
+    let mut follow = Follow::process(&server, &id);
+    // 8.2 MB are within the limit of 10 MiB and far over any socket buffer.
+    server.await_exit(&id);
+    let items = follow.rest();
+    assert!(
+        items
+            .iter()
+            .all(|i| !matches!(i, Item::Event { name, .. } if name == "gap"))
+    );
+    let seen = sequences(&items);
+    assert_eq!(seen, (1..=seen.len() as u64).collect::<Vec<_>>());
+    let expected: String = (1..=1_200_000).map(|n| format!("{n}\n")).collect();
+    assert!(bytes_of(&items, "stdout") == expected.as_bytes());
+    items.last().unwrap().event("exit");
+}
+
+fn a_slow_reader_delays_neither_the_process_nor_another_reader(backend: Backend) {
+    let server = Server::open(backend);
+    server.configure(&[("maxLogBytesPerProcess", 1_000_000)]);
+    let id = server.spawn(&sh("head -c 60000000 /dev/zero | tr '\\0' x; printf end"));
+    let _stalled: Vec<_> = (0..3).map(|_| Follow::process(&server, &id)).collect();
+    // Sixty times the retained log: it can only end if nobody waits for the stalled.
+    server.await_exit(&id);
+    let items = Follow::process(&server, &id).rest();
+    assert!(bytes_of(&items, "stdout").ends_with(b"xend"));
+    items.last().unwrap().event("exit");
+}
+
+fn an_overtaken_reader_is_told_the_gap(backend: Backend) {
+    let server = Server::open(backend);
+    server.configure(&[("maxLogBytesPerProcess", 200_000)]);
+    let id = server.spawn(&sh(
+        "read go; head -c 30000000 /dev/zero | tr '\\0' x; printf err >&2; printf end",
+    ));
+    let mut follow = Follow::process(&server, &id);
+    feed(&server, &id, "\n");
+    server.await_exit(&id);
+    let items = follow.rest();
+    // Entries and gaps together are the whole numbering, and all bytes.
+    let (mut next, mut bytes, mut gaps) = (1, 0, 0);
+    for item in &items {
+        match item {
+            Item::Event {
+                name, id: Some(id), ..
+            } if name == "log" => {
+                assert_eq!(*id, next);
+                next += 1;
+                bytes += bytes_of(std::slice::from_ref(item), "stdout").len() as u64;
+                bytes += bytes_of(std::slice::from_ref(item), "stderr").len() as u64;
+            }
+            Item::Event {
+                name, data, raw, ..
+            } if name == "gap" => {
+                let gap: Value = serde_json::from_str(data).unwrap();
+                let (from, to) = (gap["from"].as_u64().unwrap(), gap["to"].as_u64().unwrap());
+                let missing = gap["bytes"].as_u64().unwrap();
+                let exact = format!(
+                    "event: gap\ndata: {{\"from\":{from},\"to\":{to},\"bytes\":{missing}}}\n\n"
+                );
+                assert_eq!(*raw, exact);
+                assert!(from == next && to >= from, "{raw:?} after {next}");
+                (next, bytes, gaps) = (to + 1, bytes + missing, gaps + 1);
+            }
+            item => {
+                let exit = item.event("exit");
+                assert_eq!(exit, json!({"exitCode": 0, "lastSequence": next - 1}));
+            }
+        }
+    }
+    assert!(gaps > 0, "30 MB fitted through a limit of 200 kB");
+    assert_eq!(bytes, 30_000_006);
+    items.last().unwrap().event("exit");
+}
+
+fn a_replay_behind_the_oldest_begins_with_a_gap(backend: Backend) {
+    let server = Server::open(backend);
+    server.configure(&[("maxLogBytesPerProcess", 3_000)]);
+    let id = server.spawn(&sh("while read line; do printf %01000d $line; done"));
+    for n in 1..=8 {
+        feed(&server, &id, &format!("{n}\n"));
+        eventually("the entry", || {
+            let logs = server.logs(&id, "?tail=1");
+            (logs["entries"][0]["sequence"] == n).then_some(())
+        });
+    }
+    server.kill(&id);
+    let target = format!("/v1/processes/{id}/logs?follow=true");
+    let first = |query: &str, headers: &[(&str, &str)]| {
+        let items = Follow::open(&server, &format!("{target}{query}"), headers).rest();
+        assert_eq!(sequences(&items), [6, 7, 8]);
+        items[0].clone()
+    };
+    for gap in [first("&since=2", &[]), first("", &[("Last-Event-ID", "2")])] {
+        let gap = gap.event("gap");
+        assert_eq!((&gap["from"], &gap["to"]), (&json!(3), &json!(5)));
+        assert!(gap["bytes"].as_u64().is_some(), "{gap}");
+    }
+    // A plain replay, and one that starts at the oldest, are not told of any.
+    first("", &[]).event("log");
+    first("&since=5", &[]).event("log");
+}
+
+fn deleting_ends_the_stream(backend: Backend) {
+    let server = Server::open(backend);
+    // A grandchild holds the output, so the stream is still open for a moment.
+    let id = server.spawn(&sh("echo x"));
+    let mut follow = Follow::process(&server, &id);
+    follow.next().event("log");
+    server.await_exit(&id);
+    server.delete(&format!("/v1/processes/{id}")).expect(204);
+    for item in follow.rest() {
+        item.event("exit");
+    }
+}
+
+fn a_reader_may_leave_at_any_time(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("i=0; while :; do echo $i; i=$((i+1)); done"));
+    for n in 0..40 {
+        let mut follow = Follow::process(&server, &id);
+        for _ in 0..n % 4 {
+            follow.next().event("log");
+        }
+        match n % 2 {
+            0 => drop(follow),
+            _ => follow.into_conn().reset(),
+        }
+    }
+    assert_eq!(server.info(&id)["status"], "running");
+    Follow::process(&server, &id).next();
+    server.kill(&id);
+}
+
+fn silence_is_broken_by_a_comment(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&json!({"command": "cat"}));
+    let mut follow = Follow::process(&server, &id);
+    let start = Instant::now();
+    let item = follow.poll(crate::harness::WAIT);
+    assert_eq!(item, Some(Item::Comment(":\n\n".to_owned())));
+    assert!(
+        start.elapsed() > Duration::from_secs(13),
+        "after {:?}",
+        start.elapsed()
+    );
+}
+
+fn http_1_0_follow_is_not_chunked(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("echo x"));
+    server.await_exit(&id);
+    let mut conn = server.conn();
+    conn.send(format!(
+        "GET /v1/processes/{id}/logs?follow=true HTTP/1.0\r\nHost: {}\r\n\r\n",
+        server.address
+    ));
+    let head = conn.head(crate::harness::WAIT).expect("a head");
+    assert_eq!((head.status, head.header("transfer-encoding")), (200, None));
+    assert_eq!(
+        String::from_utf8(conn.read_to_end()).unwrap(),
+        expected_stream(&server, &id)
+    );
+}

@@ -1,0 +1,47 @@
+//! What all black-box tests share: servers, connections, event streams, JSON in order.
+//!
+//! Every wait has an end (`WAIT`), far above what the contract promises: machines are
+//! slow and noisy, and a test must fail by what it saw, never hang.
+
+use std::time::{Duration, Instant};
+
+pub(crate) mod backend;
+pub(crate) mod http;
+pub(crate) mod json;
+pub(crate) mod launch;
+pub(crate) mod procfs;
+pub(crate) mod server;
+pub(crate) mod sse;
+
+pub(crate) use backend::{Backend, on_both};
+pub(crate) use http::{Conn, Response};
+pub(crate) use json::{Problem, sh};
+pub(crate) use launch::Launch;
+pub(crate) use server::Server;
+pub(crate) use sse::{Follow, Item};
+
+/// The end of every wait whose length the contract does not promise.
+pub(crate) const WAIT: Duration = Duration::from_secs(30);
+
+/// Polls `look` every 10 ms until it gives something, for at most `WAIT`.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + WAIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {WAIT:?} for: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Says in plain sight why something was not run: past the test runner's capture.
+/// With `CI=true` a thing that is not run is a failure.
+pub(crate) fn skipped(why: &str) {
+    use std::io::Write as _;
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "skipped, which CI does not allow: {why}"
+    );
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}

@@ -1,0 +1,64 @@
+//! What the kernel says about processes: who carries a mark, who is a zombie.
+
+use std::fs;
+
+/// Pids of living processes whose environment holds `mark` as a whole entry.
+pub(crate) fn pids_with_environment(mark: &str) -> Vec<i32> {
+    all_pids()
+        .filter(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment
+                .split(|b| *b == 0)
+                .any(|entry| entry == mark.as_bytes())
+                && !matches!(state(*pid), None | Some('Z' | 'X'))
+        })
+        .collect()
+}
+
+/// Pids of zombies whose parent is `parent`.
+pub(crate) fn zombies_of(parent: i32) -> Vec<i32> {
+    all_pids()
+        .filter(|pid| state(*pid) == Some('Z') && field(*pid, 1) == Some(parent))
+        .collect()
+}
+
+/// Pids of the direct children of `parent`.
+pub(crate) fn children_of(parent: i32) -> Vec<i32> {
+    all_pids()
+        .filter(|pid| field(*pid, 1) == Some(parent))
+        .collect()
+}
+
+/// The one-letter state of a process (proc_pid_stat(5), field 3); `None` once it is gone.
+pub(crate) fn state(pid: i32) -> Option<char> {
+    after_name(pid)?.chars().next()
+}
+
+/// Whether the process is there and not merely waiting to be reaped.
+pub(crate) fn alive(pid: i32) -> bool {
+    !matches!(state(pid), None | Some('Z' | 'X'))
+}
+
+/// A number of proc_pid_stat(5); `index` 1 is the parent, 2 the group, 3 the session.
+pub(crate) fn field(pid: i32, index: usize) -> Option<i32> {
+    after_name(pid)?.split(' ').nth(index)?.parse().ok()
+}
+
+/// A hexadecimal mask of `/proc/<pid>/status`, such as `SigIgn`.
+pub(crate) fn mask(status: &str, name: &str) -> u64 {
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix(name)?.strip_prefix(":\t"));
+    u64::from_str_radix(line.expect("a line of that name"), 16).expect("a mask")
+}
+
+fn after_name(pid: i32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat[stat.rfind(')')? + 2..].to_owned())
+}
+
+fn all_pids() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc")
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}

@@ -1,0 +1,33 @@
+//! Black-box tests: the built server, real sockets, one module per part of the contract.
+//!
+//! In: the binary `procring`, started by each test for itself on a port the kernel
+//! chose. Out: passed or failed promises. Knows nothing of the server's insides.
+//!
+//! Every promise is checked twice, on io_uring and on epoll (`on_both!`); the second
+//! half runs under a seccomp filter that really denies io_uring.
+//!
+//! - `PROCRING_TEST_BIN=path` points the tests at another server with the same command
+//!   line, to compare readings of the contract (no start line is expected then).
+//! - `PROCRING_TEST_DENIAL=ENOSYS` makes the filter answer ENOSYS in place of EPERM.
+
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+mod auth;
+mod child_environment;
+mod cli;
+mod config;
+mod cors;
+mod errors;
+mod follow;
+mod framing;
+mod http_basics;
+mod input;
+mod logs;
+mod processes;
+mod run;
+mod sdk;
+mod small_endpoints;
+mod strangers;
+mod supervision;

@@ -1,0 +1,41 @@
+//! Section 5: `/` and `/v1/health`.
+
+use crate::harness::json::keys;
+use crate::harness::{Backend, Server, on_both};
+
+on_both!(
+    root_names_the_server,
+    health_is_exactly_ok,
+    head_has_the_headers_of_get
+);
+
+fn root_names_the_server(backend: Backend) {
+    let server = Server::open(backend);
+    let root = server.get("/").expect(200);
+    assert_eq!(keys(root.text()), ["docs", "name"]);
+    let root = root.json();
+    assert_eq!(root["name"], "Sandbox Agent");
+    assert!(root["docs"].is_string());
+}
+
+fn health_is_exactly_ok(backend: Backend) {
+    let server = Server::open(backend);
+    let health = server.get("/v1/health").expect(200);
+    assert_eq!(health.header("content-type"), Some("application/json"));
+    assert_eq!(health.text(), r#"{"status":"ok"}"#);
+}
+
+fn head_has_the_headers_of_get(backend: Backend) {
+    let server = Server::open(backend);
+    for path in ["/", "/v1/health"] {
+        let get = server.get(path).expect(200);
+        let head = server.request("HEAD", path, &[], b"").expect_empty(200);
+        let names = |r: &crate::harness::Response| {
+            let mut names: Vec<_> = r.headers.iter().map(|(n, _)| n.to_lowercase()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&head), names(&get));
+        assert_eq!(head.header("content-length"), get.header("content-length"));
+    }
+}
