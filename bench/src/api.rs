@@ -19,7 +19,7 @@ pub(crate) const PROCESSES: &str = "/v1/processes";
 pub(crate) struct Process {
     /// `proc_N`.
     pub(crate) id: String,
-    /// Its pid.
+    /// Its pid; 0 when it had ended before the answer to its creation.
     pub(crate) pid: i32,
 }
 
@@ -34,7 +34,9 @@ impl Process {
     /// # Errors
     /// `Trouble::TimedOut` after `limit`.
     pub(crate) fn await_end(&self, limit: Duration) -> Result<()> {
-        let pid = Pid::from_raw(self.pid).ok_or_else(|| Trouble::Protocol("pid 0".into()))?;
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(());
+        };
         let fd = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(fd) => fd,
             Err(rustix::io::Errno::SRCH) => return Ok(()),

@@ -1,7 +1,8 @@
 //! Starts one server, waits for its first health answer, and leaves nothing behind.
 //!
 //! In: a binary that takes the shared command line. Out: an address and a pid. When
-//! dropped, the server and every process it started are gone.
+//! dropped, the server and every process it started are gone. There is one server at a
+//! time: whatever else is a child of this process then is ended, too.
 
 use std::fs;
 use std::io::{Read, Write};

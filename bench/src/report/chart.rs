@@ -192,13 +192,15 @@ pub(super) fn scale(folder: &Path, run: &Comparison) -> Result<()> {
             .margin(12)
             .x_label_area_size(32)
             .y_label_area_size(64)
-            .build_cartesian_2d(0.0..right, 0.0..top)
+            .build_cartesian_2d(0.0..right * 1.03, 0.0..top)
             .map_err(drawing)?;
         chart
             .configure_mesh()
             .light_line_style(WHITE)
             .bold_line_style(GRID)
             .x_desc("processes and followers")
+            .x_label_formatter(&|size| format!("{size:.0}"))
+            .y_label_formatter(&|cost| number(*cost))
             .draw()
             .map_err(drawing)?;
         for (name, points, color) in lines {
@@ -217,6 +219,7 @@ pub(super) fn scale(folder: &Path, run: &Comparison) -> Result<()> {
         }
         chart
             .configure_series_labels()
+            .position(SeriesLabelPosition::LowerRight)
             .background_style(WHITE)
             .border_style(GRID)
             .label_font(style(12, INK))

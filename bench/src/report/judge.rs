@@ -82,7 +82,8 @@ fn judge_row(scenario: &'static Scenario, row: &'static Row, measured: &Measured
         .filter_map(|pair| {
             let ours = *pair.procring.sample()?.values.get(row.key)?;
             let theirs = *pair.reference.sample()?.values.get(row.key)?;
-            Some(factor(row.better, ours, theirs))
+            // Nothing is no multiple of something.
+            (theirs != 0.0 || ours == 0.0).then(|| factor(row.better, ours, theirs))
         })
         .collect();
     let verdict = verdict(row.goal, procring, median(&factors));

@@ -3,6 +3,7 @@
 //! A scenario starts a fresh server from its [`Stage`], loads it and hands back a
 //! [`Sample`]. It does not know which server it has, nor what the other one did.
 
+mod calls;
 mod flood;
 mod follow;
 mod http;
@@ -172,6 +173,7 @@ pub(crate) fn all() -> Vec<&'static Scenario> {
         start::SCENARIOS,
         idle::SCENARIOS,
         flood::SCENARIOS,
+        calls::SCENARIOS,
         scale::SCENARIOS,
     ]
     .into_iter()
