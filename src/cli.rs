@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use lexopt::prelude::*;
@@ -152,7 +153,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usa
             Short('V') | Long("version") => return Ok(Invocation::Version),
             Value(word) if !server && word == "server" => server = true,
             Short('H') | Long("host") => flags.host = parser.value()?.string()?,
-            Short('p') | Long("port") => flags.port = parser.value()?.parse()?,
+            Short('p') | Long("port") => {
+                flags.port = number("--port", "a number from 0 to 65535", &mut parser)?
+            }
             Short('t') | Long("token") => flags.token = Some(parser.value()?.string()?),
             Long("token-file") => flags.token_file = Some(parser.value()?.into()),
             Short('n') | Long("no-token") => flags.no_token = true,
@@ -184,7 +187,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usa
                 flags.connections_max = positive("--max-connections", &mut parser)?
             }
             Long("shutdown-grace") => {
-                let seconds: f64 = parser.value()?.parse()?;
+                let seconds: f64 = number("--shutdown-grace", "a number of seconds", &mut parser)?;
                 flags.shutdown_grace = Duration::try_from_secs_f64(seconds)
                     .ok()
                     .filter(|grace| *grace <= Duration::from_secs(3600))
@@ -220,10 +223,21 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usa
 }
 
 fn positive(flag: &str, parser: &mut lexopt::Parser) -> Result<usize, UsageError> {
-    match parser.value()?.parse()? {
+    match number(flag, "a number greater than 0", parser)? {
         0 => Err(UsageError(format!("{flag} must be greater than 0"))),
         number => Ok(number),
     }
+}
+
+fn number<T: FromStr>(
+    flag: &str,
+    what: &str,
+    parser: &mut lexopt::Parser,
+) -> Result<T, UsageError> {
+    let value = parser.value()?.string()?;
+    value
+        .parse()
+        .map_err(|_| UsageError(format!("{flag} {value:?}: must be {what}")))
 }
 
 /// Refuses an open server on an address that others can reach, unless that is asked for.

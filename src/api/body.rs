@@ -81,27 +81,35 @@ pub struct ResizeBody {
 /// # Errors
 /// 400 for what is not JSON, 422 for JSON of another shape; the problem names the field.
 pub fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    object_in("the request body", bytes)
+}
+
+/// As [`object`], with another word for what the object is in.
+///
+/// # Errors
+/// As [`object`].
+pub fn object_in<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T, Problem> {
     let unreadable = |error: serde_json::Error| {
-        Problem::unreadable(400, format!("the request body is not valid JSON: {error}"))
+        Problem::unreadable(400, format!("{place} is not valid JSON: {error}"))
     };
     if bytes.trim_ascii().is_empty() {
         return Err(Problem::unreadable(
             400,
-            "the request body is empty; a JSON object is required",
+            format!("{place} is empty; a JSON object is required"),
         ));
     }
     // Checked for the whole body: serde_json looks only at strings it keeps.
     if let Err(error) = std::str::from_utf8(bytes) {
         return Err(Problem::unreadable(
             400,
-            format!("the request body is not UTF-8: {error}"),
+            format!("{place} is not UTF-8: {error}"),
         ));
     }
     if !bytes.trim_ascii_start().starts_with(b"{") {
         // An array would be taken for a struct by position.
         return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
             Err(error) => unreadable(error),
-            Ok(_) => Problem::unreadable(422, "the request body must be a JSON object"),
+            Ok(_) => Problem::unreadable(422, format!("{place} must be a JSON object")),
         });
     }
     let mut decoder = serde_json::Deserializer::from_slice(bytes);
@@ -109,15 +117,12 @@ pub fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let path = error.path().to_string();
         let error = error.into_inner();
         if error.is_data() {
-            let place = if path == "." {
+            let field = if path == "." {
                 String::new()
             } else {
                 format!("{path}: ")
             };
-            Problem::unreadable(
-                422,
-                format!("the request body has the wrong shape: {place}{error}"),
-            )
+            Problem::unreadable(422, format!("{place} has the wrong shape: {field}{error}"))
         } else {
             unreadable(error)
         }

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use crate::log::Cursor;
-use crate::types::StreamFilter;
 use crate::wire::entry::{self, EntryHead};
 use crate::wire::json;
 
@@ -101,6 +100,3 @@ pub fn gap_event(gap: &crate::log::cursor::Gap) -> String {
         gap.from, gap.to, gap.bytes
     )
 }
-
-/// A viewer of a terminal reads the only stream it has.
-pub const TERMINAL_FILTER: StreamFilter = StreamFilter::Combined;

@@ -136,11 +136,6 @@ impl Problem {
         Self::new("forbidden", "Forbidden", 403, message)
     }
 
-    /// 501: this server cannot do that.
-    pub fn not_implemented(message: impl Into<String>) -> Self {
-        Self::new("not_implemented", "Not Implemented", 501, message)
-    }
-
     /// 503: not now; the client may try again.
     pub fn unavailable(message: impl Into<String>, code: Option<&'static str>) -> Self {
         let mut problem = Self::new("unavailable", "Service Unavailable", 503, message);

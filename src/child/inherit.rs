@@ -4,6 +4,7 @@
 //! process once, at start: inherited descriptors become close-on-exec, missing standard ones are
 //! opened, the soft descriptor limit is raised.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -22,7 +23,7 @@ pub struct Inheritance {
     /// The soft and hard RLIMIT_NOFILE that the server was started with.
     pub nofile: (u64, u64),
     /// What to write to the child's oom_score_adj (proc(5)), if it is to be raised.
-    pub oom_score_adj: Option<String>,
+    pub oom_score_adj: Option<CString>,
 }
 
 /// Children are this much more likely than the server to be chosen by the OOM killer (0 to 1000).
@@ -62,14 +63,14 @@ impl Inheritance {
 }
 
 /// Raising one's own score needs no privilege; lowering it does, so the children are raised.
-fn raised_oom_score() -> Option<String> {
+fn raised_oom_score() -> Option<CString> {
     let own: i32 = fs::read_to_string("/proc/self/oom_score_adj")
         .ok()?
         .trim()
         .parse()
         .ok()?;
     let raised = (own + OOM_SCORE_ABOVE_SERVER).min(1000);
-    Some(raised.to_string())
+    CString::new(raised.to_string()).ok()
 }
 
 /// A descriptor that the server opens must never become 0, 1 or 2.

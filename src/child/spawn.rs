@@ -15,7 +15,7 @@
 //!   (the set that posix_spawn(3) itself uses), then execs or exits. It never unwinds or returns
 //!   into Rust code that belongs to the parent.
 //! - Everything it reads was built before and is borrowed by the suspended caller.
-//! - It writes only `ChildPlan::failure`, its own stack, and errno (the thread-local of the
+//! - It writes only the last two fields of `ChildPlan`, its own stack, and errno (the thread-local of the
 //!   suspended thread).
 //! - All signals are blocked in the caller, so no handler can run in the child before it has set
 //!   default dispositions. `CLONE_SIGHAND` and `CLONE_FILES` are not given: dispositions and
@@ -189,6 +189,9 @@ struct ChildPlan<'a> {
     /// Nanoseconds; prctl(2), PR_SET_TIMERSLACK.
     timer_slack_ns: libc::c_ulong,
     failure: Option<SpawnError>,
+    /// Whether the child could raise its own OOM score. Before exec it shares this process's
+    /// memory descriptor; while that is not dumpable, its files in /proc belong to root.
+    oom_score_raised: bool,
 }
 
 /// Starts `spec`; returns once the program runs or could not be started.
@@ -226,6 +229,7 @@ pub fn spawn(
         inheritance,
         timer_slack_ns: timer_slack_ns as libc::c_ulong,
         failure: None,
+        oom_score_raised: false,
     };
     // u128 keeps the top 16-byte aligned, as the ABIs want it.
     let mut stack = vec![0u128; STACK_BYTES / size_of::<u128>()];
@@ -261,15 +265,19 @@ pub fn spawn(
     pid_slot.store(pid, Ordering::Release);
     // SAFETY: clone succeeded, so the kernel stored a new descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    // Read through the pointer the child wrote through; the compiler did not see that write.
+    // Read through the pointers the child wrote through; the compiler did not see those writes.
     // SAFETY: `plan` is alive and the child, which alone wrote to it, has exec'd or exited.
-    match unsafe { (&raw const plan.failure).read_volatile() } {
+    let (failure, plan_raised) = unsafe {
+        (
+            (&raw const plan.failure).read_volatile(),
+            (&raw const plan.oom_score_raised).read_volatile(),
+        )
+    };
+    match failure {
         None => {
-            if let Some(score) = &inheritance.oom_score_adj {
-                // From here, not from the child: before exec it shares this process's memory
-                // descriptor, which may be marked as not dumpable, and then its own files in
-                // /proc belong to root. A refusal leaves the score as it is.
-                let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score);
+            if !plan_raised && let Some(score) = &inheritance.oom_score_adj {
+                // A refusal leaves the score as it is.
+                let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.as_bytes());
             }
             Ok(Spawned { pid, pidfd })
         }
@@ -311,6 +319,16 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
         }
         if plan.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
             return fail(plan, SpawnStage::Stdio);
+        }
+        if let Some(score) = &plan.inheritance.oom_score_adj {
+            let path = c"/proc/self/oom_score_adj".as_ptr();
+            let fd = libc::open(path, libc::O_WRONLY | libc::O_CLOEXEC);
+            if fd >= 0 {
+                let len = score.as_bytes().len();
+                let raised = libc::write(fd, score.as_ptr().cast(), len) == len as isize;
+                (&raw mut plan.oom_score_raised).write_volatile(raised);
+                libc::close(fd);
+            }
         }
         let (soft, hard) = plan.inheritance.nofile;
         let nofile = libc::rlimit {

@@ -15,6 +15,7 @@ use monoio::io::Splitable;
 use monoio::net::TcpStream;
 
 use crate::api::cors::VARY;
+use crate::api::query::TerminalQuery;
 use crate::api::{self, BodyPolicy, Core, Outcome, Plan, Problem, Reply, Signal, processes};
 use crate::child::message::Command;
 use crate::child::pty;
@@ -24,6 +25,7 @@ use crate::wire::Parsed;
 use crate::wire::http::chunked::{ChunkDecoder, ChunkError};
 use crate::wire::http::head::{BodyFraming, Head, HeadError, HeadScan, Method, parse_head};
 use crate::wire::http::response::{CONTINUE, Length, ResponseHead};
+use crate::wire::ws::handshake::Accept;
 
 use super::create::create;
 use super::follow::follow;
@@ -32,6 +34,7 @@ use super::race::{First, race};
 use super::reader::{Filled, Reader};
 use super::run::run;
 use super::server::Server;
+use super::terminal::attach;
 use super::writer::Writer;
 
 /// From the first byte of a request to the end of its head.
@@ -436,8 +439,8 @@ impl Conn {
                 super::outputs::trim_later(&server);
                 Reply::new(204)
             }
-            Outcome::Terminal { .. } => {
-                Problem::not_implemented("terminals are not available yet").reply()
+            Outcome::Terminal { id, query, accept } => {
+                return self.terminal(facts, id, query, &accept).await;
             }
         };
         self.reply(&facts, reply).await
@@ -476,6 +479,35 @@ impl Conn {
             true if facts.close || self.reader.ended() => Then::Linger,
             true => Then::Next,
         }
+    }
+
+    async fn terminal(
+        &mut self,
+        facts: Facts,
+        id: ProcessId,
+        query: TerminalQuery,
+        accept: &Accept,
+    ) -> Then {
+        let key = String::from_utf8_lossy(&accept.accept).into_owned();
+        let mut reply = Reply::new(101)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-accept", key);
+        if let Some(protocol) = &accept.protocol {
+            reply = reply.header("sec-websocket-protocol", protocol.clone());
+        }
+        // `connection` is about the upgrade here, not about what comes after it.
+        let facts = Facts {
+            close: false,
+            ..facts
+        };
+        let mut out = Vec::with_capacity(400);
+        self.write_head(&facts, &reply, Length::Absent, &mut out);
+        if self.writer.all(out).await.is_err() {
+            return Then::Drop;
+        }
+        attach(&self.server, id, query, &mut self.reader, &mut self.writer).await;
+        Then::Linger
     }
 
     /// Writes an input; None if the client is gone, and with it the rest of the input.

@@ -20,6 +20,7 @@ mod reader;
 mod run;
 pub mod server;
 mod source;
+mod terminal;
 mod writer;
 
 pub use listener::serve;
