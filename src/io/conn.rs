@@ -23,7 +23,7 @@ use crate::log::Cursor;
 use crate::types::{JobId, ProcessId};
 use crate::wire::Parsed;
 use crate::wire::http::chunked::{ChunkDecoder, ChunkError};
-use crate::wire::http::head::{BodyFraming, Head, HeadError, HeadScan, Method, parse_head};
+use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
 use crate::wire::http::response::{CONTINUE, Length, ResponseHead};
 use crate::wire::ws::handshake::Accept;
 
@@ -35,6 +35,7 @@ use super::reader::{Filled, Reader};
 use super::run::run;
 use super::server::Server;
 use super::terminal::attach;
+use super::timer::{sleep, within};
 use super::writer::Writer;
 
 /// From the first byte of a request to the end of its head.
@@ -118,7 +119,7 @@ pub(super) async fn serve(server: Rc<Server>, stream: TcpStream) {
     loop {
         match conn.request().await {
             Then::Next => {}
-            Then::Linger => return conn.linger().await,
+            Then::Linger => return Box::pin(conn.linger()).await,
             Then::Drop => return,
         }
     }
@@ -150,7 +151,7 @@ impl Conn {
             body: policy,
         } = match plan {
             Ok(plan) => plan,
-            Err(reply) => return self.refuse_body_and_reply(facts, reply).await,
+            Err(reply) => return Box::pin(self.refuse_body_and_reply(facts, reply)).await,
         };
         let body = match self.body(&facts, policy).await {
             Ok(body) => body,
@@ -179,7 +180,11 @@ impl Conn {
         drop(body);
         match outcome {
             Outcome::Reply(reply) => self.reply(&facts, reply).await,
-            // Boxed, so that an idle connection does not carry room for them.
+            // Boxed, so that an idle connection does not carry room for them, nor one for another.
+            Outcome::Follow { id, cursor } => Box::pin(self.follow(facts, id, cursor)).await,
+            Outcome::Terminal { id, query, accept } => {
+                Box::pin(self.terminal(facts, id, query, &accept)).await
+            }
             other => Box::pin(self.carry_out(facts, other)).await,
         }
     }
@@ -203,26 +208,24 @@ impl Conn {
                         return Ok((facts, plan));
                     }
                     Ok(Parsed::NeedMore) => {}
-                    Err(error) => return Err(self.malformed(&error).await),
+                    Err(error) => {
+                        return Err(Box::pin(self.bare_reply(Reply::new(error.status()))).await);
+                    }
                 }
                 if !std::mem::replace(&mut begun, true) {
                     deadline = Instant::now() + HEAD_TIME_MAX;
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            match monoio::time::timeout(left, self.reader.fill()).await {
-                Ok(Filled::Data) => {}
-                Ok(Filled::End | Filled::Broken) => return Err(Then::Drop),
-                Err(_) if begun => {
-                    return Err(self.bare_reply(Reply::new(408)).await);
+            match within(left, self.reader.fill()).await {
+                Some(Filled::Data) => {}
+                Some(Filled::End | Filled::Broken) => return Err(Then::Drop),
+                None if begun => {
+                    return Err(Box::pin(self.bare_reply(Reply::new(408))).await);
                 }
-                Err(_) => return Err(Then::Drop),
+                None => return Err(Then::Drop),
             }
         }
-    }
-
-    async fn malformed(&mut self, error: &HeadError) -> Then {
-        self.bare_reply(Reply::new(error.status())).await
     }
 
     /// An answer to something that is not a request; nothing can follow it.
@@ -333,10 +336,10 @@ impl Conn {
             let left = deadline
                 .saturating_duration_since(Instant::now())
                 .min(BODY_PAUSE_MAX);
-            match monoio::time::timeout(left, self.reader.fill()).await {
-                Ok(Filled::Data) => {}
-                Ok(Filled::End | Filled::Broken) => return Err(None),
-                Err(_) => {
+            match within(left, self.reader.fill()).await {
+                Some(Filled::Data) => {}
+                Some(Filled::End | Filled::Broken) => return Err(None),
+                None => {
                     return Err(Some(Problem::unreadable(
                         408,
                         "the request body did not arrive in time",
@@ -433,15 +436,13 @@ impl Conn {
                 None => return Then::Drop,
             },
             Outcome::Resize { id, size } => resize(&server, id, size),
-            Outcome::Follow { id, cursor } => return self.follow(facts, id, cursor).await,
             Outcome::Deleted { id } => {
                 server.end(id);
                 super::outputs::trim_later(&server);
                 Reply::new(204)
             }
-            Outcome::Terminal { id, query, accept } => {
-                return self.terminal(facts, id, query, &accept).await;
-            }
+            // Taken by the caller.
+            Outcome::Follow { .. } | Outcome::Terminal { .. } => return Then::Drop,
         };
         self.reply(&facts, reply).await
     }
@@ -554,7 +555,7 @@ impl Conn {
                 self.reader.consume(len);
             }
         };
-        let _ = monoio::time::timeout(LINGER_TIME, drain).await;
+        let _ = within(LINGER_TIME, drain).await;
     }
 }
 
@@ -580,7 +581,7 @@ async fn signal_and_wait(server: &Server, id: ProcessId, signal: Signal, wait: D
                 Some(process) => processes::reply(process),
             };
         }
-        let timer = monoio::time::sleep(left);
+        let timer = sleep(left);
         race(pin!(changed.changed(seen)), pin!(timer)).await;
     }
 }
