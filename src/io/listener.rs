@@ -94,7 +94,7 @@ fn start(server: &Rc<Server>, fd: OwnedFd) {
     monoio::spawn(async move {
         let _place = place;
         if full {
-            conn::refuse(server, stream).await;
+            Box::pin(conn::refuse(server, stream)).await;
         } else {
             conn::serve(server, stream).await;
         }
