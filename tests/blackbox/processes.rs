@@ -21,6 +21,7 @@ on_both!(
     stop_and_kill_on_an_exited_process_change_nothing,
     kill_waits_for_the_end,
     delete_needs_an_exited_process,
+    the_default_concurrency_limit_is_64,
     the_concurrency_limit_counts_running_processes_only,
     exactly_one_of_eight_parallel_creates_gets_the_last_slot,
     all_output_is_in_the_log_when_exited_shows,
@@ -313,6 +314,20 @@ fn delete_needs_an_exited_process(backend: Backend) {
     gone.check(&server.get(&format!("{path}/logs")));
     gone.check(&server.delete(&path));
     assert_eq!(server.get("/v1/processes").json(), json!({"processes": []}));
+}
+
+fn the_default_concurrency_limit_is_64(backend: Backend) {
+    let server = Server::open(backend);
+    for _ in 0..64 {
+        server.spawn(&json!({"command": "cat"}));
+    }
+    let full = Problem::conflict("max concurrent process limit reached (64)").code("limit_reached");
+    full.check(&server.post("/v1/processes", &json!({"command": "cat"})));
+    assert_eq!(
+        server.run(&sh("echo x"))["stdout"],
+        "x\n",
+        "runs are not counted"
+    );
 }
 
 fn the_concurrency_limit_counts_running_processes_only(backend: Backend) {
