@@ -24,6 +24,7 @@ mod follow;
 mod framing;
 mod http_basics;
 mod input;
+mod limits;
 mod logs;
 mod processes;
 mod run;

@@ -25,7 +25,7 @@ on_both!(
     exactly_one_of_eight_parallel_creates_gets_the_last_slot,
     all_output_is_in_the_log_when_exited_shows,
     a_grandchild_holding_the_pipes_does_not_delay_exited,
-    tty_only_fields_do_not_disturb_pipe_mode,
+    terminal_routes_refuse_pipe_mode,
     exited_records_are_bounded,
 );
 
@@ -395,16 +395,37 @@ fn a_grandchild_holding_the_pipes_does_not_delay_exited(backend: Backend) {
     server.await_output(&id, "early\nlate\n");
 }
 
-fn tty_only_fields_do_not_disturb_pipe_mode(backend: Backend) {
+fn terminal_routes_refuse_pipe_mode(backend: Backend) {
     let server = Server::open(backend);
     let id = server.spawn(&json!({"command": "cat"}));
     let not_tty = Problem::conflict("process is not running in tty mode");
     let size = json!({"cols": 80, "rows": 24});
-    not_tty.check(&server.post(&format!("/v1/processes/{id}/terminal/resize"), &size));
+    let resize = |id: &str| server.post(&format!("/v1/processes/{id}/terminal/resize"), &size);
+    // Not `Connection: close`, so by hand.
+    let attach = |id: &str| {
+        let mut conn = server.conn();
+        conn.send(format!(
+            "GET /v1/processes/{id}/terminal/ws HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            server.address
+        ));
+        conn.response("GET")
+    };
+    not_tty.check(&resize(&id));
+    not_tty.check(&attach(&id));
     server.kill(&id);
-    not_tty.check(&server.post(&format!("/v1/processes/{id}/terminal/resize"), &size));
+    not_tty.check(&resize(&id));
+    not_tty.check(&attach(&id));
     let unknown = Problem::no_process("none");
-    unknown.check(&server.post("/v1/processes/none/terminal/resize", &size));
+    unknown.check(&resize("none"));
+    unknown.check(&attach("none"));
+    // Without the headers of an upgrade the lookup is not reached.
+    for id in [id.as_str(), "none"] {
+        server
+            .get(&format!("/v1/processes/{id}/terminal/ws"))
+            .problem(400, "invalid_request");
+    }
 }
 
 fn exited_records_are_bounded(backend: Backend) {

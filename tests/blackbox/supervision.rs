@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::server::send_signal;
-use crate::harness::{Backend, Follow, Launch, Server, eventually, on_both, procfs, sh, skipped};
+use crate::harness::{
+    Backend, Follow, Launch, Server, eventually, on_both, procfs, sh, skipped_anywhere,
+};
 
 on_both!(
     a_runs_timeout_is_a_bound_whatever_holds_the_pipes,
@@ -422,7 +424,11 @@ fn orphans_are_reaped_as_pid_1(backend: Backend) {
             .status()
         {
             Ok(status) if status.success() => &["unshare", "-Urfp", "--mount-proc"],
-            _ => return skipped("unshare(1) cannot make a PID namespace; PID 1 is not tested"),
+            _ => {
+                return skipped_anywhere(
+                    "unshare(1) cannot make a PID namespace; PID 1 is not tested",
+                );
+            }
         },
     };
     let mut server = Launch::new(backend)
