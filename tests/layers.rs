@@ -13,7 +13,15 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("process", &["types", "log", "child::message"]),
     (
         "api",
-        &["types", "config", "wire", "log", "process", "child::pty", "child::spawn"],
+        &[
+            "types",
+            "config",
+            "wire",
+            "log",
+            "process",
+            "child::pty",
+            "child::spawn",
+        ],
     ),
     (
         "io",
@@ -72,8 +80,14 @@ fn code(text: &str) -> String {
 fn rooms_import_only_what_stands_below_them() {
     let mut broken = Vec::new();
     for (file, text) in sources() {
-        let room = file.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default();
-        let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else { continue };
+        let room = file
+            .trim_start_matches("src/")
+            .split(['/', '.'])
+            .next()
+            .unwrap_or_default();
+        let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+            continue;
+        };
         for rest in code(&text).split("crate::").skip(1) {
             let target: String = rest
                 .chars()
@@ -92,7 +106,12 @@ fn rooms_import_only_what_stands_below_them() {
 #[test]
 fn every_room_is_known() {
     for (file, _) in sources() {
-        let room = file.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default().to_owned();
+        let room = file
+            .trim_start_matches("src/")
+            .split(['/', '.'])
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         let known = ROOMS.iter().any(|(name, _)| *name == room) || room == "lib" || room == "main";
         assert!(known, "{file}: add the room to ROOMS");
     }
@@ -102,7 +121,10 @@ fn every_room_is_known() {
 fn only_io_and_main_name_the_runtime() {
     for (file, text) in sources() {
         let may = file.starts_with("src/io/") || file == "src/main.rs";
-        assert!(may || !code(&text).contains("monoio"), "{file} names the runtime");
+        assert!(
+            may || !code(&text).contains("monoio"),
+            "{file} names the runtime"
+        );
     }
 }
 
