@@ -109,7 +109,11 @@ impl Server {
 
     /// Asks the supervisor for something.
     pub fn command(&self, command: Command) {
-        self.supervisor.send(Inbox::Command(command));
+        match command {
+            // Not worth a wake-up: it only frees memory.
+            Command::Forget { .. } => self.supervisor.send_quietly(Inbox::Command(command)),
+            command => self.supervisor.send(Inbox::Command(command)),
+        }
     }
 
     /// Calls `f` with the `date` of now.
