@@ -15,6 +15,7 @@ use monoio::io::Splitable;
 use monoio::net::TcpStream;
 
 use crate::api::cors::VARY;
+use crate::api::logs::Fetch;
 use crate::api::query::TerminalQuery;
 use crate::api::{self, BodyPolicy, Core, Outcome, Plan, Problem, Reply, Signal, processes};
 use crate::child::message::Command;
@@ -28,6 +29,7 @@ use crate::wire::http::response::{CONTINUE, Length, ResponseHead};
 use crate::wire::ws::handshake::Accept;
 
 use super::create::create;
+use super::fetch::fetch;
 use super::follow::follow;
 use super::input::InputError;
 use super::race::{First, race};
@@ -106,6 +108,8 @@ enum Then {
 enum Stage {
     /// It has been answered.
     Over(Then),
+    /// Its answer is long.
+    Fetch(Facts, Fetch),
     /// Its answer goes on for as long as the process runs.
     Follow(Facts, ProcessId, Cursor),
     /// It becomes a terminal.
@@ -142,6 +146,7 @@ pub(super) async fn serve(server: Rc<Server>, stream: TcpStream) {
         };
         let then = match stage {
             Stage::Over(then) => then,
+            Stage::Fetch(facts, fetch) => Box::pin(conn.fetch(facts, fetch)).await,
             Stage::Follow(facts, id, cursor) => Box::pin(conn.follow(facts, id, cursor)).await,
             Stage::Terminal(facts, terminal) => Box::pin(conn.terminal(facts, *terminal)).await,
         };
@@ -204,6 +209,7 @@ impl Conn {
         drop(body);
         let reply = match outcome {
             Outcome::Reply(reply) => reply,
+            Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
             Outcome::Follow { id, cursor } => return Stage::Follow(facts, id, cursor),
             Outcome::Terminal { id, query, accept } => {
                 let terminal = Terminal { id, query, accept };
@@ -464,8 +470,24 @@ impl Conn {
                 Some(Reply::new(204))
             }
             // Answered by the caller.
-            Outcome::Reply(_) | Outcome::Follow { .. } | Outcome::Terminal { .. } => None,
+            Outcome::Reply(_)
+            | Outcome::Fetch(_)
+            | Outcome::Follow { .. }
+            | Outcome::Terminal { .. } => None,
         }
+    }
+
+    async fn fetch(&mut self, facts: Facts, what: Fetch) -> Then {
+        let reply = Reply::new(200).typed("application/json", Vec::new());
+        let mut out = Vec::with_capacity(320);
+        self.write_head(
+            &facts,
+            &reply,
+            Length::Known(what.body_len as u64),
+            &mut out,
+        );
+        let whole = fetch(&self.server, what, out, facts.head_only, &mut self.writer).await;
+        self.after_stream(&facts, whole)
     }
 
     async fn follow(&mut self, mut facts: Facts, id: ProcessId, cursor: Cursor) -> Then {
@@ -486,16 +508,14 @@ impl Conn {
         if self.writer.all(out).await.is_err() {
             return Then::Drop;
         }
-        let whole = facts.head_only
-            || follow(
-                &self.server,
-                id,
-                cursor,
-                chunked,
-                &mut self.reader,
-                &mut self.writer,
-            )
-            .await;
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let whole =
+            facts.head_only || follow(&self.server, id, cursor, chunked, reader, writer).await;
+        self.after_stream(&facts, whole)
+    }
+
+    /// What follows an answer that was written piece by piece.
+    fn after_stream(&self, facts: &Facts, whole: bool) -> Then {
         match whole {
             false => Then::Drop,
             true if facts.close || self.reader.ended() => Then::Linger,

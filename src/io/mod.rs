@@ -11,6 +11,7 @@ pub mod backend;
 mod conn;
 mod create;
 mod events;
+mod fetch;
 mod follow;
 mod input;
 mod listener;
