@@ -93,9 +93,9 @@ fn rooms_import_only_what_stands_below_them() {
                 .chars()
                 .take_while(|c| c.is_alphanumeric() || "_:".contains(*c))
                 .collect();
-            let fits = |to: &&str| target == **to || target.starts_with(&format!("{to}::"));
+            let fits = |to: &str| target == to || target.starts_with(&format!("{to}::"));
             let own = target == room || target.starts_with(&format!("{room}::"));
-            if !own && !allowed.iter().any(|to| fits(&to)) {
+            if !own && !allowed.iter().any(|to| fits(to)) {
                 broken.push(format!("{file}: {room} -> {target}"));
             }
         }

@@ -13,12 +13,15 @@ use super::outputs::{Sink, child_exited, ingest};
 use super::server::Server;
 use super::source::Source;
 
-/// Handles events until [`Event::AllGone`].
+/// Handles events until [`Event::AllGone`]; `bell` is a duplicate of their doorbell.
 ///
 /// # Errors
 /// When the doorbell cannot be waited for.
-pub(super) async fn handle(server: Rc<Server>, events: Receiver<Event>) -> std::io::Result<()> {
-    let bell = Source::new(rustix::io::fcntl_dupfd_cloexec(&events, 3)?)?;
+pub(super) async fn handle(
+    server: Rc<Server>,
+    events: Receiver<Event>,
+    bell: Source,
+) -> std::io::Result<()> {
     loop {
         bell.readable().await?;
         let batch: Vec<Event> = events.drain().collect();

@@ -41,8 +41,10 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     rustix::net::listen(&listener, BACKLOG)?;
     let socket = Source::new(OwnedFd::from(listener))?;
+    // Before the first connection is accepted: there may not be a descriptor left after it.
+    let bell = Source::new(rustix::io::fcntl_dupfd_cloexec(&events, 3)?)?;
     let accepting = accept_all(&server, &socket);
-    let handling = events::handle(server.clone(), events);
+    let handling = events::handle(server.clone(), events, bell);
     match race(pin!(accepting), pin!(handling)).await {
         First::Left(error) => Err(error),
         First::Right(result) => {
@@ -84,12 +86,13 @@ fn start(server: &Rc<Server>, fd: OwnedFd) {
     let _ = sockopt::set_tcp_keepidle(&fd, Duration::from_secs(60));
     let _ = sockopt::set_tcp_keepintvl(&fd, Duration::from_secs(15));
     let _ = sockopt::set_tcp_keepcnt(&fd, 4);
+    let spare = server.may_use(&fd);
     let Ok(stream) = TcpStream::from_std(fd.into()) else {
         return;
     };
     server.connections.set(server.connections.get() + 1);
     let place = Place(server.clone());
-    let full = server.connections.get() > server.options.connections_max;
+    let full = !spare || server.connections.get() > server.options.connections_max;
     let server = server.clone();
     monoio::spawn(async move {
         let _place = place;

@@ -100,7 +100,7 @@ fn begin<'a>(
     deadline: Option<Instant>,
     output_max: u64,
 ) -> Result<Underway<'a>, Problem> {
-    let (sources, stdio) = open_run_pipes()?;
+    let (sources, stdio) = open_run_pipes(server)?;
     let spec = spec(server, launch, stdio, Some(TermRule::Always))
         .map_err(|error| Problem::spawn(error, false))?;
     let key = server.next_run.get();

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -34,6 +35,9 @@ pub struct Options {
     pub head_limits: HeadLimits,
     /// Connections at the same time; one more is answered 503.
     pub connections_max: usize,
+    /// Descriptors from this number on are for accepting and answering only. Numbers are given
+    /// lowest first, so a new one that is this high says how many there are.
+    pub fds_reserved_from: i32,
     /// The environment of children, before the request's own variables.
     pub base_env: Vec<(OsString, OsString)>,
 }
@@ -87,6 +91,19 @@ pub struct Server {
     date: RefCell<DateCache>,
 }
 
+/// Descriptors that are kept for accepting connections and refusing them.
+const FDS_RESERVED: u64 = 16;
+
+impl Options {
+    /// [`Options::fds_reserved_from`] for a limit of `nofile` descriptors (RLIMIT_NOFILE); None is
+    /// no limit.
+    pub fn reserve_fds(nofile: Option<u64>) -> i32 {
+        let from = nofile.map(|nofile| nofile.saturating_sub(FDS_RESERVED));
+        from.and_then(|from| i32::try_from(from).ok())
+            .unwrap_or(i32::MAX)
+    }
+}
+
 impl Server {
     /// A server without connections.
     pub fn new(options: Options, table: Table, supervisor: Sender<Inbox>) -> Rc<Self> {
@@ -114,6 +131,11 @@ impl Server {
             Command::Forget { .. } => self.supervisor.send_quietly(Inbox::Command(command)),
             command => self.supervisor.send(Inbox::Command(command)),
         }
+    }
+
+    /// Whether a descriptor may be used for work that a client asked for.
+    pub(super) fn may_use(&self, fd: &impl AsRawFd) -> bool {
+        fd.as_raw_fd() < self.options.fds_reserved_from
     }
 
     /// Calls `f` with the `date` of now.

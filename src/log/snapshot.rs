@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn a_snapshot_outlives_eviction_and_removal_of_its_log() {
         let (mut arena, mut log) = (Arena::new().unwrap(), Log::default());
-        let mut append = |log: &mut Log, arena: &mut Arena, byte: u8| {
+        let append = |log: &mut Log, arena: &mut Arena, byte: u8| {
             log.tail(arena).unwrap()[..5000].fill(byte);
             log.commit(arena, 5000, Stream::Stdout, 1, 100_000);
         };
