@@ -17,6 +17,7 @@ use crate::types::ProcessId;
 use super::race::{First, race};
 use super::server::Server;
 use super::source::Source;
+use super::timer::sleep;
 
 /// How long an input may wait for its process to read, from when it was asked for.
 const PATIENCE: Duration = Duration::from_millis(4800);
@@ -129,7 +130,7 @@ impl Input {
             let pause = refused && woken_in_vain;
             let progress = async {
                 if pause {
-                    monoio::time::sleep(RETRY_AFTER).await;
+                    sleep(RETRY_AFTER).await;
                 } else if refused {
                     let _ = self.source.writable().await;
                 } else {
@@ -137,7 +138,7 @@ impl Input {
                 }
             };
             let until = async {
-                let mut timer = pin!(monoio::time::sleep(left));
+                let mut timer = sleep(left);
                 let mut changed = pin!(changed.changed(seen));
                 race(timer.as_mut(), changed.as_mut()).await
             };

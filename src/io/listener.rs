@@ -19,6 +19,7 @@ use super::events;
 use super::race::{First, race};
 use super::server::Server;
 use super::source::Source;
+use super::timer::sleep;
 
 /// Connections the kernel holds ready before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -45,7 +46,7 @@ pub async fn serve(
     match race(pin!(accepting), pin!(handling)).await {
         First::Left(error) => Err(error),
         First::Right(result) => {
-            monoio::time::sleep(LAST_WORDS).await;
+            sleep(LAST_WORDS).await;
             result
         }
     }
@@ -62,7 +63,7 @@ async fn accept_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
             }
             // The peer gave up before it was accepted.
             Err(Errno::CONNABORTED | Errno::INTR) => {}
-            Err(_) => monoio::time::sleep(RETRY_AFTER).await,
+            Err(_) => sleep(RETRY_AFTER).await,
         }
     }
 }
@@ -93,7 +94,7 @@ fn start(server: &Rc<Server>, fd: OwnedFd) {
     monoio::spawn(async move {
         let _place = place;
         if full {
-            conn::refuse(server, stream).await;
+            Box::pin(conn::refuse(server, stream)).await;
         } else {
             conn::serve(server, stream).await;
         }

@@ -21,6 +21,7 @@ mod run;
 pub mod server;
 mod source;
 mod terminal;
+mod timer;
 mod writer;
 
 pub use listener::serve;

@@ -29,6 +29,8 @@ on_both!(
     a_reader_may_leave_at_any_time,
     silence_is_broken_by_a_comment,
     http_1_0_follow_is_not_chunked,
+    a_request_pipelined_behind_a_follow_is_answered_after_it,
+    a_follow_of_a_half_closed_client_is_served,
 );
 
 /// The log event that the contract promises for an entry of a JSON fetch.
@@ -529,4 +531,36 @@ fn http_1_0_follow_is_not_chunked(backend: Backend) {
         String::from_utf8(conn.read_to_end()).unwrap(),
         expected_stream(&server, &id)
     );
+}
+
+fn a_request_pipelined_behind_a_follow_is_answered_after_it(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("read go; echo x"));
+    let mut conn = server.conn();
+    let host = server.address;
+    conn.send(format!(
+        "GET /v1/processes/{id}/logs?follow=true HTTP/1.1\r\nHost: {host}\r\n\r\n\
+         GET /v1/health HTTP/1.1\r\nHost: {host}\r\n\r\n"
+    ));
+    let head = conn.head(crate::harness::WAIT).expect("a head");
+    let mut follow = Follow::over(conn, head);
+    feed(&server, &id, "\n");
+    assert_eq!(raw_of(&follow.rest()), expected_stream(&server, &id));
+    let health = follow.conn().response("GET").expect(200);
+    assert_eq!(health.text(), r#"{"status":"ok"}"#);
+}
+
+fn a_follow_of_a_half_closed_client_is_served(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("seq 1 200000"));
+    server.await_exit(&id);
+    let mut conn = server.conn();
+    conn.send(format!(
+        "GET /v1/processes/{id}/logs?follow=true HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    ));
+    conn.finish_writing();
+    let head = conn.head(crate::harness::WAIT).expect("a head");
+    let items = Follow::over(conn, head).rest();
+    assert_eq!(raw_of(&items), expected_stream(&server, &id));
 }

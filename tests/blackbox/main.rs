@@ -27,6 +27,7 @@ mod input;
 mod limits;
 mod logs;
 mod processes;
+mod readers;
 mod run;
 mod sdk;
 mod small_endpoints;
