@@ -114,7 +114,11 @@ impl Programs {
                     .map(|(key, value)| format!(" {key}={value:.4}"))
                     .collect::<String>();
                 if !sample.loss.none() {
-                    text += &format!(" LOST {:?}", sample.loss);
+                    text += &format!(
+                        " LOST {:?} {}",
+                        sample.loss,
+                        sample.note.as_deref().unwrap_or("")
+                    );
                 }
                 text
             }

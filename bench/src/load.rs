@@ -33,6 +33,8 @@ pub(crate) struct Load {
     pub(crate) count: u64,
     /// Answers that were not as expected.
     pub(crate) wrong: u64,
+    /// The first of those, cut short.
+    pub(crate) example: Option<String>,
     /// Time from a request to its whole answer.
     pub(crate) latency: Histogram<u64>,
 }
@@ -50,6 +52,7 @@ pub(crate) fn threads(
         let mut load = Load {
             count: 0,
             wrong: 0,
+            example: None,
             latency: histogram(),
         };
         let began = Instant::now();
@@ -57,6 +60,9 @@ pub(crate) fn threads(
             let at = Instant::now();
             if !turn(&mut connection)? {
                 load.wrong += 1;
+                let body = connection.body();
+                let body = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+                load.example.get_or_insert(body);
             }
             load.latency.saturating_record(nanos_since(at));
             load.count += 1;
@@ -68,6 +74,7 @@ pub(crate) fn threads(
         let mut total = Load {
             count: 0,
             wrong: 0,
+            example: None,
             latency: histogram(),
         };
         for handle in handles {
@@ -76,6 +83,7 @@ pub(crate) fn threads(
                 .map_err(|_| Trouble::Setup("a load thread panicked".into()))??;
             total.count += load.count;
             total.wrong += load.wrong;
+            total.example = total.example.or(load.example);
             total.latency += load.latency;
         }
         Ok(total)
@@ -113,6 +121,7 @@ pub(crate) fn epoll(
     let mut load = Load {
         count: 0,
         wrong: 0,
+        example: None,
         latency: histogram(),
     };
     let mut buffer = vec![0; 64 * 1024];

@@ -137,6 +137,14 @@ impl Sample {
         self
     }
 
+    /// Keeps an example of what was wrong.
+    pub(crate) fn example(mut self, wrong: Option<String>) -> Sample {
+        self.note = wrong
+            .map(|body| format!("a wrong answer: {body}"))
+            .or(self.note);
+        self
+    }
+
     /// Says how many threads the generator had.
     pub(crate) fn generators(mut self, threads: u64) -> Sample {
         self.generator_threads = threads;

@@ -15,7 +15,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Group>> {
     let mut groups = Vec::new();
     let quick = options.quick;
     if options.wants("floor-spawn") {
-        let columns = [("wall", "µs"), ("own CPU", "µs"), ("children's CPU", "µs")];
+        let columns = [("own CPU", "µs"), ("wall", "µs"), ("children's CPU", "µs")];
         let question = "Start /bin/true and reap it: what does each way cost?";
         let names = [
             "posix_spawn",
@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Group>> {
         groups.push(http_floor(options)?);
     }
     if options.wants("floor-codec") {
-        let columns = [("time", "ms/GiB of input"), ("rate", "GiB/s")];
+        let columns = [("CPU", "ms/GiB of input"), ("rate", "GiB/s")];
         let question = "Turn bytes into base64, or only move them: what does a byte cost?";
         let bytes = if quick { 64 << 20 } else { 512 << 20 };
         groups.push(rounds(

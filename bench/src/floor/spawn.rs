@@ -20,7 +20,7 @@ use crate::trouble::{During, Result, Trouble};
 const PROGRAM: &CStr = c"/bin/true";
 const STACK: usize = 64 * 1024;
 
-/// Starts and reaps `count` children in way `index`: wall, own CPU and children's CPU, µs each.
+/// Starts and reaps `count` children in way `index`: own CPU, wall and children's CPU, µs each.
 pub(super) fn measure(index: usize, count: u32) -> Result<Vec<f64>> {
     let own_pid = i32::try_from(std::process::id()).unwrap_or(0);
     let mut stack = vec![0u128; STACK / size_of::<u128>()];
@@ -39,8 +39,8 @@ pub(super) fn measure(index: usize, count: u32) -> Result<Vec<f64>> {
     }
     let each = |seconds: f64| seconds * 1e6 / f64::from(count);
     Ok(vec![
-        each(began.elapsed().as_secs_f64()),
         each((own_cpu() - own).as_secs_f64()),
+        each(began.elapsed().as_secs_f64()),
         each(reaped_cpu(own_pid)? - reaped),
     ])
 }

@@ -48,6 +48,7 @@ fn load(stage: &Stage<'_>, server: &crate::server::Server, path: &str) -> Result
         .value("rate", load.count as f64 / usage.wall_s)
         .value("cpu", usage.server_s * 1e6 / load.count as f64)
         .latency("request", &load.latency)
+        .example(load.example)
         .lost(Loss {
             errors: load.wrong,
             ..Loss::default()

@@ -86,6 +86,7 @@ fn fetch(stage: &Stage<'_>, block: u64, query: &str, share: f64) -> Result<Sampl
         .value("requests", load.count as f64 / usage.wall_s)
         .value("entries", entries as f64)
         .latency("fetch", &load.latency)
+        .example(load.example)
         .lost(Loss {
             errors,
             ..Loss::default()

@@ -61,6 +61,7 @@ fn runs(stage: &Stage<'_>, clients: usize) -> Result<Sample> {
         .value("cpu", usage.server_s * 1e6 / load.count as f64)
         .value("p99", load.latency.value_at_quantile(0.99) as f64 / 1e3)
         .latency("run", &load.latency)
+        .example(load.example)
         .lost(Loss {
             errors: load.wrong,
             ..Loss::default()
@@ -90,6 +91,7 @@ fn output(stage: &Stage<'_>) -> Result<Sample> {
         .value("rate", megabytes / usage.wall_s)
         .value("cpu", usage.server_s * 1e6 / megabytes)
         .latency("run", &load.latency)
+        .example(load.example)
         .lost(Loss {
             errors: load.wrong,
             bytes: load.wrong * text.len() as u64,
