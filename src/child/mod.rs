@@ -334,7 +334,7 @@ impl Supervisor {
         thread: Option<usize>,
         result: Result<Spawned, SpawnError>,
     ) {
-        self.pool.finished(thread);
+        self.pool.finished(id, thread);
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };

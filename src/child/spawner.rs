@@ -99,8 +99,9 @@ pub(super) struct Pool {
     threads: Vec<Option<mpsc::Sender<Request>>>,
     idle: Vec<usize>,
     waiting: VecDeque<(Instant, Request)>,
-    /// Pids of children whose spawn has not been reported yet.
-    in_flight: Vec<Arc<PidSlot>>,
+    /// Pids of children whose report the supervisor has not handled yet. Until then nobody else
+    /// may take them for orphans.
+    in_flight: Vec<(JobId, Arc<PidSlot>)>,
 }
 
 impl Pool {
@@ -131,7 +132,7 @@ impl Pool {
             return self.reports.done(job, None, Err(error));
         }
         let slot = Arc::new(PidSlot::new(0));
-        self.in_flight.push(slot.clone());
+        self.in_flight.push((job, slot.clone()));
         self.waiting.push_back((
             now,
             Request {
@@ -147,10 +148,10 @@ impl Pool {
         self.assign();
     }
 
-    /// Notes that `thread` is free again; called for every [`Inbox::SpawnDone`].
-    pub(super) fn finished(&mut self, thread: Option<usize>) {
+    /// Notes that a spawn has been reported and `thread` is free again; called for every [`Inbox::SpawnDone`].
+    pub(super) fn finished(&mut self, job: JobId, thread: Option<usize>) {
+        self.in_flight.retain(|(reported, _)| *reported != job);
         let Some(thread) = thread else { return };
-        self.in_flight.retain(|slot| Arc::strong_count(slot) > 1);
         if self.waiting.is_empty() && self.idle.len() >= EAGER {
             self.threads[thread] = None;
         } else {
@@ -187,7 +188,7 @@ impl Pool {
     pub(super) fn is_in_flight(&self, pid: i32) -> bool {
         self.in_flight
             .iter()
-            .any(|slot| slot.load(Ordering::Acquire) == pid)
+            .any(|(_, slot)| slot.load(Ordering::Acquire) == pid)
     }
 
     /// Whether nothing is being spawned and nothing waits.
@@ -259,7 +260,6 @@ impl Pool {
                     };
                     self.reports.done(request.job, None, Err(error));
                 }
-                self.in_flight.clear();
             }
             Err(_) => {}
         }

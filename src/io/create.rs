@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::api::processes;
 use crate::api::{Launch, Problem, Reply};
 use crate::child::message::Command;
 use crate::child::pty::{self, WindowSize};
@@ -63,10 +62,7 @@ pub(super) async fn create(
         .remove(&id)
         .and_then(|starting| starting.result);
     match result {
-        Some(Ok(())) => match server.table.borrow().get(id) {
-            Some(process) => processes::reply(process),
-            None => Problem::from(id).reply(),
-        },
+        Some(Ok(record)) => record,
         Some(Err(error)) => Problem::spawn(error, tty).reply(),
         None => Problem::from(id).reply(),
     }

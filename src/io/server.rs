@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::api::Reply;
 use crate::api::cors::Cors;
 use crate::api::guard::Guard;
 use crate::child::Inbox;
@@ -56,8 +57,8 @@ pub(super) struct Child {
 pub(super) struct Starting {
     /// The child's descriptors, to be used once it runs.
     pub(super) child: Child,
-    /// Set when it is clear.
-    pub(super) result: Option<Result<(), SpawnError>>,
+    /// Set when it is clear: the record as it was then, or why there is no process.
+    pub(super) result: Option<Result<Reply, SpawnError>>,
     /// Tells of the result.
     pub(super) done: Notify,
 }

@@ -26,6 +26,7 @@ on_both!(
     stdin_is_dev_null,
     runs_leave_no_record_and_are_not_limited,
     parallel_runs_do_not_wait_for_each_other,
+    many_short_runs_at_once_keep_their_own_exit_codes,
 );
 
 fn every_key_is_there_in_order(backend: Backend) {
@@ -343,6 +344,23 @@ fn parallel_runs_do_not_wait_for_each_other(backend: Backend) {
         start.elapsed() < Duration::from_secs(30),
         "one after the other takes 60 s"
     );
+}
+
+fn many_short_runs_at_once_keep_their_own_exit_codes(backend: Backend) {
+    let server = Server::open(backend);
+    std::thread::scope(|scope| {
+        for client in 0..32 {
+            let server = &server;
+            scope.spawn(move || {
+                for round in 0..25 {
+                    let code = (client + round) % 7;
+                    // Now and then an orphan dies at the same moment as the runs do.
+                    let run = server.run(&sh(&format!("(true &); exit {code}")));
+                    assert_eq!(run["exitCode"], code, "{run}");
+                }
+            });
+        }
+    });
 }
 
 fn scratch(name: &str) -> std::path::PathBuf {
