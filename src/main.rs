@@ -88,11 +88,13 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         headers: joined(&args.cors_headers),
         credentials: args.cors_credentials,
     };
+    let nofile = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let options = Options {
         guard,
         cors,
         head_limits: HeadLimits::default(),
         connections_max: args.connections_max,
+        fds_reserved_from: Options::reserve_fds(nofile),
         base_env,
     };
     let child_options = child::Options {

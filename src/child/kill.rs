@@ -28,7 +28,7 @@ pub struct Tree {
     pub reaped: bool,
     /// The timer slack its members have, nanoseconds.
     pub timer_slack_ns: u64,
-    /// Targets of the links in /proc/<pid>/fd that belong to this tree only, such as `pipe:[4711]`.
+    /// Targets of the links in `/proc/<pid>/fd` that belong to this tree only, such as `pipe:[4711]`.
     pub marks: Vec<String>,
 }
 

@@ -26,6 +26,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::inherit::Inheritance;
@@ -171,8 +172,9 @@ fn c_string(text: impl Into<Vec<u8>>) -> Result<CString, SpawnError> {
 pub struct Spawned {
     /// Its process, session and group id.
     pub pid: i32,
-    /// Refers to it until reaped, whatever happens to the number (pidfd_open(2)).
-    pub pidfd: OwnedFd,
+    /// Refers to it until reaped, whatever happens to the number (pidfd_open(2)). Shared, because
+    /// the spawner enters it into the supervisor's epoll set after it has handed it over.
+    pub pidfd: Arc<OwnedFd>,
 }
 
 /// Where the pid of a child shows as soon as it exists, before [`spawn`] returns. 0 before.
@@ -279,7 +281,10 @@ pub fn spawn(
                 // A refusal leaves the score as it is.
                 let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.as_bytes());
             }
-            Ok(Spawned { pid, pidfd })
+            Ok(Spawned {
+                pid,
+                pidfd: Arc::new(pidfd),
+            })
         }
         Some(failure) => {
             // It has exited; collect it here, because nobody else knows of it.

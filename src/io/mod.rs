@@ -11,6 +11,7 @@ pub mod backend;
 mod conn;
 mod create;
 mod events;
+mod fetch;
 mod follow;
 mod input;
 mod listener;
@@ -22,6 +23,7 @@ mod run;
 pub mod server;
 mod source;
 mod terminal;
+mod timer;
 mod typing;
 mod writer;
 

@@ -21,6 +21,7 @@ use super::race::{First, race};
 use super::reader::Reader;
 use super::server::Server;
 use super::source::Source;
+use super::timer::sleep_until;
 
 /// How long after the child's exit its pipes may stay open before the run is answered all the
 /// same. What a helper of the child writes until then is part of the answer.
@@ -99,7 +100,7 @@ fn begin<'a>(
     deadline: Option<Instant>,
     output_max: u64,
 ) -> Result<Underway<'a>, Problem> {
-    let (sources, stdio) = open_run_pipes()?;
+    let (sources, stdio) = open_run_pipes(server)?;
     let spec = spec(server, launch, stdio, Some(TermRule::Always))
         .map_err(|error| Problem::spawn(error, false))?;
     let key = server.next_run.get();
@@ -146,7 +147,7 @@ async fn finish(server: &Server, key: u64) -> RunEnd {
                 if now >= at {
                     return end;
                 }
-                let mut timer = pin!(monoio::time::sleep(at - now));
+                let mut timer = sleep_until(at);
                 race(timer.as_mut(), pin!(changed)).await;
             }
             Some(end) => return end,

@@ -34,6 +34,7 @@ use super::liveness::{Liveness, Verdict};
 use super::race::race;
 use super::reader::{Filled, Reader};
 use super::server::Server;
+use super::timer::{sleep, sleep_until, within};
 use super::typing::Typing;
 use super::writer::Writer;
 
@@ -312,7 +313,7 @@ impl Session {
         }
         self.closing.set(true);
         self.bell.notify();
-        monoio::time::sleep(CLOSE_PATIENCE).await;
+        sleep(CLOSE_PATIENCE).await;
     }
 
     async fn room_in_outbox(&self) {
@@ -374,10 +375,10 @@ impl Session {
             if let Some(until) = until {
                 at = at.min(until);
             }
-            let timer = monoio::time::sleep(at.saturating_duration_since(Instant::now()));
+            let mut timer = sleep_until(at);
             let outbox = self.bell.changed(seen_bell);
             let news = async { race(pin!(changed.changed(seen)), pin!(outbox)).await };
-            race(pin!(news), pin!(timer)).await;
+            race(pin!(news), timer.as_mut()).await;
         }
     }
 
@@ -411,7 +412,7 @@ impl Session {
                 self.bell.changed(seen).await;
             }
         };
-        let _ = monoio::time::timeout(CLOSE_PATIENCE, answered).await;
+        let _ = within(CLOSE_PATIENCE, answered).await;
         Ok(())
     }
 

@@ -144,7 +144,7 @@ impl Conn {
                 Ok(count)
             }
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(0),
-            // A stopped and continued test process (signal(7), receive timeouts).
+            // A read with a timeout is not restarted by the kernel (signal(7)).
             Err(e) if e.kind() == io::ErrorKind::Interrupted => self.fill(until),
             Err(e) => Err(e),
         }
