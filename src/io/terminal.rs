@@ -168,36 +168,38 @@ impl Session {
         };
         let mut messages = Messages::new(limits);
         loop {
+            // All that is there before any of it is forgotten: forgetting moves the rest.
+            let there = reader.bytes().len();
             let mut rest = reader.bytes();
-            let before = rest.len();
-            let event = messages.next(&mut rest);
-            let used = before - rest.len();
-            reader.consume(used);
-            match event {
-                Ok(None) => match reader.fill().await {
-                    Filled::Data => self.heard.set(Instant::now()),
-                    Filled::End | Filled::Broken => return,
-                },
-                Ok(Some(Event::Close(frame))) => {
-                    let mut echo = Vec::new();
-                    write_echo(frame.as_ref(), &mut echo);
-                    return self.close(&echo).await;
-                }
-                Ok(Some(event)) => {
-                    if self.on_event(event) {
+            loop {
+                match messages.next(&mut rest) {
+                    Ok(None) => break,
+                    Ok(Some(Event::Close(frame))) => {
+                        let mut echo = Vec::new();
+                        write_echo(frame.as_ref(), &mut echo);
+                        return self.close(&echo).await;
+                    }
+                    Ok(Some(event)) => {
+                        if self.on_event(event) {
+                            let mut frame = Vec::new();
+                            write_close(CLOSE_NORMAL, "", &mut frame);
+                            return self.close(&frame).await;
+                        }
+                    }
+                    Err(error) => {
                         let mut frame = Vec::new();
-                        write_close(CLOSE_NORMAL, "", &mut frame);
+                        write_close(error.close_code(), &error.to_string(), &mut frame);
                         return self.close(&frame).await;
                     }
                 }
-                Err(error) => {
-                    let mut frame = Vec::new();
-                    write_close(error.close_code(), &error.to_string(), &mut frame);
-                    return self.close(&frame).await;
-                }
+                self.room_in_outbox().await;
+                self.typing.room().await;
             }
-            self.room_in_outbox().await;
-            self.typing.room().await;
+            reader.consume(there);
+            match reader.fill().await {
+                Filled::Data => self.heard.set(Instant::now()),
+                Filled::End | Filled::Broken => return,
+            }
         }
     }
 

@@ -13,6 +13,7 @@ on_both!(
     input_that_no_terminal_program_reads_is_answered_503_with_what_was_taken,
     an_unread_terminal_holds_nothing_else_up,
     a_viewer_whose_input_is_not_read_is_served_on,
+    what_was_typed_before_a_viewer_left_still_arrives,
     a_paste_of_one_mebibyte_arrives_exact,
     a_paste_to_a_program_that_reads_slowly_arrives_exact,
 );
@@ -177,6 +178,33 @@ fn a_viewer_whose_input_is_not_read_is_served_on(backend: Backend) {
     }
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(9), "{took:?}");
+}
+
+fn what_was_typed_before_a_viewer_left_still_arrives(backend: Backend) {
+    let server = Server::open(backend);
+    let out = File::new("left", backend);
+    let script = format!("stty raw -echo; echo on; exec cat >{}", out.0.display());
+    let id = server.spawn(&tty(&script));
+    server.await_output(&id, "on");
+    let data = pattern(300_000);
+    for (round, leave) in [
+        |ws: &mut Ws| ws.send(CLOSE, &[0x03, 0xe8]),
+        |ws: &mut Ws| ws.json(&json!({"type": "close"})),
+        |ws: &mut Ws| ws.raw(&[0xff; 20]),
+        |ws: &mut Ws| ws.finish_writing(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut ws = Ws::attach(&server, &id, "?input=binary&replay=none");
+        for piece in data.chunks(60_000) {
+            ws.send(BINARY, piece);
+        }
+        leave(&mut ws);
+        while ws.next() != Got::End {}
+        let got = out.await_content(data.len() * (round + 1));
+        assert!(got == data.repeat(round + 1), "{round}: {}", got.len());
+    }
 }
 
 fn paste(backend: Backend, name: &str, program: &str, query: &str) {

@@ -149,6 +149,11 @@ impl Ws {
         self.json(&json!({"type": "resize", "cols": cols, "rows": rows}));
     }
 
+    /// Half-closes: sends nothing more.
+    pub(crate) fn finish_writing(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
     /// Ends without a Close.
     pub(crate) fn cut(self) {
         let _ = self.stream.shutdown(Shutdown::Both);
