@@ -50,6 +50,8 @@ pub(crate) struct Ending {
 pub(crate) struct Ws {
     stream: TcpStream,
     ahead: Vec<u8>,
+    /// Output behind what `until` was to find.
+    unread: Vec<u8>,
     pub(crate) head: Response,
 }
 
@@ -113,6 +115,7 @@ impl Ws {
         Ok(Self {
             stream,
             ahead,
+            unread: Vec::new(),
             head,
         })
     }
@@ -185,6 +188,9 @@ impl Ws {
     /// The next frame; `None` where `wait` passes before it is whole.
     #[track_caller]
     pub(crate) fn poll(&mut self, wait: Duration) -> Option<Got> {
+        if !self.unread.is_empty() {
+            return Some(Got::Binary(std::mem::take(&mut self.unread)));
+        }
         let until = Instant::now() + wait;
         if !self.fill(2, until)? {
             assert!(self.ahead.is_empty(), "the connection ended inside a frame");
@@ -238,16 +244,18 @@ impl Ws {
         }
     }
 
-    /// Reads output until it holds `text`; gives it.
+    /// Reads output up to and including `text`; gives it.
     #[track_caller]
     pub(crate) fn until(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
         let end = Instant::now() + WAIT;
         loop {
-            let shown = String::from_utf8_lossy(&seen).into_owned();
-            if shown.contains(text) {
-                return shown;
+            let mut windows = seen.windows(text.len());
+            if let Some(at) = windows.position(|window| window == text.as_bytes()) {
+                self.unread = seen.split_off(at + text.len());
+                return String::from_utf8(seen).expect("output of text");
             }
+            let shown = String::from_utf8_lossy(&seen);
             match self.poll(end.saturating_duration_since(Instant::now())) {
                 Some(Got::Binary(data)) => seen.extend(data),
                 other => panic!("{other:?} before {text:?}; so far {shown:?}"),
