@@ -150,6 +150,8 @@ pub struct Supervisor {
     pool: Pool,
     jobs: HashMap<JobId, Job>,
     by_pid: HashMap<i32, JobId>,
+    /// The last managed child that was reaped; its SIGCHLD is still to come.
+    last_reaped: i32,
     deadlines: Deadlines<Due>,
     orphan_check: bool,
     relief: bool,
@@ -200,6 +202,7 @@ impl Supervisor {
             pool,
             jobs: HashMap::new(),
             by_pid: HashMap::new(),
+            last_reaped: 0,
             deadlines: Deadlines::default(),
             orphan_check: false,
             relief: false,
@@ -459,6 +462,7 @@ impl Supervisor {
         job.phase = Phase::Exited(status);
         job.tree.reaped = true;
         self.by_pid.remove(&job.tree.leader);
+        self.last_reaped = job.tree.leader;
         if !job.timed_out {
             self.events.send(Event::Exited { job: id, status });
         }
