@@ -15,6 +15,7 @@ mod fetch;
 mod follow;
 mod input;
 mod listener;
+mod liveness;
 mod outputs;
 mod race;
 mod reader;
@@ -23,6 +24,7 @@ pub mod server;
 mod source;
 mod terminal;
 mod timer;
+mod typing;
 mod writer;
 
 pub use listener::serve;

@@ -105,6 +105,11 @@ impl Conn {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// The connection and the bytes read ahead, for another protocol after an upgrade.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.ahead)
+    }
+
     /// Closes with a reset in place of a FIN.
     pub(crate) fn reset(self) {
         use std::os::fd::AsRawFd as _;
