@@ -3,6 +3,9 @@
 //! In: who led the tree. Out: how many living members a pass found and killed. Knows no job table
 //! and no deadline; the supervisor repeats passes until one finds nothing.
 //!
+//! Where the tree has a cgroup of its own, `cgroup.kill` ends it; the sweep then only looks for
+//! members that moved themselves elsewhere. Without one the sweep is all there is:
+//!
 //! A member is the leader, a descendant by parentage, or an orphan that the kernel gave to the
 //! server (it is a subreaper, prctl(2)) and that carries the tree's mark. The marks, because
 //! parentage is lost when an orphan is adopted:
@@ -12,12 +15,19 @@
 //!   wants CAP_SYS_NICE (kernel 4.6);
 //! - one of its descriptors 0 to 2 is a pipe or terminal of this tree.
 //!
+//! A member is killed together with its process group: a group lies within one session, every
+//! session of a tree was made in it, and one killpg(2) reaches also what is forking right now.
+//!
 //! An orphan that shed all of them lives until the server ends, which kills every descendant.
 
 use std::collections::HashSet;
 use std::fs;
+use std::sync::Arc;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use super::cgroup::Group;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpgrp, kill_process_group, pidfd_open, pidfd_send_signal,
+};
 
 /// Who led a tree, and the marks of its members.
 #[derive(Debug)]
@@ -30,6 +40,8 @@ pub struct Tree {
     pub timer_slack_ns: u64,
     /// Targets of the links in /proc/<pid>/fd that belong to this tree only, such as `pipe:[4711]`.
     pub marks: Vec<String>,
+    /// The cgroup that only this tree is in.
+    pub group: Option<Arc<Group>>,
 }
 
 /// Sends a signal to the process group that `leader`, not yet reaped, leads.
@@ -43,6 +55,9 @@ pub fn signal_group(leader: i32, signal: Signal) {
 ///
 /// `managed` says which children of the server lead other trees.
 pub fn pass(tree: &Tree, managed: &dyn Fn(i32) -> bool) -> usize {
+    if let Some(group) = &tree.group {
+        group.kill();
+    }
     let mut members = HashSet::new();
     if !tree.reaped {
         signal_group(tree.leader, Signal::KILL);
@@ -53,7 +68,9 @@ pub fn pass(tree: &Tree, managed: &dyn Fn(i32) -> bool) -> usize {
             collect(orphan, &mut members);
         }
     }
-    members.into_iter().filter(|&pid| kill(pid)).count()
+    let found = members.into_iter().filter(|&pid| kill(pid)).count();
+    let more = tree.group.as_ref().is_some_and(|g| g.is_populated());
+    found.max(usize::from(more))
 }
 
 /// One pass over every descendant of the server.
@@ -65,7 +82,7 @@ pub fn pass_all() -> usize {
     members.into_iter().filter(|&pid| kill(pid)).count()
 }
 
-/// Whether the process is alive (not a zombie); if so, kills it.
+/// Whether the process is alive (not a zombie); if so, kills it and its process group.
 fn kill(pid: i32) -> bool {
     let Some(number) = Pid::from_raw(pid) else {
         return false;
@@ -76,6 +93,10 @@ fn kill(pid: i32) -> bool {
     // Looked at after the pidfd was opened: what it says is about the process we will signal.
     match stat(pid) {
         Some(stat) if stat.state != b'Z' && stat.state != b'X' => {
+            // A child that has not come to setsid(2) yet is still in the server's group.
+            if stat.group > 1 && stat.group != getpgrp().as_raw_nonzero().get() {
+                signal_group(stat.group, Signal::KILL);
+            }
             pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
         }
         _ => false,
@@ -142,6 +163,7 @@ fn children_by_search(parent: i32) -> Vec<i32> {
 struct Stat {
     state: u8,
     parent: i32,
+    group: i32,
     session: i32,
 }
 
@@ -152,11 +174,12 @@ fn stat(pid: i32) -> Option<Stat> {
     let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
-    let _group = fields.next()?;
+    let group = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
     Some(Stat {
         state,
         parent,
+        group,
         session,
     })
 }

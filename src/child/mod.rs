@@ -7,6 +7,8 @@
 //! One plain epoll loop: doorbell, signalfd, one pidfd per running child. Nothing in it waits:
 //! spawns happen on `spawner` threads, kills are swept in passes between other events.
 
+pub mod cgroup;
+mod clone;
 pub mod deadline;
 pub mod inherit;
 pub mod kill;
@@ -25,6 +27,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::process::Signal;
 
+use self::cgroup::Cgroups;
 use self::deadline::Deadlines;
 use self::inherit::Inheritance;
 use self::kill::Tree;
@@ -75,12 +78,14 @@ pub enum Inbox {
 }
 
 /// How the supervisor behaves.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Between SIGTERM and SIGKILL when the server ends.
     pub shutdown_grace: Duration,
     /// What every child gets.
     pub inheritance: Inheritance,
+    /// Where each child gets a cgroup of its own, if they are to be had.
+    pub cgroups: Option<Cgroups>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,7 +282,9 @@ impl Supervisor {
             reaped: false,
             timer_slack_ns,
             marks: spec.marks(),
+            group: self.options.cgroups.as_mut().and_then(Cgroups::take),
         };
+        let group = tree.group.clone();
         let state = Job {
             phase: Phase::Starting,
             tree,
@@ -292,7 +299,7 @@ impl Supervisor {
         if let Some(at) = deadline {
             self.deadlines.push(at, Due::Timeout(job));
         }
-        self.pool.submit(job, spec, timer_slack_ns, now);
+        self.pool.submit(job, spec, timer_slack_ns, group, now);
         self.look_for_relief(now);
         if self.shutdown.is_some() {
             self.end(job);
@@ -310,8 +317,13 @@ impl Supervisor {
             return;
         };
         match result {
-            Ok(Spawned { pid, pidfd }) => {
+            Ok(Spawned {
+                pid,
+                pidfd,
+                in_group,
+            }) => {
                 job.phase = Phase::Running;
+                let unused = job.tree.group.take_if(|_| !in_group);
                 job.tree.leader = pid;
                 self.by_pid.insert(pid, id);
                 let data = epoll::EventData::new_u64(TOKEN_PIDS + pid as u64);
@@ -321,6 +333,11 @@ impl Supervisor {
                 let stop = std::mem::take(&mut job.stop_pending);
                 let end = job.ending.is_some();
                 self.events.send(Event::Spawned { job: id, pid });
+                if let (Some(group), Some(cgroups)) = (unused, &mut self.options.cgroups) {
+                    // The kernel or a seccomp profile refuses; it would every time.
+                    cgroups.give_back(group);
+                    cgroups.give_up();
+                }
                 if stop {
                     self.stop(id);
                 }
@@ -329,7 +346,7 @@ impl Supervisor {
                 }
             }
             Err(error) => {
-                self.jobs.remove(&id);
+                self.remove(id);
                 self.events.send(Event::SpawnFailed { job: id, error });
                 self.look_whether_all_gone();
             }
@@ -402,7 +419,15 @@ impl Supervisor {
             && job.ending.is_none()
             && matches!(job.phase, Phase::Exited(_))
         {
-            self.jobs.remove(&id);
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.remove(&id)
+            && let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.options.cgroups)
+        {
+            cgroups.give_back(group);
         }
     }
 
@@ -554,6 +579,9 @@ impl Supervisor {
 
     /// Kills every descendant there is; says so when none is left.
     fn pass_all(&mut self, now: Instant) {
+        if let Some(cgroups) = &self.options.cgroups {
+            cgroups.kill_all();
+        }
         let found = kill::pass_all();
         self.reap_orphans();
         let quiet = found == 0 && self.by_pid.is_empty() && self.pool.is_quiet();
@@ -565,6 +593,9 @@ impl Supervisor {
         }
         if quiet || now >= shutdown.give_up_at {
             shutdown.done = true;
+            if let Some(cgroups) = &mut self.options.cgroups {
+                cgroups.remove_all();
+            }
             self.events.send(Event::AllGone);
         } else {
             self.deadlines.push(now + shutdown.pause, Due::PassAll);

@@ -24,10 +24,11 @@
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use super::clone::{self, Cloned};
 use super::inherit::Inheritance;
 
 /// `PATH` when neither the request nor the server has one (`confstr(_CS_PATH)`).
@@ -173,6 +174,8 @@ pub struct Spawned {
     pub pid: i32,
     /// Refers to it until reaped, whatever happens to the number (pidfd_open(2)).
     pub pidfd: OwnedFd,
+    /// Whether it was born in the cgroup it was meant for.
+    pub in_group: bool,
 }
 
 /// Where the pid of a child shows as soon as it exists, before [`spawn`] returns. 0 before.
@@ -197,7 +200,7 @@ struct ChildPlan<'a> {
 /// Starts `spec`; returns once the program runs or could not be started.
 ///
 /// `timer_slack_ns` marks the tree: it is inherited by every descendant and changes nothing that
-/// a program could notice (see `child::kill`).
+/// a program could notice (see `child::kill`). `group` is the cgroup to be born in.
 ///
 /// # Errors
 /// The step and errno.
@@ -205,6 +208,7 @@ pub fn spawn(
     spec: &SpawnSpec,
     inheritance: &Inheritance,
     timer_slack_ns: u64,
+    group: Option<BorrowedFd<'_>>,
     pid_slot: &PidSlot,
 ) -> Result<Spawned, SpawnError> {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
@@ -233,38 +237,26 @@ pub fn spawn(
     };
     // u128 keeps the top 16-byte aligned, as the ABIs want it.
     let mut stack = vec![0u128; STACK_BYTES / size_of::<u128>()];
-    let mut pidfd: RawFd = -1;
-    // SAFETY: the stack is ours, as long as the child needs it (CLONE_VFORK suspends us until the
-    // child has exec'd or is gone), and `as_mut_ptr_range().end` is its aligned top; `plan`
-    // outlives the call for the same reason; `pidfd` and `pid_slot` are valid for the kernel to
-    // write an int to. `child_main` keeps to the rules of the file header.
-    let pid = unsafe {
-        libc::clone(
+    // SAFETY: `plan` outlives the call, which returns once the child has exec'd or is gone;
+    // `child_main` keeps to the rules of the file header.
+    let Cloned {
+        pid,
+        pidfd,
+        in_group,
+    } = unsafe {
+        clone::vfork(
             child_main,
-            stack.as_mut_ptr_range().end.cast(),
-            libc::CLONE_VM
-                | libc::CLONE_VFORK
-                | libc::CLONE_PIDFD
-                | libc::CLONE_CHILD_SETTID
-                | libc::SIGCHLD,
             (&raw mut plan).cast(),
-            &raw mut pidfd,
-            std::ptr::null_mut::<libc::c_void>(),
-            pid_slot.as_ptr(),
+            &mut stack,
+            group,
+            pid_slot,
         )
-    };
-    if pid < 0 {
-        let errno = std::io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EAGAIN);
-        return Err(SpawnError {
-            stage: SpawnStage::Clone,
-            errno,
-        });
     }
+    .map_err(|errno| SpawnError {
+        stage: SpawnStage::Clone,
+        errno,
+    })?;
     pid_slot.store(pid, Ordering::Release);
-    // SAFETY: clone succeeded, so the kernel stored a new descriptor that nobody else owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     // Read through the pointers the child wrote through; the compiler did not see those writes.
     // SAFETY: `plan` is alive and the child, which alone wrote to it, has exec'd or exited.
     let (failure, plan_raised) = unsafe {
@@ -279,7 +271,11 @@ pub fn spawn(
                 // A refusal leaves the score as it is.
                 let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.as_bytes());
             }
-            Ok(Spawned { pid, pidfd })
+            Ok(Spawned {
+                pid,
+                pidfd,
+                in_group,
+            })
         }
         Some(failure) => {
             // It has exited; collect it here, because nobody else knows of it.
@@ -401,7 +397,7 @@ mod tests {
         let env = [("PATH".into(), "/usr/bin:/bin".into())];
         let spec = SpawnSpec::new(command, &args, env.into_iter(), cwd, stdio)?;
         let slot = PidSlot::new(0);
-        let child = spawn(&spec, &inheritance(), 50_001, &slot)?;
+        let child = spawn(&spec, &inheritance(), 50_001, None, &slot)?;
         assert_eq!(slot.load(Ordering::Relaxed), child.pid);
         drop(spec);
         let mut out = String::new();

@@ -5,6 +5,7 @@
 //! directory on a dead mount) holds one thread; others are started while it does.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -12,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Inbox;
+use super::cgroup::Group;
 use super::inherit::Inheritance;
 use super::message::Sender;
 use super::spawn::{PidSlot, SpawnError, SpawnSpec, SpawnStage, spawn};
@@ -37,6 +39,7 @@ struct Request {
     job: JobId,
     spec: Box<SpawnSpec>,
     timer_slack_ns: u64,
+    group: Option<Arc<Group>>,
     slot: Arc<PidSlot>,
 }
 
@@ -71,6 +74,7 @@ impl Pool {
         job: JobId,
         spec: Box<SpawnSpec>,
         timer_slack_ns: u64,
+        group: Option<Arc<Group>>,
         now: Instant,
     ) {
         if self.waiting.len() >= QUEUE_MAX {
@@ -93,6 +97,7 @@ impl Pool {
                 job,
                 spec,
                 timer_slack_ns,
+                group,
                 slot,
             },
         ));
@@ -172,10 +177,12 @@ impl Pool {
                 job,
                 spec,
                 timer_slack_ns,
+                group,
                 slot,
             } in requests
             {
-                let result = spawn(&spec, &inheritance, timer_slack_ns, &slot);
+                let group = group.as_deref().map(AsFd::as_fd);
+                let result = spawn(&spec, &inheritance, timer_slack_ns, group, &slot);
                 // The child's ends of its pipes close before anybody hears that it runs.
                 drop(spec);
                 drop(slot);

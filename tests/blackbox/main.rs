@@ -31,3 +31,4 @@ mod sdk;
 mod small_endpoints;
 mod strangers;
 mod supervision;
+mod supervision_trees;

@@ -35,6 +35,12 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
+/// Says in plain sight that the machine lacks something that no machine must have.
+pub(crate) fn noted(what: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "noted: {what}");
+}
+
 /// Says in plain sight why something was not run: past the test runner's capture.
 /// With `CI=true` a thing that is not run is a failure.
 pub(crate) fn skipped(why: &str) {
