@@ -10,7 +10,10 @@
 //!
 //! Groups are used again: a child started right into an existing one (clone3(2),
 //! CLONE_INTO_CGROUP) costs nothing that could be measured (711 against 709 us for /bin/true with
-//! exec and exit, medians of 600 in turns). Making and removing one each time costs 14 %.
+//! exec and exit, medians of 600 in turns). Making and removing one each time costs 14 %. A group
+//! that was killed is not: kernels compare its count of kills with that of the parent's group
+//! (seen on 6.18), and kill whoever is born into it. The same can be true of the server's own
+//! group from the start, so [`Cgroups::new`] tries.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -21,7 +24,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::clone;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat, unlinkat};
 
 /// What the names of the servers' own groups begin with.
@@ -51,6 +56,8 @@ pub enum CgroupError {
     NotMounted,
     /// The kernel has no `cgroup.kill` (before 5.14).
     NoKill,
+    /// A child cannot be born in a group, or does not survive it.
+    NoBirth,
     /// The server's own group cannot be made or opened.
     Refused {
         /// The directory it would be in.
@@ -65,6 +72,9 @@ impl fmt::Display for CgroupError {
         match self {
             CgroupError::NotMounted => f.write_str("no cgroup v2 hierarchy is mounted here"),
             CgroupError::NoKill => f.write_str("this kernel has no cgroup.kill (5.14)"),
+            CgroupError::NoBirth => {
+                f.write_str("no child can be started in a group; likely a seccomp profile")
+            }
             CgroupError::Refused { parent, error } => write!(
                 f,
                 "no group can be made in {}: {error}; likely mounted read-only or not delegated",
@@ -82,6 +92,7 @@ pub struct Group {
     name: String,
     dir: OwnedFd,
     events: OwnedFd,
+    killed: AtomicBool,
 }
 
 impl Group {
@@ -93,11 +104,17 @@ impl Group {
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        Ok(Self { name, dir, events })
+        Ok(Self {
+            name,
+            dir,
+            events,
+            killed: AtomicBool::new(false),
+        })
     }
 
     /// SIGKILL to every member. Nothing if the descriptor table is full: the sweep follows.
     pub fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
         let _ = kill(self.dir.as_fd());
     }
 
@@ -178,7 +195,7 @@ impl Cgroups {
             let _ = unlinkat(&parent_dir, name.as_str(), AtFlags::REMOVEDIR);
             return Err(CgroupError::NoKill);
         }
-        Ok(Self {
+        let mut groups = Self {
             parent: parent.to_owned(),
             name,
             dir,
@@ -188,7 +205,17 @@ impl Cgroups {
             open_max,
             made: 0,
             usable: true,
-        })
+        };
+        let born = groups.take().is_some_and(|group| {
+            let born = clone::can_be_born_in(group.as_fd());
+            groups.give_back(group);
+            born
+        });
+        if !born {
+            groups.remove_all();
+            return Err(CgroupError::NoBirth);
+        }
+        Ok(groups)
     }
 
     /// The directory of this server's groups.
@@ -228,7 +255,8 @@ impl Cgroups {
         if group.is_populated() {
             self.open -= 1;
             self.abandoned.push_back(group.name.clone());
-        } else if self.usable && self.idle.len() < IDLE_MAX {
+        } else if self.usable && self.idle.len() < IDLE_MAX && !group.killed.load(Ordering::Relaxed)
+        {
             self.idle.push(group);
         } else {
             self.open -= 1;

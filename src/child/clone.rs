@@ -10,8 +10,10 @@
 //! Registers the kernel preserves over a system call carry the entry function and its argument.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicI32;
+
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 /// What the child runs; its result is the exit code.
 pub(super) type Entry = extern "C" fn(*mut libc::c_void) -> libc::c_int;
@@ -110,6 +112,29 @@ pub(super) unsafe fn vfork(
         pid,
         pidfd,
         in_group,
+    })
+}
+
+/// Whether a child can be born in `group` and end in its own way there.
+pub(super) fn can_be_born_in(group: BorrowedFd<'_>) -> bool {
+    extern "C" fn end_at_once(_: *mut libc::c_void) -> libc::c_int {
+        0
+    }
+    let mut stack = [0u128; 256];
+    let slot = AtomicI32::new(0);
+    // SAFETY: the child does nothing, on a stack that outlives it.
+    let child = unsafe {
+        vfork(
+            end_at_once,
+            std::ptr::null_mut(),
+            &mut stack,
+            Some(group),
+            &slot,
+        )
+    };
+    child.is_ok_and(|child| {
+        let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+        child.in_group && matches!(status, Ok(Some(status)) if status.exit_status() == Some(0))
     })
 }
 

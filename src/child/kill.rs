@@ -10,9 +10,7 @@
 //! server (it is a subreaper, prctl(2)) and that carries the tree's mark. The marks, because
 //! parentage is lost when an orphan is adopted:
 //! - its session is the leader's (the leader calls setsid; a daemon may leave it);
-//! - its timer slack is the one that only this tree was started with: inherited over fork and
-//!   exec, 1 to 16384 ns above the default, so nothing notices. Reading it of another process
-//!   wants CAP_SYS_NICE (kernel 4.6);
+//! - it carries the tree's [`Mark`];
 //! - one of its descriptors 0 to 2 is a pipe or terminal of this tree.
 //!
 //! A member is killed together with its process group: a group lies within one session, every
@@ -22,12 +20,11 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::cgroup::Group;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, getpgrp, kill_process_group, pidfd_open, pidfd_send_signal,
-};
+use super::mark::Mark;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
 /// Who led a tree, and the marks of its members.
 #[derive(Debug)]
@@ -36,8 +33,8 @@ pub struct Tree {
     pub leader: i32,
     /// Whether the leader has been reaped; its number may then be somebody else's.
     pub reaped: bool,
-    /// The timer slack its members have, nanoseconds.
-    pub timer_slack_ns: u64,
+    /// What its members carry.
+    pub mark: Mark,
     /// Targets of the links in /proc/<pid>/fd that belong to this tree only, such as `pipe:[4711]`.
     pub marks: Vec<String>,
     /// The cgroup that only this tree is in.
@@ -94,7 +91,7 @@ fn kill(pid: i32) -> bool {
     match stat(pid) {
         Some(stat) if stat.state != b'Z' && stat.state != b'X' => {
             // A child that has not come to setsid(2) yet is still in the server's group.
-            if stat.group > 1 && stat.group != getpgrp().as_raw_nonzero().get() {
+            if stat.group > 1 && stat.group != own_group() {
                 signal_group(stat.group, Signal::KILL);
             }
             pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
@@ -103,12 +100,18 @@ fn kill(pid: i32) -> bool {
     }
 }
 
+/// The server's process group; 0 if that lies outside of its PID namespace.
+fn own_group() -> i32 {
+    static GROUP: OnceLock<i32> = OnceLock::new();
+    *GROUP.get_or_init(|| stat(std::process::id() as i32).map_or(0, |own| own.group))
+}
+
 fn belongs(pid: i32, tree: &Tree) -> bool {
-    if stat(pid).is_some_and(|stat| stat.session == tree.leader) {
+    let Some(stat) = stat(pid) else {
+        return false;
+    };
+    if stat.session == tree.leader || tree.mark.is_carried_by(pid, stat.start_ticks) {
         return true;
-    }
-    if let Ok(slack) = fs::read_to_string(format!("/proc/{pid}/timerslack_ns")) {
-        return slack.trim().parse() == Ok(tree.timer_slack_ns);
     }
     (0..3).any(|fd| {
         fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|target| {
@@ -165,6 +168,8 @@ struct Stat {
     parent: i32,
     group: i32,
     session: i32,
+    /// Since boot.
+    start_ticks: u64,
 }
 
 /// The fields after the command name, which may itself hold spaces and parentheses (proc(5)).
@@ -176,11 +181,13 @@ fn stat(pid: i32) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
+    let start_ticks = fields.nth(15)?.parse().ok()?;
     Some(Stat {
         state,
         parent,
         group,
         session,
+        start_ticks,
     })
 }
 

@@ -12,6 +12,7 @@ mod clone;
 pub mod deadline;
 pub mod inherit;
 pub mod kill;
+pub mod mark;
 pub mod message;
 pub mod pty;
 pub mod reap;
@@ -31,6 +32,7 @@ use self::cgroup::Cgroups;
 use self::deadline::Deadlines;
 use self::inherit::Inheritance;
 use self::kill::Tree;
+use self::mark::Marks;
 use self::message::{Command, Event, Receiver, Sender};
 use self::signals::SignalFd;
 use self::spawn::{SpawnError, Spawned};
@@ -49,12 +51,6 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
 
 /// Longest pause between two passes over a tree that does not die.
 const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
-
-/// The base of the timer slacks that mark trees: the kernel's default, nanoseconds.
-const TIMER_SLACK_NS: u64 = 50_000;
-
-/// How many different marks there are; more trees share them.
-const TIMER_SLACK_MARKS: u64 = 16_384;
 
 const TOKEN_INBOX: u64 = 0;
 const TOKEN_SIGNALS: u64 = 1;
@@ -154,7 +150,7 @@ pub struct Supervisor {
     deadlines: Deadlines<Due>,
     orphan_check: bool,
     relief: bool,
-    spawned: u64,
+    marks: Marks,
     shutdown: Option<Shutdown>,
 }
 
@@ -196,7 +192,7 @@ impl Supervisor {
             deadlines: Deadlines::default(),
             orphan_check: false,
             relief: false,
-            spawned: 0,
+            marks: Marks::new(),
             shutdown: None,
         };
         Ok((supervisor, commands, receiver))
@@ -275,12 +271,11 @@ impl Supervisor {
 
     fn start(&mut self, job: JobId, spec: Box<spawn::SpawnSpec>, deadline: Option<Instant>) {
         let now = Instant::now();
-        self.spawned += 1;
-        let timer_slack_ns = TIMER_SLACK_NS + 1 + self.spawned % TIMER_SLACK_MARKS;
+        let mark = self.marks.next();
         let tree = Tree {
             leader: 0,
             reaped: false,
-            timer_slack_ns,
+            mark,
             marks: spec.marks(),
             group: self.options.cgroups.as_mut().and_then(Cgroups::take),
         };
@@ -299,7 +294,7 @@ impl Supervisor {
         if let Some(at) = deadline {
             self.deadlines.push(at, Due::Timeout(job));
         }
-        self.pool.submit(job, spec, timer_slack_ns, group, now);
+        self.pool.submit(job, spec, mark, group, now);
         self.look_for_relief(now);
         if self.shutdown.is_some() {
             self.end(job);
@@ -424,9 +419,11 @@ impl Supervisor {
     }
 
     fn remove(&mut self, id: JobId) {
-        if let Some(job) = self.jobs.remove(&id)
-            && let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.options.cgroups)
-        {
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        self.marks.give_back(job.tree.mark);
+        if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.options.cgroups) {
             cgroups.give_back(group);
         }
     }

@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::clone::{self, Cloned};
 use super::inherit::Inheritance;
+use super::mark::Mark;
 
 /// `PATH` when neither the request nor the server has one (`confstr(_CS_PATH)`).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -189,8 +190,7 @@ struct ChildPlan<'a> {
     stdio: [RawFd; 3],
     terminal: bool,
     inheritance: &'a Inheritance,
-    /// Nanoseconds; prctl(2), PR_SET_TIMERSLACK.
-    timer_slack_ns: libc::c_ulong,
+    mark: Mark,
     failure: Option<SpawnError>,
     /// Whether the child could raise its own OOM score. Before exec it shares this process's
     /// memory descriptor; while that is not dumpable, its files in /proc belong to root.
@@ -199,15 +199,14 @@ struct ChildPlan<'a> {
 
 /// Starts `spec`; returns once the program runs or could not be started.
 ///
-/// `timer_slack_ns` marks the tree: it is inherited by every descendant and changes nothing that
-/// a program could notice (see `child::kill`). `group` is the cgroup to be born in.
+/// `mark` is inherited by every descendant. `group` is the cgroup to be born in.
 ///
 /// # Errors
 /// The step and errno.
 pub fn spawn(
     spec: &SpawnSpec,
     inheritance: &Inheritance,
-    timer_slack_ns: u64,
+    mark: Mark,
     group: Option<BorrowedFd<'_>>,
     pid_slot: &PidSlot,
 ) -> Result<Spawned, SpawnError> {
@@ -231,7 +230,7 @@ pub fn spawn(
         stdio,
         terminal,
         inheritance,
-        timer_slack_ns: timer_slack_ns as libc::c_ulong,
+        mark,
         failure: None,
         oom_score_raised: false,
     };
@@ -332,7 +331,7 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
             rlim_max: hard,
         };
         libc::setrlimit(libc::RLIMIT_NOFILE, &nofile);
-        libc::prctl(libc::PR_SET_TIMERSLACK, plan.timer_slack_ns, 0, 0, 0);
+        plan.mark.put_on();
         if !plan.cwd.is_null() && libc::chdir(plan.cwd) < 0 {
             return fail(plan, SpawnStage::Cwd);
         }
@@ -375,6 +374,7 @@ fn errno() -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::child::mark::Marks;
     use rustix::process::{WaitId, WaitIdOptions, waitid};
     use std::io::Read;
     use std::os::fd::AsFd;
@@ -397,7 +397,7 @@ mod tests {
         let env = [("PATH".into(), "/usr/bin:/bin".into())];
         let spec = SpawnSpec::new(command, &args, env.into_iter(), cwd, stdio)?;
         let slot = PidSlot::new(0);
-        let child = spawn(&spec, &inheritance(), 50_001, None, &slot)?;
+        let child = spawn(&spec, &inheritance(), Marks::new().next(), None, &slot)?;
         assert_eq!(slot.load(Ordering::Relaxed), child.pid);
         drop(spec);
         let mut out = String::new();

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::Inbox;
 use super::cgroup::Group;
 use super::inherit::Inheritance;
+use super::mark::Mark;
 use super::message::Sender;
 use super::spawn::{PidSlot, SpawnError, SpawnSpec, SpawnStage, spawn};
 use crate::types::JobId;
@@ -38,7 +39,7 @@ const STACK_BYTES: usize = 64 << 10;
 struct Request {
     job: JobId,
     spec: Box<SpawnSpec>,
-    timer_slack_ns: u64,
+    mark: Mark,
     group: Option<Arc<Group>>,
     slot: Arc<PidSlot>,
 }
@@ -73,7 +74,7 @@ impl Pool {
         &mut self,
         job: JobId,
         spec: Box<SpawnSpec>,
-        timer_slack_ns: u64,
+        mark: Mark,
         group: Option<Arc<Group>>,
         now: Instant,
     ) {
@@ -96,7 +97,7 @@ impl Pool {
             Request {
                 job,
                 spec,
-                timer_slack_ns,
+                mark,
                 group,
                 slot,
             },
@@ -176,13 +177,13 @@ impl Pool {
             for Request {
                 job,
                 spec,
-                timer_slack_ns,
+                mark,
                 group,
                 slot,
             } in requests
             {
                 let group = group.as_deref().map(AsFd::as_fd);
-                let result = spawn(&spec, &inheritance, timer_slack_ns, group, &slot);
+                let result = spawn(&spec, &inheritance, mark, group, &slot);
                 // The child's ends of its pipes close before anybody hears that it runs.
                 drop(spec);
                 drop(slot);
