@@ -139,6 +139,10 @@ impl Conn {
                 Ok(count)
             }
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(0),
+            // The kernel does so without a handler, too, for a read with a timeout (signal(7)).
+            Err(e) if e.kind() == io::ErrorKind::Interrupted && Instant::now() < until => {
+                self.fill(until)
+            }
             Err(e) => Err(e),
         }
     }
