@@ -278,6 +278,7 @@ pub fn spawn(
         }
         Some(failure) => {
             // It has exited; collect it here, because nobody else knows of it.
+            pid_slot.store(0, Ordering::Release);
             let _ = rustix::process::waitid(
                 rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)),
                 rustix::process::WaitIdOptions::EXITED,

@@ -12,6 +12,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
 use super::Inbox;
 use super::cgroup::Group;
 use super::inherit::Inheritance;
@@ -54,7 +56,7 @@ pub(super) struct Pool {
     idle: Vec<usize>,
     waiting: VecDeque<(Instant, Request)>,
     /// Pids of children whose spawn has not been reported yet.
-    in_flight: Vec<Arc<PidSlot>>,
+    in_flight: Vec<(JobId, Arc<PidSlot>)>,
 }
 
 impl Pool {
@@ -91,7 +93,7 @@ impl Pool {
             return;
         }
         let slot = Arc::new(PidSlot::new(0));
-        self.in_flight.push(slot.clone());
+        self.in_flight.push((job, slot.clone()));
         self.waiting.push_back((
             now,
             Request {
@@ -111,7 +113,8 @@ impl Pool {
     /// Notes that `thread` is free again; called for every [`Inbox::SpawnDone`].
     pub(super) fn finished(&mut self, thread: Option<usize>) {
         let Some(thread) = thread else { return };
-        self.in_flight.retain(|slot| Arc::strong_count(slot) > 1);
+        self.in_flight
+            .retain(|(_, slot)| Arc::strong_count(slot) > 1);
         if self.waiting.is_empty() && self.idle.len() >= EAGER {
             self.threads[thread] = None;
         } else {
@@ -137,7 +140,23 @@ impl Pool {
     pub(super) fn is_in_flight(&self, pid: i32) -> bool {
         self.in_flight
             .iter()
-            .any(|slot| slot.load(Ordering::Acquire) == pid)
+            .any(|(_, slot)| slot.load(Ordering::Acquire) == pid)
+    }
+
+    /// Kills a child that has not come to exec, if it exists already.
+    pub(super) fn kill_in_flight(&self, job: JobId) {
+        let Some((_, slot)) = self.in_flight.iter().find(|(of, _)| *of == job) else {
+            return;
+        };
+        let number = slot.load(Ordering::Acquire);
+        // The slot is emptied before the child is collected: if it still has the number, then the
+        // pidfd is the child's.
+        if let Some(pid) = Pid::from_raw(number)
+            && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
+            && slot.load(Ordering::Acquire) == number
+        {
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        }
     }
 
     /// Whether nothing is being spawned and nothing waits.

@@ -15,6 +15,7 @@ use crate::child::spawn::{SpawnError, SpawnSpec, Stdio};
 use crate::process::Notify;
 use crate::types::{JobId, ProcessId, Stream};
 
+use super::descriptors;
 use super::input::Input;
 use super::server::{Child, Server, Starting};
 use super::source::Source;
@@ -79,6 +80,7 @@ fn begin(
     terminal: Option<WindowSize>,
 ) -> Result<Notify, Problem> {
     let tty = terminal.is_some();
+    descriptors::check(server)?;
     let Ends { stdio, child } = match terminal {
         Some(size) => open_terminal(size)?,
         None => open_pipes()?,

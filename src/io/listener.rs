@@ -15,6 +15,7 @@ use rustix::net::{SocketFlags, accept_with, sockopt};
 use crate::child::message::{Event, Receiver};
 
 use super::conn;
+use super::descriptors;
 use super::events;
 use super::race::{First, race};
 use super::server::Server;
@@ -88,7 +89,8 @@ fn start(server: &Rc<Server>, fd: OwnedFd) {
     };
     server.connections.set(server.connections.get() + 1);
     let place = Place(server.clone());
-    let full = server.connections.get() > server.options.connections_max;
+    let max = descriptors::connections_max(server.options.descriptors_max);
+    let full = server.connections.get() > server.options.connections_max.min(max);
     let server = server.clone();
     monoio::spawn(async move {
         let _place = place;

@@ -10,6 +10,7 @@
 pub mod backend;
 mod conn;
 mod create;
+mod descriptors;
 mod events;
 mod follow;
 mod input;

@@ -16,6 +16,7 @@ use crate::process::run::RunEnd;
 use crate::types::{JobId, Stream};
 
 use super::create::{TermRule, open_run_pipes, spec};
+use super::descriptors;
 use super::outputs::{Sink, ingest, pump, trim_later};
 use super::race::{First, race};
 use super::reader::Reader;
@@ -99,6 +100,7 @@ fn begin<'a>(
     deadline: Option<Instant>,
     output_max: u64,
 ) -> Result<Underway<'a>, Problem> {
+    descriptors::check(server)?;
     let (sources, stdio) = open_run_pipes()?;
     let spec = spec(server, launch, stdio, Some(TermRule::Always))
         .map_err(|error| Problem::spawn(error, false))?;

@@ -34,6 +34,8 @@ pub struct Options {
     pub head_limits: HeadLimits,
     /// Connections at the same time; one more is answered 503.
     pub connections_max: usize,
+    /// RLIMIT_NOFILE in force.
+    pub descriptors_max: u64,
     /// The environment of children, before the request's own variables.
     pub base_env: Vec<(OsString, OsString)>,
 }

@@ -31,4 +31,5 @@ mod sdk;
 mod small_endpoints;
 mod strangers;
 mod supervision;
+mod supervision_bounds;
 mod supervision_trees;
