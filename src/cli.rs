@@ -37,6 +37,7 @@ Options:
       --max-connections N       connections at the same time [8192]
       --shutdown-grace SECONDS  between SIGTERM and SIGKILL when the server ends [3]
       --cgroup WHEN             a cgroup v2 for each process: auto, on or off [auto]
+      --state-dir DIR           end what a killed server left behind, as noted in DIR
       --no-telemetry            accepted for compatibility; there is no telemetry
   -h, --help                    print this
   -V, --version                 print the version
@@ -91,6 +92,8 @@ pub struct ServerArgs {
     pub shutdown_grace: Duration,
     /// `--cgroup`.
     pub cgroup: cgroup::Choice,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Default for ServerArgs {
@@ -111,6 +114,7 @@ impl Default for ServerArgs {
             connections_max: 8192,
             shutdown_grace: Duration::from_secs(3),
             cgroup: cgroup::Choice::Auto,
+            state_dir: None,
         }
     }
 }
@@ -212,6 +216,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usa
                     }
                 }
             }
+            Long("state-dir") => flags.state_dir = Some(parser.value()?.into()),
             Long("no-telemetry") => {}
             other => return Err(other.unexpected().into()),
         }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
@@ -9,6 +10,7 @@ use procring::api::cors::Cors;
 use procring::api::guard::Guard;
 use procring::child::cgroup::{self, Cgroups};
 use procring::child::inherit::Inheritance;
+use procring::child::state_dir::StateDir;
 use procring::child::{self, Supervisor, signals};
 use procring::cli::{self, Invocation, ServerArgs, UsageError};
 use procring::io::backend::{self, Choice};
@@ -99,6 +101,7 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         head_limits: HeadLimits::default(),
         connections_max: args.connections_max,
         base_env,
+        descriptors_max: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
     };
     let arena = Arena::new().map_err(|error| Failure::Start(error.to_string()))?;
     let table = Table::new(arena, args.exited_max);
@@ -106,10 +109,16 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         Choice::Uring => Failure::Backend(error),
         Choice::Auto | Choice::Epoll => Failure::Start(format!("I/O backend: {error}")),
     })?;
+    let cgroups = cgroups(args.cgroup)?;
+    let state = args.state_dir.as_deref();
+    let state = state
+        .map(|dir| state_dir(dir, cgroups.as_ref()))
+        .transpose()?;
     let child_options = child::Options {
         shutdown_grace: args.shutdown_grace,
         inheritance,
-        cgroups: cgroups(args.cgroup)?,
+        cgroups,
+        state,
     };
     let (supervisor, commands, events) =
         Supervisor::new(child_options).map_err(start("supervisor"))?;
@@ -153,6 +162,17 @@ fn cgroups(choice: cgroup::Choice) -> Result<Option<Cgroups>, Failure> {
         }
         Err(_) => Ok(None),
     }
+}
+
+/// Ends what a killed server left behind, and begins the record for the next one.
+fn state_dir(dir: &Path, cgroups: Option<&Cgroups>) -> Result<StateDir, Failure> {
+    let groups = cgroups.map(Cgroups::path);
+    let (state, ended) = StateDir::open(dir, groups.as_deref())
+        .map_err(|error| Failure::Start(format!("--state-dir {}: {error}", dir.display())))?;
+    if ended > 0 {
+        eprintln!("procring: ended {ended} processes that a killed server left behind");
+    }
+    Ok(state)
 }
 
 fn bind(args: &ServerArgs) -> Result<TcpListener, Failure> {

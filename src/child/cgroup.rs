@@ -322,21 +322,21 @@ fn is_populated(events: BorrowedFd<'_>) -> bool {
 
 /// Ends everybody in the group at `path`, which a killed server left, and removes it.
 ///
-/// Returns whether there was somebody. Never touches a group whose server lives.
-pub fn end_left_behind(path: &Path) -> bool {
+/// Returns how many there were. Never touches a group whose server lives.
+pub(super) fn end_left_behind(path: &Path) -> usize {
     let is_ours = path
         .file_name()
         .is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
     let Ok(dir) = File::open(path) else {
-        return false;
+        return 0;
     };
     if !is_ours || flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return false;
+        return 0;
     }
     let Ok(events) = File::open(path.join("cgroup.events")) else {
-        return false;
+        return 0;
     };
-    let somebody = is_populated(events.as_fd());
+    let members = members(path);
     // A second at most: what cannot die in that time does so when it can.
     for _ in 0..200 {
         if !is_populated(events.as_fd()) {
@@ -346,7 +346,15 @@ pub fn end_left_behind(path: &Path) -> bool {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     remove_with_children(path);
-    somebody
+    members
+}
+
+/// How many processes are in the group at `path` and those below.
+fn members(path: &Path) -> usize {
+    let own = fs::read_to_string(path.join("cgroup.procs")).map_or(0, |list| list.lines().count());
+    let below = fs::read_dir(path).into_iter().flatten().flatten();
+    let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    own + below.map(|entry| members(&entry.path())).sum::<usize>()
 }
 
 /// Removes what killed servers left in `parent` and nobody lives in.
@@ -491,7 +499,7 @@ mod tests {
         assert!(third.is_populated());
         // Another server neither removes nor ends it.
         remove_stale(path.parent().unwrap());
-        assert!(!end_left_behind(&path));
+        assert_eq!(end_left_behind(&path), 0);
         third.kill();
         sleeper.wait().unwrap();
         while third.is_populated() {

@@ -79,6 +79,37 @@ pub fn pass_all() -> usize {
     members.into_iter().filter(|&pid| kill(pid)).count()
 }
 
+/// One pass over every process for which `wanted` is true, and its descendants. Returns who was
+/// alive.
+pub(super) fn kill_all_with_descendants(wanted: &dyn Fn(i32, Stat) -> bool) -> Vec<i32> {
+    let own = std::process::id() as i32;
+    let mut members = HashSet::new();
+    for pid in all_pids() {
+        if pid != own && stat(pid).is_some_and(|stat| wanted(pid, stat)) {
+            collect(pid, &mut members);
+        }
+    }
+    members.into_iter().filter(|&pid| kill(pid)).collect()
+}
+
+/// Whether a server like this one is the process or an ancestor of it.
+pub(super) fn has_server_above(mut pid: i32) -> bool {
+    while pid > 0 {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.trim_end() == env!("CARGO_PKG_NAME") {
+            return true;
+        }
+        pid = stat(pid).map_or(0, |stat| stat.parent);
+    }
+    false
+}
+
+/// The timer slack of a process, nanoseconds, where it may be read.
+pub(super) fn timer_slack_ns(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/timerslack_ns")).ok()?;
+    text.trim().parse().ok()
+}
+
 /// Whether the process is alive (not a zombie); if so, kills it and its process group.
 fn kill(pid: i32) -> bool {
     let Some(number) = Pid::from_raw(pid) else {
@@ -154,26 +185,32 @@ fn children_of(pid: i32) -> Vec<i32> {
 }
 
 fn children_by_search(parent: i32) -> Vec<i32> {
-    let Ok(all) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    all.flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+    all_pids()
         .filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == parent))
         .collect()
 }
 
-struct Stat {
+fn all_pids() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// What proc_pid_stat(5) says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stat {
     state: u8,
-    parent: i32,
+    pub(super) parent: i32,
     group: i32,
-    session: i32,
+    pub(super) session: i32,
     /// Since boot.
-    start_ticks: u64,
+    pub(super) start_ticks: u64,
 }
 
 /// The fields after the command name, which may itself hold spaces and parentheses (proc(5)).
-fn stat(pid: i32) -> Option<Stat> {
+pub(super) fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let after = &text[text.iter().rposition(|&b| b == b')')? + 1..];
     let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();

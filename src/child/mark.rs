@@ -17,8 +17,8 @@
 #![allow(unsafe_code)]
 
 use std::collections::HashSet;
-use std::fs;
 
+use super::kill::timer_slack_ns;
 use rustix::process::{getpid, getpriority_process};
 use rustix::thread::{CapabilitySet, capabilities};
 use rustix::time::{ClockId, clock_gettime};
@@ -81,8 +81,7 @@ impl Mark {
         }
         match self.io_priority {
             Some(priority) => io_priority(pid) == Some(priority),
-            None => fs::read_to_string(format!("/proc/{pid}/timerslack_ns"))
-                .is_ok_and(|slack| slack.trim().parse() == Ok(self.timer_slack_ns)),
+            None => timer_slack_ns(pid) == Some(self.timer_slack_ns),
         }
     }
 }

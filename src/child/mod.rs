@@ -19,6 +19,7 @@ pub mod reap;
 pub mod signals;
 pub mod spawn;
 mod spawner;
+pub mod state_dir;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -37,6 +38,7 @@ use self::message::{Command, Event, Receiver, Sender};
 use self::signals::SignalFd;
 use self::spawn::{SpawnError, Spawned};
 use self::spawner::Pool;
+use self::state_dir::StateDir;
 use crate::types::{ExitStatus, JobId};
 
 /// A timed-out run is answered at most this long after its deadline, dead or not.
@@ -82,6 +84,8 @@ pub struct Options {
     pub inheritance: Inheritance,
     /// Where each child gets a cgroup of its own, if they are to be had.
     pub cgroups: Option<Cgroups>,
+    /// Where the next server learns what this one left, if it is killed.
+    pub state: Option<StateDir>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,6 +324,9 @@ impl Supervisor {
                 job.phase = Phase::Running;
                 let unused = job.tree.group.take_if(|_| !in_group);
                 job.tree.leader = pid;
+                if let Some(state) = &mut self.options.state {
+                    state.begun(pid, job.tree.mark.timer_slack_ns);
+                }
                 self.by_pid.insert(pid, id);
                 let data = epoll::EventData::new_u64(TOKEN_PIDS + pid as u64);
                 // Without a place in the epoll set the exit is still seen through SIGCHLD.
@@ -385,6 +392,11 @@ impl Supervisor {
             return;
         };
         if job.phase == Phase::Starting {
+            // A start that hangs, on a dead mount for instance; what hangs can often be killed.
+            self.pool.kill_in_flight(id);
+            ending.pause = PASS_PAUSE_MAX;
+            self.deadlines
+                .push(Instant::now() + PASS_PAUSE_MAX, Due::Pass(id));
             return;
         }
         let found = kill::pass(&job.tree, &|pid| {
@@ -423,6 +435,9 @@ impl Supervisor {
             return;
         };
         self.marks.give_back(job.tree.mark);
+        if let Some(state) = &mut self.options.state {
+            state.forgotten(job.tree.leader);
+        }
         if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.options.cgroups) {
             cgroups.give_back(group);
         }
@@ -592,6 +607,9 @@ impl Supervisor {
             shutdown.done = true;
             if let Some(cgroups) = &mut self.options.cgroups {
                 cgroups.remove_all();
+            }
+            if let Some(state) = &mut self.options.state {
+                state.remove();
             }
             self.events.send(Event::AllGone);
         } else {

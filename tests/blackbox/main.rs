@@ -32,4 +32,5 @@ mod small_endpoints;
 mod strangers;
 mod supervision;
 mod supervision_bounds;
+mod supervision_state;
 mod supervision_trees;
