@@ -35,6 +35,9 @@ const PREFIX: &str = "procring-";
 /// Empty groups kept for the next jobs.
 const IDLE_MAX: usize = 64;
 
+/// Births that may fail, for want of memory for instance, before no more are tried.
+const REFUSALS_MAX: u32 = 64;
+
 /// Abandoned groups looked at whenever one is wanted.
 const ABANDONED_PER_LOOK: usize = 2;
 
@@ -143,6 +146,7 @@ pub struct Cgroups {
     open: usize,
     open_max: usize,
     made: u64,
+    refusals: u32,
     usable: bool,
 }
 
@@ -204,6 +208,7 @@ impl Cgroups {
             open: 0,
             open_max,
             made: 0,
+            refusals: 0,
             usable: true,
         };
         let born = groups.take().is_some_and(|group| {
@@ -264,8 +269,16 @@ impl Cgroups {
         }
     }
 
-    /// No child could be started in a group: makes no more of them.
-    pub fn give_up(&mut self) {
+    /// A child could not be born in its group. Makes no more of them if that goes on.
+    pub fn refused(&mut self, group: Arc<Group>) {
+        self.give_back(group);
+        self.refusals += 1;
+        if self.refusals >= REFUSALS_MAX {
+            self.give_up();
+        }
+    }
+
+    fn give_up(&mut self) {
         self.usable = false;
         for group in std::mem::take(&mut self.idle) {
             self.give_back(group);

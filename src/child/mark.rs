@@ -110,7 +110,7 @@ impl Marks {
     }
 
     /// A mark that no known tree has, as long as there are any.
-    pub fn next(&mut self) -> Mark {
+    pub fn take(&mut self) -> Mark {
         let count = if self.io_base.is_some() {
             HINTS
         } else {
@@ -180,15 +180,15 @@ mod tests {
             last: 0,
             used: HashSet::new(),
         };
-        let lasting = marks.next();
+        let lasting = marks.take();
         for _ in 0..2 * HINTS {
-            let other = marks.next();
+            let other = marks.take();
             assert_ne!(other.number, lasting.number);
             assert_ne!(other.io_priority, lasting.io_priority);
             marks.give_back(other);
         }
         for _ in 0..2 * HINTS {
-            let mark = marks.next();
+            let mark = marks.take();
             let hint = mark.io_priority.unwrap() >> HINT_SHIFT & 1023;
             assert!((HINT_MIN as i32..1024).contains(&hint));
             assert_eq!(mark.io_priority.unwrap() >> CLASS_SHIFT, CLASS_BEST_EFFORT);
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn who_started_before_the_tree_does_not_carry_its_mark() {
-        let mark = Marks::new().next();
+        let mark = Marks::new().take();
         let pid = std::process::id() as i32;
         assert!(!mark.is_carried_by(pid, mark.since_ticks - 1));
         assert!(!mark.is_carried_by(pid, mark.since_ticks));

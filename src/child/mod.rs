@@ -275,7 +275,7 @@ impl Supervisor {
 
     fn start(&mut self, job: JobId, spec: Box<spawn::SpawnSpec>, deadline: Option<Instant>) {
         let now = Instant::now();
-        let mark = self.marks.next();
+        let mark = self.marks.take();
         let tree = Tree {
             leader: 0,
             reaped: false,
@@ -336,9 +336,7 @@ impl Supervisor {
                 let end = job.ending.is_some();
                 self.events.send(Event::Spawned { job: id, pid });
                 if let (Some(group), Some(cgroups)) = (unused, &mut self.options.cgroups) {
-                    // The kernel or a seccomp profile refuses; it would every time.
-                    cgroups.give_back(group);
-                    cgroups.give_up();
+                    cgroups.refused(group);
                 }
                 if stop {
                     self.stop(id);

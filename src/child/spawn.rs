@@ -398,7 +398,7 @@ mod tests {
         let env = [("PATH".into(), "/usr/bin:/bin".into())];
         let spec = SpawnSpec::new(command, &args, env.into_iter(), cwd, stdio)?;
         let slot = PidSlot::new(0);
-        let child = spawn(&spec, &inheritance(), Marks::new().next(), None, &slot)?;
+        let child = spawn(&spec, &inheritance(), Marks::new().take(), None, &slot)?;
         assert_eq!(slot.load(Ordering::Relaxed), child.pid);
         drop(spec);
         let mut out = String::new();

@@ -32,5 +32,6 @@ mod small_endpoints;
 mod strangers;
 mod supervision;
 mod supervision_bounds;
+mod supervision_faults;
 mod supervision_state;
 mod supervision_trees;
