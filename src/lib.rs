@@ -6,6 +6,8 @@
 //! |---|---|---|---|
 //! | [`wire`] | bytes of a peer | requests, frames, events, and back | no socket, no clock |
 #![deny(unsafe_code)]
+// The docs are read by who works on this crate; they name private items.
+#![allow(rustdoc::private_intra_doc_links)]
 
 pub mod api;
 pub mod child;

@@ -95,13 +95,14 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         headers: joined(&args.cors_headers),
         credentials: args.cors_credentials,
     };
+    let nofile = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let options = Options {
         guard,
         cors,
         head_limits: HeadLimits::default(),
         connections_max: args.connections_max,
+        fds_reserved_from: Options::reserve_fds(nofile),
         base_env,
-        descriptors_max: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
     };
     let arena = Arena::new().map_err(|error| Failure::Start(error.to_string()))?;
     let table = Table::new(arena, args.exited_max);

@@ -1,7 +1,7 @@
 //! Where the token comes from, and how it is kept from children.
 //!
 //! In: flags and the environment. Out: the token. A token on the command line can be read by any
-//! child in /proc/<ppid>/cmdline, so the server starts itself again with the token in a memfd and
+//! child in `/proc/<ppid>/cmdline`, so the server starts itself again with the token in a memfd and
 //! without it in its arguments.
 
 use std::ffi::OsString;

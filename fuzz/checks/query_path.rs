@@ -22,7 +22,8 @@ pub fn query_path(data: &[u8]) {
 
     let query = Query::parse(query.unwrap_or(&text));
     let pairs: Vec<_> = query.pairs().collect();
-    for (name, value) in &pairs {
+    // A few are enough: each of them is compared with all.
+    for (name, value) in pairs.iter().take(8) {
         let same = pairs.iter().filter(|(other, _)| other == name).count();
         assert_eq!(query.unique(name).is_ok(), same == 1);
         if same == 1 {

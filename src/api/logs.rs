@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use crate::log::Cursor;
+use crate::log::index::Entry;
+use crate::log::{Arena, Cursor, Snapshot};
+use crate::types::StreamFilter;
 use crate::wire::entry::{self, EntryHead};
 use crate::wire::json;
 
@@ -17,7 +19,7 @@ use super::{Core, Outcome};
 ///
 /// # Errors
 /// 404.
-pub fn logs(id: &Id, query: &LogsQuery, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
     let log = &process.log;
     if query.follow {
@@ -40,23 +42,43 @@ pub fn logs(id: &Id, query: &LogsQuery, core: &Core<'_>) -> Result<Outcome, Prob
         None => query.since.saturating_add(1),
     };
     let matching = || {
-        log.from(start)
-            .filter(|entry| query.filter.matches(entry.stream))
+        let entries = log.from(start);
+        entries.filter(|entry| query.filter.matches(entry.stream))
     };
-    let head = |entry: &crate::log::index::Entry| EntryHead {
-        sequence: entry.sequence,
-        stream: entry.stream.as_str(),
-        timestamp_ms: entry.timestamp_ms,
-    };
-    let size: usize = matching()
-        .map(|entry| entry::json_len(&head(&entry), entry.len) + 1)
-        .sum();
-    let mut out = Vec::with_capacity(size + 160);
-    out.extend_from_slice(b"{\"processId\":");
-    json::write_string(&process.id.to_string(), &mut out);
-    out.extend_from_slice(b",\"stream\":");
-    json::write_string(query.filter.as_str(), &mut out);
-    out.extend_from_slice(b",\"entries\":[");
+    let lengths = matching().map(|entry| entry::json_len(&head(&entry), entry.len) + 1);
+    // One comma less than entries, if there are any.
+    let entries_len = lengths.sum::<usize>().saturating_sub(1);
+    let mut before = b"{\"processId\":".to_vec();
+    json::write_string(&process.id.to_string(), &mut before);
+    before.extend_from_slice(b",\"stream\":");
+    json::write_string(query.filter.as_str(), &mut before);
+    before.extend_from_slice(b",\"entries\":[");
+    let mut after = b"]".to_vec();
+    if log.dropped_bytes() > 0 {
+        let (first, dropped) = (log.first(), log.dropped_bytes());
+        let loss = format!(",\"firstSequence\":{first},\"droppedBytes\":{dropped}");
+        after.extend_from_slice(loss.as_bytes());
+    }
+    after.push(b'}');
+    let body_len = before.len() + entries_len + after.len();
+    if body_len > WHOLE_BYTES_MAX {
+        let (id, last) = (process.id, log.last());
+        let Some((process, arena)) = core.table.get_mut(id) else {
+            return Err(id.into());
+        };
+        let snapshot = process.log.snapshot(arena, start, last);
+        return Ok(Outcome::Fetch(Fetch {
+            body_len,
+            before,
+            after,
+            snapshot,
+            filter: query.filter,
+            at: 0,
+            first: true,
+        }));
+    }
+    let mut out = before;
+    out.reserve_exact(entries_len + after.len());
     for (i, entry) in matching().enumerate() {
         if i > 0 {
             out.push(b',');
@@ -67,17 +89,57 @@ pub fn logs(id: &Id, query: &LogsQuery, core: &Core<'_>) -> Result<Outcome, Prob
             &mut out,
         );
     }
-    out.push(b']');
-    if log.dropped_bytes() > 0 {
-        let loss = format!(
-            ",\"firstSequence\":{},\"droppedBytes\":{}",
-            log.first(),
-            log.dropped_bytes()
-        );
-        out.extend_from_slice(loss.as_bytes());
-    }
-    out.push(b'}');
+    out.extend_from_slice(&after);
     Ok(Outcome::Reply(Reply::json(out)))
+}
+
+/// A longer body is written piece by piece, so that a client that reads slowly costs one piece.
+const WHOLE_BYTES_MAX: usize = 256 << 10;
+
+/// A long log, as it was when it was asked for, on its way to becoming JSON.
+#[derive(Debug)]
+pub struct Fetch {
+    /// Bytes of the whole body.
+    pub body_len: usize,
+    /// The slots it reads; to be released when the answer is over.
+    pub snapshot: Snapshot,
+    before: Vec<u8>,
+    after: Vec<u8>,
+    filter: StreamFilter,
+    /// Position of the next entry in the snapshot.
+    at: usize,
+    /// No entry has been written yet.
+    first: bool,
+}
+
+impl Fetch {
+    /// Appends the next part of the body, about `budget` bytes. False after the last.
+    pub fn piece(&mut self, arena: &Arena, budget: usize, out: &mut Vec<u8>) -> bool {
+        out.append(&mut self.before);
+        for entry in self.snapshot.from(self.at) {
+            if out.len() >= budget {
+                return true;
+            }
+            self.at += 1;
+            if self.filter.matches(entry.stream) {
+                if !std::mem::replace(&mut self.first, false) {
+                    out.push(b',');
+                }
+                let data = arena.bytes(entry.slot, entry.start, entry.len);
+                entry::write_json(&head(&entry), data, out);
+            }
+        }
+        out.append(&mut self.after);
+        false
+    }
+}
+
+fn head(entry: &Entry) -> EntryHead<'static> {
+    EntryHead {
+        sequence: entry.sequence,
+        stream: entry.stream.as_str(),
+        timestamp_ms: entry.timestamp_ms,
+    }
 }
 
 /// The `exit` event's data: how it ended, and the last entry of the log.

@@ -104,6 +104,8 @@ pub enum Outcome {
         /// The new size.
         size: WindowSize,
     },
+    /// Answer with a log that is too long to be written at once.
+    Fetch(logs::Fetch),
     /// Stream the log from this place on.
     Follow {
         /// Which process.

@@ -35,7 +35,7 @@ pub struct Tree {
     pub reaped: bool,
     /// What its members carry.
     pub mark: Mark,
-    /// Targets of the links in /proc/<pid>/fd that belong to this tree only, such as `pipe:[4711]`.
+    /// Targets of the links in `/proc/<pid>/fd` that belong to this tree only, such as `pipe:[4711]`.
     pub marks: Vec<String>,
     /// The cgroup that only this tree is in.
     pub group: Option<Arc<Group>>,

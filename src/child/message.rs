@@ -144,6 +144,16 @@ impl<T> Sender<T> {
             self.bell.ring();
         }
     }
+
+    /// Sends without ringing, for what can wait until the receiver wakes for another reason.
+    pub fn send_quietly(&self, message: T) {
+        let _ = self.queue.send(message);
+    }
+
+    /// Rings for what was sent quietly.
+    pub fn ring(&self) {
+        self.bell.ring();
+    }
 }
 
 /// The receiving end, readable (poll(2)) when something was sent.
@@ -154,10 +164,20 @@ pub struct Receiver<T> {
 }
 
 impl<T> Receiver<T> {
+    /// Takes everything sent so far and leaves the bell as it is.
+    pub fn take(&self) -> impl Iterator<Item = T> + '_ {
+        self.queue.try_iter()
+    }
+
+    /// Silences the bell. What is sent afterwards rings again, so take messages after it.
+    pub fn answer(&self) {
+        self.bell.answer();
+    }
+
     /// Silences the bell and takes everything sent so far.
     pub fn drain(&self) -> impl Iterator<Item = T> + '_ {
-        self.bell.answer();
-        self.queue.try_iter()
+        self.answer();
+        self.take()
     }
 }
 

@@ -23,6 +23,8 @@ pub mod state_dir;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -37,7 +39,7 @@ use self::mark::Marks;
 use self::message::{Command, Event, Receiver, Sender};
 use self::signals::SignalFd;
 use self::spawn::{SpawnError, Spawned};
-use self::spawner::Pool;
+use self::spawner::{Pool, Reports};
 use self::state_dir::StateDir;
 use crate::types::{ExitStatus, JobId};
 
@@ -105,10 +107,12 @@ struct Ending {
 struct Job {
     phase: Phase,
     tree: Tree,
-    pidfd: Option<OwnedFd>,
+    pidfd: Option<Arc<OwnedFd>>,
     ending: Option<Ending>,
     /// SIGTERM was asked for before there was a process.
     stop_pending: bool,
+    /// Counted in [`Supervisor::hasty`].
+    hasty: bool,
     /// The deadline has passed; its exit is reported as [`Event::TimedOut`].
     timed_out: bool,
     answered: bool,
@@ -144,7 +148,7 @@ struct Shutdown {
 #[derive(Debug)]
 pub struct Supervisor {
     options: Options,
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
     signals: SignalFd,
     inbox: Receiver<Inbox>,
     events: Sender<Event>,
@@ -154,6 +158,8 @@ pub struct Supervisor {
     deadlines: Deadlines<Due>,
     orphan_check: bool,
     relief: bool,
+    /// Children to be stopped or killed as soon as they exist.
+    hasty: usize,
     marks: Marks,
     shutdown: Option<Shutdown>,
 }
@@ -169,7 +175,7 @@ impl Supervisor {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let (commands, inbox) = message::channel()?;
         let (events, receiver) = message::channel()?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let signals = SignalFd::new()?;
         epoll::add(
             &epoll,
@@ -183,7 +189,13 @@ impl Supervisor {
             epoll::EventData::new_u64(TOKEN_SIGNALS),
             epoll::EventFlags::IN,
         )?;
-        let pool = Pool::new(options.inheritance.clone(), commands.clone());
+        let reports = Reports {
+            inbox: commands.clone(),
+            events: events.clone(),
+            epoll: epoll.clone(),
+            wanted: Arc::new(AtomicBool::new(false)),
+        };
+        let pool = Pool::new(options.inheritance.clone(), reports);
         let supervisor = Self {
             options,
             epoll,
@@ -196,6 +208,7 @@ impl Supervisor {
             deadlines: Deadlines::default(),
             orphan_check: false,
             relief: false,
+            hasty: 0,
             marks: Marks::new(),
             shutdown: None,
         };
@@ -218,6 +231,11 @@ impl Supervisor {
                 // Nothing a caller could do; without this pause it would burn a core.
                 std::thread::sleep(Duration::from_millis(1));
             }
+            if ready.iter().any(|event| event.data.u64() == TOKEN_INBOX) {
+                self.inbox.answer();
+            }
+            // First, because what it says may be about the pids below.
+            self.on_inbox();
             for event in &ready {
                 match event.data.u64() {
                     TOKEN_INBOX => {}
@@ -229,24 +247,36 @@ impl Supervisor {
                     }
                 }
             }
-            if ready.iter().any(|event| event.data.u64() == TOKEN_INBOX) {
-                let messages: Vec<Inbox> = self.inbox.drain().collect();
-                for message in messages {
-                    match message {
-                        Inbox::Command(command) => self.on_command(command),
-                        Inbox::SpawnDone {
-                            job,
-                            thread,
-                            result,
-                        } => self.on_spawn_done(job, thread, result),
-                    }
-                }
-            }
             let now = Instant::now();
             while let Some(due) = self.deadlines.pop(now) {
                 self.on_due(due, now);
             }
+            if self.waits_for_spawners() {
+                self.pool.want();
+                self.on_inbox();
+            }
         }
+    }
+
+    fn on_inbox(&mut self) {
+        let messages: Vec<Inbox> = self.inbox.take().collect();
+        for message in messages {
+            match message {
+                Inbox::Command(command) => self.on_command(command),
+                Inbox::SpawnDone {
+                    job,
+                    thread,
+                    result,
+                } => self.on_spawn_done(job, thread, result),
+            }
+        }
+    }
+
+    /// Whether something is to be done as soon as a child exists, or a spawner is wanted.
+    fn waits_for_spawners(&self) -> bool {
+        // A child is written down as soon as it exists.
+        let noted = self.options.state.is_some();
+        noted || self.pool.has_queue() || self.shutdown.is_some() || self.hasty > 0
     }
 
     fn on_command(&mut self, command: Command) {
@@ -290,6 +320,7 @@ impl Supervisor {
             pidfd: None,
             ending: None,
             stop_pending: false,
+            hasty: false,
             timed_out: false,
             answered: false,
             forgotten: false,
@@ -311,10 +342,13 @@ impl Supervisor {
         thread: Option<usize>,
         result: Result<Spawned, SpawnError>,
     ) {
-        self.pool.finished(thread);
+        self.pool.finished(id, thread);
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
+        if job.hasty {
+            self.hasty -= 1;
+        }
         match result {
             Ok(Spawned {
                 pid,
@@ -328,13 +362,9 @@ impl Supervisor {
                     state.begun(pid, job.tree.mark.timer_slack_ns);
                 }
                 self.by_pid.insert(pid, id);
-                let data = epoll::EventData::new_u64(TOKEN_PIDS + pid as u64);
-                // Without a place in the epoll set the exit is still seen through SIGCHLD.
-                let _ = epoll::add(&self.epoll, &pidfd, data, epoll::EventFlags::IN);
                 job.pidfd = Some(pidfd);
                 let stop = std::mem::take(&mut job.stop_pending);
                 let end = job.ending.is_some();
-                self.events.send(Event::Spawned { job: id, pid });
                 if let (Some(group), Some(cgroups)) = (unused, &mut self.options.cgroups) {
                     cgroups.refused(group);
                 }
@@ -358,7 +388,10 @@ impl Supervisor {
             return;
         };
         match job.phase {
-            Phase::Starting => job.stop_pending = true,
+            Phase::Starting => {
+                job.stop_pending = true;
+                self.hurry(id);
+            }
             Phase::Running => {
                 kill::signal_group(job.tree.leader, Signal::TERM);
                 // A stopped process handles SIGTERM only once it goes on.
@@ -381,6 +414,15 @@ impl Supervisor {
         }
     }
 
+    /// Notes that a starting child must not run unattended: its spawner is to wake us.
+    fn hurry(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id)
+            && !std::mem::replace(&mut job.hasty, true)
+        {
+            self.hasty += 1;
+        }
+    }
+
     /// One pass over a tree that is being killed.
     fn pass(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else {
@@ -392,10 +434,9 @@ impl Supervisor {
         if job.phase == Phase::Starting {
             // A start that hangs, on a dead mount for instance; what hangs can often be killed.
             self.pool.kill_in_flight(id);
-            ending.pause = PASS_PAUSE_MAX;
             self.deadlines
                 .push(Instant::now() + PASS_PAUSE_MAX, Due::Pass(id));
-            return;
+            return self.hurry(id);
         }
         let found = kill::pass(&job.tree, &|pid| {
             self.by_pid.contains_key(&pid) || self.pool.is_in_flight(pid)
@@ -626,6 +667,13 @@ impl spawn::SpawnSpec {
             .filter(|target| target.starts_with("pipe:[") || target.starts_with("/dev/pts/"))
             .collect()
     }
+}
+
+/// Has the exit of a child wake the supervisor. Without a place in the set (ENOMEM, ENOSPC) it is
+/// still seen through SIGCHLD.
+fn watch(epoll: &OwnedFd, pidfd: &OwnedFd, pid: i32) -> bool {
+    let data = epoll::EventData::new_u64(TOKEN_PIDS + pid as u64);
+    epoll::add(epoll, pidfd, data, epoll::EventFlags::IN).is_ok()
 }
 
 fn timespec(duration: Duration) -> Timespec {

@@ -26,6 +26,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::clone::{self, Cloned};
@@ -173,8 +174,9 @@ fn c_string(text: impl Into<Vec<u8>>) -> Result<CString, SpawnError> {
 pub struct Spawned {
     /// Its process, session and group id.
     pub pid: i32,
-    /// Refers to it until reaped, whatever happens to the number (pidfd_open(2)).
-    pub pidfd: OwnedFd,
+    /// Refers to it until reaped, whatever happens to the number (pidfd_open(2)). Shared, because
+    /// the spawner enters it into the supervisor's epoll set after it has handed it over.
+    pub pidfd: Arc<OwnedFd>,
     /// Whether it was born in the cgroup it was meant for.
     pub in_group: bool,
 }
@@ -272,7 +274,7 @@ pub fn spawn(
             }
             Ok(Spawned {
                 pid,
-                pidfd,
+                pidfd: Arc::new(pidfd),
                 in_group,
             })
         }

@@ -3,11 +3,16 @@
 //! In: a [`SpawnSpec`] for a job. Out: [`Inbox::SpawnDone`] to the supervisor. Each thread has a
 //! queue of its own; the pool knows which ones are idle. A spawn that hangs (program or working
 //! directory on a dead mount) holds one thread; others are started while it does.
+//!
+//! A spawn that went well does not wake the supervisor: the thread tells the I/O thread itself,
+//! enters the pidfd into the supervisor's epoll set, and leaves the rest in its inbox, to be read
+//! when it wakes for the child's exit or anything else. Only if the supervisor has said that it
+//! waits for this ([`Pool::want`], or spawns queued behind it) does the bell ring.
 
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,8 +23,8 @@ use super::Inbox;
 use super::cgroup::Group;
 use super::inherit::Inheritance;
 use super::mark::Mark;
-use super::message::Sender;
-use super::spawn::{PidSlot, SpawnError, SpawnSpec, SpawnStage, spawn};
+use super::message::{Event, Sender};
+use super::spawn::{PidSlot, SpawnError, SpawnSpec, SpawnStage, Spawned, spawn};
 use crate::types::JobId;
 
 /// Threads started without hesitation; more than cores only adds switching.
@@ -46,24 +51,69 @@ struct Request {
     slot: Arc<PidSlot>,
 }
 
+/// How a spawner tells what became of a spawn.
+#[derive(Clone, Debug)]
+pub(super) struct Reports {
+    /// The supervisor's inbox.
+    pub(super) inbox: Sender<Inbox>,
+    /// The I/O thread's events.
+    pub(super) events: Sender<Event>,
+    /// The supervisor's epoll set.
+    pub(super) epoll: Arc<OwnedFd>,
+    /// The supervisor wants to be woken by the next report.
+    pub(super) wanted: Arc<AtomicBool>,
+}
+
+impl Reports {
+    fn done(&self, job: JobId, thread: Option<usize>, result: Result<Spawned, SpawnError>) {
+        let (pid, pidfd) = match &result {
+            Ok(spawned) => (spawned.pid, spawned.pidfd.clone()),
+            Err(_) => {
+                return self.inbox.send(Inbox::SpawnDone {
+                    job,
+                    thread,
+                    result,
+                });
+            }
+        };
+        if let JobId::Process(_) = job {
+            self.events.send(Event::Spawned { job, pid });
+        }
+        self.inbox.send_quietly(Inbox::SpawnDone {
+            job,
+            thread,
+            result,
+        });
+        // After the message: who sees the exit through the pidfd finds the message.
+        let watched = super::watch(&self.epoll, &pidfd, pid);
+        // Pairs with the fence in `Pool::want`: either this sees the wish, or the supervisor,
+        // looking at its inbox after wishing, sees the message.
+        fence(Ordering::SeqCst);
+        if self.wanted.swap(false, Ordering::Relaxed) || !watched {
+            self.inbox.ring();
+        }
+    }
+}
+
 /// The spawner threads and what waits for them.
 #[derive(Debug)]
 pub(super) struct Pool {
     inheritance: Inheritance,
-    done: Sender<Inbox>,
+    reports: Reports,
     /// By thread number; None is a number to use again.
     threads: Vec<Option<mpsc::Sender<Request>>>,
     idle: Vec<usize>,
     waiting: VecDeque<(Instant, Request)>,
-    /// Pids of children whose spawn has not been reported yet.
+    /// Pids of children whose report the supervisor has not handled yet. Until then nobody else
+    /// may take them for orphans.
     in_flight: Vec<(JobId, Arc<PidSlot>)>,
 }
 
 impl Pool {
-    pub(super) fn new(inheritance: Inheritance, done: Sender<Inbox>) -> Self {
+    pub(super) fn new(inheritance: Inheritance, reports: Reports) -> Self {
         Self {
             inheritance,
-            done,
+            reports,
             threads: Vec::new(),
             idle: Vec::new(),
             waiting: VecDeque::new(),
@@ -85,12 +135,7 @@ impl Pool {
                 stage: SpawnStage::Clone,
                 errno: libc::EAGAIN,
             };
-            self.done.send(Inbox::SpawnDone {
-                job,
-                thread: None,
-                result: Err(error),
-            });
-            return;
+            return self.reports.done(job, None, Err(error));
         }
         let slot = Arc::new(PidSlot::new(0));
         self.in_flight.push((job, slot.clone()));
@@ -110,11 +155,10 @@ impl Pool {
         self.assign();
     }
 
-    /// Notes that `thread` is free again; called for every [`Inbox::SpawnDone`].
-    pub(super) fn finished(&mut self, thread: Option<usize>) {
+    /// Notes that a spawn has been reported and `thread` is free again; called for every [`Inbox::SpawnDone`].
+    pub(super) fn finished(&mut self, job: JobId, thread: Option<usize>) {
+        self.in_flight.retain(|(reported, _)| *reported != job);
         let Some(thread) = thread else { return };
-        self.in_flight
-            .retain(|(_, slot)| Arc::strong_count(slot) > 1);
         if self.waiting.is_empty() && self.idle.len() >= EAGER {
             self.threads[thread] = None;
         } else {
@@ -134,6 +178,17 @@ impl Pool {
             self.assign();
         }
         self.waiting.front().map(|_| now + PATIENCE)
+    }
+
+    /// Whether spawns wait for a thread; then the next report must wake the supervisor.
+    pub(super) fn has_queue(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Asks the next report to ring. The caller looks at its inbox once more before it sleeps.
+    pub(super) fn want(&self) {
+        self.reports.wanted.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// Whether a child with this pid is about to be reported.
@@ -191,7 +246,7 @@ impl Pool {
             .position(Option::is_none)
             .unwrap_or(self.threads.len());
         let (queue, requests) = mpsc::channel::<Request>();
-        let (inheritance, done) = (self.inheritance.clone(), self.done.clone());
+        let (inheritance, reports) = (self.inheritance.clone(), self.reports.clone());
         let work = move || {
             for Request {
                 job,
@@ -206,11 +261,7 @@ impl Pool {
                 // The child's ends of its pipes close before anybody hears that it runs.
                 drop(spec);
                 drop(slot);
-                done.send(Inbox::SpawnDone {
-                    job,
-                    thread: Some(number),
-                    result,
-                });
+                reports.done(job, Some(number), result);
             }
         };
         let builder = thread::Builder::new()
@@ -232,13 +283,8 @@ impl Pool {
                         stage: SpawnStage::Clone,
                         errno,
                     };
-                    self.done.send(Inbox::SpawnDone {
-                        job: request.job,
-                        thread: None,
-                        result: Err(error),
-                    });
+                    self.reports.done(request.job, None, Err(error));
                 }
-                self.in_flight.clear();
             }
             Err(_) => {}
         }

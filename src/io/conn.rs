@@ -15,6 +15,7 @@ use monoio::io::Splitable;
 use monoio::net::TcpStream;
 
 use crate::api::cors::VARY;
+use crate::api::logs::Fetch;
 use crate::api::query::TerminalQuery;
 use crate::api::{self, BodyPolicy, Core, Outcome, Plan, Problem, Reply, Signal, processes};
 use crate::child::message::Command;
@@ -23,11 +24,12 @@ use crate::log::Cursor;
 use crate::types::{JobId, ProcessId};
 use crate::wire::Parsed;
 use crate::wire::http::chunked::{ChunkDecoder, ChunkError};
-use crate::wire::http::head::{BodyFraming, Head, HeadError, HeadScan, Method, parse_head};
+use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
 use crate::wire::http::response::{CONTINUE, Length, ResponseHead};
 use crate::wire::ws::handshake::Accept;
 
 use super::create::create;
+use super::fetch::fetch;
 use super::follow::follow;
 use super::input::InputError;
 use super::race::{First, race};
@@ -35,6 +37,7 @@ use super::reader::{Filled, Reader};
 use super::run::run;
 use super::server::Server;
 use super::terminal::attach;
+use super::timer::{sleep, within};
 use super::writer::Writer;
 
 /// From the first byte of a request to the end of its head.
@@ -101,6 +104,25 @@ enum Then {
     Drop,
 }
 
+/// What is left to do once a request has been understood.
+enum Stage {
+    /// It has been answered.
+    Over(Then),
+    /// Its answer is long.
+    Fetch(Facts, Fetch),
+    /// Its answer goes on for as long as the process runs.
+    Follow(Facts, ProcessId, Cursor),
+    /// It becomes a terminal.
+    Terminal(Facts, Box<Terminal>),
+}
+
+/// What an upgrade needs.
+struct Terminal {
+    id: ProcessId,
+    query: TerminalQuery,
+    accept: Accept,
+}
+
 struct Conn {
     server: Rc<Server>,
     reader: Reader,
@@ -116,9 +138,21 @@ pub(super) async fn serve(server: Rc<Server>, stream: TcpStream) {
         writer: Writer::new(write),
     };
     loop {
-        match conn.request().await {
+        // Each stage is boxed by itself, so that a connection carries room for the stage it is in
+        // and no other: an idle one waits in `head`, a follower in `follow`.
+        let stage = match conn.head().await {
+            Ok((facts, plan)) => Box::pin(conn.answer(facts, plan)).await,
+            Err(then) => Stage::Over(then),
+        };
+        let then = match stage {
+            Stage::Over(then) => then,
+            Stage::Fetch(facts, fetch) => Box::pin(conn.fetch(facts, fetch)).await,
+            Stage::Follow(facts, id, cursor) => Box::pin(conn.follow(facts, id, cursor)).await,
+            Stage::Terminal(facts, terminal) => Box::pin(conn.terminal(facts, *terminal)).await,
+        };
+        match then {
             Then::Next => {}
-            Then::Linger => return conn.linger().await,
+            Then::Linger => return Box::pin(conn.linger()).await,
             Then::Drop => return,
         }
     }
@@ -139,28 +173,24 @@ pub(super) async fn refuse(server: Rc<Server>, stream: TcpStream) {
 }
 
 impl Conn {
-    /// Reads one request and answers it.
-    async fn request(&mut self) -> Then {
-        let (facts, plan) = match self.head().await {
-            Ok(read) => read,
-            Err(then) => return then,
-        };
+    /// Reads the body of a request and carries it out.
+    async fn answer(&mut self, facts: Facts, plan: Result<Plan, Reply>) -> Stage {
         let Plan {
             action,
             body: policy,
         } = match plan {
             Ok(plan) => plan,
-            Err(reply) => return self.refuse_body_and_reply(facts, reply).await,
+            Err(reply) => return Stage::Over(self.refuse_body_and_reply(facts, reply).await),
         };
         let body = match self.body(&facts, policy).await {
             Ok(body) => body,
-            Err(None) => return Then::Drop,
+            Err(None) => return Stage::Over(Then::Drop),
             Err(Some(problem)) => {
                 let facts = Facts {
                     close: true,
                     ..facts
                 };
-                return self.reply(&facts, problem.reply()).await;
+                return Stage::Over(self.reply(&facts, problem.reply()).await);
             }
         };
         let outcome = {
@@ -177,11 +207,20 @@ impl Conn {
             outcome
         };
         drop(body);
-        match outcome {
-            Outcome::Reply(reply) => self.reply(&facts, reply).await,
-            // Boxed, so that an idle connection does not carry room for them.
-            other => Box::pin(self.carry_out(facts, other)).await,
-        }
+        let reply = match outcome {
+            Outcome::Reply(reply) => reply,
+            Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
+            Outcome::Follow { id, cursor } => return Stage::Follow(facts, id, cursor),
+            Outcome::Terminal { id, query, accept } => {
+                let terminal = Terminal { id, query, accept };
+                return Stage::Terminal(facts, Box::new(terminal));
+            }
+            other => match self.carry_out(other).await {
+                Some(reply) => reply,
+                None => return Stage::Over(Then::Drop),
+            },
+        };
+        Stage::Over(self.reply(&facts, reply).await)
     }
 
     /// Reads a head. `Err` ends the connection.
@@ -203,26 +242,25 @@ impl Conn {
                         return Ok((facts, plan));
                     }
                     Ok(Parsed::NeedMore) => {}
-                    Err(error) => return Err(self.malformed(&error).await),
+                    Err(error) => {
+                        return Err(Box::pin(self.bare_reply(Reply::new(error.status()))).await);
+                    }
                 }
-                if !std::mem::replace(&mut begun, true) {
+                // Not for an empty line, which a client may send after a body.
+                if scan.started() && !std::mem::replace(&mut begun, true) {
                     deadline = Instant::now() + HEAD_TIME_MAX;
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            match monoio::time::timeout(left, self.reader.fill()).await {
-                Ok(Filled::Data) => {}
-                Ok(Filled::End | Filled::Broken) => return Err(Then::Drop),
-                Err(_) if begun => {
-                    return Err(self.bare_reply(Reply::new(408)).await);
+            match within(left, self.reader.fill()).await {
+                Some(Filled::Data) => {}
+                Some(Filled::End | Filled::Broken) => return Err(Then::Drop),
+                None if begun => {
+                    return Err(Box::pin(self.bare_reply(Reply::new(408))).await);
                 }
-                Err(_) => return Err(Then::Drop),
+                None => return Err(Then::Drop),
             }
         }
-    }
-
-    async fn malformed(&mut self, error: &HeadError) -> Then {
-        self.bare_reply(Reply::new(error.status())).await
     }
 
     /// An answer to something that is not a request; nothing can follow it.
@@ -333,10 +371,10 @@ impl Conn {
             let left = deadline
                 .saturating_duration_since(Instant::now())
                 .min(BODY_PAUSE_MAX);
-            match monoio::time::timeout(left, self.reader.fill()).await {
-                Ok(Filled::Data) => {}
-                Ok(Filled::End | Filled::Broken) => return Err(None),
-                Err(_) => {
+            match within(left, self.reader.fill()).await {
+                Some(Filled::Data) => {}
+                Some(Filled::End | Filled::Broken) => return Err(None),
+                None => {
                     return Err(Some(Problem::unreadable(
                         408,
                         "the request body did not arrive in time",
@@ -407,43 +445,49 @@ impl Conn {
         self.server.with_date(|date| head.write_to(date, out));
     }
 
-    /// Everything that takes time.
-    async fn carry_out(&mut self, facts: Facts, outcome: Outcome) -> Then {
+    /// Everything that takes time and then has one answer; None if the client is gone.
+    async fn carry_out(&mut self, outcome: Outcome) -> Option<Reply> {
         let server = self.server.clone();
-        let reply = match outcome {
-            Outcome::Reply(reply) => reply,
+        match outcome {
             Outcome::Run {
                 launch,
                 timeout,
                 output_max,
-            } => match run(&server, launch, timeout, output_max, &mut self.reader).await {
-                Some(reply) => reply,
-                None => return Then::Drop,
-            },
+            } => run(&server, launch, timeout, output_max, &mut self.reader).await,
             Outcome::Create {
                 id,
                 launch,
                 terminal,
-            } => create(&server, id, launch, terminal).await,
+            } => Some(create(&server, id, launch, terminal).await),
             Outcome::Signal { id, signal, wait } => {
-                signal_and_wait(&server, id, signal, wait).await
+                Some(signal_and_wait(&server, id, signal, wait).await)
             }
-            Outcome::Input { id, data } => match self.input(id, data).await {
-                Some(reply) => reply,
-                None => return Then::Drop,
-            },
-            Outcome::Resize { id, size } => resize(&server, id, size),
-            Outcome::Follow { id, cursor } => return self.follow(facts, id, cursor).await,
+            Outcome::Input { id, data } => self.input(id, data).await,
+            Outcome::Resize { id, size } => Some(resize(&server, id, size)),
             Outcome::Deleted { id } => {
                 server.end(id);
                 super::outputs::trim_later(&server);
-                Reply::new(204)
+                Some(Reply::new(204))
             }
-            Outcome::Terminal { id, query, accept } => {
-                return self.terminal(facts, id, query, &accept).await;
-            }
-        };
-        self.reply(&facts, reply).await
+            // Answered by the caller.
+            Outcome::Reply(_)
+            | Outcome::Fetch(_)
+            | Outcome::Follow { .. }
+            | Outcome::Terminal { .. } => None,
+        }
+    }
+
+    async fn fetch(&mut self, facts: Facts, what: Fetch) -> Then {
+        let reply = Reply::new(200).typed("application/json", Vec::new());
+        let mut out = Vec::with_capacity(320);
+        self.write_head(
+            &facts,
+            &reply,
+            Length::Known(what.body_len as u64),
+            &mut out,
+        );
+        let whole = fetch(&self.server, what, out, facts.head_only, &mut self.writer).await;
+        self.after_stream(&facts, whole)
     }
 
     async fn follow(&mut self, mut facts: Facts, id: ProcessId, cursor: Cursor) -> Then {
@@ -464,16 +508,14 @@ impl Conn {
         if self.writer.all(out).await.is_err() {
             return Then::Drop;
         }
-        let whole = facts.head_only
-            || follow(
-                &self.server,
-                id,
-                cursor,
-                chunked,
-                &mut self.reader,
-                &mut self.writer,
-            )
-            .await;
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let whole =
+            facts.head_only || follow(&self.server, id, cursor, chunked, reader, writer).await;
+        self.after_stream(&facts, whole)
+    }
+
+    /// What follows an answer that was written piece by piece.
+    fn after_stream(&self, facts: &Facts, whole: bool) -> Then {
         match whole {
             false => Then::Drop,
             true if facts.close || self.reader.ended() => Then::Linger,
@@ -481,13 +523,8 @@ impl Conn {
         }
     }
 
-    async fn terminal(
-        &mut self,
-        facts: Facts,
-        id: ProcessId,
-        query: TerminalQuery,
-        accept: &Accept,
-    ) -> Then {
+    async fn terminal(&mut self, facts: Facts, terminal: Terminal) -> Then {
+        let Terminal { id, query, accept } = terminal;
         let key = String::from_utf8_lossy(&accept.accept).into_owned();
         let mut reply = Reply::new(101)
             .header("connection", "upgrade")
@@ -554,7 +591,7 @@ impl Conn {
                 self.reader.consume(len);
             }
         };
-        let _ = monoio::time::timeout(LINGER_TIME, drain).await;
+        let _ = within(LINGER_TIME, drain).await;
     }
 }
 
@@ -580,7 +617,7 @@ async fn signal_and_wait(server: &Server, id: ProcessId, signal: Signal, wait: D
                 Some(process) => processes::reply(process),
             };
         }
-        let timer = monoio::time::sleep(left);
+        let timer = sleep(left);
         race(pin!(changed.changed(seen)), pin!(timer)).await;
     }
 }

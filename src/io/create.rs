@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::api::processes;
 use crate::api::{Launch, Problem, Reply};
 use crate::child::message::Command;
 use crate::child::pty::{self, WindowSize};
@@ -15,7 +14,6 @@ use crate::child::spawn::{SpawnError, SpawnSpec, Stdio};
 use crate::process::Notify;
 use crate::types::{JobId, ProcessId, Stream};
 
-use super::descriptors;
 use super::input::Input;
 use super::server::{Child, Server, Starting};
 use super::source::Source;
@@ -64,10 +62,7 @@ pub(super) async fn create(
         .remove(&id)
         .and_then(|starting| starting.result);
     match result {
-        Some(Ok(())) => match server.table.borrow().get(id) {
-            Some(process) => processes::reply(process),
-            None => Problem::from(id).reply(),
-        },
+        Some(Ok(record)) => record,
         Some(Err(error)) => Problem::spawn(error, tty).reply(),
         None => Problem::from(id).reply(),
     }
@@ -80,10 +75,9 @@ fn begin(
     terminal: Option<WindowSize>,
 ) -> Result<Notify, Problem> {
     let tty = terminal.is_some();
-    descriptors::check(server)?;
     let Ends { stdio, child } = match terminal {
-        Some(size) => open_terminal(size)?,
-        None => open_pipes()?,
+        Some(size) => open_terminal(server, size)?,
+        None => open_pipes(server)?,
     };
     let term = tty.then_some(TermRule::IfMissing);
     let spec = spec(server, launch, stdio, term).map_err(|error| Problem::spawn(error, tty))?;
@@ -152,32 +146,39 @@ fn refused(what: &'static str) -> impl Fn(rustix::io::Errno) -> Problem {
     move |errno| Problem::resource(what, errno.raw_os_error())
 }
 
-fn registered(fd: OwnedFd) -> Result<Rc<Source>, Problem> {
+/// One of our ends on the runtime, unless it is one of the last descriptors.
+fn registered(server: &Server, fd: OwnedFd) -> Result<Rc<Source>, Problem> {
+    if !server.may_use(&fd) {
+        return Err(Problem::resource(
+            "no descriptor to spare (RLIMIT_NOFILE)",
+            libc::EMFILE,
+        ));
+    }
     let errno = |error: std::io::Error| {
         Problem::resource("no descriptor", error.raw_os_error().unwrap_or(libc::EIO))
     };
     Source::new(fd).map(Rc::new).map_err(errno)
 }
 
-fn open_pipes() -> Result<Ends, Problem> {
+fn open_pipes(server: &Server) -> Result<Ends, Problem> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(refused("no pipe for the process"));
     let (stdin_read, stdin_write) = pipe()?;
     let (stdout_read, stdout_write) = pipe()?;
     let (stderr_read, stderr_write) = pipe()?;
     let outputs = vec![
-        (Stream::Stdout, registered(stdout_read)?),
-        (Stream::Stderr, registered(stderr_read)?),
+        (Stream::Stdout, registered(server, stdout_read)?),
+        (Stream::Stderr, registered(server, stderr_read)?),
     ];
-    let input = Input::new(registered(stdin_write)?);
+    let input = Input::new(registered(server, stdin_write)?);
     Ok(Ends {
         stdio: Stdio::Separate(Box::new([stdin_read, stdout_write, stderr_write])),
         child: Child { outputs, input },
     })
 }
 
-fn open_terminal(size: WindowSize) -> Result<Ends, Problem> {
+fn open_terminal(server: &Server, size: WindowSize) -> Result<Ends, Problem> {
     let (master, slave) = pty::open(size).map_err(refused("no terminal for the process"))?;
-    let master = registered(master)?;
+    let master = registered(server, master)?;
     Ok(Ends {
         stdio: Stdio::Terminal(slave),
         child: Child {
@@ -191,7 +192,7 @@ fn open_terminal(size: WindowSize) -> Result<Ends, Problem> {
 ///
 /// # Errors
 /// 503 when there is no descriptor left.
-pub(super) fn open_run_pipes() -> Result<([Rc<Source>; 2], Stdio), Problem> {
+pub(super) fn open_run_pipes(server: &Server) -> Result<([Rc<Source>; 2], Stdio), Problem> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(refused("no pipe for the run"));
     let null = OpenOptions::new()
         .read(true)
@@ -203,5 +204,11 @@ pub(super) fn open_run_pipes() -> Result<([Rc<Source>; 2], Stdio), Problem> {
     let (stdout_read, stdout_write) = pipe()?;
     let (stderr_read, stderr_write) = pipe()?;
     let stdio = Stdio::Separate(Box::new([null, stdout_write, stderr_write]));
-    Ok(([registered(stdout_read)?, registered(stderr_read)?], stdio))
+    Ok((
+        [
+            registered(server, stdout_read)?,
+            registered(server, stderr_read)?,
+        ],
+        stdio,
+    ))
 }

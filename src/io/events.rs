@@ -3,8 +3,9 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::api::processes::now_ms;
-use crate::child::message::{Command, Event, Receiver};
+use crate::api::Reply;
+use crate::api::processes::{self, now_ms};
+use crate::child::message::{Command, Event, Receiver, SpawnError};
 use crate::process::run::RunEnd;
 use crate::process::state::Happening;
 use crate::types::{JobId, ProcessId};
@@ -13,12 +14,15 @@ use super::outputs::{Sink, child_exited, ingest};
 use super::server::Server;
 use super::source::Source;
 
-/// Handles events until [`Event::AllGone`].
+/// Handles events until [`Event::AllGone`]; `bell` is a duplicate of their doorbell.
 ///
 /// # Errors
 /// When the doorbell cannot be waited for.
-pub(super) async fn handle(server: Rc<Server>, events: Receiver<Event>) -> std::io::Result<()> {
-    let bell = Source::new(rustix::io::fcntl_dupfd_cloexec(&events, 3)?)?;
+pub(super) async fn handle(
+    server: Rc<Server>,
+    events: Receiver<Event>,
+    bell: Source,
+) -> std::io::Result<()> {
     loop {
         bell.readable().await?;
         let batch: Vec<Event> = events.drain().collect();
@@ -67,26 +71,23 @@ fn spawned(server: &Rc<Server>, job: JobId, pid: i32) {
     }) else {
         return;
     };
-    {
+    let record = {
         let mut table = server.table.borrow_mut();
         let Some((process, _)) = table.get_mut(id) else {
             return;
         };
         process.happen(Happening::Spawned { pid }, Instant::now(), now_ms());
         process.open_outputs = child.outputs.len() as u8;
-    }
+        processes::reply(process)
+    };
     server.children.borrow_mut().insert(id, Rc::new(child));
     for (stream, source) in process_outputs {
         monoio::spawn(ingest(server.clone(), Sink::Log(id, stream), source));
     }
-    start_decided(server, id, Ok(()));
+    start_decided(server, id, Ok(record));
 }
 
-fn start_decided(
-    server: &Rc<Server>,
-    id: ProcessId,
-    result: Result<(), crate::child::spawn::SpawnError>,
-) {
+fn start_decided(server: &Rc<Server>, id: ProcessId, result: Result<Reply, SpawnError>) {
     if result.is_err() {
         server.table.borrow_mut().cancel(id);
     }

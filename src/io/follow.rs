@@ -21,6 +21,7 @@ use crate::wire::sse;
 use super::race::{First, race};
 use super::reader::{Filled, Reader};
 use super::server::Server;
+use super::timer::{sleep, sleep_until};
 use super::writer::Writer;
 
 /// Silence after which a comment shows that the stream lives.
@@ -140,6 +141,7 @@ pub(super) async fn follow(
     let mut out = Body { writer, chunked };
     let mut quiet_since = Instant::now();
     let mut watch = true;
+    reader.expect_silence();
     loop {
         let sent = match step(server, id, &mut cursor) {
             Step::Send(chunk) => out.chunk(chunk).await,
@@ -157,10 +159,9 @@ pub(super) async fn follow(
                 if let Some(until) = until {
                     at = at.min(until);
                 }
-                let timer = monoio::time::sleep(at.saturating_duration_since(Instant::now()));
+                let mut timer = sleep_until(at);
                 let news = async {
                     let mut changed = pin!(changed.changed(seen));
-                    let mut timer = pin!(timer);
                     race(changed.as_mut(), timer.as_mut()).await
                 };
                 let first = {
@@ -184,7 +185,7 @@ pub(super) async fn follow(
                     First::Right(Filled::End) => {
                         // Half-closed or gone? What a gone peer is sent comes back as a reset.
                         let probe = out.event(sse::KEEP_ALIVE.to_vec()).await;
-                        monoio::time::sleep(PROBE_AFTER).await;
+                        sleep(PROBE_AFTER).await;
                         reader.recheck();
                         watch = false;
                         // Answers at once: with the end again, or with the reset.

@@ -17,9 +17,13 @@ use crate::types::ProcessId;
 use super::race::{First, race};
 use super::server::Server;
 use super::source::Source;
+use super::timer::{sleep, within};
 
 /// How long an input may wait for its process to read, from when it was asked for.
 const PATIENCE: Duration = Duration::from_millis(4800);
+
+/// How long after a broken pipe the exit of its process may be heard of.
+const EXIT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A terminal may say that it is writable and take nothing; look again after this.
 const RETRY_AFTER: Duration = Duration::from_millis(2);
@@ -116,7 +120,14 @@ impl Input {
                             woken_in_vain = false;
                             continue;
                         }
-                        Err(errno) => return Err(InputError::Failed(errno)),
+                        Err(errno) => {
+                            // A process that ends closes its input before its exit is heard of.
+                            let over = errno == Errno::PIPE && exits_soon(server, id).await;
+                            return Err(match over {
+                                true => InputError::NotRunning,
+                                false => InputError::Failed(errno),
+                            });
+                        }
                     },
                 }
             }
@@ -129,7 +140,7 @@ impl Input {
             let pause = refused && woken_in_vain;
             let progress = async {
                 if pause {
-                    monoio::time::sleep(RETRY_AFTER).await;
+                    sleep(RETRY_AFTER).await;
                 } else if refused {
                     let _ = self.source.writable().await;
                 } else {
@@ -137,7 +148,7 @@ impl Input {
                 }
             };
             let until = async {
-                let mut timer = pin!(monoio::time::sleep(left));
+                let mut timer = sleep(left);
                 let mut changed = pin!(changed.changed(seen));
                 race(timer.as_mut(), changed.as_mut()).await
             };
@@ -156,4 +167,18 @@ impl Input {
             number,
         }
     }
+}
+
+/// Whether the process is over within [`EXIT_PATIENCE`].
+async fn exits_soon(server: &Server, id: ProcessId) -> bool {
+    let exited = async {
+        loop {
+            let changed = match server.table.borrow().get(id) {
+                Some(process) if process.state.is_running() => process.changed.clone(),
+                _ => return,
+            };
+            changed.changed(changed.version()).await;
+        }
+    };
+    within(EXIT_PATIENCE, exited).await.is_some()
 }

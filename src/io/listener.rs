@@ -15,11 +15,11 @@ use rustix::net::{SocketFlags, accept_with, sockopt};
 use crate::child::message::{Event, Receiver};
 
 use super::conn;
-use super::descriptors;
 use super::events;
 use super::race::{First, race};
 use super::server::Server;
 use super::source::Source;
+use super::timer::sleep;
 
 /// Connections the kernel holds ready before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -41,12 +41,14 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     rustix::net::listen(&listener, BACKLOG)?;
     let socket = Source::new(OwnedFd::from(listener))?;
+    // Before the first connection is accepted: there may not be a descriptor left after it.
+    let bell = Source::new(rustix::io::fcntl_dupfd_cloexec(&events, 3)?)?;
     let accepting = accept_all(&server, &socket);
-    let handling = events::handle(server.clone(), events);
+    let handling = events::handle(server.clone(), events, bell);
     match race(pin!(accepting), pin!(handling)).await {
         First::Left(error) => Err(error),
         First::Right(result) => {
-            monoio::time::sleep(LAST_WORDS).await;
+            sleep(LAST_WORDS).await;
             result
         }
     }
@@ -63,7 +65,7 @@ async fn accept_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
             }
             // The peer gave up before it was accepted.
             Err(Errno::CONNABORTED | Errno::INTR) => {}
-            Err(_) => monoio::time::sleep(RETRY_AFTER).await,
+            Err(_) => sleep(RETRY_AFTER).await,
         }
     }
 }
@@ -84,18 +86,18 @@ fn start(server: &Rc<Server>, fd: OwnedFd) {
     let _ = sockopt::set_tcp_keepidle(&fd, Duration::from_secs(60));
     let _ = sockopt::set_tcp_keepintvl(&fd, Duration::from_secs(15));
     let _ = sockopt::set_tcp_keepcnt(&fd, 4);
+    let spare = server.may_use(&fd);
     let Ok(stream) = TcpStream::from_std(fd.into()) else {
         return;
     };
     server.connections.set(server.connections.get() + 1);
     let place = Place(server.clone());
-    let max = descriptors::connections_max(server.options.descriptors_max);
-    let full = server.connections.get() > server.options.connections_max.min(max);
+    let full = !spare || server.connections.get() > server.options.connections_max;
     let server = server.clone();
     monoio::spawn(async move {
         let _place = place;
         if full {
-            conn::refuse(server, stream).await;
+            Box::pin(conn::refuse(server, stream)).await;
         } else {
             conn::serve(server, stream).await;
         }

@@ -10,8 +10,8 @@
 pub mod backend;
 mod conn;
 mod create;
-mod descriptors;
 mod events;
+mod fetch;
 mod follow;
 mod input;
 mod listener;
@@ -22,6 +22,7 @@ mod run;
 pub mod server;
 mod source;
 mod terminal;
+mod timer;
 mod writer;
 
 pub use listener::serve;

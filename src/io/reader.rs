@@ -16,8 +16,13 @@ use monoio::BufResult;
 use monoio::io::{AsyncReadRent, OwnedReadHalf};
 use monoio::net::TcpStream;
 
+use super::timer::sleep;
+
 /// Bytes of the buffer of an idle connection.
 const CHUNK_BYTES_MIN: usize = 1 << 10;
+
+/// Bytes of the buffer of a connection that only listens.
+const CHUNK_BYTES_SILENT: usize = 64;
 
 /// Bytes of one read while a body streams in.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
@@ -149,8 +154,13 @@ impl Reader {
     /// a FIN, since a client may half-close and wait for its answer.
     pub(super) async fn gone(&mut self, fin_grace: Duration) {
         if self.lost().await == Filled::End {
-            monoio::time::sleep(fin_grace).await;
+            sleep(fin_grace).await;
         }
+    }
+
+    /// Makes the next read small, for a peer that is not expected to send anything.
+    pub(super) fn expect_silence(&mut self) {
+        self.chunk = CHUNK_BYTES_SILENT;
     }
 
     /// After [`Filled::End`]: asks again, since a peer that closed both directions answers what

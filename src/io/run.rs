@@ -16,12 +16,12 @@ use crate::process::run::RunEnd;
 use crate::types::{JobId, Stream};
 
 use super::create::{TermRule, open_run_pipes, spec};
-use super::descriptors;
 use super::outputs::{Sink, ingest, pump, trim_later};
 use super::race::{First, race};
 use super::reader::Reader;
 use super::server::Server;
 use super::source::Source;
+use super::timer::sleep_until;
 
 /// How long after the child's exit its pipes may stay open before the run is answered all the
 /// same. What a helper of the child writes until then is part of the answer.
@@ -100,8 +100,7 @@ fn begin<'a>(
     deadline: Option<Instant>,
     output_max: u64,
 ) -> Result<Underway<'a>, Problem> {
-    descriptors::check(server)?;
-    let (sources, stdio) = open_run_pipes()?;
+    let (sources, stdio) = open_run_pipes(server)?;
     let spec = spec(server, launch, stdio, Some(TermRule::Always))
         .map_err(|error| Problem::spawn(error, false))?;
     let key = server.next_run.get();
@@ -148,7 +147,7 @@ async fn finish(server: &Server, key: u64) -> RunEnd {
                 if now >= at {
                     return end;
                 }
-                let mut timer = pin!(monoio::time::sleep(at - now));
+                let mut timer = sleep_until(at);
                 race(timer.as_mut(), pin!(changed)).await;
             }
             Some(end) => return end,

@@ -6,9 +6,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::api::Reply;
 use crate::api::cors::Cors;
 use crate::api::guard::Guard;
 use crate::child::Inbox;
@@ -34,8 +36,9 @@ pub struct Options {
     pub head_limits: HeadLimits,
     /// Connections at the same time; one more is answered 503.
     pub connections_max: usize,
-    /// RLIMIT_NOFILE in force.
-    pub descriptors_max: u64,
+    /// Descriptors from this number on are for accepting and answering only. Numbers are given
+    /// lowest first, so a new one that is this high says how many there are.
+    pub fds_reserved_from: i32,
     /// The environment of children, before the request's own variables.
     pub base_env: Vec<(OsString, OsString)>,
 }
@@ -54,8 +57,8 @@ pub(super) struct Child {
 pub(super) struct Starting {
     /// The child's descriptors, to be used once it runs.
     pub(super) child: Child,
-    /// Set when it is clear.
-    pub(super) result: Option<Result<(), SpawnError>>,
+    /// Set when it is clear: the record as it was then, or why there is no process.
+    pub(super) result: Option<Result<Reply, SpawnError>>,
     /// Tells of the result.
     pub(super) done: Notify,
 }
@@ -89,6 +92,19 @@ pub struct Server {
     date: RefCell<DateCache>,
 }
 
+/// Descriptors that are kept for accepting connections and refusing them.
+const FDS_RESERVED: u64 = 16;
+
+impl Options {
+    /// [`Options::fds_reserved_from`] for a limit of `nofile` descriptors (RLIMIT_NOFILE); None is
+    /// no limit.
+    pub fn reserve_fds(nofile: Option<u64>) -> i32 {
+        let from = nofile.map(|nofile| nofile.saturating_sub(FDS_RESERVED));
+        from.and_then(|from| i32::try_from(from).ok())
+            .unwrap_or(i32::MAX)
+    }
+}
+
 impl Server {
     /// A server without connections.
     pub fn new(options: Options, table: Table, supervisor: Sender<Inbox>) -> Rc<Self> {
@@ -111,7 +127,16 @@ impl Server {
 
     /// Asks the supervisor for something.
     pub fn command(&self, command: Command) {
-        self.supervisor.send(Inbox::Command(command));
+        match command {
+            // Not worth a wake-up: it only frees memory.
+            Command::Forget { .. } => self.supervisor.send_quietly(Inbox::Command(command)),
+            command => self.supervisor.send(Inbox::Command(command)),
+        }
+    }
+
+    /// Whether a descriptor may be used for work that a client asked for.
+    pub(super) fn may_use(&self, fd: &impl AsRawFd) -> bool {
+        fd.as_raw_fd() < self.options.fds_reserved_from
     }
 
     /// Calls `f` with the `date` of now.

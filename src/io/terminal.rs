@@ -32,6 +32,7 @@ use super::input::InputError;
 use super::race::race;
 use super::reader::{Filled, Reader};
 use super::server::Server;
+use super::timer::{sleep, sleep_until, within};
 use super::writer::Writer;
 
 /// Silence in both directions after which the client is asked whether it lives.
@@ -294,7 +295,7 @@ impl Session<'_> {
         }
         self.closing.set(true);
         self.bell.notify();
-        monoio::time::sleep(CLOSE_PATIENCE).await;
+        sleep(CLOSE_PATIENCE).await;
     }
 
     async fn room_in_outbox(&self) {
@@ -355,10 +356,10 @@ impl Session<'_> {
                 at = at.min(until);
             }
             {
-                let timer = monoio::time::sleep(at.saturating_duration_since(Instant::now()));
+                let mut timer = sleep_until(at);
                 let outbox = self.bell.changed(seen_bell);
                 let news = async { race(pin!(changed.changed(seen)), pin!(outbox)).await };
-                race(pin!(news), pin!(timer)).await;
+                race(pin!(news), timer.as_mut()).await;
             }
             if self.heard.get().max(quiet_since).elapsed() >= PING_AFTER {
                 if pings == PINGS_UNANSWERED_MAX {
@@ -399,7 +400,7 @@ impl Session<'_> {
                 self.bell.changed(seen).await;
             }
         };
-        let _ = monoio::time::timeout(CLOSE_PATIENCE, answered).await;
+        let _ = within(CLOSE_PATIENCE, answered).await;
         Ok(())
     }
 

@@ -11,6 +11,8 @@ use monoio::net::TcpStream;
 
 use crate::log::batch::Chunk;
 
+use super::timer::within;
+
 /// A peer that does not accept one byte for this long is dead. TCP keep-alive finds those that
 /// are gone altogether sooner.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(600);
@@ -47,9 +49,9 @@ impl Writer {
         let mut buffer = buffer;
         while range.start < range.end {
             let slice = buffer.slice(range.clone());
-            let (result, slice) = monoio::time::timeout(STALL_MAX, self.0.write(slice))
+            let (result, slice) = within(STALL_MAX, self.0.write(slice))
                 .await
-                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+                .ok_or(io::ErrorKind::TimedOut)?;
             buffer = slice.into_inner();
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

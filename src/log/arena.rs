@@ -5,6 +5,7 @@
 //!
 //! - A slot is in one log or in a free list, never in both.
 //! - Bytes outside an index entry are never lent: a recycled slot holds another child's output.
+//! - A pinned slot keeps its bytes: freed meanwhile, it is handed out only after the last unpin.
 //! - A freed slot is handed out again first while its pages are hot; all but
 //!   [`HOT_SLOTS`] of the free ones give their pages back when [`Arena::trim`] is called.
 //!
@@ -13,6 +14,7 @@
 //! carry the usual borrow rules over to the mapped bytes, because nothing else maps the memfd.
 #![allow(unsafe_code)]
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ptr::NonNull;
 
@@ -78,6 +80,15 @@ pub struct Arena {
     /// Free, pages given back.
     cold: Vec<SlotId>,
     in_use: u32,
+    /// Slots that a snapshot still reads.
+    pins: HashMap<SlotId, Pins>,
+}
+
+#[derive(Debug, Default)]
+struct Pins {
+    count: u32,
+    /// Its log has given it back.
+    freed: bool,
 }
 
 impl Arena {
@@ -142,6 +153,7 @@ impl Arena {
             hot: Vec::new(),
             cold: Vec::new(),
             in_use: 0,
+            pins: HashMap::new(),
         })
     }
 
@@ -165,8 +177,32 @@ impl Arena {
     /// Gives a slot back. The caller keeps no entry that points into it.
     pub fn free(&mut self, slot: SlotId) {
         debug_assert!(slot.0 < self.fresh, "a slot that was never handed out");
+        if let Some(pins) = self.pins.get_mut(&slot) {
+            pins.freed = true;
+            return;
+        }
         self.in_use = self.in_use.saturating_sub(1);
         self.hot.push(slot);
+    }
+
+    /// Keeps the bytes of a slot until it is unpinned as often as it was pinned.
+    pub(super) fn pin(&mut self, slot: SlotId) {
+        self.pins.entry(slot).or_default().count += 1;
+    }
+
+    /// Takes one pin back.
+    pub(super) fn unpin(&mut self, slot: SlotId) {
+        let Some(pins) = self.pins.get_mut(&slot) else {
+            return;
+        };
+        pins.count -= 1;
+        if pins.count == 0 {
+            let freed = pins.freed;
+            self.pins.remove(&slot);
+            if freed {
+                self.free(slot);
+            }
+        }
     }
 
     /// Whether [`Arena::trim`] has anything to do.
@@ -276,6 +312,22 @@ mod tests {
         let freed_last = slots[slots.len() - 1];
         assert_eq!(arena.bytes(freed_last, 0, 1), [7]);
         assert_eq!(arena.alloc().unwrap(), freed_last);
+    }
+
+    #[test]
+    fn a_pinned_slot_is_not_handed_out_until_its_last_pin_is_gone() {
+        let mut arena = Arena::new().unwrap();
+        let slot = arena.alloc().unwrap();
+        arena.tail(slot, 0)[0] = 7;
+        arena.pin(slot);
+        arena.pin(slot);
+        arena.free(slot);
+        assert_ne!(arena.alloc().unwrap(), slot);
+        arena.unpin(slot);
+        assert_ne!(arena.alloc().unwrap(), slot);
+        assert_eq!(arena.bytes(slot, 0, 1), [7]);
+        arena.unpin(slot);
+        assert_eq!(arena.alloc().unwrap(), slot);
     }
 
     #[test]

@@ -122,9 +122,36 @@ impl Index {
             .map(move |(i, packed)| unpack(first + i as u64, packed))
     }
 
+    /// A copy of the entries `from..=to` that are retained, and the number of the first.
+    pub fn copy(&self, from: u64, to: u64) -> Copied {
+        let first = from.max(self.first());
+        let skip = usize::try_from(first - self.first()).unwrap_or(usize::MAX);
+        let take = usize::try_from((to + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        let packed = self.entries.iter().skip(skip).take(take).copied();
+        Copied {
+            first,
+            entries: packed.collect(),
+        }
+    }
+
     /// Bytes the index itself holds.
     pub fn heap_bytes(&self) -> usize {
         self.entries.capacity() * size_of::<Packed>()
+    }
+}
+
+/// Some entries of a log, by themselves; 16 bytes each.
+#[derive(Debug)]
+pub struct Copied {
+    first: u64,
+    entries: Box<[Packed]>,
+}
+
+impl Copied {
+    /// The entries from position `at` on.
+    pub fn from(&self, at: usize) -> impl Iterator<Item = Entry> + '_ {
+        let entries = self.entries.iter().enumerate().skip(at);
+        entries.map(|(i, packed)| unpack(self.first + i as u64, packed))
     }
 }
 

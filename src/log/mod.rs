@@ -12,8 +12,10 @@ pub mod batch;
 pub mod capture;
 pub mod cursor;
 pub mod index;
+pub mod snapshot;
 pub mod store;
 
 pub use arena::{Arena, ArenaError, SLOT_BYTES};
 pub use cursor::Cursor;
+pub use snapshot::Snapshot;
 pub use store::Log;

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use super::arena::{Arena, ArenaError, SLOT_BYTES, SlotId};
 use super::index::{Entry, Index};
+use super::snapshot::Snapshot;
 use crate::types::{Stream, StreamFilter};
 
 /// A tail shorter than this is left unused and a new slot begun, so that reads stay large.
@@ -165,6 +166,11 @@ impl Log {
     /// Retained entries from `sequence` on, oldest first.
     pub fn from(&self, sequence: u64) -> impl DoubleEndedIterator<Item = Entry> + '_ {
         self.index.from(sequence)
+    }
+
+    /// The retained entries `from..=to` as they are now.
+    pub fn snapshot(&self, arena: &mut Arena, from: u64, to: u64) -> Snapshot {
+        Snapshot::new(self.index.copy(from, to), arena)
     }
 
     /// The bytes of an entry of this log.

@@ -83,7 +83,8 @@ impl Process {
 /// Every record, and the arena.
 #[derive(Debug)]
 pub struct Table {
-    records: BTreeMap<ProcessId, Process>,
+    /// Boxed, because a tree node has room for eleven.
+    records: BTreeMap<ProcessId, Box<Process>>,
     arena: Arena,
     last_id: u64,
     /// Processes that are starting, running or draining.
@@ -114,7 +115,7 @@ impl Table {
         self.occupied += 1;
         self.last_id += 1;
         let id = ProcessId(self.last_id);
-        let process = Process {
+        let process = Box::new(Process {
             id,
             description,
             state: State::Starting,
@@ -123,7 +124,7 @@ impl Table {
             frames: Batches::default(),
             open_outputs: 0,
             changed: Notify::default(),
-        };
+        });
         self.records.insert(id, process);
         Some(id)
     }
@@ -138,7 +139,10 @@ impl Table {
 
     /// The record that clients may see.
     pub fn get(&self, id: ProcessId) -> Option<&Process> {
-        self.records.get(&id).filter(|p| p.state != State::Starting)
+        self.records
+            .get(&id)
+            .map(Box::as_ref)
+            .filter(|p| p.state != State::Starting)
     }
 
     /// Any record, also one that is starting, with the arena its log is in.
@@ -148,7 +152,8 @@ impl Table {
 
     /// The records that clients may see, by number.
     pub fn iter(&self) -> impl Iterator<Item = &Process> {
-        self.records.values().filter(|p| p.state != State::Starting)
+        let records = self.records.values().map(Box::as_ref);
+        records.filter(|p| p.state != State::Starting)
     }
 
     /// The arena.

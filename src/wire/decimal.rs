@@ -21,7 +21,7 @@ pub(super) fn write(mut value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[DIGITS_MAX - len..]);
 }
 
-/// How many bytes [`write`] appends for `value`: 1 to 20.
+/// How many bytes [`write()`] appends for `value`: 1 to 20.
 pub(super) fn len(value: u64) -> usize {
     value.checked_ilog10().map_or(1, |log| log as usize + 1)
 }

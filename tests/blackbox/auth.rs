@@ -9,10 +9,11 @@ on_both!(
     every_v1_route_needs_the_token,
     root_unknown_routes_and_options_need_none,
     a_wrong_method_without_token_is_401_with_allow,
-    the_query_token_does_not_open_other_routes,
+    the_query_token_opens_the_websocket_route_only,
     token_wins_over_no_token,
     an_open_server_takes_any_credentials,
     the_token_reaches_no_child,
+    a_token_file_is_read,
 );
 
 const TOKEN: &str = "s3cret-Token";
@@ -139,8 +140,29 @@ fn a_wrong_method_without_token_is_401_with_allow(backend: Backend) {
     }
 }
 
-fn the_query_token_does_not_open_other_routes(backend: Backend) {
+fn the_query_token_opens_the_websocket_route_only(backend: Backend) {
     let server = locked(backend);
+    let upgrade = |query: &str| {
+        let mut conn = server.conn();
+        conn.send(format!(
+            "GET /v1/processes/none/terminal/ws{query} HTTP/1.1\r\nHost: {}\r\n\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            server.address
+        ));
+        conn.response("GET")
+    };
+    Problem::no_process("none").check(&upgrade(&format!("?access_token={TOKEN}")));
+    Problem::no_process("none").check(&upgrade("?access_token=s3cret%2DToken"));
+    for wrong in [
+        "",
+        "?access_token=",
+        "?access_token=x",
+        "?access_token=s3cret-Token2",
+    ] {
+        Problem::no_token().check(&upgrade(wrong));
+    }
+    assert!(!server.stderr().contains(TOKEN), "{}", server.stderr());
     for path in [
         "/v1/health",
         "/v1/processes",
@@ -190,4 +212,16 @@ fn the_token_reaches_no_child(backend: Backend) {
         assert!(!environment.contains(TOKEN), "{environment}");
         assert!(!server.stderr().contains(TOKEN), "{}", server.stderr());
     }
+}
+
+fn a_token_file_is_read(backend: Backend) {
+    let name = format!("token-{}-{}", std::process::id(), backend.word());
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, format!("{TOKEN}\n")).unwrap();
+    let server = Launch::new(backend)
+        .args(&["--token-file", path.to_str().unwrap()])
+        .start();
+    Problem::no_token().check(&server.get("/v1/health"));
+    with(&server, &format!("Bearer {TOKEN}")).expect(200);
+    std::fs::remove_file(path).unwrap();
 }

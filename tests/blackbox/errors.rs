@@ -11,6 +11,8 @@ on_both!(
     bodies_of_the_wrong_shape_are_422,
     text_after_the_value_is_400_and_an_array_422,
     validation_order,
+    nesting_without_end_is_refused_or_skipped,
+    odd_text_in_json_and_paths,
 );
 
 fn unknown_routes_and_processes(backend: Backend) {
@@ -260,4 +262,58 @@ fn validation_order(backend: Backend) {
         .problem(400, "invalid_request");
     let long = json!({"data": "x".repeat(65_537), "encoding": "utf8"});
     Problem::input_too_large(65_536).check(&server.post(input, &long));
+}
+
+fn nesting_without_end_is_refused_or_skipped(backend: Backend) {
+    let server = Server::open(backend);
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        let depth = 200_000;
+        let nested = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+        for target in ["/v1/processes/run", "/v1/processes/config"] {
+            let answer = server.post_text(target, &nested);
+            assert!(matches!(answer.status, 400 | 422), "{}", answer.status);
+        }
+        // In an unknown field, which is skipped without being built.
+        let inside = format!(r#"{{"command":"true","x":{nested}}}"#);
+        let answer = server.post_text("/v1/processes/run", &inside);
+        assert!(matches!(answer.status, 200 | 400), "{}", answer.status);
+        // In a known field of another type.
+        let inside = format!(r#"{{"command":{nested}}}"#);
+        let answer = server.post_text("/v1/processes/run", &inside);
+        assert!(matches!(answer.status, 400 | 422), "{}", answer.status);
+    }
+    server.get("/v1/health").expect(200);
+}
+
+fn odd_text_in_json_and_paths(backend: Backend) {
+    let server = Server::open(backend);
+    // A lone surrogate is no character, so this is no JSON text.
+    let lone = r#"{"command":"echo","args":["\ud800"]}"#;
+    server
+        .post_text("/v1/processes/run", lone)
+        .problem(400, "invalid_request");
+    let pair = r#"{"command":"echo","args":["\ud83d\ude00\u00e9"]}"#;
+    assert_eq!(
+        server.post_text("/v1/processes/run", pair).json()["stdout"],
+        "\u{1F600}é\n"
+    );
+    // A raw control character inside a string is none either.
+    let raw = "{\"command\":\"echo\",\"args\":[\"a\nb\"]}";
+    server
+        .post_text("/v1/processes/run", raw)
+        .problem(400, "invalid_request");
+    // A byte order mark is not JSON (RFC 8259, 8.1).
+    let marked = "\u{feff}{\"command\":\"true\"}";
+    server
+        .post_text("/v1/processes/run", marked)
+        .problem(400, "invalid_request");
+    Problem::no_process("\0").check(&server.get("/v1/processes/%00"));
+    Problem::no_process("\u{1}\u{7f}").check(&server.get("/v1/processes/%01%7F"));
+    Problem::no_process("..").check(&server.get("/v1/processes/%2e%2e"));
+    // Numbers as u64, in every spelling that is not one.
+    for number in ["1e3", "1.0", "-0", "0x10", "1_000"] {
+        let body = format!(r#"{{"command":"true","timeoutMs":{number}}}"#);
+        let status = server.post_text("/v1/processes/run", &body).status;
+        assert!(matches!(status, 400 | 422), "{number}: {status}");
+    }
 }

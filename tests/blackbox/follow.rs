@@ -12,6 +12,8 @@ on_both!(
     an_exited_process_is_replayed_and_ended_at_once,
     replay_and_live_meet_without_gap_or_repetition,
     live_entries_arrive_while_the_process_runs,
+    thirty_followers_at_once_see_the_same,
+    the_accept_header_does_not_matter,
     filters_hold_for_replay_and_live,
     tail_zero_means_live_only,
     since_beyond_the_end_holds_for_live_entries,
@@ -27,6 +29,8 @@ on_both!(
     a_reader_may_leave_at_any_time,
     silence_is_broken_by_a_comment,
     http_1_0_follow_is_not_chunked,
+    a_request_pipelined_behind_a_follow_is_answered_after_it,
+    a_follow_of_a_half_closed_client_is_served,
 );
 
 /// The log event that the contract promises for an entry of a JSON fetch.
@@ -140,6 +144,38 @@ fn live_entries_arrive_while_the_process_runs(backend: Backend) {
         assert_eq!(entry.event("log")["sequence"], n);
     }
     assert_eq!(follow.poll(Duration::from_millis(200)), None);
+}
+
+fn thirty_followers_at_once_see_the_same(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh(
+        "read go; for n in 1 2 3 4 5 6 7 8; do head -c 100000 /dev/urandom; echo $n >&2; sleep 0.05; done",
+    ));
+    let followers: Vec<_> = (0..30).map(|_| Follow::process(&server, &id)).collect();
+    feed(&server, &id, "\n");
+    let streams: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = followers
+            .into_iter()
+            .map(|mut f| scope.spawn(move || raw_of(&f.rest())))
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let expected = expected_stream(&server, &id);
+    assert!(streams.iter().all(|stream| *stream == expected));
+    assert_eq!(server.output(&id, "stdout").len(), 800_000);
+}
+
+fn the_accept_header_does_not_matter(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("echo x"));
+    server.await_exit(&id);
+    for accept in ["application/json", "text/plain;q=0", "*/*", ""] {
+        let target = format!("/v1/processes/{id}/logs?follow=true");
+        let items = Follow::open(&server, &target, &[("Accept", accept)]).rest();
+        assert_eq!(raw_of(&items), expected_stream(&server, &id));
+        let answer = server.request("GET", "/v1/processes", &[("Accept", accept)], b"");
+        answer.json();
+    }
 }
 
 fn filters_hold_for_replay_and_live(backend: Backend) {
@@ -495,4 +531,36 @@ fn http_1_0_follow_is_not_chunked(backend: Backend) {
         String::from_utf8(conn.read_to_end()).unwrap(),
         expected_stream(&server, &id)
     );
+}
+
+fn a_request_pipelined_behind_a_follow_is_answered_after_it(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("read go; echo x"));
+    let mut conn = server.conn();
+    let host = server.address;
+    conn.send(format!(
+        "GET /v1/processes/{id}/logs?follow=true HTTP/1.1\r\nHost: {host}\r\n\r\n\
+         GET /v1/health HTTP/1.1\r\nHost: {host}\r\n\r\n"
+    ));
+    let head = conn.head(crate::harness::WAIT).expect("a head");
+    let mut follow = Follow::over(conn, head);
+    feed(&server, &id, "\n");
+    assert_eq!(raw_of(&follow.rest()), expected_stream(&server, &id));
+    let health = follow.conn().response("GET").expect(200);
+    assert_eq!(health.text(), r#"{"status":"ok"}"#);
+}
+
+fn a_follow_of_a_half_closed_client_is_served(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("seq 1 200000"));
+    server.await_exit(&id);
+    let mut conn = server.conn();
+    conn.send(format!(
+        "GET /v1/processes/{id}/logs?follow=true HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    ));
+    conn.finish_writing();
+    let head = conn.head(crate::harness::WAIT).expect("a head");
+    let items = Follow::over(conn, head).rest();
+    assert_eq!(raw_of(&items), expected_stream(&server, &id));
 }

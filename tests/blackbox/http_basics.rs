@@ -8,6 +8,7 @@ on_both!(
     keep_alive_serves_many_requests,
     pipelined_requests_are_answered_in_order,
     http_1_0_is_answered_and_closed,
+    a_request_in_single_bytes_is_the_same,
     chunked_request_bodies_are_read,
     expect_continue_is_honoured,
     absolute_form_targets_work,
@@ -16,6 +17,7 @@ on_both!(
     oversized_heads_are_refused,
     paths_are_taken_literally,
     ids_are_percent_decoded,
+    query_values_are_percent_decoded,
     unknown_query_parameters_are_ignored,
     known_parameters_must_be_single_and_filled,
     json_content_types,
@@ -105,6 +107,28 @@ fn http_1_0_is_answered_and_closed(backend: Backend) {
         r#"{"status":"ok"}"#
     );
     conn.expect_closed();
+}
+
+fn a_request_in_single_bytes_is_the_same(backend: Backend) {
+    let server = Server::open(backend);
+    let body = json!({"command": "echo", "args": ["drop by drop"]}).to_string();
+    let by_length = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    let by_chunks = format!(
+        "Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    let mut conn = server.conn();
+    for framed in [by_length, by_chunks] {
+        let request = format!(
+            "POST /v1/processes/run HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{framed}",
+            server.address
+        );
+        for byte in request.as_bytes() {
+            conn.send([*byte]);
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        assert_eq!(conn.response("POST").json()["stdout"], "drop by drop\n");
+    }
 }
 
 fn chunked_request_bodies_are_read(backend: Backend) {
@@ -265,6 +289,19 @@ fn ids_are_percent_decoded(backend: Backend) {
     // `config` is a process name where more follows.
     Problem::no_process("config").check(&server.get("/v1/processes/config/logs"));
     Problem::no_process("run").check(&server.post_empty("/v1/processes/run/stop"));
+}
+
+fn query_values_are_percent_decoded(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("echo out; echo err >&2"));
+    server.await_exit(&id);
+    let logs = server.logs(&id, "?stream=std%6Fut&t%61il=%31");
+    assert_eq!(
+        (&logs["stream"], logs["entries"].as_array().unwrap().len()),
+        (&json!("stdout"), 1)
+    );
+    let answer = server.get(&format!("/v1/processes/{id}/logs?stream=std%zzut"));
+    answer.problem(400, "invalid_request");
 }
 
 fn unknown_query_parameters_are_ignored(backend: Backend) {

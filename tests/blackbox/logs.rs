@@ -194,7 +194,8 @@ fn binary_output_survives(backend: Backend) {
 fn quick_alternating_writes_lose_nothing(backend: Backend) {
     let server = Server::open(backend);
     let id = server.spawn(&sh(
-        "i=0; while [ $i -lt 2000 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done",
+        "i=0; while [ $i -lt 2000 ]; do echo out $i; echo err $i >&2; i=$((i+1)); \
+         [ $((i%50)) = 0 ] && sleep 0.01; done",
     ));
     server.await_exit(&id);
     for stream in ["out", "err"] {
@@ -202,18 +203,15 @@ fn quick_alternating_writes_lose_nothing(backend: Backend) {
         let output = server.output(&id, &format!("std{stream}"));
         assert_eq!(String::from_utf8(output).unwrap(), expected);
     }
-    // Both are read fairly: neither stream comes as one block behind the other.
+    // Both are read fairly: neither stream comes as one block behind the other. Forty
+    // bursts could show up to eighty changes.
     let logs = server.logs(&id, "");
-    let streams: Vec<_> = logs["entries"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|e| e["stream"].clone())
-        .collect();
+    let entries = logs["entries"].as_array().unwrap();
+    let streams: Vec<_> = entries.iter().map(|e| &e["stream"]).collect();
     let changes = streams.windows(2).filter(|w| w[0] != w[1]).count();
     assert!(
-        changes >= 3,
-        "{changes} changes of stream in {} entries",
+        changes >= 10,
+        "{changes} changes in {} entries",
         streams.len()
     );
 }

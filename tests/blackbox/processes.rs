@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::harness::json::keys;
-use crate::harness::{Backend, Problem, Server, eventually, on_both, sh};
+use crate::harness::{Backend, Launch, Problem, Server, eventually, on_both, sh};
 use serde_json::json;
 
 on_both!(
@@ -21,12 +21,14 @@ on_both!(
     stop_and_kill_on_an_exited_process_change_nothing,
     kill_waits_for_the_end,
     delete_needs_an_exited_process,
+    the_default_concurrency_limit_is_64,
     the_concurrency_limit_counts_running_processes_only,
     exactly_one_of_eight_parallel_creates_gets_the_last_slot,
     all_output_is_in_the_log_when_exited_shows,
     a_grandchild_holding_the_pipes_does_not_delay_exited,
-    tty_only_fields_do_not_disturb_pipe_mode,
+    terminal_routes_refuse_pipe_mode,
     exited_records_are_bounded,
+    the_bound_on_exited_records_can_be_set,
 );
 
 fn info_has_its_keys_in_order_while_running_and_after(backend: Backend) {
@@ -315,6 +317,20 @@ fn delete_needs_an_exited_process(backend: Backend) {
     assert_eq!(server.get("/v1/processes").json(), json!({"processes": []}));
 }
 
+fn the_default_concurrency_limit_is_64(backend: Backend) {
+    let server = Server::open(backend);
+    for _ in 0..64 {
+        server.spawn(&json!({"command": "cat"}));
+    }
+    let full = Problem::conflict("max concurrent process limit reached (64)").code("limit_reached");
+    full.check(&server.post("/v1/processes", &json!({"command": "cat"})));
+    assert_eq!(
+        server.run(&sh("echo x"))["stdout"],
+        "x\n",
+        "runs are not counted"
+    );
+}
+
 fn the_concurrency_limit_counts_running_processes_only(backend: Backend) {
     let server = Server::open(backend);
     server.configure(&[("maxConcurrentProcesses", 2)]);
@@ -395,16 +411,37 @@ fn a_grandchild_holding_the_pipes_does_not_delay_exited(backend: Backend) {
     server.await_output(&id, "early\nlate\n");
 }
 
-fn tty_only_fields_do_not_disturb_pipe_mode(backend: Backend) {
+fn terminal_routes_refuse_pipe_mode(backend: Backend) {
     let server = Server::open(backend);
     let id = server.spawn(&json!({"command": "cat"}));
     let not_tty = Problem::conflict("process is not running in tty mode");
     let size = json!({"cols": 80, "rows": 24});
-    not_tty.check(&server.post(&format!("/v1/processes/{id}/terminal/resize"), &size));
+    let resize = |id: &str| server.post(&format!("/v1/processes/{id}/terminal/resize"), &size);
+    // Not `Connection: close`, so by hand.
+    let attach = |id: &str| {
+        let mut conn = server.conn();
+        conn.send(format!(
+            "GET /v1/processes/{id}/terminal/ws HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            server.address
+        ));
+        conn.response("GET")
+    };
+    not_tty.check(&resize(&id));
+    not_tty.check(&attach(&id));
     server.kill(&id);
-    not_tty.check(&server.post(&format!("/v1/processes/{id}/terminal/resize"), &size));
+    not_tty.check(&resize(&id));
+    not_tty.check(&attach(&id));
     let unknown = Problem::no_process("none");
-    unknown.check(&server.post("/v1/processes/none/terminal/resize", &size));
+    unknown.check(&resize("none"));
+    unknown.check(&attach("none"));
+    // Without the headers of an upgrade the lookup is not reached.
+    for id in [id.as_str(), "none"] {
+        server
+            .get(&format!("/v1/processes/{id}/terminal/ws"))
+            .problem(400, "invalid_request");
+    }
 }
 
 fn exited_records_are_bounded(backend: Backend) {
@@ -440,4 +477,25 @@ fn exited_records_are_bounded(backend: Backend) {
     assert_eq!(records[0]["id"], running.as_str());
     // The newest are kept; failed tries at the limit used up no number.
     assert_eq!(records[1_024]["id"], "proc_1201");
+}
+
+fn the_bound_on_exited_records_can_be_set(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&["--no-token", "--max-exited", "3"])
+        .start();
+    let running = server.spawn(&json!({"command": "cat"}));
+    for _ in 0..6 {
+        let id = server.spawn(&sh("echo x"));
+        server.await_exit(&id);
+    }
+    let list = server.get("/v1/processes").json();
+    let ids: Vec<_> = list["processes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| &p["id"])
+        .collect();
+    assert_eq!(json!(ids), json!([running, "proc_5", "proc_6", "proc_7"]));
+    Problem::no_process("proc_4").check(&server.get("/v1/processes/proc_4"));
+    assert_eq!(server.output("proc_5", "stdout"), b"x\n");
 }

@@ -21,9 +21,12 @@ on_both!(
     the_configured_cap_lowers_the_requests,
     a_cut_character_is_left_out,
     invalid_utf8_becomes_replacement_characters,
+    the_longest_output_escapes_right,
+    many_and_long_arguments_pass,
     stdin_is_dev_null,
     runs_leave_no_record_and_are_not_limited,
     parallel_runs_do_not_wait_for_each_other,
+    many_short_runs_at_once_keep_their_own_exit_codes,
 );
 
 fn every_key_is_there_in_order(backend: Backend) {
@@ -275,6 +278,38 @@ fn invalid_utf8_becomes_replacement_characters(backend: Backend) {
     assert_eq!(run["stdout"], "\0\u{1}\u{1b}[1m\r\t\"\\\u{7f}");
 }
 
+fn the_longest_output_escapes_right(backend: Backend) {
+    let server = Server::open(backend);
+    let run = server.run(&sh(
+        "head -c 2000000 /dev/zero; head -c 2000000 /dev/zero | tr '\\0' '\"' >&2",
+    ));
+    assert!(
+        run["stdout"] == "\0".repeat(1_048_576),
+        "1 MiB of NUL, six bytes each in JSON"
+    );
+    assert!(run["stderr"] == "\"".repeat(1_048_576));
+    let invalid = server.run(&sh("head -c 2000000 /dev/zero | tr '\\0' '\\377'"));
+    assert!(invalid["stdout"] == "\u{FFFD}".repeat(1_048_576));
+    assert_eq!(invalid["stdoutTruncated"], true);
+}
+
+fn many_and_long_arguments_pass(backend: Backend) {
+    let server = Server::open(backend);
+    let many: Vec<_> = (0..20_000).map(|n| n.to_string()).collect();
+    let mut args = vec!["-c".to_owned(), "echo $#".to_owned(), "sh".to_owned()];
+    args.extend(many);
+    assert_eq!(
+        server.run(&json!({"command": "sh", "args": args}))["stdout"],
+        "20000\n"
+    );
+    let long = "x".repeat(100_000);
+    let run = server.run(&json!({"command": "printf", "args": ["%s", long]}));
+    assert_eq!(run["stdout"], long);
+    let run = server.run(&json!({"command": "sh", "args": ["-c", "printf \"$LONG\""],
+        "env": {"LONG": long}}));
+    assert_eq!(run["stdout"], long);
+}
+
 fn stdin_is_dev_null(backend: Backend) {
     let server = Server::open(backend);
     assert_eq!(
@@ -309,6 +344,23 @@ fn parallel_runs_do_not_wait_for_each_other(backend: Backend) {
         start.elapsed() < Duration::from_secs(30),
         "one after the other takes 60 s"
     );
+}
+
+fn many_short_runs_at_once_keep_their_own_exit_codes(backend: Backend) {
+    let server = Server::open(backend);
+    std::thread::scope(|scope| {
+        for client in 0..32 {
+            let server = &server;
+            scope.spawn(move || {
+                for round in 0..25 {
+                    let code = (client + round) % 7;
+                    // Now and then an orphan dies at the same moment as the runs do.
+                    let run = server.run(&sh(&format!("(true &); exit {code}")));
+                    assert_eq!(run["exitCode"], code, "{run}");
+                }
+            });
+        }
+    });
 }
 
 fn scratch(name: &str) -> std::path::PathBuf {

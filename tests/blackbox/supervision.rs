@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::server::send_signal;
-use crate::harness::{Backend, Follow, Launch, Server, eventually, on_both, procfs, sh, skipped};
+use crate::harness::{
+    Backend, Follow, Launch, Server, eventually, on_both, procfs, sh, skipped_anywhere,
+};
 
 on_both!(
     a_runs_timeout_is_a_bound_whatever_holds_the_pipes,
@@ -24,11 +26,13 @@ on_both!(
     stop_reaches_the_whole_group,
     kill_reaches_descendants_in_sessions_of_their_own,
     kill_wins_against_a_double_fork,
+    kill_and_timeout_win_against_a_process_that_forks_and_exits_in_a_loop,
     exit_alone_ends_nothing_but_kill_and_delete_do,
     every_child_leads_a_group_of_its_own,
     kill_0_in_a_child_does_not_reach_the_server,
     sigterm_and_sigint_end_everything_and_exit_0,
     sigterm_during_a_run_ends_it,
+    a_second_signal_ends_the_grace,
     stop_and_kill_are_answered_as_soon_as_the_exit_is_seen,
     stop_continues_a_stopped_process,
     a_stopped_process_can_be_killed_and_a_stopped_run_times_out,
@@ -235,6 +239,37 @@ fn kill_wins_against_a_double_fork(backend: Backend) {
     await_nobody(&server);
 }
 
+fn kill_and_timeout_win_against_a_process_that_forks_and_exits_in_a_loop(backend: Backend) {
+    use std::os::unix::fs::MetadataExt as _;
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return skipped_anywhere("not root: a fork loop cannot be bounded; it is not tested");
+    }
+    let server = Server::open(backend);
+    // There is always one of them, and never the same for long. As a user of its own with a
+    // limit on processes: on a busy machine it forks faster than the old ones get to exit.
+    let uid = 61_000 + std::process::id() % 4000 + u32::from(backend == Backend::Epoll) * 4000;
+    let hopping = &format!(
+        "exec setpriv --reuid={uid} --clear-groups prlimit --nproc=48 \
+         sh -c 'f() {{ f & }}; f; echo ready; sleep 77' 2>/dev/null"
+    );
+    let await_quiet = || {
+        eventually("nothing to be left for a while", || {
+            let seen = |_| {
+                std::thread::sleep(Duration::from_millis(10));
+                server.survivors().is_empty()
+            };
+            (0..30).all(seen).then_some(())
+        });
+    };
+    let id = server.spawn(&sh(hopping));
+    server.await_output(&id, "ready");
+    server.kill(&id);
+    await_quiet();
+    let (run, _) = timed(&server, hopping, 500);
+    assert_eq!(run["timedOut"], true);
+    await_quiet();
+}
+
 fn exit_alone_ends_nothing_but_kill_and_delete_do(backend: Backend) {
     let server = Server::open(backend);
     for ending in ["kill", "delete"] {
@@ -326,6 +361,28 @@ fn sigterm_during_a_run_ends_it(backend: Backend) {
     eventually("the tree", || (server.survivors().len() >= 4).then_some(()));
     server.signal(libc::SIGTERM);
     server.await_end(Duration::from_secs(20));
+    assert_eq!(server.survivors(), [0; 0], "left behind");
+}
+
+fn a_second_signal_ends_the_grace(backend: Backend) {
+    let args = ["--no-token", "--shutdown-grace", "600"];
+    let mut server = Launch::new(backend).args(&args).start();
+    let id = server.spawn(&sh(
+        "trap 'echo heard' TERM; echo ready; while :; do sleep 0.1; done",
+    ));
+    server.await_output(&id, "ready");
+    let mut follow = Follow::process(&server, &id);
+    server.signal(libc::SIGTERM);
+    follow.next().event("log");
+    follow.next().event("log");
+    server.signal(libc::SIGTERM);
+    let items = follow.rest();
+    assert_eq!(
+        items.last().expect("an exit event").event("exit")["signal"],
+        "SIGKILL"
+    );
+    let status = server.await_end(Duration::from_secs(20));
+    assert!(matches!(status.code(), Some(0 | 143)), "{status:?}");
     assert_eq!(server.survivors(), [0; 0], "left behind");
 }
 
@@ -422,7 +479,11 @@ fn orphans_are_reaped_as_pid_1(backend: Backend) {
             .status()
         {
             Ok(status) if status.success() => &["unshare", "-Urfp", "--mount-proc"],
-            _ => return skipped("unshare(1) cannot make a PID namespace; PID 1 is not tested"),
+            _ => {
+                return skipped_anywhere(
+                    "unshare(1) cannot make a PID namespace; PID 1 is not tested",
+                );
+            }
         },
     };
     let mut server = Launch::new(backend)

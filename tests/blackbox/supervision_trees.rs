@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Backend, Launch, Server, eventually, noted, on_both, procfs, sh};
+use crate::harness::{Backend, Launch, Server, eventually, on_both, procfs, sh, skipped_anywhere};
 
 on_both!(
     daemons_that_shed_every_tie_end_with_their_process,
@@ -77,7 +77,7 @@ fn cgroups_available() -> bool {
             }
         });
         if !made {
-            noted("no cgroup v2 hierarchy can be written to; only sweeps are tested");
+            skipped_anywhere("no cgroup v2 hierarchy can be written to; only sweeps are tested");
         }
         made
     })
@@ -125,7 +125,7 @@ fn unprivileged() -> Option<User> {
         if std::fs::copy(&built, &copy).is_ok() && runs(&copy) {
             return Some(copy);
         }
-        noted("setpriv(1) cannot start the server as another user; that is not tested");
+        skipped_anywhere("setpriv(1) cannot start the server as another user; that is not tested");
         None
     });
     // A number of its own for each server, since the kernel counts processes by user.
@@ -233,7 +233,8 @@ fn a_timed_out_run_that_forks_in_a_loop_is_answered_and_swept(backend: Backend) 
 
 fn a_fork_loop_at_its_process_limit_is_swept(backend: Backend) {
     // Only a user without privileges is held to such a limit.
-    let Some((_, server)) = every_way(backend).pop_if(|(way, _)| *way == Way::SweepAsNobody) else {
+    let mut servers = every_way(backend).into_iter();
+    let Some((_, server)) = servers.find(|(way, _)| *way == Way::SweepAsNobody) else {
         return;
     };
     let limited = |program: &str, args: &[&str]| {

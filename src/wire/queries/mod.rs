@@ -20,6 +20,8 @@
 mod csi;
 mod osc;
 
+use super::run;
+
 /// Most bytes of an unfinished sequence that are held back.
 pub const HELD_BYTES_MAX: usize = 4096;
 
@@ -75,8 +77,8 @@ impl QueryFilter {
         let mut rest = input;
         while let Some((&byte, tail)) = rest.split_first() {
             let plain = match self.state {
-                State::Ground => run(rest, |byte| byte != ESC),
-                State::Passing { is_osc } => run(rest, |byte| !ends_string(byte, is_osc)),
+                State::Ground => run::len_until(rest, |byte| byte == ESC),
+                State::Passing { is_osc } => run::len_until(rest, |byte| ends_string(byte, is_osc)),
                 _ => 0,
             };
             if plain > 0 {
@@ -277,12 +279,6 @@ enum Kept {
     Some(Vec<u8>),
     /// It does nothing else than ask.
     Nothing,
-}
-
-/// How many bytes at the front of `bytes` satisfy `is_plain`.
-fn run(bytes: &[u8], is_plain: impl Fn(u8) -> bool) -> usize {
-    let end = bytes.iter().position(|byte| !is_plain(*byte));
-    end.unwrap_or(bytes.len())
 }
 
 /// Ends a string that is not looked into. BEL ends an OSC only.

@@ -139,10 +139,8 @@ impl Conn {
                 Ok(count)
             }
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(0),
-            // The kernel does so without a handler, too, for a read with a timeout (signal(7)).
-            Err(e) if e.kind() == io::ErrorKind::Interrupted && Instant::now() < until => {
-                self.fill(until)
-            }
+            // A read with a timeout is not restarted by the kernel (signal(7)).
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => self.fill(until),
             Err(e) => Err(e),
         }
     }

@@ -35,19 +35,18 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// Says in plain sight that the machine lacks something that no machine must have.
-pub(crate) fn noted(what: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "noted: {what}");
-}
-
-/// Says in plain sight why something was not run: past the test runner's capture.
+/// Says in plain sight that something was not run: past the test runner's capture.
 /// With `CI=true` a thing that is not run is a failure.
 pub(crate) fn skipped(why: &str) {
-    use std::io::Write as _;
     assert!(
         std::env::var("CI").as_deref() != Ok("true"),
         "skipped, which CI does not allow: {why}"
     );
+    skipped_anywhere(why);
+}
+
+/// The same for what a CI machine, too, may be unable to run.
+pub(crate) fn skipped_anywhere(why: &str) {
+    use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }

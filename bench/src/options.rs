@@ -1,0 +1,123 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use crate::trouble::{Result, Trouble};
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// procring beside the reference.
+    Compare,
+    /// What the machine allows without any server.
+    Floor,
+    /// The same small servers on several runtimes.
+    Contenders,
+    /// Writes the page again from the figures kept.
+    Report,
+    /// Lists the scenarios.
+    List,
+}
+
+/// Everything the command line says.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// What to do.
+    pub(crate) verb: Verb,
+    /// The two-minute version.
+    pub(crate) quick: bool,
+    /// Rounds; the default depends on the version.
+    pub(crate) rounds: Option<usize>,
+    /// Only the scenarios whose name contains one of these.
+    pub(crate) only: Vec<String>,
+    /// procring's program; built when absent.
+    pub(crate) server_bin: Option<PathBuf>,
+    /// The reference's program; installed when absent.
+    pub(crate) reference_bin: Option<PathBuf>,
+    /// Folder for the page, its charts and its figures.
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// What `--help` prints.
+pub(crate) const HELP: &str = "\
+procring-bench compare     procring beside the reference, interleaved; writes docs/benchmarks.md
+procring-bench floor       what the machine allows without any server
+procring-bench contenders  the same small servers on monoio, tokio-uring, io-uring, tokio, epoll
+procring-bench report      writes the page again from the figures kept
+procring-bench list        names of the scenarios
+
+  --quick             the two-minute version; fails on losses and errors, never on times
+  --rounds N          rounds of each scenario (default 5; with --quick 1)
+  --only NAME         only what has NAME in its name; may be repeated
+  --server-bin PATH   a procring that is built already
+  --reference-bin PATH  a reference that is installed already
+  --out DIR           where to write (default docs; with --quick or --only the target folder);
+                      figures of other scenarios that are there already are kept
+";
+
+impl Options {
+    /// Parses the arguments; `None` asks for the help text.
+    ///
+    /// # Errors
+    /// `Trouble::Setup` names what was not understood.
+    pub(crate) fn parse() -> Result<Option<Options>> {
+        use lexopt::prelude::*;
+        let mut options = Options {
+            verb: Verb::Compare,
+            quick: false,
+            rounds: None,
+            only: Vec::new(),
+            server_bin: None,
+            reference_bin: None,
+            out: None,
+        };
+        let mut verb = None;
+        let mut parser = lexopt::Parser::from_env();
+        let wrong = |error: lexopt::Error| Trouble::Setup(error.to_string());
+        while let Some(argument) = parser.next().map_err(wrong)? {
+            match argument {
+                Value(name) if verb.is_none() => verb = Some(Self::verb(&name.to_string_lossy())?),
+                Long("quick") => options.quick = true,
+                Long("rounds") => {
+                    options.rounds = Some(parser.value().and_then(|v| v.parse()).map_err(wrong)?);
+                }
+                Long("only") => options
+                    .only
+                    .push(parser.value().and_then(|v| v.string()).map_err(wrong)?),
+                Long("server-bin") => {
+                    options.server_bin = Some(parser.value().map_err(wrong)?.into())
+                }
+                Long("reference-bin") => {
+                    options.reference_bin = Some(parser.value().map_err(wrong)?.into())
+                }
+                Long("out") => options.out = Some(parser.value().map_err(wrong)?.into()),
+                Long("help") | Short('h') => return Ok(None),
+                other => return Err(wrong(other.unexpected())),
+            }
+        }
+        let Some(verb) = verb else { return Ok(None) };
+        options.verb = verb;
+        Ok(Some(options))
+    }
+
+    fn verb(name: &str) -> Result<Verb> {
+        match name {
+            "compare" => Ok(Verb::Compare),
+            "floor" => Ok(Verb::Floor),
+            "contenders" => Ok(Verb::Contenders),
+            "report" => Ok(Verb::Report),
+            "list" => Ok(Verb::List),
+            other => Err(Trouble::Setup(format!("no such command: {other}"))),
+        }
+    }
+
+    /// Rounds of each measurement.
+    pub(crate) fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 5 }).max(1)
+    }
+
+    /// Whether a thing of this name was asked for.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
+    }
+}

@@ -1,0 +1,71 @@
+//! A part of a log as it is now, whatever is evicted later.
+//!
+//! In: a log. Out: its entries and their bytes. Owns a copy of the index entries and a pin on
+//! every slot they point into, so that many snapshots of one log share its bytes. Must be
+//! released to the arena it was taken from.
+
+use super::arena::{Arena, SlotId};
+use super::index::{Copied, Entry};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Snapshot {
+    entries: Copied,
+    slots: Vec<SlotId>,
+}
+
+impl Snapshot {
+    pub(super) fn new(entries: Copied, arena: &mut Arena) -> Self {
+        let mut slots: Vec<SlotId> = entries.from(0).map(|entry| entry.slot).collect();
+        slots.dedup();
+        for &slot in &slots {
+            arena.pin(slot);
+        }
+        Self { entries, slots }
+    }
+
+    /// Its entries from position `at` on, oldest first.
+    pub fn from(&self, at: usize) -> impl Iterator<Item = Entry> + '_ {
+        self.entries.from(at)
+    }
+
+    /// Gives the slots back.
+    pub fn release(&mut self, arena: &mut Arena) {
+        for slot in self.slots.drain(..) {
+            arena.unpin(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::Log;
+    use super::*;
+    use crate::types::Stream;
+
+    #[test]
+    fn a_snapshot_outlives_eviction_and_removal_of_its_log() {
+        let (mut arena, mut log) = (Arena::new().unwrap(), Log::default());
+        let append = |log: &mut Log, arena: &mut Arena, byte: u8| {
+            log.tail(arena).unwrap()[..5000].fill(byte);
+            log.commit(arena, 5000, Stream::Stdout, 1, 100_000);
+        };
+        for byte in 0..20 {
+            append(&mut log, &mut arena, byte);
+        }
+        let mut snapshot = log.snapshot(&mut arena, 3, 18);
+        for byte in 100..200 {
+            append(&mut log, &mut arena, byte);
+        }
+        log.clear(&mut arena);
+        let seen: Vec<u64> = snapshot.from(0).map(|entry| entry.sequence).collect();
+        assert_eq!(seen, (3..=18).collect::<Vec<_>>());
+        for entry in snapshot.from(0) {
+            let bytes = arena.bytes(entry.slot, entry.start, entry.len);
+            assert_eq!(bytes, vec![entry.sequence as u8 - 1; 5000]);
+        }
+        assert!(arena.in_use() > 0);
+        snapshot.release(&mut arena);
+        assert_eq!(arena.in_use(), 0);
+    }
+}
