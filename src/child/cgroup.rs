@@ -10,7 +10,8 @@
 //!
 //! Groups are used again: a child started right into an existing one (clone3(2),
 //! CLONE_INTO_CGROUP) costs nothing that could be measured (711 against 709 us for /bin/true with
-//! exec and exit, medians of 600 in turns). Making and removing one each time costs 14 %. A group
+//! exec and exit, medians of 600 in turns). Making and removing one each time costs 14 %.
+//! A `run` of /bin/true takes 1136 us with and 1124 us without, over HTTP. A group
 //! that was killed is not: kernels compare its count of kills with that of the parent's group
 //! (seen on 6.18), and kill whoever is born into it. The same can be true of the server's own
 //! group from the start, so [`Cgroups::new`] tries.

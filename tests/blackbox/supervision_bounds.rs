@@ -58,7 +58,11 @@ fn a_server_out_of_descriptors_answers_every_request(backend: Backend) {
             });
         }
     });
-    assert_eq!(server.info(&ids[0])["status"], "running");
+    let info = eventually("a place among the connections", || {
+        let response = server.get(&format!("/v1/processes/{}", ids[0]));
+        (response.status == 200).then(|| response.json())
+    });
+    assert_eq!(info["status"], "running");
     for id in &ids {
         assert_eq!(server.kill(id)["status"], "exited");
         server
