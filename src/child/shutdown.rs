@@ -43,8 +43,9 @@ impl Supervisor {
         self.look_whether_all_gone();
     }
 
+    /// Ends the grace early if nobody needs it. A child whose report is under way may.
     pub(super) fn look_whether_all_gone(&mut self) {
-        if self.shutdown.is_some() && self.by_pid.is_empty() {
+        if self.shutdown.is_some() && self.by_pid.is_empty() && self.pool.is_quiet() {
             self.pass_all(Instant::now());
         }
     }
