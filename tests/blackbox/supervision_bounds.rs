@@ -212,8 +212,14 @@ fn the_books_balance_after_clients_that_hang_up(backend: Backend) {
     });
     eventually("the books to balance", || {
         let (descriptors, children) = held(&server);
+        let left = server.survivors();
+        // Shown only if the test fails.
+        eprintln!(
+            "{descriptors} descriptors, {children} children, {} threads, {left:?}",
+            threads(&server)
+        );
         let even = children == 0 && descriptors <= before.0 + 2 * 64 && threads(&server) <= 16;
-        (even && server.survivors().is_empty()).then_some(())
+        (even && left.is_empty()).then_some(())
     });
     assert_eq!(server.run(&sh("exit 9"))["exitCode"], 9);
 }
