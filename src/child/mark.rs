@@ -104,7 +104,7 @@ impl Marks {
         Self {
             io_base: (!reads_slacks).then(own_io_priority),
             ticks_per_second: rustix::param::clock_ticks_per_second(),
-            last: 0,
+            last: somewhere(),
             used: HashSet::new(),
         }
     }
@@ -145,6 +145,12 @@ impl Default for Marks {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Where to begin: servers that all began with the same number would share their marks.
+fn somewhere() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    (now.tv_nsec as u64 / 1000).wrapping_add(u64::from(std::process::id()) * 7919) % TIMER_SLACKS
 }
 
 /// The priority in force for this process, without a hint.

@@ -11,11 +11,13 @@ pub mod cgroup;
 mod clone;
 pub mod deadline;
 pub mod inherit;
+mod job;
 pub mod kill;
 pub mod mark;
 pub mod message;
 pub mod pty;
 pub mod reap;
+mod shutdown;
 pub mod signals;
 pub mod spawn;
 mod spawner;
@@ -34,14 +36,16 @@ use rustix::process::Signal;
 use self::cgroup::Cgroups;
 use self::deadline::Deadlines;
 use self::inherit::Inheritance;
+use self::job::{Ending, Job, Phase};
 use self::kill::Tree;
 use self::mark::Marks;
 use self::message::{Command, Event, Receiver, Sender};
+use self::shutdown::Shutdown;
 use self::signals::SignalFd;
 use self::spawn::{SpawnError, Spawned};
 use self::spawner::{Pool, Reports};
 use self::state_dir::StateDir;
-use crate::types::{ExitStatus, JobId};
+use crate::types::JobId;
 
 /// A timed-out run is answered at most this long after its deadline, dead or not.
 const ANSWER_AFTER: Duration = Duration::from_millis(70);
@@ -49,9 +53,6 @@ const ANSWER_AFTER: Duration = Duration::from_millis(70);
 /// How long after a managed child's death to look for orphans that died with it: SIGCHLD is not
 /// queued, so one signal may stand for several deaths.
 const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
-
-/// After the grace and the kill, the server ends although something refuses to die.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
 
 /// Longest pause between two passes over a tree that does not die.
 const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -90,35 +91,6 @@ pub struct Options {
     pub state: Option<StateDir>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Starting,
-    Running,
-    Exited(ExitStatus),
-}
-
-/// Kill requested, not yet done.
-#[derive(Clone, Copy, Debug)]
-struct Ending {
-    pause: Duration,
-}
-
-#[derive(Debug)]
-struct Job {
-    phase: Phase,
-    tree: Tree,
-    pidfd: Option<Arc<OwnedFd>>,
-    ending: Option<Ending>,
-    /// SIGTERM was asked for before there was a process.
-    stop_pending: bool,
-    /// Counted in [`Supervisor::hasty`].
-    hasty: bool,
-    /// The deadline has passed; its exit is reported as [`Event::TimedOut`].
-    timed_out: bool,
-    answered: bool,
-    forgotten: bool,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     /// A run's deadline.
@@ -135,13 +107,6 @@ enum Due {
     Relief,
     /// Orphans may have died unnoticed.
     Orphans,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Shutdown {
-    give_up_at: Instant,
-    pause: Duration,
-    done: bool,
 }
 
 /// The supervisor's state; [`Supervisor::run`] is its thread.
@@ -317,18 +282,7 @@ impl Supervisor {
             group: self.options.cgroups.as_mut().and_then(Cgroups::take),
         };
         let group = tree.group.clone();
-        let state = Job {
-            phase: Phase::Starting,
-            tree,
-            pidfd: None,
-            ending: None,
-            stop_pending: false,
-            hasty: false,
-            timed_out: false,
-            answered: false,
-            forgotten: false,
-        };
-        self.jobs.insert(job, state);
+        self.jobs.insert(job, Job::new(tree));
         if let Some(at) = deadline {
             self.deadlines.push(at, Due::Timeout(job));
         }
@@ -601,63 +555,6 @@ impl Supervisor {
         {
             self.relief = true;
             self.deadlines.push(at, Due::Relief);
-        }
-    }
-
-    /// SIGTERM to everything; a second call ends the grace.
-    fn begin_shutdown(&mut self) {
-        let now = Instant::now();
-        if self.shutdown.is_some() {
-            self.pass_all(now);
-            return;
-        }
-        let kill_at = now + self.options.shutdown_grace;
-        self.shutdown = Some(Shutdown {
-            give_up_at: kill_at + SHUTDOWN_MAX,
-            pause: Duration::from_millis(1),
-            done: false,
-        });
-        self.events.send(Event::ShuttingDown);
-        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
-        for id in ids {
-            self.stop(id);
-        }
-        self.deadlines.push(kill_at, Due::PassAll);
-        self.look_whether_all_gone();
-    }
-
-    fn look_whether_all_gone(&mut self) {
-        if self.shutdown.is_some() && self.by_pid.is_empty() {
-            self.pass_all(Instant::now());
-        }
-    }
-
-    /// Kills every descendant there is; says so when none is left.
-    fn pass_all(&mut self, now: Instant) {
-        if let Some(cgroups) = &self.options.cgroups {
-            cgroups.kill_all();
-        }
-        let found = kill::pass_all();
-        self.reap_orphans();
-        let quiet = found == 0 && self.by_pid.is_empty() && self.pool.is_quiet();
-        let Some(shutdown) = &mut self.shutdown else {
-            return;
-        };
-        if shutdown.done {
-            return;
-        }
-        if quiet || now >= shutdown.give_up_at {
-            shutdown.done = true;
-            if let Some(cgroups) = &mut self.options.cgroups {
-                cgroups.remove_all();
-            }
-            if let Some(state) = &mut self.options.state {
-                state.remove();
-            }
-            self.events.send(Event::AllGone);
-        } else {
-            self.deadlines.push(now + shutdown.pause, Due::PassAll);
-            shutdown.pause = (shutdown.pause * 2).min(PASS_PAUSE_MAX);
         }
     }
 }

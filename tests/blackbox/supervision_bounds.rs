@@ -58,7 +58,11 @@ fn a_server_out_of_descriptors_answers_every_request(backend: Backend) {
             });
         }
     });
-    assert_eq!(server.info(&ids[0])["status"], "running");
+    let info = eventually("a place among the connections", || {
+        let response = server.get(&format!("/v1/processes/{}", ids[0]));
+        (response.status == 200).then(|| response.json())
+    });
+    assert_eq!(info["status"], "running");
     for id in &ids {
         assert_eq!(server.kill(id)["status"], "exited");
         server
@@ -208,8 +212,14 @@ fn the_books_balance_after_clients_that_hang_up(backend: Backend) {
     });
     eventually("the books to balance", || {
         let (descriptors, children) = held(&server);
+        let left = server.survivors();
+        // Shown only if the test fails.
+        eprintln!(
+            "{descriptors} descriptors, {children} children, {} threads, {left:?}",
+            threads(&server)
+        );
         let even = children == 0 && descriptors <= before.0 + 2 * 64 && threads(&server) <= 16;
-        (even && server.survivors().is_empty()).then_some(())
+        (even && left.is_empty()).then_some(())
     });
     assert_eq!(server.run(&sh("exit 9"))["exitCode"], 9);
 }
