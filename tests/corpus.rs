@@ -74,3 +74,40 @@ fn websocket_conversations_of_the_corpus_hold() {
 fn terminal_output_of_the_corpus_holds() {
     replay("terminal_queries", checks::terminal_queries);
 }
+
+#[test]
+fn inputs_of_the_corpus_hold() {
+    replay("input_data", checks::input_data);
+}
+
+#[test]
+fn terminal_frames_of_the_corpus_hold() {
+    replay("terminal_text", checks::terminal_text);
+}
+
+#[test]
+fn bodies_of_the_corpus_hold() {
+    replay("json_body", checks::json_body);
+}
+
+#[test]
+fn log_operations_of_the_corpus_hold() {
+    replay("log_ops", checks::log_ops);
+}
+
+/// The same check on sequences that nobody chose, with the long runs that a corpus file lacks.
+#[test]
+fn logs_are_what_a_plain_model_of_them_is() {
+    let mut seed = 0x5eed_u64;
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    for _ in 0..50 {
+        let len = random() % 6000;
+        let input: Vec<u8> = (0..len).map(|_| (random() >> 32) as u8).collect();
+        checks::log_ops(&input);
+    }
+}

@@ -5,23 +5,31 @@
 
 mod chunked_body;
 mod entry_json;
+mod input_data;
+mod json_body;
 mod json_lossy;
+mod log_ops;
 mod query_path;
 mod request_head;
 mod response_head;
 mod sse_writer;
 mod terminal_queries;
+mod terminal_text;
 mod ws_frame;
 mod ws_message;
 
 pub use chunked_body::chunked_body;
 pub use entry_json::entry_json;
+pub use input_data::input_data;
+pub use json_body::json_body;
 pub use json_lossy::json_lossy;
+pub use log_ops::log_ops;
 pub use query_path::query_path;
 pub use request_head::request_head;
 pub use response_head::response_head;
 pub use sse_writer::sse_writer;
 pub use terminal_queries::terminal_queries;
+pub use terminal_text::terminal_text;
 pub use ws_frame::ws_frame;
 pub use ws_message::ws_message;
 

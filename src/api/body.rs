@@ -76,6 +76,9 @@ pub struct ResizeBody {
     pub rows: u16,
 }
 
+/// Characters of a field's path, and of what is wrong with it, that a problem quotes.
+const MESSAGE_CHARS_MAX: usize = 200;
+
 /// Decodes a body that must be one JSON object and nothing else.
 ///
 /// # Errors
@@ -112,6 +115,10 @@ pub fn object_in<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T, Pr
             Ok(_) => Problem::unreadable(422, format!("{place} must be a JSON object")),
         });
     }
+    let shortened = |message: String| match message.char_indices().nth(MESSAGE_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &message[..end]),
+        None => message,
+    };
     let mut decoder = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
         let path = error.path().to_string();
@@ -122,6 +129,8 @@ pub fn object_in<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T, Pr
             } else {
                 format!("{path}: ")
             };
+            // Both may quote the body, at any length.
+            let (field, error) = (shortened(field), shortened(error.to_string()));
             Problem::unreadable(422, format!("{place} has the wrong shape: {field}{error}"))
         } else {
             unreadable(error)
@@ -236,6 +245,19 @@ mod tests {
                 .contains("env.A: ")
         );
         assert!(status("{}").1.contains("`command`"));
+    }
+
+    #[test]
+    fn a_problem_does_not_quote_a_body_at_length() {
+        let long = "\u{fc}".repeat(100_000);
+        for body in [
+            format!(r#"{{"command":"a","timeoutMs":"{long}"}}"#),
+            format!(r#"{{"command":"a","env":{{"{long}":5}}}}"#),
+        ] {
+            let (status, detail) = status(&body);
+            assert_eq!(status, 422);
+            assert!(detail.contains("...") && detail.len() < 2000, "{detail}");
+        }
     }
 
     #[test]

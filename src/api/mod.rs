@@ -9,6 +9,7 @@
 pub mod body;
 pub mod control;
 pub mod cors;
+pub mod frame;
 pub mod guard;
 pub mod logs;
 pub mod problem;

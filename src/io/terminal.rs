@@ -11,10 +11,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-
 use crate::api::body::{self, InputEncoding};
 use crate::api::control::window;
+use crate::api::frame::{ClientFrame, client_frame};
 use crate::api::query::{Replay, TerminalQuery};
 use crate::child::pty;
 use crate::log::batch::{Encoder, Found, HEAD_BYTES_MAX};
@@ -75,21 +74,6 @@ impl Encoder for Frames {
     fn trailer(&self) -> &'static [u8] {
         b""
     }
-}
-
-/// What a client's text frame says.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-enum ClientFrame {
-    Input {
-        data: String,
-        encoding: Option<String>,
-    },
-    Resize {
-        cols: u16,
-        rows: u16,
-    },
-    Close,
 }
 
 /// What the two loops share.
@@ -206,8 +190,7 @@ impl Session {
     /// Handles anything but a close. True if the client asked to end.
     fn on_event(&self, event: Event) -> bool {
         match event {
-            Event::Text(text) => match body::object_in::<ClientFrame>("the frame", text.as_bytes())
-            {
+            Event::Text(text) => match client_frame(&text) {
                 Ok(ClientFrame::Close) => return true,
                 Ok(ClientFrame::Input { data, encoding }) => self.text_input(data, encoding),
                 Ok(ClientFrame::Resize { cols, rows }) => self.resize(cols, rows),

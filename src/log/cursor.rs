@@ -36,8 +36,9 @@ pub enum Next {
 pub struct Cursor {
     next: u64,
     filter: StreamFilter,
-    /// Matching bytes before `next`, delivered or not.
-    passed: u64,
+    /// Matching bytes before `next`, delivered or not; unknown while some of those entries are
+    /// still to be written, because the reader began ahead of the log.
+    passed: Option<u64>,
 }
 
 impl Cursor {
@@ -60,10 +61,11 @@ impl Cursor {
 
     /// A reader that begins at sequence number `next`.
     pub fn at(log: &Log, filter: StreamFilter, next: u64) -> Self {
+        let written = next <= log.last() + 1;
         Self {
             next,
             filter,
-            passed: log.bytes_before(next, filter),
+            passed: written.then(|| log.bytes_before(next, filter)),
         }
     }
 
@@ -81,26 +83,31 @@ impl Cursor {
     pub fn next(&mut self, log: &Log) -> Next {
         if self.next < log.first() {
             let before = log.bytes_before(log.first(), self.filter);
+            let passed = self
+                .passed
+                .unwrap_or_else(|| log.bytes_before(self.next, self.filter));
             let gap = Gap {
                 from: self.next,
                 to: log.first() - 1,
-                bytes: before.saturating_sub(self.passed),
+                bytes: before.saturating_sub(passed),
             };
             self.next = log.first();
-            self.passed = before;
+            self.passed = Some(before);
             return Next::Gap(gap);
         }
         if self.next > log.last() {
-            Next::Nothing
-        } else {
-            Next::Entries { last: log.last() }
+            return Next::Nothing;
         }
+        if self.passed.is_none() {
+            self.passed = Some(log.bytes_before(self.next, self.filter));
+        }
+        Next::Entries { last: log.last() }
     }
 
     /// Moves past `sequence`, having passed `bytes` matching bytes on the way.
     pub fn advance(&mut self, sequence: u64, bytes: u64) {
         self.next = self.next.max(sequence.saturating_add(1));
-        self.passed += bytes;
+        self.passed = self.passed.map(|passed| passed + bytes);
     }
 }
 
@@ -165,6 +172,22 @@ mod tests {
         append(&mut log, &mut arena, 1, 100);
         assert_eq!(cursor.next(&log), Next::Entries { last: 6 });
         assert_eq!(cursor.position(), 6);
+    }
+
+    #[test]
+    fn a_gap_of_a_reader_ahead_of_the_log_counts_nothing_before_its_place() {
+        let (mut arena, mut log) = (Arena::new().unwrap(), Log::default());
+        append(&mut log, &mut arena, 10, 100);
+        let mut cursor = Cursor::after(&log, StreamFilter::Combined, 5);
+        for _ in 0..30 {
+            append(&mut log, &mut arena, 10, 100);
+        }
+        let gap = Gap {
+            from: 6,
+            to: 21,
+            bytes: 160,
+        };
+        assert_eq!(cursor.next(&log), Next::Gap(gap));
     }
 
     #[test]

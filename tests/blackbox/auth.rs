@@ -10,6 +10,7 @@ on_both!(
     root_unknown_routes_and_options_need_none,
     a_wrong_method_without_token_is_401_with_allow,
     the_query_token_opens_the_websocket_route_only,
+    the_token_is_in_no_answer_and_no_line,
     token_wins_over_no_token,
     an_open_server_takes_any_credentials,
     the_token_reaches_no_child,
@@ -172,6 +173,49 @@ fn the_query_token_opens_the_websocket_route_only(backend: Backend) {
         let answer = server.get(&format!("{path}?access_token={TOKEN}"));
         Problem::no_token().check(&answer);
     }
+}
+
+fn the_token_is_in_no_answer_and_no_line(backend: Backend) {
+    let server = locked(backend);
+    let bearer = format!("Bearer {TOKEN}");
+    let mut seen = Vec::new();
+    for (method, target) in [
+        ("GET", format!("/v1/processes?access_token={TOKEN}")),
+        ("GET", format!("/v1/processes/p/logs?tail={TOKEN}x")),
+        (
+            "GET",
+            format!("/v1/processes/p/logs?access_token={TOKEN}&tail=x"),
+        ),
+        ("PUT", format!("/v1/processes?access_token={TOKEN}")),
+        ("GET", format!("/nowhere?access_token={TOKEN}")),
+        (
+            "GET",
+            format!("/v1/processes/p/terminal/ws?access_token={TOKEN}"),
+        ),
+        (
+            "GET",
+            format!("/v1/processes/p/terminal/ws?access_token={TOKEN}&replay=x"),
+        ),
+        ("OPTIONS", "/v1/processes".to_owned()),
+    ] {
+        for headers in [&[][..], &[("Authorization", bearer.as_str())]] {
+            let answer = server.request(method, &target, headers, b"");
+            seen.extend(format!("{:?}\n", answer.headers).into_bytes());
+            seen.extend(answer.body);
+        }
+    }
+    for bytes in [
+        format!("GET / HTTP/1.1\r\nHost: h\r\nAuthorization : {bearer}\r\n\r\n"),
+        format!("GET /v1/health HTTP/1.1\r\nAuthorization: {bearer}\r\n\r\n"),
+        format!("{bearer}\r\n\r\n"),
+    ] {
+        let mut conn = server.conn();
+        conn.send_some(bytes);
+        seen.extend(conn.read_to_end());
+    }
+    let seen = String::from_utf8_lossy(&seen);
+    assert!(seen.len() > 500 && !seen.contains("s3cret"), "{seen}");
+    assert!(!server.stderr().contains("s3cret"), "{}", server.stderr());
 }
 
 fn token_wins_over_no_token(backend: Backend) {

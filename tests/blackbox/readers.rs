@@ -112,7 +112,7 @@ fn a_stalled_follower_never_sees_bytes_of_another_process(backend: Backend) {
 }
 
 /// Resident memory in KiB (proc_pid_status(5)).
-fn resident(server: &Server) -> u64 {
+pub(crate) fn resident(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid)).unwrap();
     let line = status
         .lines()

@@ -100,6 +100,23 @@ impl Conn {
         let _ = self.stream.write_all(bytes.as_ref());
     }
 
+    /// Writes for at most a tenth of a second: to a server that rightly stops reading.
+    pub(crate) fn send_for(&mut self, bytes: &[u8]) {
+        let end = Instant::now() + Duration::from_millis(100);
+        let mut rest = bytes;
+        self.stream.set_nonblocking(true).unwrap();
+        while !rest.is_empty() && Instant::now() < end {
+            match self.stream.write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(_) => break,
+            }
+        }
+        self.stream.set_nonblocking(false).unwrap();
+    }
+
     /// Half-closes: no more requests on this connection.
     pub(crate) fn finish_writing(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);

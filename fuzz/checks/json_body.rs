@@ -1,0 +1,121 @@
+//! JSON bodies: what is accepted is what a tree of the same text says, and every refusal is a
+//! whole problem of bounded size.
+
+use procring::api::Problem;
+use procring::api::body::{CreateBody, InputBody, ResizeBody, RunBody, object};
+use procring::config::Settings;
+use serde_json::Value;
+
+/// Checks one input as every kind of body.
+pub fn json_body(data: &[u8]) {
+    let tree = serde_json::from_slice::<Value>(data).ok();
+    check("run", data, &tree, object::<RunBody>(data), |v| {
+        command(v) && number(v, "timeoutMs") && number(v, "maxOutputBytes")
+    });
+    check("create", data, &tree, object::<CreateBody>(data), |v| {
+        command(v)
+            && ["tty", "interactive"]
+                .iter()
+                .all(|name| v.get(name).is_none_or(Value::is_boolean))
+            && number(v, "cols")
+            && number(v, "rows")
+    });
+    check("input", data, &tree, object::<InputBody>(data), |v| {
+        v["data"].is_string() && text(v, "encoding")
+    });
+    check("resize", data, &tree, object::<ResizeBody>(data), |v| {
+        ["cols", "rows"]
+            .iter()
+            .all(|name| v[name].as_u64().is_some_and(|n| n <= 0xffff))
+    });
+    check("config", data, &tree, object::<Settings>(data), |v| {
+        [
+            "maxConcurrentProcesses",
+            "defaultRunTimeoutMs",
+            "maxRunTimeoutMs",
+            "maxOutputBytes",
+            "maxLogBytesPerProcess",
+            "maxInputBytesPerRequest",
+        ]
+        .iter()
+        .all(|name| v[name].is_u64())
+    });
+    if let (Ok(run), Some(tree)) = (object::<RunBody>(data), &tree) {
+        assert_eq!(tree["command"], *run.command);
+        assert_eq!(
+            tree.get("timeoutMs").and_then(Value::as_u64),
+            run.timeout_ms
+        );
+        let args = tree.get("args").and_then(Value::as_array);
+        let args: Vec<_> = args
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        assert_eq!(args, run.args);
+        assert_eq!(tree.get("cwd").and_then(Value::as_str), run.cwd.as_deref());
+        for (name, value) in &run.env {
+            assert_eq!(tree["env"][name], **value);
+        }
+    }
+}
+
+/// `fits` says whether a tree has the right shape.
+fn check<T>(
+    what: &str,
+    data: &[u8],
+    tree: &Option<Value>,
+    result: Result<T, Problem>,
+    fits: impl Fn(&Value) -> bool,
+) {
+    let object = tree.as_ref().filter(|tree| tree.is_object());
+    match result {
+        Ok(_) => {
+            assert!(std::str::from_utf8(data).is_ok(), "{what}");
+            // A tree cannot hold all that an ignored field may be: 1e999, half a pair.
+            assert!(
+                tree.is_none() || object.is_some_and(fits),
+                "{what}: {tree:?}"
+            );
+        }
+        Err(problem) => {
+            let reply = problem.reply();
+            let detail = problem.detail();
+            assert!(matches!(reply.status, 400 | 422), "{what}: {detail}");
+            assert!(detail.chars().count() < 1000, "{what}: {detail}");
+            let body: Value = serde_json::from_slice(&reply.body).expect("a problem in JSON");
+            assert_eq!(body["status"], reply.status);
+            assert_eq!(body["detail"], *detail);
+            if reply.status == 400 {
+                assert!(tree.is_none(), "{what}: {detail}");
+            } else if object.is_some_and(fits) {
+                assert!(detail.contains("duplicate field"), "{what}: {detail}");
+            }
+        }
+    }
+}
+
+fn command(tree: &Value) -> bool {
+    let texts = |args: &Value| {
+        args.as_array()
+            .is_some_and(|a| a.iter().all(Value::is_string))
+    };
+    let env = |env: &Value| {
+        env.as_object()
+            .is_some_and(|e| e.values().all(Value::is_string))
+    };
+    tree["command"].is_string()
+        && tree.get("args").is_none_or(texts)
+        && tree.get("env").is_none_or(env)
+        && text(tree, "cwd")
+}
+
+fn text(tree: &Value, name: &str) -> bool {
+    tree.get(name)
+        .is_none_or(|value| value.is_string() || value.is_null())
+}
+
+fn number(tree: &Value, name: &str) -> bool {
+    tree.get(name)
+        .is_none_or(|value| value.is_u64() || value.is_null())
+}
