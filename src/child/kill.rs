@@ -52,7 +52,10 @@ pub fn signal_group(leader: i32, signal: Signal) {
 ///
 /// `managed` says which children of the server lead other trees.
 pub fn pass(tree: &Tree, managed: &dyn Fn(i32) -> bool) -> usize {
-    if let Some(group) = &tree.group {
+    // A group that was killed cannot be used again, so an empty one is left alone.
+    if let Some(group) = &tree.group
+        && (!tree.reaped || group.is_populated())
+    {
         group.kill();
     }
     let mut members = HashSet::new();
