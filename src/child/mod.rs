@@ -274,14 +274,16 @@ impl Supervisor {
     fn start(&mut self, job: JobId, spec: Box<spawn::SpawnSpec>, deadline: Option<Instant>) {
         let now = Instant::now();
         let mark = self.marks.take();
+        let group = self.options.cgroups.as_mut().and_then(Cgroups::take);
+        // In a group nobody needs to be found by its descriptors.
+        let marks = group.as_ref().map_or_else(|| spec.marks(), |_| Vec::new());
         let tree = Tree {
             leader: 0,
             reaped: false,
             mark,
-            marks: spec.marks(),
-            group: self.options.cgroups.as_mut().and_then(Cgroups::take),
+            marks,
+            group: group.clone(),
         };
-        let group = tree.group.clone();
         self.jobs.insert(job, Job::new(tree));
         if let Some(at) = deadline {
             self.deadlines.push(at, Due::Timeout(job));
