@@ -92,7 +92,12 @@ pub(super) fn kill_all_with_descendants(wanted: &dyn Fn(i32, Stat) -> bool) -> V
             collect(pid, &mut members);
         }
     }
-    members.into_iter().filter(|&pid| kill(pid)).collect()
+    // All are looked at before the first is killed: its whole group may die with it.
+    members.retain(|&pid| stat(pid).is_some_and(|stat| stat.is_alive()));
+    for &pid in &members {
+        kill(pid);
+    }
+    members.into_iter().collect()
 }
 
 /// Whether a server like this one is the process or an ancestor of it.
@@ -123,7 +128,7 @@ fn kill(pid: i32) -> bool {
     };
     // Looked at after the pidfd was opened: what it says is about the process we will signal.
     match stat(pid) {
-        Some(stat) if stat.state != b'Z' && stat.state != b'X' => {
+        Some(stat) if stat.is_alive() => {
             // A child that has not come to setsid(2) yet is still in the server's group.
             if stat.group > 1 && stat.group != own_group() {
                 signal_group(stat.group, Signal::KILL);
@@ -210,6 +215,13 @@ pub(super) struct Stat {
     pub(super) session: i32,
     /// Since boot.
     pub(super) start_ticks: u64,
+}
+
+impl Stat {
+    /// Neither a zombie nor further gone.
+    fn is_alive(&self) -> bool {
+        self.state != b'Z' && self.state != b'X'
+    }
 }
 
 /// The fields after the command name, which may itself hold spaces and parentheses (proc(5)).
