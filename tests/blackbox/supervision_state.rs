@@ -84,8 +84,13 @@ fn the_next_start_ends_what_a_killed_server_left(backend: Backend) {
         for script in LEFT {
             server.spawn(&sh(script));
         }
+        // Five sleepers, once no shell is on its way to become or to leave one.
+        let is_sleep = |pid: &i32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n")
+        };
         eventually("the trees", || {
-            (server.survivors().len() == 5).then_some(())
+            let all = server.survivors();
+            (all.len() == 5 && all.iter().all(is_sleep)).then_some(())
         });
         let left = server.survivors();
         let gone = server.run(&sh("echo $$"));
