@@ -24,6 +24,7 @@ pub mod server;
 mod source;
 mod terminal;
 mod timer;
+mod turn;
 mod typing;
 mod writer;
 

@@ -18,6 +18,7 @@ use crate::types::{ExitStatus, JobId, ProcessId, Stream};
 
 use super::server::Server;
 use super::source::Source;
+use super::turn::turn;
 
 /// Bytes read from one output before the others have their turn.
 const TURN_BYTES: u64 = 256 << 10;
@@ -46,6 +47,7 @@ pub(super) enum Pumped {
 /// Reads one output to its end.
 pub(super) async fn ingest(server: Rc<Server>, sink: Sink, source: Rc<Source>) {
     while pump(&server, sink, &source, TURN_BYTES) == Pumped::Waiting {
+        turn().await;
         if source.readable().await.is_err() {
             break;
         }

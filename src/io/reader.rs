@@ -27,6 +27,9 @@ const CHUNK_BYTES_SILENT: usize = 64;
 /// Bytes of one read while a body streams in.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
 
+/// Reads without a wait before the other tasks have their turn.
+const AT_ONCE_MAX: u32 = 8;
+
 /// Unread bytes that are kept for a peer that sends while it is being answered.
 pub(super) const AHEAD_BYTES_MAX: usize = 64 << 10;
 
@@ -58,6 +61,8 @@ pub(super) struct Reader {
     state: State,
     filled: Vec<u8>,
     chunk: usize,
+    /// Reads in a row that did not have to wait.
+    at_once: u32,
 }
 
 impl Reader {
@@ -67,6 +72,7 @@ impl Reader {
             state: State::Idle(half),
             filled: Vec::new(),
             chunk: CHUNK_BYTES_MIN,
+            at_once: 0,
         }
     }
 
@@ -93,8 +99,21 @@ impl Reader {
     /// See [`Reader::fill`].
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Filled> {
         let mut read = match std::mem::replace(&mut self.state, State::Failed) {
-            State::Idle(half) => start(half, self.chunk),
-            State::Reading(read) => read,
+            State::Idle(half) if self.at_once >= AT_ONCE_MAX => {
+                // A peer that never stops sending must not keep the thread (see `turn`).
+                self.at_once = 0;
+                self.state = State::Idle(half);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            State::Idle(half) => {
+                self.at_once += 1;
+                start(half, self.chunk)
+            }
+            State::Reading(read) => {
+                self.at_once = 0;
+                read
+            }
             State::Ended(half) => {
                 self.state = State::Ended(half);
                 return Poll::Ready(Filled::End);
