@@ -38,18 +38,22 @@ pub(super) enum Sink {
 /// Why [`pump`] stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pumped {
-    /// There is nothing to read now, or the budget is used up.
+    /// There is nothing to read now.
     Waiting,
+    /// The budget is used up; there may be more.
+    Enough,
     /// There will never be more.
     Ended,
 }
 
 /// Reads one output to its end.
 pub(super) async fn ingest(server: Rc<Server>, sink: Sink, source: Rc<Source>) {
-    while pump(&server, sink, &source, TURN_BYTES) == Pumped::Waiting {
-        turn().await;
-        if source.readable().await.is_err() {
-            break;
+    // Waits first: a child that has just been asked for has not written anything.
+    while source.readable().await.is_ok() {
+        match pump(&server, sink, &source, TURN_BYTES) {
+            Pumped::Ended => break,
+            Pumped::Waiting => {}
+            Pumped::Enough => turn().await,
         }
     }
     ended(&server, sink);
@@ -64,7 +68,7 @@ pub(super) fn pump(server: &Rc<Server>, sink: Sink, source: &Source, budget: u64
             Ok(len) => {
                 left = left.saturating_sub(len as u64);
                 if left == 0 {
-                    break Pumped::Waiting;
+                    break Pumped::Enough;
                 }
             }
             Err(Errno::AGAIN) => break Pumped::Waiting,
