@@ -23,6 +23,7 @@ pub mod server;
 mod source;
 mod terminal;
 mod timer;
+mod turn;
 mod writer;
 
 pub use listener::serve;

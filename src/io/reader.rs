@@ -9,6 +9,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use monoio::io::{AsyncReadRent, OwnedReadHalf};
 use monoio::net::TcpStream;
 
 use super::timer::sleep;
+use super::turn::{RECEIVED_BYTE_COST, Turn};
 
 /// Bytes of the buffer of an idle connection.
 const CHUNK_BYTES_MIN: usize = 1 << 10;
@@ -56,32 +58,39 @@ pub(super) enum Filled {
 /// See the module.
 pub(super) struct Reader {
     state: State,
+    /// What was received; bytes before `start` have been consumed.
     filled: Vec<u8>,
+    start: usize,
     chunk: usize,
+    turn: Rc<Turn>,
 }
 
 impl Reader {
-    /// Reads from this half.
-    pub(super) fn new(half: Half) -> Self {
+    /// Reads from this half, when it is the connection's turn.
+    pub(super) fn new(half: Half, turn: Rc<Turn>) -> Self {
         Self {
             state: State::Idle(half),
             filled: Vec::new(),
+            start: 0,
             chunk: CHUNK_BYTES_MIN,
+            turn,
         }
     }
 
     /// Bytes received and not consumed.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.filled
+        &self.filled[self.start..]
     }
 
     /// Forgets the first `len` bytes.
     pub(super) fn consume(&mut self, len: usize) {
-        if len >= self.filled.len() {
+        // The rest is moved to the front only when more is read: a buffer full of small requests
+        // would else be moved once for each of them.
+        self.start = self.start.saturating_add(len).min(self.filled.len());
+        if self.start == self.filled.len() {
             // An idle connection keeps no buffer but the one being read into.
             self.filled = Vec::new();
-        } else {
-            self.filled.drain(..len);
+            self.start = 0;
         }
     }
 
@@ -93,7 +102,7 @@ impl Reader {
     /// See [`Reader::fill`].
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Filled> {
         let mut read = match std::mem::replace(&mut self.state, State::Failed) {
-            State::Idle(half) => start(half, self.chunk),
+            State::Idle(half) => start(half, self.chunk, self.turn.clone()),
             State::Reading(read) => read,
             State::Ended(half) => {
                 self.state = State::Ended(half);
@@ -120,6 +129,8 @@ impl Reader {
                 if self.filled.is_empty() {
                     self.filled = buffer;
                 } else {
+                    self.filled.drain(..self.start);
+                    self.start = 0;
                     self.filled.extend_from_slice(&buffer);
                 }
                 Poll::Ready(Filled::Data)
@@ -140,7 +151,7 @@ impl Reader {
     /// it is no longer watched.
     pub(super) async fn lost(&mut self) -> Filled {
         loop {
-            if self.filled.len() >= AHEAD_BYTES_MAX {
+            if self.bytes().len() >= AHEAD_BYTES_MAX {
                 return std::future::pending().await;
             }
             match self.fill().await {
@@ -179,9 +190,11 @@ impl Reader {
     }
 }
 
-fn start(mut half: Half, capacity: usize) -> Read {
+fn start(mut half: Half, capacity: usize, turn: Rc<Turn>) -> Read {
     Box::pin(async move {
-        let result = half.read(Vec::with_capacity(capacity)).await;
+        let read = async { half.read(Vec::with_capacity(capacity)).await };
+        let cost = |(_, buffer): &BufResult<usize, Vec<u8>>| buffer.len() * RECEIVED_BYTE_COST;
+        let result = turn.take(read, cost).await;
         (half, result)
     })
 }

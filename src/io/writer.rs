@@ -12,18 +12,22 @@ use monoio::net::TcpStream;
 use crate::log::batch::Chunk;
 
 use super::timer::within;
+use super::turn::Turn;
 
 /// A peer that does not accept one byte for this long is dead. TCP keep-alive finds those that
 /// are gone altogether sooner.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(600);
 
 /// See the module.
-pub(super) struct Writer(OwnedWriteHalf<TcpStream>);
+pub(super) struct Writer {
+    half: OwnedWriteHalf<TcpStream>,
+    turn: Rc<Turn>,
+}
 
 impl Writer {
-    /// Writes to this half.
-    pub(super) fn new(half: OwnedWriteHalf<TcpStream>) -> Self {
-        Self(half)
+    /// Writes to this half, when it is the connection's turn.
+    pub(super) fn new(half: OwnedWriteHalf<TcpStream>, turn: Rc<Turn>) -> Self {
+        Self { half, turn }
     }
 
     /// Sends all of it.
@@ -49,7 +53,10 @@ impl Writer {
         let mut buffer = buffer;
         while range.start < range.end {
             let slice = buffer.slice(range.clone());
-            let (result, slice) = within(STALL_MAX, self.0.write(slice))
+            let len = range.len();
+            let (result, slice) = self
+                .turn
+                .take(within(STALL_MAX, self.half.write(slice)), |_| len)
                 .await
                 .ok_or(io::ErrorKind::TimedOut)?;
             buffer = slice.into_inner();
@@ -65,6 +72,6 @@ impl Writer {
 
     /// Sends FIN; what was sent before arrives first.
     pub(super) async fn finish(&mut self) {
-        let _ = self.0.shutdown().await;
+        let _ = self.half.shutdown().await;
     }
 }
