@@ -38,6 +38,7 @@ use super::run::run;
 use super::server::Server;
 use super::terminal::attach;
 use super::timer::{sleep, within};
+use super::turn::Turn;
 use super::writer::Writer;
 
 /// From the first byte of a request to the end of its head.
@@ -131,12 +132,7 @@ struct Conn {
 
 /// Serves one connection to its end.
 pub(super) async fn serve(server: Rc<Server>, stream: TcpStream) {
-    let (read, write) = stream.into_split();
-    let mut conn = Conn {
-        server,
-        reader: Reader::new(read),
-        writer: Writer::new(write),
-    };
+    let mut conn = Conn::new(server, stream);
     loop {
         // Each stage is boxed by itself, so that a connection carries room for the stage it is in
         // and no other: an idle one waits in `head`, a follower in `follow`.
@@ -160,12 +156,7 @@ pub(super) async fn serve(server: Rc<Server>, stream: TcpStream) {
 
 /// Answers one request with 503 and closes.
 pub(super) async fn refuse(server: Rc<Server>, stream: TcpStream) {
-    let (read, write) = stream.into_split();
-    let mut conn = Conn {
-        server,
-        reader: Reader::new(read),
-        writer: Writer::new(write),
-    };
+    let mut conn = Conn::new(server, stream);
     let problem = Problem::unavailable("too many connections", Some("limit_reached"));
     if conn.bare_reply(problem.reply()).await == Then::Linger {
         conn.linger().await;
@@ -173,6 +164,16 @@ pub(super) async fn refuse(server: Rc<Server>, stream: TcpStream) {
 }
 
 impl Conn {
+    fn new(server: Rc<Server>, stream: TcpStream) -> Self {
+        let (read, write) = stream.into_split();
+        let turn = Rc::new(Turn::default());
+        Self {
+            server,
+            reader: Reader::new(read, turn.clone()),
+            writer: Writer::new(write, turn),
+        }
+    }
+
     /// Reads the body of a request and carries it out.
     async fn answer(&mut self, facts: Facts, plan: Result<Plan, Reply>) -> Stage {
         let Plan {

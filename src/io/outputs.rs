@@ -18,7 +18,7 @@ use crate::types::{ExitStatus, JobId, ProcessId, Stream};
 
 use super::server::Server;
 use super::source::Source;
-use super::turn::turn;
+use super::turn::Turn;
 
 /// Bytes read from one output before the others have their turn.
 const TURN_BYTES: u64 = 256 << 10;
@@ -38,22 +38,23 @@ pub(super) enum Sink {
 /// Why [`pump`] stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pumped {
-    /// There is nothing to read now.
+    /// There is nothing to read now, or the budget is used up.
     Waiting,
-    /// The budget is used up; there may be more.
-    Enough,
     /// There will never be more.
     Ended,
 }
 
 /// Reads one output to its end.
 pub(super) async fn ingest(server: Rc<Server>, sink: Sink, source: Rc<Source>) {
+    let turn = Turn::default();
     // Waits first: a child that has just been asked for has not written anything.
-    while source.readable().await.is_ok() {
-        match pump(&server, sink, &source, TURN_BYTES) {
-            Pumped::Ended => break,
-            Pumped::Waiting => {}
-            Pumped::Enough => turn().await,
+    while turn
+        .take(source.readable(), |_| TURN_BYTES as usize)
+        .await
+        .is_ok()
+    {
+        if pump(&server, sink, &source, TURN_BYTES) == Pumped::Ended {
+            break;
         }
     }
     ended(&server, sink);
@@ -68,7 +69,7 @@ pub(super) fn pump(server: &Rc<Server>, sink: Sink, source: &Source, budget: u64
             Ok(len) => {
                 left = left.saturating_sub(len as u64);
                 if left == 0 {
-                    break Pumped::Enough;
+                    break Pumped::Waiting;
                 }
             }
             Err(Errno::AGAIN) => break Pumped::Waiting,

@@ -9,6 +9,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use monoio::io::{AsyncReadRent, OwnedReadHalf};
 use monoio::net::TcpStream;
 
 use super::timer::sleep;
+use super::turn::{RECEIVED_BYTE_COST, Turn};
 
 /// Bytes of the buffer of an idle connection.
 const CHUNK_BYTES_MIN: usize = 1 << 10;
@@ -26,9 +28,6 @@ const CHUNK_BYTES_SILENT: usize = 64;
 
 /// Bytes of one read while a body streams in.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
-
-/// Reads without a wait before the other tasks have their turn.
-const AT_ONCE_MAX: u32 = 8;
 
 /// Unread bytes that are kept for a peer that sends while it is being answered.
 pub(super) const AHEAD_BYTES_MAX: usize = 64 << 10;
@@ -59,35 +58,39 @@ pub(super) enum Filled {
 /// See the module.
 pub(super) struct Reader {
     state: State,
+    /// What was received; bytes before `start` have been consumed.
     filled: Vec<u8>,
+    start: usize,
     chunk: usize,
-    /// Reads in a row that did not have to wait.
-    at_once: u32,
+    turn: Rc<Turn>,
 }
 
 impl Reader {
-    /// Reads from this half.
-    pub(super) fn new(half: Half) -> Self {
+    /// Reads from this half, when it is the connection's turn.
+    pub(super) fn new(half: Half, turn: Rc<Turn>) -> Self {
         Self {
             state: State::Idle(half),
             filled: Vec::new(),
+            start: 0,
             chunk: CHUNK_BYTES_MIN,
-            at_once: 0,
+            turn,
         }
     }
 
     /// Bytes received and not consumed.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.filled
+        &self.filled[self.start..]
     }
 
     /// Forgets the first `len` bytes.
     pub(super) fn consume(&mut self, len: usize) {
-        if len >= self.filled.len() {
+        // The rest is moved to the front only when more is read: a buffer full of small requests
+        // would else be moved once for each of them.
+        self.start = self.start.saturating_add(len).min(self.filled.len());
+        if self.start == self.filled.len() {
             // An idle connection keeps no buffer but the one being read into.
             self.filled = Vec::new();
-        } else {
-            self.filled.drain(..len);
+            self.start = 0;
         }
     }
 
@@ -99,21 +102,8 @@ impl Reader {
     /// See [`Reader::fill`].
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Filled> {
         let mut read = match std::mem::replace(&mut self.state, State::Failed) {
-            State::Idle(half) if self.at_once >= AT_ONCE_MAX => {
-                // A peer that never stops sending must not keep the thread (see `turn`).
-                self.at_once = 0;
-                self.state = State::Idle(half);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            State::Idle(half) => {
-                self.at_once += 1;
-                start(half, self.chunk)
-            }
-            State::Reading(read) => {
-                self.at_once = 0;
-                read
-            }
+            State::Idle(half) => start(half, self.chunk, self.turn.clone()),
+            State::Reading(read) => read,
             State::Ended(half) => {
                 self.state = State::Ended(half);
                 return Poll::Ready(Filled::End);
@@ -139,6 +129,8 @@ impl Reader {
                 if self.filled.is_empty() {
                     self.filled = buffer;
                 } else {
+                    self.filled.drain(..self.start);
+                    self.start = 0;
                     self.filled.extend_from_slice(&buffer);
                 }
                 Poll::Ready(Filled::Data)
@@ -159,7 +151,7 @@ impl Reader {
     /// it is no longer watched.
     pub(super) async fn lost(&mut self) -> Filled {
         loop {
-            if self.filled.len() >= AHEAD_BYTES_MAX {
+            if self.bytes().len() >= AHEAD_BYTES_MAX {
                 return std::future::pending().await;
             }
             match self.fill().await {
@@ -198,9 +190,11 @@ impl Reader {
     }
 }
 
-fn start(mut half: Half, capacity: usize) -> Read {
+fn start(mut half: Half, capacity: usize, turn: Rc<Turn>) -> Read {
     Box::pin(async move {
-        let result = half.read(Vec::with_capacity(capacity)).await;
+        let read = async { half.read(Vec::with_capacity(capacity)).await };
+        let cost = |(_, buffer): &BufResult<usize, Vec<u8>>| buffer.len() * RECEIVED_BYTE_COST;
+        let result = turn.take(read, cost).await;
         (half, result)
     })
 }

@@ -12,29 +12,22 @@ use monoio::net::TcpStream;
 use crate::log::batch::Chunk;
 
 use super::timer::within;
-use super::turn::turn;
+use super::turn::Turn;
 
 /// A peer that does not accept one byte for this long is dead. TCP keep-alive finds those that
 /// are gone altogether sooner.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(600);
 
-/// Bytes sent to one peer before the other tasks have their turn.
-const TURN_BYTES: usize = 512 << 10;
-
 /// See the module.
 pub(super) struct Writer {
     half: OwnedWriteHalf<TcpStream>,
-    /// Bytes sent since the other tasks had their turn.
-    since_turn: usize,
+    turn: Rc<Turn>,
 }
 
 impl Writer {
-    /// Writes to this half.
-    pub(super) fn new(half: OwnedWriteHalf<TcpStream>) -> Self {
-        Self {
-            half,
-            since_turn: 0,
-        }
+    /// Writes to this half, when it is the connection's turn.
+    pub(super) fn new(half: OwnedWriteHalf<TcpStream>, turn: Rc<Turn>) -> Self {
+        Self { half, turn }
     }
 
     /// Sends all of it.
@@ -58,22 +51,18 @@ impl Writer {
 
     async fn range<B: IoBuf>(&mut self, buffer: B, mut range: Range<usize>) -> io::Result<B> {
         let mut buffer = buffer;
-        if self.since_turn >= TURN_BYTES {
-            self.since_turn = 0;
-            turn().await;
-        }
         while range.start < range.end {
             let slice = buffer.slice(range.clone());
-            let (result, slice) = within(STALL_MAX, self.half.write(slice))
+            let len = range.len();
+            let (result, slice) = self
+                .turn
+                .take(within(STALL_MAX, self.half.write(slice)), |_| len)
                 .await
                 .ok_or(io::ErrorKind::TimedOut)?;
             buffer = slice.into_inner();
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) => {
-                    range.start += sent;
-                    self.since_turn += sent;
-                }
+                Ok(sent) => range.start += sent,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
