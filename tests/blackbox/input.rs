@@ -229,14 +229,15 @@ fn a_stuck_input_delays_nothing_else(backend: Backend) {
         server.logs(&stuck, "");
         server.run(&sh("true"));
         utf8(&server, &other, "x").expect(200);
-        server
-            .post_empty(&format!("/v1/processes/{stuck}/stop?waitMs=0"))
-            .expect(200);
         assert!(
             !waiting.is_finished(),
             "nothing was stuck after {:?}",
             start.elapsed()
         );
+        // Which ends the sleeper, and with it the wait.
+        server
+            .post_empty(&format!("/v1/processes/{stuck}/stop?waitMs=0"))
+            .expect(200);
         server.kill(&stuck);
         waiting.join().unwrap();
     });

@@ -19,12 +19,19 @@ struct Held {
 }
 
 fn held(server: &Server) -> Held {
-    let count = |what: &str| {
-        std::fs::read_dir(format!("/proc/{}/{what}", server.pid)).map_or(0, Iterator::count)
+    let entries = |what: &str| {
+        let dir = std::fs::read_dir(format!("/proc/{}/{what}", server.pid));
+        dir.into_iter().flatten().flatten()
+    };
+    // Empty cgroups are kept, a bounded number, for the children to come.
+    let is_cgroup = |path: &std::path::Path| {
+        std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("/procring-"))
     };
     Held {
-        descriptors: count("fd"),
-        threads: count("task"),
+        descriptors: entries("fd")
+            .filter(|entry| !is_cgroup(&entry.path()))
+            .count(),
+        threads: entries("task").count(),
         children: procfs::children_of(server.pid).len(),
         connections: server.connections(),
     }
