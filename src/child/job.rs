@@ -31,9 +31,9 @@ pub(super) struct Job {
     pub(super) ending: Option<Ending>,
     /// SIGTERM was asked for before there was a process.
     pub(super) stop_pending: bool,
-    /// Counted in [`Supervisor::hasty`].
+    /// Counted in the supervisor as one whose start is waited for.
     pub(super) hasty: bool,
-    /// The deadline has passed; its exit is reported as [`Event::TimedOut`].
+    /// The deadline has passed; its exit is reported as a timeout.
     pub(super) timed_out: bool,
     pub(super) answered: bool,
     pub(super) forgotten: bool,
