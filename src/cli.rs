@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
+use crate::child::cgroup;
 use crate::io::backend::Choice;
 
 /// What `--help` prints.
@@ -35,6 +36,8 @@ Options:
       --max-exited N            exited processes kept for inspection [1024]
       --max-connections N       connections at the same time [8192]
       --shutdown-grace SECONDS  between SIGTERM and SIGKILL when the server ends [3]
+      --cgroup WHEN             a cgroup v2 for each process: auto, on or off [auto]
+      --state-dir DIR           end what a killed server left behind, as noted in DIR
       --no-telemetry            accepted for compatibility; there is no telemetry
   -h, --help                    print this
   -V, --version                 print the version
@@ -87,6 +90,10 @@ pub struct ServerArgs {
     pub connections_max: usize,
     /// `--shutdown-grace`.
     pub shutdown_grace: Duration,
+    /// `--cgroup`.
+    pub cgroup: cgroup::Choice,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Default for ServerArgs {
@@ -106,6 +113,8 @@ impl Default for ServerArgs {
             exited_max: 1024,
             connections_max: 8192,
             shutdown_grace: Duration::from_secs(3),
+            cgroup: cgroup::Choice::Auto,
+            state_dir: None,
         }
     }
 }
@@ -195,6 +204,19 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usa
                         UsageError("--shutdown-grace must be between 0 and 3600 seconds".to_owned())
                     })?;
             }
+            Long("cgroup") => {
+                flags.cgroup = match parser.value()?.string()?.as_str() {
+                    "auto" => cgroup::Choice::Auto,
+                    "on" => cgroup::Choice::On,
+                    "off" => cgroup::Choice::Off,
+                    other => {
+                        return Err(UsageError(format!(
+                            "--cgroup {other:?}: must be auto, on or off"
+                        )));
+                    }
+                }
+            }
+            Long("state-dir") => flags.state_dir = Some(parser.value()?.into()),
             Long("no-telemetry") => {}
             other => return Err(other.unexpected().into()),
         }
@@ -305,6 +327,7 @@ mod tests {
             &["extra"],
             &["--io-backend", "kqueue"],
             &["--max-exited", "0"],
+            &["--cgroup", "v2"],
             &["--shutdown-grace", "-1"],
             &["--shutdown-grace", "NaN"],
             &["--token", ""],

@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
 use procring::api::cors::Cors;
 use procring::api::guard::Guard;
+use procring::child::cgroup::{self, Cgroups};
 use procring::child::inherit::Inheritance;
+use procring::child::state_dir::StateDir;
 use procring::child::{self, Supervisor, signals};
 use procring::cli::{self, Invocation, ServerArgs, UsageError};
 use procring::io::backend::{self, Choice};
@@ -16,6 +19,10 @@ use procring::log::Arena;
 use procring::process::Table;
 use procring::token;
 use procring::wire::http::head::HeadLimits;
+use rustix::process::{Resource, getrlimit};
+
+/// Children that have a cgroup of their own at the same time; more are swept for.
+const CGROUPS_MAX: usize = 4096;
 
 /// Why the server did not start.
 enum Failure {
@@ -97,9 +104,22 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         fds_reserved_from: Options::reserve_fds(nofile),
         base_env,
     };
+    let arena = Arena::new().map_err(|error| Failure::Start(error.to_string()))?;
+    let table = Table::new(arena, args.exited_max);
+    let mut built = backend::build(args.backend).map_err(|error| match args.backend {
+        Choice::Uring => Failure::Backend(error),
+        Choice::Auto | Choice::Epoll => Failure::Start(format!("I/O backend: {error}")),
+    })?;
+    let cgroups = cgroups(args.cgroup)?;
+    let state = args.state_dir.as_deref();
+    let state = state
+        .map(|dir| state_dir(dir, cgroups.as_ref()))
+        .transpose()?;
     let child_options = child::Options {
         shutdown_grace: args.shutdown_grace,
         inheritance,
+        cgroups,
+        state,
     };
     let (supervisor, commands, events) =
         Supervisor::new(child_options).map_err(start("supervisor"))?;
@@ -108,12 +128,6 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         .stack_size(256 << 10)
         .spawn(|| supervisor.run())
         .map_err(start("supervisor"))?;
-    let arena = Arena::new().map_err(|error| Failure::Start(error.to_string()))?;
-    let table = Table::new(arena, args.exited_max);
-    let mut built = backend::build(args.backend).map_err(|error| match args.backend {
-        Choice::Uring => Failure::Backend(error),
-        Choice::Auto | Choice::Epoll => Failure::Start(format!("I/O backend: {error}")),
-    })?;
     if let Some(error) = &built.denied {
         eprintln!(
             "procring: warning: io_uring is not available: {error}; likely a seccomp profile or \
@@ -132,6 +146,34 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
             procring::io::serve(server, listener, events).await
         })
         .map_err(start("serving"))
+}
+
+/// Groups for children, as far as they are wanted and to be had.
+fn cgroups(choice: cgroup::Choice) -> Result<Option<Cgroups>, Failure> {
+    if choice == cgroup::Choice::Off {
+        return Ok(None);
+    }
+    // Two descriptors each: an eighth of them at most.
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let open_max = usize::try_from(descriptors / 16).map_or(CGROUPS_MAX, |n| n.min(CGROUPS_MAX));
+    match Cgroups::new(open_max) {
+        Ok(cgroups) => Ok(Some(cgroups)),
+        Err(error) if choice == cgroup::Choice::On => {
+            Err(Failure::Start(format!("--cgroup on: {error}")))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Ends what a killed server left behind, and begins the record for the next one.
+fn state_dir(dir: &Path, cgroups: Option<&Cgroups>) -> Result<StateDir, Failure> {
+    let groups = cgroups.map(Cgroups::path);
+    let (state, ended) = StateDir::open(dir, groups.as_deref())
+        .map_err(|error| Failure::Start(format!("--state-dir {}: {error}", dir.display())))?;
+    if ended > 0 {
+        eprintln!("procring: ended {ended} processes that a killed server left behind");
+    }
+    Ok(state)
 }
 
 fn bind(args: &ServerArgs) -> Result<TcpListener, Failure> {

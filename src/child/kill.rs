@@ -3,20 +3,27 @@
 //! In: who led the tree. Out: how many living members a pass found and killed. Knows no job table
 //! and no deadline; the supervisor repeats passes until one finds nothing.
 //!
+//! Where the tree has a cgroup of its own, `cgroup.kill` ends it; the sweep then only looks for
+//! members that moved themselves elsewhere. Without one the sweep is all there is:
+//!
 //! A member is the leader, a descendant by parentage, or an orphan that the kernel gave to the
 //! server (it is a subreaper, prctl(2)) and that carries the tree's mark. The marks, because
 //! parentage is lost when an orphan is adopted:
 //! - its session is the leader's (the leader calls setsid; a daemon may leave it);
-//! - its timer slack is the one that only this tree was started with: inherited over fork and
-//!   exec, 1 to 16384 ns above the default, so nothing notices. Reading it of another process
-//!   wants CAP_SYS_NICE (kernel 4.6);
+//! - it carries the tree's [`Mark`];
 //! - one of its descriptors 0 to 2 is a pipe or terminal of this tree.
+//!
+//! A member is killed together with its process group: a group lies within one session, every
+//! session of a tree was made in it, and one killpg(2) reaches also what is forking right now.
 //!
 //! An orphan that shed all of them lives until the server ends, which kills every descendant.
 
 use std::collections::HashSet;
 use std::fs;
+use std::sync::{Arc, OnceLock};
 
+use super::cgroup::Group;
+use super::mark::Mark;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
 /// Who led a tree, and the marks of its members.
@@ -26,10 +33,12 @@ pub struct Tree {
     pub leader: i32,
     /// Whether the leader has been reaped; its number may then be somebody else's.
     pub reaped: bool,
-    /// The timer slack its members have, nanoseconds.
-    pub timer_slack_ns: u64,
+    /// What its members carry.
+    pub mark: Mark,
     /// Targets of the links in `/proc/<pid>/fd` that belong to this tree only, such as `pipe:[4711]`.
     pub marks: Vec<String>,
+    /// The cgroup that only this tree is in.
+    pub group: Option<Arc<Group>>,
 }
 
 /// Sends a signal to the process group that `leader`, not yet reaped, leads.
@@ -43,6 +52,12 @@ pub fn signal_group(leader: i32, signal: Signal) {
 ///
 /// `managed` says which children of the server lead other trees.
 pub fn pass(tree: &Tree, managed: &dyn Fn(i32) -> bool) -> usize {
+    // A group that was killed cannot be used again, so an empty one is left alone.
+    if let Some(group) = &tree.group
+        && (!tree.reaped || group.is_populated())
+    {
+        group.kill();
+    }
     let mut members = HashSet::new();
     if !tree.reaped {
         signal_group(tree.leader, Signal::KILL);
@@ -53,7 +68,9 @@ pub fn pass(tree: &Tree, managed: &dyn Fn(i32) -> bool) -> usize {
             collect(orphan, &mut members);
         }
     }
-    members.into_iter().filter(|&pid| kill(pid)).count()
+    let found = members.into_iter().filter(|&pid| kill(pid)).count();
+    let more = tree.group.as_ref().is_some_and(|g| g.is_populated());
+    found.max(usize::from(more))
 }
 
 /// One pass over every descendant of the server.
@@ -65,7 +82,43 @@ pub fn pass_all() -> usize {
     members.into_iter().filter(|&pid| kill(pid)).count()
 }
 
-/// Whether the process is alive (not a zombie); if so, kills it.
+/// One pass over every process for which `wanted` is true, and its descendants. Returns who was
+/// alive.
+pub(super) fn kill_all_with_descendants(wanted: &dyn Fn(i32, Stat) -> bool) -> Vec<i32> {
+    let own = std::process::id() as i32;
+    let mut members = HashSet::new();
+    for pid in all_pids() {
+        if pid != own && stat(pid).is_some_and(|stat| wanted(pid, stat)) {
+            collect(pid, &mut members);
+        }
+    }
+    // All are looked at before the first is killed: its whole group may die with it.
+    members.retain(|&pid| stat(pid).is_some_and(|stat| stat.is_alive()));
+    for &pid in &members {
+        kill(pid);
+    }
+    members.into_iter().collect()
+}
+
+/// Whether a server like this one is the process or an ancestor of it.
+pub(super) fn has_server_above(mut pid: i32) -> bool {
+    while pid > 0 {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.trim_end() == env!("CARGO_PKG_NAME") {
+            return true;
+        }
+        pid = stat(pid).map_or(0, |stat| stat.parent);
+    }
+    false
+}
+
+/// The timer slack of a process, nanoseconds, where it may be read.
+pub(super) fn timer_slack_ns(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/timerslack_ns")).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Whether the process is alive (not a zombie); if so, kills it and its process group.
 fn kill(pid: i32) -> bool {
     let Some(number) = Pid::from_raw(pid) else {
         return false;
@@ -75,19 +128,29 @@ fn kill(pid: i32) -> bool {
     };
     // Looked at after the pidfd was opened: what it says is about the process we will signal.
     match stat(pid) {
-        Some(stat) if stat.state != b'Z' && stat.state != b'X' => {
+        Some(stat) if stat.is_alive() => {
+            // A child that has not come to setsid(2) yet is still in the server's group.
+            if stat.group > 1 && stat.group != own_group() {
+                signal_group(stat.group, Signal::KILL);
+            }
             pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
         }
         _ => false,
     }
 }
 
+/// The server's process group; 0 if that lies outside of its PID namespace.
+fn own_group() -> i32 {
+    static GROUP: OnceLock<i32> = OnceLock::new();
+    *GROUP.get_or_init(|| stat(std::process::id() as i32).map_or(0, |own| own.group))
+}
+
 fn belongs(pid: i32, tree: &Tree) -> bool {
-    if stat(pid).is_some_and(|stat| stat.session == tree.leader) {
+    let Some(stat) = stat(pid) else {
+        return false;
+    };
+    if stat.session == tree.leader || tree.mark.is_carried_by(pid, stat.start_ticks) {
         return true;
-    }
-    if let Ok(slack) = fs::read_to_string(format!("/proc/{pid}/timerslack_ns")) {
-        return slack.trim().parse() == Ok(tree.timer_slack_ns);
     }
     (0..3).any(|fd| {
         fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|target| {
@@ -130,34 +193,53 @@ fn children_of(pid: i32) -> Vec<i32> {
 }
 
 fn children_by_search(parent: i32) -> Vec<i32> {
-    let Ok(all) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    all.flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+    all_pids()
         .filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == parent))
         .collect()
 }
 
-struct Stat {
+fn all_pids() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// What proc_pid_stat(5) says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stat {
     state: u8,
-    parent: i32,
-    session: i32,
+    pub(super) parent: i32,
+    group: i32,
+    pub(super) session: i32,
+    /// Since boot.
+    pub(super) start_ticks: u64,
+}
+
+impl Stat {
+    /// Neither a zombie nor further gone.
+    fn is_alive(&self) -> bool {
+        self.state != b'Z' && self.state != b'X'
+    }
 }
 
 /// The fields after the command name, which may itself hold spaces and parentheses (proc(5)).
-fn stat(pid: i32) -> Option<Stat> {
+pub(super) fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let after = &text[text.iter().rposition(|&b| b == b')')? + 1..];
     let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
-    let _group = fields.next()?;
+    let group = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
+    let start_ticks = fields.nth(15)?.parse().ok()?;
     Some(Stat {
         state,
         parent,
+        group,
         session,
+        start_ticks,
     })
 }
 

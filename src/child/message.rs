@@ -4,7 +4,7 @@
 //! shared; a descriptor changes hands inside a message.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,8 +107,9 @@ impl Doorbell {
 
     fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
-            // Fails only if the counter is full, and then the bell is ringing already.
-            let _ = (&self.file).write(&1u64.to_ne_bytes());
+            let write = || (&self.file).write(&1u64.to_ne_bytes());
+            // A full counter (EAGAIN) means that the bell is ringing already.
+            while write().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {}
         }
     }
 

@@ -7,15 +7,21 @@
 //! One plain epoll loop: doorbell, signalfd, one pidfd per running child. Nothing in it waits:
 //! spawns happen on `spawner` threads, kills are swept in passes between other events.
 
+pub mod cgroup;
+mod clone;
 pub mod deadline;
 pub mod inherit;
+mod job;
 pub mod kill;
+pub mod mark;
 pub mod message;
 pub mod pty;
 pub mod reap;
+mod shutdown;
 pub mod signals;
 pub mod spawn;
 mod spawner;
+pub mod state_dir;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -27,14 +33,19 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::process::Signal;
 
+use self::cgroup::Cgroups;
 use self::deadline::Deadlines;
 use self::inherit::Inheritance;
+use self::job::{Ending, Job, Phase};
 use self::kill::Tree;
+use self::mark::Marks;
 use self::message::{Command, Event, Receiver, Sender};
+use self::shutdown::Shutdown;
 use self::signals::SignalFd;
 use self::spawn::{SpawnError, Spawned};
 use self::spawner::{Pool, Reports};
-use crate::types::{ExitStatus, JobId};
+use self::state_dir::StateDir;
+use crate::types::JobId;
 
 /// A timed-out run is answered at most this long after its deadline, dead or not.
 const ANSWER_AFTER: Duration = Duration::from_millis(70);
@@ -43,17 +54,8 @@ const ANSWER_AFTER: Duration = Duration::from_millis(70);
 /// queued, so one signal may stand for several deaths.
 const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
 
-/// After the grace and the kill, the server ends although something refuses to die.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
-
 /// Longest pause between two passes over a tree that does not die.
 const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
-
-/// The base of the timer slacks that mark trees: the kernel's default, nanoseconds.
-const TIMER_SLACK_NS: u64 = 50_000;
-
-/// How many different marks there are; more trees share them.
-const TIMER_SLACK_MARKS: u64 = 16_384;
 
 const TOKEN_INBOX: u64 = 0;
 const TOKEN_SIGNALS: u64 = 1;
@@ -77,41 +79,16 @@ pub enum Inbox {
 }
 
 /// How the supervisor behaves.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Between SIGTERM and SIGKILL when the server ends.
     pub shutdown_grace: Duration,
     /// What every child gets.
     pub inheritance: Inheritance,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Starting,
-    Running,
-    Exited(ExitStatus),
-}
-
-/// Kill requested, not yet done.
-#[derive(Clone, Copy, Debug)]
-struct Ending {
-    pause: Duration,
-}
-
-#[derive(Debug)]
-struct Job {
-    phase: Phase,
-    tree: Tree,
-    pidfd: Option<Arc<OwnedFd>>,
-    ending: Option<Ending>,
-    /// SIGTERM was asked for before there was a process.
-    stop_pending: bool,
-    /// Counted in [`Supervisor::hasty`].
-    hasty: bool,
-    /// The deadline has passed; its exit is reported as [`Event::TimedOut`].
-    timed_out: bool,
-    answered: bool,
-    forgotten: bool,
+    /// Where each child gets a cgroup of its own, if they are to be had.
+    pub cgroups: Option<Cgroups>,
+    /// Where the next server learns what this one left, if it is killed.
+    pub state: Option<StateDir>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,13 +109,6 @@ enum Due {
     Orphans,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Shutdown {
-    give_up_at: Instant,
-    pause: Duration,
-    done: bool,
-}
-
 /// The supervisor's state; [`Supervisor::run`] is its thread.
 #[derive(Debug)]
 pub struct Supervisor {
@@ -150,12 +120,14 @@ pub struct Supervisor {
     pool: Pool,
     jobs: HashMap<JobId, Job>,
     by_pid: HashMap<i32, JobId>,
+    /// The last managed child that was reaped; its SIGCHLD is still to come.
+    last_reaped: i32,
     deadlines: Deadlines<Due>,
     orphan_check: bool,
     relief: bool,
     /// Children to be stopped or killed as soon as they exist.
     hasty: usize,
-    spawned: u64,
+    marks: Marks,
     shutdown: Option<Shutdown>,
 }
 
@@ -200,11 +172,12 @@ impl Supervisor {
             pool,
             jobs: HashMap::new(),
             by_pid: HashMap::new(),
+            last_reaped: 0,
             deadlines: Deadlines::default(),
             orphan_check: false,
             relief: false,
             hasty: 0,
-            spawned: 0,
+            marks: Marks::new(),
             shutdown: None,
         };
         Ok((supervisor, commands, receiver))
@@ -267,9 +240,11 @@ impl Supervisor {
         }
     }
 
-    /// Whether something is to be done to a child as soon as it exists, or a spawner is wanted.
+    /// Whether something is to be done as soon as a child exists, or a spawner is wanted.
     fn waits_for_spawners(&self) -> bool {
-        self.pool.has_queue() || self.shutdown.is_some() || self.hasty > 0
+        // A child is written down as soon as it exists.
+        let noted = self.options.state.is_some();
+        noted || self.pool.has_queue() || self.shutdown.is_some() || self.hasty > 0
     }
 
     fn on_command(&mut self, command: Command) {
@@ -298,30 +273,22 @@ impl Supervisor {
 
     fn start(&mut self, job: JobId, spec: Box<spawn::SpawnSpec>, deadline: Option<Instant>) {
         let now = Instant::now();
-        self.spawned += 1;
-        let timer_slack_ns = TIMER_SLACK_NS + 1 + self.spawned % TIMER_SLACK_MARKS;
+        let mark = self.marks.take();
+        let group = self.options.cgroups.as_mut().and_then(Cgroups::take);
+        // In a group nobody needs to be found by its descriptors.
+        let marks = group.as_ref().map_or_else(|| spec.marks(), |_| Vec::new());
         let tree = Tree {
             leader: 0,
             reaped: false,
-            timer_slack_ns,
-            marks: spec.marks(),
+            mark,
+            marks,
+            group: group.clone(),
         };
-        let state = Job {
-            phase: Phase::Starting,
-            tree,
-            pidfd: None,
-            ending: None,
-            stop_pending: false,
-            hasty: false,
-            timed_out: false,
-            answered: false,
-            forgotten: false,
-        };
-        self.jobs.insert(job, state);
+        self.jobs.insert(job, Job::new(tree));
         if let Some(at) = deadline {
             self.deadlines.push(at, Due::Timeout(job));
         }
-        self.pool.submit(job, spec, timer_slack_ns, now);
+        self.pool.submit(job, spec, mark, group, now);
         self.look_for_relief(now);
         if self.shutdown.is_some() {
             self.end(job);
@@ -342,13 +309,24 @@ impl Supervisor {
             self.hasty -= 1;
         }
         match result {
-            Ok(Spawned { pid, pidfd }) => {
+            Ok(Spawned {
+                pid,
+                pidfd,
+                in_group,
+            }) => {
                 job.phase = Phase::Running;
+                let unused = job.tree.group.take_if(|_| !in_group);
                 job.tree.leader = pid;
+                if let Some(state) = &mut self.options.state {
+                    state.begun(pid, job.tree.mark.timer_slack_ns);
+                }
                 self.by_pid.insert(pid, id);
                 job.pidfd = Some(pidfd);
                 let stop = std::mem::take(&mut job.stop_pending);
                 let end = job.ending.is_some();
+                if let (Some(group), Some(cgroups)) = (unused, &mut self.options.cgroups) {
+                    cgroups.refused(group);
+                }
                 if stop {
                     self.stop(id);
                 }
@@ -357,7 +335,7 @@ impl Supervisor {
                 }
             }
             Err(error) => {
-                self.jobs.remove(&id);
+                self.remove(id);
                 self.events.send(Event::SpawnFailed { job: id, error });
                 self.look_whether_all_gone();
             }
@@ -413,6 +391,10 @@ impl Supervisor {
             return;
         };
         if job.phase == Phase::Starting {
+            // A start that hangs, on a dead mount for instance; what hangs can often be killed.
+            self.pool.kill_in_flight(id);
+            self.deadlines
+                .push(Instant::now() + PASS_PAUSE_MAX, Due::Pass(id));
             return self.hurry(id);
         }
         let found = kill::pass(&job.tree, &|pid| {
@@ -442,7 +424,20 @@ impl Supervisor {
             && job.ending.is_none()
             && matches!(job.phase, Phase::Exited(_))
         {
-            self.jobs.remove(&id);
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        self.marks.give_back(job.tree.mark);
+        if let Some(state) = &mut self.options.state {
+            state.forgotten(job.tree.leader);
+        }
+        if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.options.cgroups) {
+            cgroups.give_back(group);
         }
     }
 
@@ -459,6 +454,7 @@ impl Supervisor {
         job.phase = Phase::Exited(status);
         job.tree.reaped = true;
         self.by_pid.remove(&job.tree.leader);
+        self.last_reaped = job.tree.leader;
         if !job.timed_out {
             self.events.send(Event::Exited { job: id, status });
         }
@@ -561,54 +557,6 @@ impl Supervisor {
         {
             self.relief = true;
             self.deadlines.push(at, Due::Relief);
-        }
-    }
-
-    /// SIGTERM to everything; a second call ends the grace.
-    fn begin_shutdown(&mut self) {
-        let now = Instant::now();
-        if self.shutdown.is_some() {
-            self.pass_all(now);
-            return;
-        }
-        let kill_at = now + self.options.shutdown_grace;
-        self.shutdown = Some(Shutdown {
-            give_up_at: kill_at + SHUTDOWN_MAX,
-            pause: Duration::from_millis(1),
-            done: false,
-        });
-        self.events.send(Event::ShuttingDown);
-        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
-        for id in ids {
-            self.stop(id);
-        }
-        self.deadlines.push(kill_at, Due::PassAll);
-        self.look_whether_all_gone();
-    }
-
-    fn look_whether_all_gone(&mut self) {
-        if self.shutdown.is_some() && self.by_pid.is_empty() {
-            self.pass_all(Instant::now());
-        }
-    }
-
-    /// Kills every descendant there is; says so when none is left.
-    fn pass_all(&mut self, now: Instant) {
-        let found = kill::pass_all();
-        self.reap_orphans();
-        let quiet = found == 0 && self.by_pid.is_empty() && self.pool.is_quiet();
-        let Some(shutdown) = &mut self.shutdown else {
-            return;
-        };
-        if shutdown.done {
-            return;
-        }
-        if quiet || now >= shutdown.give_up_at {
-            shutdown.done = true;
-            self.events.send(Event::AllGone);
-        } else {
-            self.deadlines.push(now + shutdown.pause, Due::PassAll);
-            shutdown.pause = (shutdown.pause * 2).min(PASS_PAUSE_MAX);
         }
     }
 }

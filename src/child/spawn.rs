@@ -24,12 +24,14 @@
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use super::clone::{self, Cloned};
 use super::inherit::Inheritance;
+use super::mark::Mark;
 
 /// `PATH` when neither the request nor the server has one (`confstr(_CS_PATH)`).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -175,6 +177,8 @@ pub struct Spawned {
     /// Refers to it until reaped, whatever happens to the number (pidfd_open(2)). Shared, because
     /// the spawner enters it into the supervisor's epoll set after it has handed it over.
     pub pidfd: Arc<OwnedFd>,
+    /// Whether it was born in the cgroup it was meant for.
+    pub in_group: bool,
 }
 
 /// Where the pid of a child shows as soon as it exists, before [`spawn`] returns. 0 before.
@@ -188,8 +192,7 @@ struct ChildPlan<'a> {
     stdio: [RawFd; 3],
     terminal: bool,
     inheritance: &'a Inheritance,
-    /// Nanoseconds; prctl(2), PR_SET_TIMERSLACK.
-    timer_slack_ns: libc::c_ulong,
+    mark: Mark,
     failure: Option<SpawnError>,
     /// Whether the child could raise its own OOM score. Before exec it shares this process's
     /// memory descriptor; while that is not dumpable, its files in /proc belong to root.
@@ -198,15 +201,15 @@ struct ChildPlan<'a> {
 
 /// Starts `spec`; returns once the program runs or could not be started.
 ///
-/// `timer_slack_ns` marks the tree: it is inherited by every descendant and changes nothing that
-/// a program could notice (see `child::kill`).
+/// `mark` is inherited by every descendant. `group` is the cgroup to be born in.
 ///
 /// # Errors
 /// The step and errno.
 pub fn spawn(
     spec: &SpawnSpec,
     inheritance: &Inheritance,
-    timer_slack_ns: u64,
+    mark: Mark,
+    group: Option<BorrowedFd<'_>>,
     pid_slot: &PidSlot,
 ) -> Result<Spawned, SpawnError> {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
@@ -229,44 +232,32 @@ pub fn spawn(
         stdio,
         terminal,
         inheritance,
-        timer_slack_ns: timer_slack_ns as libc::c_ulong,
+        mark,
         failure: None,
         oom_score_raised: false,
     };
     // u128 keeps the top 16-byte aligned, as the ABIs want it.
     let mut stack = vec![0u128; STACK_BYTES / size_of::<u128>()];
-    let mut pidfd: RawFd = -1;
-    // SAFETY: the stack is ours, as long as the child needs it (CLONE_VFORK suspends us until the
-    // child has exec'd or is gone), and `as_mut_ptr_range().end` is its aligned top; `plan`
-    // outlives the call for the same reason; `pidfd` and `pid_slot` are valid for the kernel to
-    // write an int to. `child_main` keeps to the rules of the file header.
-    let pid = unsafe {
-        libc::clone(
+    // SAFETY: `plan` outlives the call, which returns once the child has exec'd or is gone;
+    // `child_main` keeps to the rules of the file header.
+    let Cloned {
+        pid,
+        pidfd,
+        in_group,
+    } = unsafe {
+        clone::vfork(
             child_main,
-            stack.as_mut_ptr_range().end.cast(),
-            libc::CLONE_VM
-                | libc::CLONE_VFORK
-                | libc::CLONE_PIDFD
-                | libc::CLONE_CHILD_SETTID
-                | libc::SIGCHLD,
             (&raw mut plan).cast(),
-            &raw mut pidfd,
-            std::ptr::null_mut::<libc::c_void>(),
-            pid_slot.as_ptr(),
+            &mut stack,
+            group,
+            pid_slot,
         )
-    };
-    if pid < 0 {
-        let errno = std::io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EAGAIN);
-        return Err(SpawnError {
-            stage: SpawnStage::Clone,
-            errno,
-        });
     }
+    .map_err(|errno| SpawnError {
+        stage: SpawnStage::Clone,
+        errno,
+    })?;
     pid_slot.store(pid, Ordering::Release);
-    // SAFETY: clone succeeded, so the kernel stored a new descriptor that nobody else owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     // Read through the pointers the child wrote through; the compiler did not see those writes.
     // SAFETY: `plan` is alive and the child, which alone wrote to it, has exec'd or exited.
     let (failure, plan_raised) = unsafe {
@@ -284,10 +275,12 @@ pub fn spawn(
             Ok(Spawned {
                 pid,
                 pidfd: Arc::new(pidfd),
+                in_group,
             })
         }
         Some(failure) => {
             // It has exited; collect it here, because nobody else knows of it.
+            pid_slot.store(0, Ordering::Release);
             let _ = rustix::process::waitid(
                 rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)),
                 rustix::process::WaitIdOptions::EXITED,
@@ -341,7 +334,7 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
             rlim_max: hard,
         };
         libc::setrlimit(libc::RLIMIT_NOFILE, &nofile);
-        libc::prctl(libc::PR_SET_TIMERSLACK, plan.timer_slack_ns, 0, 0, 0);
+        plan.mark.put_on();
         if !plan.cwd.is_null() && libc::chdir(plan.cwd) < 0 {
             return fail(plan, SpawnStage::Cwd);
         }
@@ -384,6 +377,7 @@ fn errno() -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::child::mark::Marks;
     use rustix::process::{WaitId, WaitIdOptions, waitid};
     use std::io::Read;
     use std::os::fd::AsFd;
@@ -406,7 +400,7 @@ mod tests {
         let env = [("PATH".into(), "/usr/bin:/bin".into())];
         let spec = SpawnSpec::new(command, &args, env.into_iter(), cwd, stdio)?;
         let slot = PidSlot::new(0);
-        let child = spawn(&spec, &inheritance(), 50_001, &slot)?;
+        let child = spawn(&spec, &inheritance(), Marks::new().take(), None, &slot)?;
         assert_eq!(slot.load(Ordering::Relaxed), child.pid);
         drop(spec);
         let mut out = String::new();

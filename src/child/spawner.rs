@@ -10,15 +10,19 @@
 //! waits for this ([`Pool::want`], or spawns queued behind it) does the bell ring.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
 use super::Inbox;
+use super::cgroup::Group;
 use super::inherit::Inheritance;
+use super::mark::Mark;
 use super::message::{Event, Sender};
 use super::spawn::{PidSlot, SpawnError, SpawnSpec, SpawnStage, Spawned, spawn};
 use crate::types::JobId;
@@ -42,7 +46,8 @@ const STACK_BYTES: usize = 64 << 10;
 struct Request {
     job: JobId,
     spec: Box<SpawnSpec>,
-    timer_slack_ns: u64,
+    mark: Mark,
+    group: Option<Arc<Group>>,
     slot: Arc<PidSlot>,
 }
 
@@ -121,7 +126,8 @@ impl Pool {
         &mut self,
         job: JobId,
         spec: Box<SpawnSpec>,
-        timer_slack_ns: u64,
+        mark: Mark,
+        group: Option<Arc<Group>>,
         now: Instant,
     ) {
         if self.waiting.len() >= QUEUE_MAX {
@@ -138,7 +144,8 @@ impl Pool {
             Request {
                 job,
                 spec,
-                timer_slack_ns,
+                mark,
+                group,
                 slot,
             },
         ));
@@ -191,6 +198,22 @@ impl Pool {
             .any(|(_, slot)| slot.load(Ordering::Acquire) == pid)
     }
 
+    /// Kills a child that has not come to exec, if it exists already.
+    pub(super) fn kill_in_flight(&self, job: JobId) {
+        let Some((_, slot)) = self.in_flight.iter().find(|(of, _)| *of == job) else {
+            return;
+        };
+        let number = slot.load(Ordering::Acquire);
+        // The slot is emptied before the child is collected: if it still has the number, then the
+        // pidfd is the child's.
+        if let Some(pid) = Pid::from_raw(number)
+            && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
+            && slot.load(Ordering::Acquire) == number
+        {
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        }
+    }
+
     /// Whether nothing is being spawned and nothing waits.
     pub(super) fn is_quiet(&self) -> bool {
         self.in_flight.is_empty()
@@ -228,11 +251,13 @@ impl Pool {
             for Request {
                 job,
                 spec,
-                timer_slack_ns,
+                mark,
+                group,
                 slot,
             } in requests
             {
-                let result = spawn(&spec, &inheritance, timer_slack_ns, &slot);
+                let group = group.as_deref().map(AsFd::as_fd);
+                let result = spawn(&spec, &inheritance, mark, group, &slot);
                 // The child's ends of its pipes close before anybody hears that it runs.
                 drop(spec);
                 drop(slot);

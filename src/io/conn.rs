@@ -31,7 +31,7 @@ use crate::wire::ws::handshake::Accept;
 use super::create::create;
 use super::fetch::fetch;
 use super::follow::follow;
-use super::input::InputError;
+use super::input::{InputError, Patience};
 use super::race::{First, race};
 use super::reader::{Filled, Reader};
 use super::run::run;
@@ -556,7 +556,7 @@ impl Conn {
             return Some(not_running());
         };
         let result = {
-            let write = child.input.write(&self.server, id, &data);
+            let write = child.input.write(&self.server, id, &data, Patience::InAll);
             // A client that half-closed waits for its answer; the write's own limit holds.
             let broken = async {
                 if self.reader.lost().await == Filled::End {

@@ -19,7 +19,7 @@ use super::server::Server;
 use super::source::Source;
 use super::timer::{sleep, within};
 
-/// How long an input may wait for its process to read, from when it was asked for.
+/// How long an input may wait for its process to read.
 const PATIENCE: Duration = Duration::from_millis(4800);
 
 /// How long after a broken pipe the exit of its process may be heard of.
@@ -36,6 +36,21 @@ pub(super) struct Input {
     queue: RefCell<VecDeque<u64>>,
     next_ticket: Cell<u64>,
     moved: Notify,
+    /// When the process's end last took a byte.
+    taken: Cell<Instant>,
+}
+
+/// What an input's time is counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// From the call: somebody waits for the answer.
+    InAll,
+    /// From the last byte that was taken, of this or another input, if that is later than
+    /// `asked`: a long paste to a slow program goes through.
+    WhileItTakes {
+        /// When the input was asked for.
+        asked: Instant,
+    },
 }
 
 /// Why an input was not taken over completely.
@@ -76,6 +91,7 @@ impl Input {
             queue: RefCell::new(VecDeque::new()),
             next_ticket: Cell::new(0),
             moved: Notify::default(),
+            taken: Cell::new(Instant::now()),
         })
     }
 
@@ -93,8 +109,9 @@ impl Input {
         server: &Server,
         id: ProcessId,
         data: &[u8],
+        patience: Patience,
     ) -> Result<(), InputError> {
-        let deadline = Instant::now() + PATIENCE;
+        let called = Instant::now();
         let ticket = self.enqueue();
         let mut written = 0;
         // Readiness that the next write did not confirm must not become a busy loop.
@@ -117,6 +134,7 @@ impl Input {
                         Ok(0) | Err(Errno::AGAIN) => refused = true,
                         Ok(len) => {
                             written += len;
+                            self.taken.set(Instant::now());
                             woken_in_vain = false;
                             continue;
                         }
@@ -131,6 +149,11 @@ impl Input {
                     },
                 }
             }
+            let since = match patience {
+                Patience::InAll => called,
+                Patience::WhileItTakes { asked } => asked.max(self.taken.get()),
+            };
+            let deadline = since + PATIENCE;
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(InputError::Timeout {

@@ -15,6 +15,7 @@ mod fetch;
 mod follow;
 mod input;
 mod listener;
+mod liveness;
 mod outputs;
 mod race;
 mod reader;
@@ -24,6 +25,7 @@ mod source;
 mod terminal;
 mod timer;
 mod turn;
+mod typing;
 mod writer;
 
 pub use listener::serve;

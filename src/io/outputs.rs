@@ -18,6 +18,7 @@ use crate::types::{ExitStatus, JobId, ProcessId, Stream};
 
 use super::server::Server;
 use super::source::Source;
+use super::turn::{Turn, yield_now};
 
 /// Bytes read from one output before the others have their turn.
 const TURN_BYTES: u64 = 256 << 10;
@@ -45,8 +46,11 @@ pub(super) enum Pumped {
 
 /// Reads one output to its end.
 pub(super) async fn ingest(server: Rc<Server>, sink: Sink, source: Rc<Source>) {
+    let turn = Turn::default();
     while pump(&server, sink, &source, TURN_BYTES) == Pumped::Waiting {
-        if source.readable().await.is_err() {
+        yield_now().await;
+        let readable = turn.take(source.readable(), |_| TURN_BYTES as usize);
+        if readable.await.is_err() {
             break;
         }
     }

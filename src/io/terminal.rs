@@ -2,8 +2,9 @@
 //!
 //! In: an upgraded connection. Out: `ready`, replayed and live output, `exit`, a clean close.
 //! Two loops share one task: one reads the client, one writes to it; what the first has to say
-//! goes through a small outbox. A viewer that reads slowly costs a cursor; an input that the
-//! program does not read holds up later input of this viewer only.
+//! goes through a small outbox. A task of its own passes on what the client types. A viewer that
+//! reads slowly costs a cursor; an input that the program does not read holds up later input of
+//! this viewer only.
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -27,18 +28,14 @@ use crate::wire::ws::close::{write_close, write_echo};
 use crate::wire::ws::frame::{Opcode, frame_head, write_frame};
 use crate::wire::ws::message::{Event, Reader as Messages, ReaderLimits};
 
-use super::input::InputError;
+use super::input::{InputError, Patience};
+use super::liveness::{Liveness, Verdict};
 use super::race::race;
 use super::reader::{Filled, Reader};
 use super::server::Server;
 use super::timer::{sleep, sleep_until, within};
+use super::typing::Typing;
 use super::writer::Writer;
-
-/// Silence in both directions after which the client is asked whether it lives.
-const PING_AFTER: Duration = Duration::from_secs(20);
-
-/// Pings that may stay unanswered.
-const PINGS_UNANSWERED_MAX: u32 = 2;
 
 /// How long the client has to answer a close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
@@ -80,10 +77,12 @@ impl Encoder for Frames {
 }
 
 /// What the two loops share.
-struct Session<'a> {
-    server: &'a Rc<Server>,
+struct Session {
+    server: Rc<Server>,
     id: ProcessId,
     query: TerminalQuery,
+    /// Input on its way to the program.
+    typing: Typing,
     /// Frames that the reading loop wants sent.
     outbox: RefCell<Vec<u8>>,
     /// Nothing is sent after the outbox.
@@ -124,22 +123,27 @@ pub(super) async fn attach(
     reader: &mut Reader,
     writer: &mut Writer,
 ) {
-    let session = Session {
-        server,
+    let session = Rc::new(Session {
+        server: server.clone(),
         id,
         query,
+        typing: Typing::default(),
         outbox: RefCell::new(Vec::new()),
         closing: Cell::new(false),
         close_sent: Cell::new(false),
         bell: Notify::default(),
         heard: Cell::new(Instant::now()),
-    };
+    });
+    // Not a third loop here: what was typed before the client left is still written.
+    let typist = session.clone();
+    monoio::spawn(async move { typist.pass_on().await });
     let reading = session.read(reader);
     let writing = session.write(writer);
     race(pin!(reading), pin!(writing)).await;
+    session.typing.close();
 }
 
-impl Session<'_> {
+impl Session {
     /// Reads the client until it is gone or has had time to see a close through.
     async fn read(&self, reader: &mut Reader) {
         let limits = ReaderLimits {
@@ -148,50 +152,53 @@ impl Session<'_> {
         };
         let mut messages = Messages::new(limits);
         loop {
+            // All that is there before any of it is forgotten: forgetting moves the rest.
+            let there = reader.bytes().len();
             let mut rest = reader.bytes();
-            let before = rest.len();
-            let event = messages.next(&mut rest);
-            let used = before - rest.len();
-            reader.consume(used);
-            match event {
-                Ok(None) => match reader.fill().await {
-                    Filled::Data => self.heard.set(Instant::now()),
-                    Filled::End | Filled::Broken => return,
-                },
-                Ok(Some(Event::Close(frame))) => {
-                    let mut echo = Vec::new();
-                    write_echo(frame.as_ref(), &mut echo);
-                    return self.close(&echo).await;
-                }
-                Ok(Some(event)) => {
-                    if self.on_event(event).await {
+            loop {
+                match messages.next(&mut rest) {
+                    Ok(None) => break,
+                    Ok(Some(Event::Close(frame))) => {
+                        let mut echo = Vec::new();
+                        write_echo(frame.as_ref(), &mut echo);
+                        return self.close(&echo).await;
+                    }
+                    Ok(Some(event)) => {
+                        if self.on_event(event) {
+                            let mut frame = Vec::new();
+                            write_close(CLOSE_NORMAL, "", &mut frame);
+                            return self.close(&frame).await;
+                        }
+                    }
+                    Err(error) => {
                         let mut frame = Vec::new();
-                        write_close(CLOSE_NORMAL, "", &mut frame);
+                        write_close(error.close_code(), &error.to_string(), &mut frame);
                         return self.close(&frame).await;
                     }
                 }
-                Err(error) => {
-                    let mut frame = Vec::new();
-                    write_close(error.close_code(), &error.to_string(), &mut frame);
-                    return self.close(&frame).await;
-                }
+                self.room_in_outbox().await;
+                self.typing.room().await;
             }
-            self.room_in_outbox().await;
+            reader.consume(there);
+            match reader.fill().await {
+                Filled::Data => self.heard.set(Instant::now()),
+                Filled::End | Filled::Broken => return,
+            }
         }
     }
 
     /// Handles anything but a close. True if the client asked to end.
-    async fn on_event(&self, event: Event) -> bool {
+    fn on_event(&self, event: Event) -> bool {
         match event {
             Event::Text(text) => match client_frame(&text) {
                 Ok(ClientFrame::Close) => return true,
-                Ok(ClientFrame::Input { data, encoding }) => self.text_input(data, encoding).await,
+                Ok(ClientFrame::Input { data, encoding }) => self.text_input(data, encoding),
                 Ok(ClientFrame::Resize { cols, rows }) => self.resize(cols, rows),
                 Err(problem) => {
                     self.error(&format!("invalid terminal frame: {}", problem.detail()))
                 }
             },
-            Event::Binary(data) if self.query.binary_input => self.input(data).await,
+            Event::Binary(data) if self.query.binary_input => self.input(data),
             Event::Binary(_) => self.error("binary input is not supported; use text JSON frames"),
             Event::Ping(payload) => self.send(|out| write_frame(Opcode::Pong, &payload, out)),
             Event::Pong(_) | Event::Close(_) => {}
@@ -199,16 +206,16 @@ impl Session<'_> {
         false
     }
 
-    async fn text_input(&self, data: String, encoding: Option<String>) {
+    fn text_input(&self, data: String, encoding: Option<String>) {
         let decoded = InputEncoding::parse(encoding.as_deref(), InputEncoding::Utf8)
             .and_then(|encoding| body::input_bytes(data, encoding, u64::MAX));
         match decoded {
-            Ok(data) => self.input(data).await,
+            Ok(data) => self.input(data),
             Err(problem) => self.error(&problem.detail()),
         }
     }
 
-    async fn input(&self, data: Vec<u8>) {
+    fn input(&self, data: Vec<u8>) {
         if self.query.read_only {
             return self.error("this connection is read-only");
         }
@@ -218,11 +225,24 @@ impl Session<'_> {
                 "input payload exceeds maxInputBytesPerRequest ({limit})"
             ));
         }
+        self.typing.push(data);
+    }
+
+    /// Writes what the client types until it is gone and all of that is written.
+    async fn pass_on(&self) {
+        while let Some((typed, data)) = self.typing.next().await {
+            self.pass(typed, &data).await;
+        }
+    }
+
+    async fn pass(&self, typed: Instant, data: &[u8]) {
         let child = self.server.children.borrow().get(&self.id).cloned();
         let Some(child) = child else {
             return self.error("conflict: process is not running");
         };
-        match child.input.write(self.server, self.id, &data).await {
+        let patience = Patience::WhileItTakes { asked: typed };
+        let written = child.input.write(&self.server, self.id, data, patience);
+        match written.await {
             Ok(()) => {}
             Err(InputError::NotRunning) => self.error("conflict: process is not running"),
             Err(InputError::Timeout { written }) => {
@@ -304,9 +324,8 @@ impl Session<'_> {
         let Some(mut cursor) = self.replay(writer).await? else {
             return self.overtaken(writer).await;
         };
-        let _joined = Joined::new(self.server, self.id);
-        let mut pings = 0;
-        let mut quiet_since = Instant::now();
+        let _joined = Joined::new(&self.server, self.id);
+        let mut liveness = Liveness::new(Instant::now());
         loop {
             let seen_bell = self.bell.version();
             if self.flush(writer).await? {
@@ -315,7 +334,7 @@ impl Session<'_> {
             let (changed, seen, until) = match self.step(&mut cursor) {
                 Step::Send(chunk) => {
                     writer.chunk(chunk).await?;
-                    quiet_since = Instant::now();
+                    liveness.sent(Instant::now());
                     continue;
                 }
                 Step::Overtaken => return self.overtaken(writer).await,
@@ -330,28 +349,21 @@ impl Session<'_> {
                     until,
                 } => (changed, seen, until),
             };
-            let heard = self.heard.get();
-            if heard > quiet_since {
-                (quiet_since, pings) = (heard, 0);
-            }
-            let mut at = quiet_since + PING_AFTER;
+            let mut at = match liveness.judge(self.heard.get(), Instant::now()) {
+                Verdict::WaitUntil(at) => at,
+                Verdict::Ask => {
+                    self.send(|out| write_frame(Opcode::Ping, b"", out));
+                    continue;
+                }
+                Verdict::Dead => return Ok(()),
+            };
             if let Some(until) = until {
                 at = at.min(until);
             }
-            {
-                let mut timer = sleep_until(at);
-                let outbox = self.bell.changed(seen_bell);
-                let news = async { race(pin!(changed.changed(seen)), pin!(outbox)).await };
-                race(pin!(news), timer.as_mut()).await;
-            }
-            if self.heard.get().max(quiet_since).elapsed() >= PING_AFTER {
-                if pings == PINGS_UNANSWERED_MAX {
-                    return Ok(());
-                }
-                pings += 1;
-                self.send(|out| write_frame(Opcode::Ping, b"", out));
-                quiet_since = Instant::now();
-            }
+            let mut timer = sleep_until(at);
+            let outbox = self.bell.changed(seen_bell);
+            let news = async { race(pin!(changed.changed(seen)), pin!(outbox)).await };
+            race(pin!(news), timer.as_mut()).await;
         }
     }
 
@@ -371,7 +383,9 @@ impl Session<'_> {
         if self.close_sent.replace(true) {
             return self.flush(writer).await.map(|_| ());
         }
-        let mut frame = std::mem::take(&mut *self.outbox.borrow_mut());
+        // Nothing may come between the exit and the Close.
+        self.outbox.borrow_mut().clear();
+        let mut frame = Vec::new();
         write_close(code, reason, &mut frame);
         writer.all(frame).await?;
         let answered = async {

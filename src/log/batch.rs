@@ -24,8 +24,12 @@ pub const BATCH_BYTES_MAX: usize = 128 << 10;
 /// Entries of one batch at most, so that a log of tiny entries does not make huge ones.
 const BATCH_ENTRIES_MAX: u64 = 1024;
 
-/// Encoded bytes kept for readers that have not taken them yet.
-const CACHE_BYTES_MAX: usize = 1 << 20;
+/// Encoded bytes kept for readers that have not taken them yet, for each reader: more readers of
+/// a burst drift further apart, as far as their socket buffers reach.
+const CACHE_BYTES_PER_READER: usize = 256 << 10;
+
+/// The same for all readers of one log together.
+const CACHE_BYTES_MAX: usize = 16 << 20;
 
 /// How a kind of reader wants its entries.
 pub trait Encoder {
@@ -251,7 +255,8 @@ impl Batches {
         if self.readers > 1 {
             self.kept_bytes += batch.bytes.len();
             self.kept.insert(after, batch);
-            while self.kept_bytes > CACHE_BYTES_MAX && self.kept.len() > 1 {
+            let bound = (self.readers * CACHE_BYTES_PER_READER).min(CACHE_BYTES_MAX);
+            while self.kept_bytes > bound && self.kept.len() > 1 {
                 self.remove(0);
             }
         }
@@ -367,7 +372,7 @@ mod tests {
         for _ in 0..200 {
             append(&mut log, &mut arena, &[b'x'; 5000], Stream::Stdout);
             seen += &all(&mut batches, &log, &arena, &mut fast).replace(['<', '>'], "");
-            assert!(batches.kept_bytes <= CACHE_BYTES_MAX);
+            assert!(batches.kept_bytes <= 2 * CACHE_BYTES_PER_READER);
         }
         let late = all(&mut batches, &log, &arena, &mut slow).replace(['<', '>'], "");
         assert_eq!(late, seen);

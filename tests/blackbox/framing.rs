@@ -455,7 +455,7 @@ fn a_storm_of_broken_clients_leaves_nothing_behind(backend: Backend) {
             6 => conn.finish_writing(),
             _ => {}
         }
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             conn.reset();
         }
     };

@@ -117,9 +117,20 @@ impl Conn {
         self.stream.set_nonblocking(false).unwrap();
     }
 
+    /// Two handles of one connection, for a thread that reads and one that writes.
+    pub(crate) fn split(self) -> (TcpStream, TcpStream) {
+        let reading = self.stream.try_clone().expect("a second handle");
+        (reading, self.stream)
+    }
+
     /// Half-closes: no more requests on this connection.
     pub(crate) fn finish_writing(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// The connection and the bytes read ahead, for another protocol after an upgrade.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.ahead)
     }
 
     /// Closes with a reset in place of a FIN.

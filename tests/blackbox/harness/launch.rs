@@ -28,6 +28,7 @@ pub(crate) struct Launch {
     env: Vec<(String, Option<String>)>,
     wrapper: Vec<String>,
     exec_wrapper: Vec<String>,
+    program: Option<std::path::PathBuf>,
     cwd: Option<std::path::PathBuf>,
     before: Before,
     listen: Vec<String>,
@@ -53,6 +54,7 @@ impl Launch {
             env: Vec::new(),
             wrapper: Vec::new(),
             exec_wrapper: Vec::new(),
+            program: None,
             cwd: None,
             before: Before {
                 deny: (backend == Backend::Epoll).then(denial_errno),
@@ -113,8 +115,14 @@ impl Launch {
     }
 
     /// Starts the server through a command that becomes it by exec, in the same process.
-    pub(crate) fn through_exec(mut self, wrapper: &[&str]) -> Self {
-        self.exec_wrapper = wrapper.iter().map(|a| (*a).to_owned()).collect();
+    pub(crate) fn through_exec(mut self, wrapper: &[impl AsRef<str>]) -> Self {
+        self.exec_wrapper = wrapper.iter().map(|a| a.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// A copy of the built program, for users who cannot reach the original.
+    pub(crate) fn program(mut self, path: &std::path::Path) -> Self {
+        self.program = Some(path.to_owned());
         self
     }
 
@@ -133,6 +141,7 @@ impl Launch {
         let foreign = foreign();
         let program = foreign
             .clone()
+            .or_else(|| Some(self.program.as_ref()?.display().to_string()))
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_procring").to_owned());
         let mut line = [self.wrapper.clone(), self.exec_wrapper].concat();
         line.push(program);

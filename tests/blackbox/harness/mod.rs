@@ -12,6 +12,7 @@ pub(crate) mod launch;
 pub(crate) mod procfs;
 pub(crate) mod server;
 pub(crate) mod sse;
+pub(crate) mod ws;
 
 pub(crate) use backend::{Backend, on_both};
 pub(crate) use http::{Conn, Response};
@@ -19,6 +20,7 @@ pub(crate) use json::{Problem, sh};
 pub(crate) use launch::Launch;
 pub(crate) use server::Server;
 pub(crate) use sse::{Follow, Item};
+pub(crate) use ws::Ws;
 
 /// The end of every wait whose length the contract does not promise.
 pub(crate) const WAIT: Duration = Duration::from_secs(30);

@@ -1,0 +1,225 @@
+//! Bounds on what is held (14.25 and the supervision promises): descriptors, hung starts, and
+//! books that balance after storms.
+
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Backend, Launch, Server, eventually, on_both, procfs, sh, skipped_anywhere};
+
+on_both!(
+    a_server_out_of_descriptors_answers_every_request,
+    a_start_that_hangs_delays_nobody_else,
+    the_books_balance_after_clients_that_hang_up,
+);
+
+/// What a server holds: descriptors and children, living or not.
+fn held(server: &Server) -> (usize, usize) {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid)).unwrap();
+    (open.count(), procfs::children_of(server.pid).len())
+}
+
+fn a_server_out_of_descriptors_answers_every_request(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&["--no-token"])
+        .through_exec(&["prlimit", "--nofile=64:64"])
+        .start();
+    let before = held(&server);
+    let mut ids = Vec::new();
+    let refused = loop {
+        let response = server.post("/v1/processes", &json!({"command": "cat"}));
+        if response.status != 200 {
+            break response;
+        }
+        ids.push(response.json()["id"].as_str().unwrap().to_owned());
+        assert!(ids.len() < 64, "more processes than descriptors");
+    };
+    assert!(ids.len() >= 2, "{ids:?}");
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some());
+    let problem = refused.problem(503, "unavailable");
+    assert_eq!(problem["code"], "EMFILE", "{problem}");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("RLIMIT_NOFILE"),
+        "{problem}"
+    );
+    assert_eq!(server.post("/v1/processes/run", &sh("true")).status, 503);
+    // Everything else goes on, also for many at once.
+    std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| {
+                let response = server.get("/v1/processes");
+                assert!(matches!(response.status, 200 | 503), "{}", response.status);
+            });
+        }
+    });
+    let info = eventually("a place among the connections", || {
+        let response = server.get(&format!("/v1/processes/{}", ids[0]));
+        (response.status == 200).then(|| response.json())
+    });
+    assert_eq!(info["status"], "running");
+    for id in &ids {
+        assert_eq!(server.kill(id)["status"], "exited");
+        server
+            .delete(&format!("/v1/processes/{id}"))
+            .expect_empty(204);
+    }
+    assert_eq!(server.run(&sh("exit 4"))["exitCode"], 4);
+    eventually("the books to balance", || {
+        let (descriptors, children) = held(&server);
+        // A kept cgroup has two.
+        (descriptors <= before.0 + 8 && children == 0).then_some(())
+    });
+}
+
+/// A FUSE file system whose server never says a word; whoever touches it waits.
+struct DeadMount {
+    path: PathBuf,
+    device: Option<std::fs::File>,
+}
+
+impl DeadMount {
+    fn new(backend: Backend) -> Option<Self> {
+        let name = format!("dead-{}-{}", std::process::id(), backend.word());
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        let device = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+            .ok()?;
+        let target = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        let options = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0,allow_other",
+            device.as_raw_fd()
+        );
+        let options = std::ffi::CString::new(options).unwrap();
+        // SAFETY: C strings that outlive the call.
+        let result = unsafe {
+            libc::mount(
+                c"procring-test".as_ptr(),
+                target.as_ptr(),
+                c"fuse".as_ptr(),
+                libc::MS_NOSUID | libc::MS_NODEV,
+                options.as_ptr().cast(),
+            )
+        };
+        if result != 0 {
+            let _ = std::fs::remove_dir(&path);
+            return None;
+        }
+        Some(Self {
+            path,
+            device: Some(device),
+        })
+    }
+}
+
+impl Drop for DeadMount {
+    fn drop(&mut self) {
+        // Whoever still waits is told that the connection is gone.
+        self.device = None;
+        let target = std::ffi::CString::new(self.path.to_str().unwrap()).unwrap();
+        // SAFETY: a C string that outlives the call.
+        unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+        let _ = std::fs::remove_dir(&self.path);
+    }
+}
+
+fn a_start_that_hangs_delays_nobody_else(backend: Backend) {
+    let server = Server::open(backend);
+    let Some(mount) = DeadMount::new(backend) else {
+        return skipped_anywhere("no FUSE file system can be mounted; hung starts are not tested");
+    };
+    let path = mount.path.to_str().unwrap();
+    let in_dead_directory = json!({"command": "true", "cwd": path, "timeoutMs": 1500});
+    let dead_program = json!({"command": format!("{path}/program"), "timeoutMs": 1500});
+    let running = server.spawn(&json!({"command": "sleep", "args": ["77"]}));
+    std::thread::scope(|scope| {
+        let hung: Vec<_> = (0..8)
+            .map(|n| {
+                if n % 2 == 0 {
+                    &in_dead_directory
+                } else {
+                    &dead_program
+                }
+            })
+            .map(|body| {
+                scope.spawn(|| {
+                    let start = Instant::now();
+                    (server.run(body), start.elapsed())
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        let start = Instant::now();
+        let mut body = sh("sleep 20");
+        body["timeoutMs"] = json!(200);
+        assert_eq!(server.run(&body)["timedOut"], true);
+        assert_eq!(server.run(&sh("exit 6"))["exitCode"], 6);
+        assert_eq!(server.kill(&running)["signal"], "SIGKILL");
+        let took = start.elapsed();
+        assert!(took < Duration::from_millis(1100), "delayed: {took:?}");
+        for run in hung {
+            let (run, took) = run.join().unwrap();
+            assert_eq!(run["timedOut"], true, "{run}");
+            assert!(took < Duration::from_secs(5), "answered after {took:?}");
+        }
+    });
+    // They are ended although they never came to exec.
+    eventually("hung starts to be gone", || {
+        procfs::children_of(server.pid).is_empty().then_some(())
+    });
+    drop(mount);
+}
+
+fn the_books_balance_after_clients_that_hang_up(backend: Backend) {
+    let server = Server::open(backend);
+    for _ in 0..4 {
+        server.run(&sh("true"));
+    }
+    let threads = |server: &Server| {
+        std::fs::read_dir(format!("/proc/{}/task", server.pid))
+            .unwrap()
+            .count()
+    };
+    let before = held(&server);
+    let body: Value = sh("head -c 200000 /dev/zero; sleep 0.05 & setsid sleep 5 & sleep 0.1");
+    let text = body.to_string();
+    std::thread::scope(|scope| {
+        for thread in 0..8u64 {
+            let (server, text) = (&server, &text);
+            scope.spawn(move || {
+                for n in 0..25u64 {
+                    let mut conn = server.conn();
+                    conn.send(format!(
+                        "POST /v1/processes/run HTTP/1.1\r\nHost: {}\r\nContent-Type: \
+                         application/json\r\nContent-Length: {}\r\n\r\n{text}",
+                        server.address,
+                        text.len()
+                    ));
+                    // Points spread over the life of a run, the same each time.
+                    std::thread::sleep(Duration::from_millis((thread * 31 + n * 17) % 140));
+                    conn.reset();
+                }
+            });
+        }
+    });
+    eventually("the books to balance", || {
+        let (descriptors, children) = held(&server);
+        let left = server.survivors();
+        // Shown only if the test fails.
+        eprintln!(
+            "{descriptors} descriptors, {children} children, {} threads, {left:?}",
+            threads(&server)
+        );
+        let even = children == 0 && descriptors <= before.0 + 2 * 64 && threads(&server) <= 16;
+        (even && left.is_empty()).then_some(())
+    });
+    assert_eq!(server.run(&sh("exit 9"))["exitCode"], 9);
+}

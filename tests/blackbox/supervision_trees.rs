@@ -1,0 +1,329 @@
+//! Whole trees (14.2, 14.5) in each of the ways that a server has to end them: by cgroup, by a
+//! sweep as root, and by a sweep as a user without privileges.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::{Backend, Launch, Server, eventually, on_both, procfs, sh, skipped_anywhere};
+
+on_both!(
+    daemons_that_shed_every_tie_end_with_their_process,
+    processes_that_only_fork_and_exit_are_caught,
+    a_timed_out_run_that_forks_in_a_loop_is_answered_and_swept,
+    a_fork_loop_at_its_process_limit_is_swept,
+    children_are_in_groups_that_are_used_again_and_removed_at_the_end,
+);
+
+/// How a server ends trees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Cgroup,
+    SweepAsRoot,
+    SweepAsNobody,
+}
+
+/// A server for each way that this machine offers.
+///
+/// Each is the first process of a PID namespace, where there can be any: with it ends whatever a
+/// failing test would leave.
+fn every_way(backend: Backend) -> Vec<(Way, Server)> {
+    let namespace: &[&str] = &["unshare", "-fp", "--mount-proc", "--kill-child"];
+    let wrapped = Command::new(namespace[0])
+        .args(&namespace[1..])
+        .arg("true")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    let open = |cgroup: &str| {
+        let launch = Launch::new(backend).args(&["--no-token", "--cgroup", cgroup]);
+        if wrapped {
+            launch.through(namespace)
+        } else {
+            launch
+        }
+    };
+    let mut servers = vec![(Way::SweepAsRoot, open("off").start())];
+    if cgroups_available() {
+        servers.push((Way::Cgroup, open("on").start()));
+    }
+    if let Some(user) = unprivileged() {
+        let server = open("off")
+            .program(&user.program)
+            .through_exec(&user.prefix())
+            .start();
+        servers.push((Way::SweepAsNobody, server));
+    }
+    servers
+}
+
+/// Whether a server can make cgroups here; says so in plain sight where it cannot.
+fn cgroups_available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| {
+        let unified = std::fs::read_to_string("/proc/self/mountinfo")
+            .unwrap()
+            .lines()
+            .find(|line| line.contains(" - cgroup2 "))
+            .and_then(|line| line.split(' ').nth(4).map(PathBuf::from));
+        let probe = unified.map(|dir| dir.join(format!("procring-test-{}", std::process::id())));
+        let made = probe.is_some_and(|dir| {
+            std::fs::create_dir(&dir).is_ok() && {
+                let can_kill = dir.join("cgroup.kill").exists();
+                std::fs::remove_dir(&dir).unwrap();
+                can_kill
+            }
+        });
+        if !made {
+            skipped_anywhere("no cgroup v2 hierarchy can be written to; only sweeps are tested");
+        }
+        made
+    })
+}
+
+/// Another user, and a copy of the program that this user can execute.
+struct User {
+    uid: u32,
+    program: PathBuf,
+}
+
+impl User {
+    fn prefix(&self) -> Vec<String> {
+        let uid = self.uid.to_string();
+        [
+            "setpriv",
+            "--reuid",
+            &uid,
+            "--regid",
+            &uid,
+            "--clear-groups",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+}
+
+/// A user without privileges; says so in plain sight where the tests cannot become one.
+fn unprivileged() -> Option<User> {
+    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let runs = |program: &Path| {
+        Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .arg(program)
+            .arg("--version")
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
+    let program = PROGRAM.get_or_init(|| {
+        let built = PathBuf::from(env!("CARGO_BIN_EXE_procring"));
+        if runs(&built) {
+            return Some(built);
+        }
+        let copy = std::env::temp_dir().join(format!("procring-test-{}", std::process::id()));
+        if std::fs::copy(&built, &copy).is_ok() && runs(&copy) {
+            return Some(copy);
+        }
+        skipped_anywhere("setpriv(1) cannot start the server as another user; that is not tested");
+        None
+    });
+    // A number of its own for each server, since the kernel counts processes by user.
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let serial = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    program.clone().map(|program| User {
+        uid: 1_600_000_000 + std::process::id() * 64 + serial,
+        program,
+    })
+}
+
+#[track_caller]
+fn await_nobody(server: &Server, what: &str) {
+    eventually(&format!("{what}: all descendants to be gone"), || {
+        server.survivors().is_empty().then_some(())
+    });
+}
+
+/// Daemons in sessions of their own, orphaned, without the descriptors they were born with.
+const DAEMONS: &str = "(setsid sh -c 'exec <&- >&- 2>&-; (setsid sleep 77 &) ; exec sleep 77' &) ; \
+                       (setsid sh -c 'exec </dev/null >/dev/null 2>&1; exec setsid sleep 77' &) ; \
+                       echo ready; exec sleep 77";
+
+fn daemons_that_shed_every_tie_end_with_their_process(backend: Backend) {
+    for (way, server) in every_way(backend) {
+        let bystander = server.spawn(&sh(
+            "(setsid sleep 78 </dev/null >/dev/null 2>&1 &); exec sleep 78",
+        ));
+        eventually("the bystander", || {
+            (server.survivors().len() == 2).then_some(())
+        });
+        for ending in ["kill", "delete", "timeout"] {
+            let what = format!("{way:?}, {ending}");
+            if ending == "timeout" {
+                let mut body = sh(DAEMONS);
+                body["timeoutMs"] = json!(1500);
+                assert_eq!(server.run(&body)["timedOut"], true, "{what}");
+            } else {
+                let id = server.spawn(&sh(DAEMONS));
+                server.await_output(&id, "ready");
+                eventually("the daemons", || {
+                    (server.survivors().len() == 6).then_some(())
+                });
+                server.kill(&id);
+                if ending == "delete" {
+                    server
+                        .delete(&format!("/v1/processes/{id}"))
+                        .expect_empty(204);
+                }
+            }
+            eventually(&format!("{what}: the tree to be gone"), || {
+                (server.survivors().len() <= 2).then_some(())
+            });
+            assert_eq!(
+                server.survivors().len(),
+                2,
+                "{what}: the bystander lives on"
+            );
+        }
+        server.kill(&bystander);
+        await_nobody(&server, &format!("{way:?}"));
+    }
+}
+
+/// Chains of processes that only ever fork and exit; the second kind also leaves its session.
+fn chains() -> [serde_json::Value; 2] {
+    let plain = sh("r() { r & }; r & r & echo ready; sleep 77");
+    let mut sessions = sh("sh -c \"$S\"; echo ready; sleep 77");
+    sessions["env"] = json!({"S": "setsid sh -c \"$S\" &"});
+    [plain, sessions]
+}
+
+fn processes_that_only_fork_and_exit_are_caught(backend: Backend) {
+    for (way, server) in every_way(backend) {
+        for body in chains() {
+            let id = server.spawn(&body);
+            server.await_output(&id, "ready");
+            std::thread::sleep(Duration::from_millis(100));
+            let start = Instant::now();
+            server.kill(&id);
+            await_nobody(&server, &format!("{way:?}: {body}"));
+            let took = start.elapsed();
+            assert!(took < Duration::from_secs(10), "{way:?}: {body}: {took:?}");
+        }
+        server.get("/v1/health").expect(200);
+    }
+}
+
+fn a_timed_out_run_that_forks_in_a_loop_is_answered_and_swept(backend: Backend) {
+    for (way, server) in every_way(backend) {
+        for mut body in chains() {
+            body["timeoutMs"] = json!(500);
+            let start = Instant::now();
+            let run = server.run(&body);
+            let took = start.elapsed();
+            assert_eq!(run["timedOut"], true, "{way:?}: {run}");
+            assert!(
+                took < Duration::from_secs(4),
+                "{way:?}: answered after {took:?}"
+            );
+            await_nobody(&server, &format!("{way:?}: {body}"));
+        }
+    }
+}
+
+fn a_fork_loop_at_its_process_limit_is_swept(backend: Backend) {
+    // Only a user without privileges is held to such a limit.
+    let mut servers = every_way(backend).into_iter();
+    let Some((_, server)) = servers.find(|(way, _)| *way == Way::SweepAsNobody) else {
+        return;
+    };
+    let limited = |program: &str, args: &[&str]| {
+        let args: Vec<&str> = [&["--nproc=60:60", program], args].concat();
+        json!({"command": "prlimit", "args": args})
+    };
+    let limit = server.run(&limited("cat", &["/proc/self/limits"]))["stdout"].to_string();
+    let held = limit.contains("Max processes             60 ");
+    assert!(held, "nothing would hold the loop: {limit}");
+    let id = server.spawn(&limited("perl", &["-e", "fork while 1"]));
+    eventually("the loop", || {
+        (server.survivors().len() >= 40).then_some(())
+    });
+    server.kill(&id);
+    await_nobody(&server, "a fork loop");
+    assert_eq!(server.run(&sh("exit 7"))["exitCode"], 7);
+}
+
+/// The group that a process is in, as /proc shows it.
+fn group_of(pid: i32) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+    own.expect("a version 2 line").to_owned()
+}
+
+fn children_are_in_groups_that_are_used_again_and_removed_at_the_end(backend: Backend) {
+    if !cgroups_available() {
+        return;
+    }
+    let launch = || {
+        Launch::new(backend)
+            .args(&["--no-token", "--cgroup", "on"])
+            .start()
+    };
+    let mut server = launch();
+    let info = server.create(&json!({"command": "sleep", "args": ["77"]}));
+    let pid = info["pid"].as_i64().unwrap() as i32;
+    let own = group_of(server.pid);
+    let group = group_of(pid);
+    let below = group.strip_prefix(own.trim_end_matches('/')).unwrap();
+    assert!(
+        below.starts_with(&format!("/procring-{}-", server.pid)),
+        "{group}"
+    );
+    let mount = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mount
+        .lines()
+        .find(|line| line.contains(" - cgroup2 "))
+        .unwrap();
+    let groups = PathBuf::from(format!("{}{group}", mount.split(' ').nth(4).unwrap()));
+    let groups = groups.parent().unwrap().to_owned();
+    let count = || {
+        let entries = std::fs::read_dir(&groups).unwrap();
+        entries
+            .filter(|e| e.as_ref().unwrap().file_type().unwrap().is_dir())
+            .count()
+    };
+    for code in 0..30 {
+        assert_eq!(server.run(&sh(&format!("exit {code}")))["exitCode"], code);
+    }
+    assert!(count() <= 4, "{} groups", count());
+    // Somebody left in a group keeps it from the next job; without him it is removed.
+    let run = server.run(&sh("setsid sleep 77 </dev/null >/dev/null 2>&1 & echo $!"));
+    let left: i32 = run["stdout"].as_str().unwrap().trim().parse().unwrap();
+    let inside = server.run(&sh("cat /proc/self/cgroup"))["stdout"].to_string();
+    assert!(
+        !inside.contains(&format!("{}\\n", group_of(left))),
+        "{inside}"
+    );
+    assert!(procfs::alive(left));
+    // Killed, the server can remove nothing; the next one removes what is empty.
+    server.signal(libc::SIGKILL);
+    server.await_end(Duration::from_secs(20));
+    assert!(groups.exists());
+    for pid in server.survivors() {
+        crate::harness::server::send_signal(pid, libc::SIGKILL);
+    }
+    await_nobody(&server, "killed by hand");
+    let mut next = launch();
+    eventually("the stale groups to be removed", || {
+        (!groups.exists()).then_some(())
+    });
+    let info = next.create(&json!({"command": "sleep", "args": ["77"]}));
+    let group = group_of(info["pid"].as_i64().unwrap() as i32);
+    let mount = mount.split(' ').nth(4).unwrap();
+    let groups = PathBuf::from(format!("{mount}{group}"));
+    let groups = groups.parent().unwrap();
+    assert!(groups.exists());
+    next.signal(libc::SIGTERM);
+    next.await_end(Duration::from_secs(20));
+    assert!(!groups.exists(), "left behind: {}", groups.display());
+}

@@ -1,0 +1,190 @@
+// Two ways to run a program on a terminal that xterm draws: over the server, and on a plain PTY.
+//
+// In: a program. Out: something to type into, to resize and to look at. Both drawn by the same
+// emulator, which also answers what programs ask their terminal.
+
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import assert from "node:assert/strict";
+import xterm from "@xterm/headless";
+import WebSocket from "ws";
+
+const pause = () => new Promise((done) => setTimeout(done, 10));
+
+/** Polls until `look` gives something; every wait has an end. */
+export async function eventually(what, look, show = () => "") {
+  const end = Date.now() + 30_000;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() > end) throw new Error(`waited 30 s for: ${what}\n${show()}`);
+    await pause();
+  }
+}
+
+/** An emulated terminal; `answer` gets what it sends by itself. */
+class Screen {
+  constructor(cols, rows, answer) {
+    this.term = new xterm.Terminal({ cols, rows, scrollback: 5000, allowProposedApi: true });
+    this.term.onData(answer);
+    this.term.onBinary((data) => answer(data));
+  }
+
+  draw(data) {
+    this.term.write(data);
+  }
+
+  /** The visible lines without attributes. */
+  lines() {
+    const { active } = this.term.buffer;
+    return Array.from({ length: this.term.rows }, (_, y) =>
+      (active.getLine(active.baseY + y)?.translateToString(true) ?? "").trimEnd(),
+    );
+  }
+
+  text() {
+    return this.lines().join("\n");
+  }
+
+  /** Everything that can be seen: characters, colours, attributes, the cursor. */
+  seen() {
+    const { active } = this.term.buffer;
+    const rows = [];
+    for (let y = 0; y < this.term.rows; y += 1) {
+      const line = active.getLine(active.baseY + y);
+      let row = "";
+      let last = "";
+      for (let x = 0; line && x < this.term.cols; x += 1) {
+        const cell = line.getCell(x);
+        const look = [
+          cell.getFgColorMode(),
+          cell.getFgColor(),
+          cell.getBgColorMode(),
+          cell.getBgColor(),
+          cell.isBold(),
+          cell.isUnderline(),
+          cell.isInverse(),
+          cell.isDim(),
+        ].join();
+        row += (look === last ? "" : `<${look}>`) + (cell.getChars() || " ");
+        last = look;
+      }
+      rows.push(row.trimEnd());
+    }
+    return JSON.stringify([active.type, active.cursorX, active.cursorY, this.lines(), rows]);
+  }
+}
+
+/** A program on one of the server's terminals, through the official client. */
+export class Remote {
+  static async start(client, job) {
+    const { id } = await client.createProcess({ ...job, tty: true });
+    return new Remote(client, id, job.cols, job.rows);
+  }
+
+  constructor(client, id, cols, rows) {
+    Object.assign(this, { client, id, name: "over the server", errors: [] });
+    this.screen = new Screen(cols, rows, (data) => this.type(data));
+    this.session = client.connectProcessTerminal(id, { WebSocket });
+    this.session.onData((data) => this.screen.draw(data));
+    this.session.onError((error) => this.errors.push(error));
+    this.session.onExit((status) => (this.exit = status));
+    this.session.socket.addEventListener("close", (event) => (this.closeCode = event.code));
+    this.ready = new Promise((done) => this.session.onReady(done));
+  }
+
+  type(data) {
+    this.session.sendInput(data);
+  }
+
+  resize(cols, rows) {
+    this.screen.term.resize(cols, rows);
+    this.session.resize({ cols, rows });
+  }
+
+  /** Ends the connection without a word, as a lost network does. */
+  cut() {
+    this.session.socket.terminate();
+  }
+
+  /** The exit code, after a clean end. */
+  async ended() {
+    await eventually(`${this.id} to end`, () => this.closeCode !== undefined, () => this.screen.text());
+    assert.deepEqual([this.errors, this.closeCode], [[], 1000]);
+    assert.equal((await this.client.getProcess(this.id)).status, "exited");
+    return this.exit.exitCode;
+  }
+}
+
+/** The same on a plain PTY. */
+export class Plain {
+  static start(job) {
+    return new Plain(job);
+  }
+
+  constructor(job) {
+    this.name = "on a plain PTY";
+    this.screen = new Screen(job.cols, job.rows, (data) => this.type(data));
+    const helper = fileURLToPath(new URL("plain_pty.py", import.meta.url));
+    const stdio = ["pipe", "pipe", "inherit"];
+    this.child = spawn("python3", [helper, JSON.stringify(job)], { stdio });
+    this.child.stdin.on("error", () => {});
+    this.child.stdout.on("data", (data) => this.screen.draw(data));
+    this.closed = new Promise((done) => this.child.on("close", done));
+  }
+
+  order(...words) {
+    this.child.stdin.write(`${JSON.stringify(words)}\n`);
+  }
+
+  type(data) {
+    this.order("input", Buffer.from(data).toString("base64"));
+  }
+
+  resize(cols, rows) {
+    this.screen.term.resize(cols, rows);
+    this.order("resize", cols, rows);
+  }
+
+  ended() {
+    return this.closed;
+  }
+}
+
+/** Both at once, doing the same. */
+export class Pair {
+  static async start(client, job, apart) {
+    const both = [await Remote.start(client, apart(job, "remote")), Plain.start(apart(job, "plain"))];
+    return new Pair(both);
+  }
+
+  constructor(both) {
+    this.both = both;
+  }
+
+  type(data) {
+    for (const one of this.both) one.type(data);
+  }
+
+  resize(cols, rows) {
+    for (const one of this.both) one.resize(cols, rows);
+  }
+
+  /** Waits until both show what matches, and exactly the same, attributes and cursor included. */
+  async same(...expected) {
+    const [a, b] = this.both.map((one) => one.screen);
+    const shows = (screen) => expected.every((part) => screen.text().match(part));
+    await eventually(
+      `${expected.join(" and ")} on two equal screens`,
+      () => shows(a) && shows(b) && a.seen() === b.seen(),
+      () => this.both.map((one) => `--- ${one.name}\n${one.screen.text()}\n${one.screen.seen()}`).join("\n"),
+    );
+  }
+
+  /** Both exit codes, which must be equal. */
+  async ended() {
+    const [a, b] = await Promise.all(this.both.map((one) => one.ended()));
+    assert.equal(a, b);
+    return a;
+  }
+}
