@@ -35,7 +35,7 @@ fn check(text: &str, encoding: InputEncoding, expected: Option<Vec<u8>>, small: 
 /// Base64 with the standard alphabet, padded, with nothing between, and no bits lost.
 fn base64(text: &str) -> Option<Vec<u8>> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    if text.len() % 4 != 0 {
+    if !text.len().is_multiple_of(4) {
         return None;
     }
     let digits = match text.as_bytes() {

@@ -18,7 +18,7 @@ use crate::types::{ExitStatus, JobId, ProcessId, Stream};
 
 use super::server::Server;
 use super::source::Source;
-use super::turn::{Turn, yield_now};
+use super::turn::Turn;
 
 /// Bytes read from one output before the others have their turn.
 const TURN_BYTES: u64 = 256 << 10;
@@ -47,10 +47,13 @@ pub(super) enum Pumped {
 /// Reads one output to its end.
 pub(super) async fn ingest(server: Rc<Server>, sink: Sink, source: Rc<Source>) {
     let turn = Turn::default();
-    while pump(&server, sink, &source, TURN_BYTES) == Pumped::Waiting {
-        yield_now().await;
-        let readable = turn.take(source.readable(), |_| TURN_BYTES as usize);
-        if readable.await.is_err() {
+    // Waits first: a child that has just been asked for has not written anything.
+    while turn
+        .take(source.readable(), |_| TURN_BYTES as usize)
+        .await
+        .is_ok()
+    {
+        if pump(&server, sink, &source, TURN_BYTES) == Pumped::Ended {
             break;
         }
     }

@@ -73,15 +73,22 @@ pub(super) async fn run(
         First::Right(()) => return None,
     };
     underway.finished = true;
-    // What the child had written when it ended is in the pipes, all of it.
-    for (source, stream) in underway
-        .sources
-        .iter()
-        .zip([Stream::Stdout, Stream::Stderr])
-    {
-        let pending = source.pending();
-        if pending > 0 {
-            pump(server, Sink::Run(underway.key, stream), source, pending);
+    let open = server
+        .runs
+        .borrow()
+        .get(&underway.key)
+        .map_or(0, |run| run.open_pipes);
+    if open > 0 {
+        // What the child had written when it ended is in the pipes, all of it.
+        for (source, stream) in underway
+            .sources
+            .iter()
+            .zip([Stream::Stdout, Stream::Stderr])
+        {
+            let pending = source.pending();
+            if pending > 0 {
+                pump(server, Sink::Run(underway.key, stream), source, pending);
+            }
         }
     }
     let mut runs = server.runs.borrow_mut();

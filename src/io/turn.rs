@@ -1,7 +1,7 @@
-//! How much one connection or output may do before the others have their turn.
+//! How much one connection, or one child's output, may do before the others have their turn.
 //!
-//! In: the reads and writes of one task. Out: their results, now and then after a rest.
-//! Owns a count.
+//! In: the reads and writes of one connection, the waits of one output. Out: their results, now
+//! and then after a rest. Owns a count.
 //!
 //! On epoll an operation that can be carried out at once is, without a way through the event
 //! loop. A peer that sends faster than it is answered, and reads the answers, would keep its task
@@ -11,7 +11,6 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use super::timer::sleep;
@@ -29,10 +28,10 @@ pub(super) const RECEIVED_BYTE_COST: usize = 4;
 /// not enough: the loop does not look at its timers while any task is ready.
 const REST: Duration = Duration::from_millis(1);
 
-/// See the module. One for both directions of a connection, one for each output of a child.
+/// See the module. One for both directions of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
-    /// Spent since the task last had to wait.
+    /// Spent since the connection last had to wait.
     spent: Cell<usize>,
 }
 
@@ -61,17 +60,4 @@ impl Turn {
         self.spent.set(spent.saturating_add(cost(&output)));
         output
     }
-}
-
-/// Lets the tasks that are ready go first; for a rest see [`Turn`].
-pub(super) async fn yield_now() {
-    let mut given = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut given, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
