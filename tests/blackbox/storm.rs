@@ -1,5 +1,7 @@
 //! Two hundred hostile clients at once, and what is left of them: nothing.
 
+use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -7,7 +9,10 @@ use serde_json::json;
 use crate::harness::{Backend, Conn, Server, eventually, on_both, procfs, sh};
 use crate::readers::resident;
 
-on_both!(two_hundred_hostile_clients_cost_nothing_that_lasts);
+on_both!(
+    two_hundred_hostile_clients_cost_nothing_that_lasts,
+    who_floods_and_reads_delays_nobody_and_stops_no_timer,
+);
 
 /// What a server has, as the kernel counts it.
 #[derive(Debug, PartialEq)]
@@ -19,19 +24,20 @@ struct Held {
 }
 
 fn held(server: &Server) -> Held {
-    let entries = |what: &str| {
-        let dir = std::fs::read_dir(format!("/proc/{}/{what}", server.pid));
-        dir.into_iter().flatten().flatten()
+    let count = |what: &str| {
+        std::fs::read_dir(format!("/proc/{}/{what}", server.pid)).map_or(0, Iterator::count)
     };
-    // Empty cgroups are kept, a bounded number, for the children to come.
-    let is_cgroup = |path: &std::path::Path| {
-        std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("/procring-"))
-    };
+    // Groups of ended runs are kept for the next ones, a bounded number.
+    let links = std::fs::read_dir(format!("/proc/{}/fd", server.pid))
+        .into_iter()
+        .flatten();
+    let links = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+    let (groups, others): (Vec<_>, Vec<_>) =
+        links.partition(|path| path.starts_with("/sys/fs/cgroup"));
+    assert!(groups.len() < 200, "{} cgroups", groups.len());
     Held {
-        descriptors: entries("fd")
-            .filter(|entry| !is_cgroup(&entry.path()))
-            .count(),
-        threads: entries("task").count(),
+        descriptors: others.len(),
+        threads: count("task"),
         children: procfs::children_of(server.pid).len(),
         connections: server.connections(),
     }
@@ -176,4 +182,56 @@ fn two_hundred_hostile_clients_cost_nothing_that_lasts(backend: Backend) {
     eventually("the trees of the runs that were cut off", || {
         server.survivors().is_empty().then_some(())
     });
+}
+
+/// Sends `bytes` over and over and reads the answers as fast as they come, until `stop`.
+fn flood(conn: Conn, bytes: &[u8], stop: &AtomicBool) {
+    let (mut reading, mut writing) = conn.split();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut buffer = vec![0; 1 << 20];
+            while reading.read(&mut buffer).is_ok_and(|count| count > 0) {}
+        });
+        while !stop.load(Ordering::Relaxed) && writing.write_all(bytes).is_ok() {}
+        let _ = writing.shutdown(std::net::Shutdown::Both);
+    });
+}
+
+fn who_floods_and_reads_delays_nobody_and_stops_no_timer(backend: Backend) {
+    let server = Server::open(backend);
+    let deaf = server.spawn(&sh("trap '' TERM; echo ready; while :; do sleep 1; done"));
+    server.await_output(&deaf, "ready");
+    let tty = server.spawn(&json!({"command": "cat", "tty": true}));
+    let requests = "GET /v1/health HTTP/1.1\r\nHost: h\r\n\r\n".repeat(10_000);
+    let pings = [0x89, 0x80, 1, 2, 3, 4].repeat(50_000);
+    let mut viewer = server.conn();
+    viewer.send(format!(
+        "GET /v1/processes/{tty}/terminal/ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Ends the floods also when an assertion fails.
+        let _over = Over(&stop);
+        let asking = server.conn();
+        scope.spawn(|| flood(asking, requests.as_bytes(), &stop));
+        scope.spawn(|| flood(viewer, &pings, &stop));
+        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..5 {
+            server.get("/v1/health").expect(200);
+        }
+        assert_eq!(server.run(&sh("echo calm"))["stdout"], "calm\n");
+        // Answered by a timer.
+        let stopped = server.post_empty(&format!("/v1/processes/{deaf}/stop?waitMs=200"));
+        assert_eq!(stopped.json()["status"], "running");
+    });
+}
+
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -117,6 +117,12 @@ impl Conn {
         self.stream.set_nonblocking(false).unwrap();
     }
 
+    /// Two handles of one connection, for a thread that reads and one that writes.
+    pub(crate) fn split(self) -> (TcpStream, TcpStream) {
+        let reading = self.stream.try_clone().expect("a second handle");
+        (reading, self.stream)
+    }
+
     /// Half-closes: no more requests on this connection.
     pub(crate) fn finish_writing(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
