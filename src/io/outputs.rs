@@ -65,10 +65,10 @@ pub(super) fn pump(server: &Rc<Server>, sink: Sink, source: &Source, budget: u64
     let mut left = budget;
     let result = loop {
         match read_once(server, sink, source) {
-            Ok(0) => break Pumped::Ended,
-            Ok(len) => {
+            Ok(Read { len: 0, .. }) => break Pumped::Ended,
+            Ok(Read { len, emptied }) => {
                 left = left.saturating_sub(len as u64);
-                if left == 0 {
+                if left == 0 || emptied {
                     break Pumped::Waiting;
                 }
             }
@@ -86,50 +86,68 @@ pub(super) fn pump(server: &Rc<Server>, sink: Sink, source: &Source, budget: u64
     result
 }
 
+/// What one read(2) brought.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    len: usize,
+    /// There was room for more, so a pipe is empty now; a terminal hands out less than it has.
+    emptied: bool,
+}
+
+fn read(source: &Source, stream: Stream, buffer: &mut [u8]) -> Result<Read, Errno> {
+    let room = buffer.len();
+    let len = source.read(buffer)?;
+    Ok(Read {
+        len,
+        emptied: len < room && stream != Stream::Pty,
+    })
+}
+
 /// One read(2) to where the bytes belong, or to nowhere if that is gone or full.
-fn read_once(server: &Rc<Server>, sink: Sink, source: &Source) -> Result<usize, Errno> {
+fn read_once(server: &Rc<Server>, sink: Sink, source: &Source) -> Result<Read, Errno> {
+    let brought = |result: &Result<Read, Errno>| result.as_ref().map_or(0, |read| read.len);
     match sink {
         Sink::Log(id, stream) => {
             let mut table = server.table.borrow_mut();
             if let Some((process, arena)) = table.get_mut(id)
                 && let Ok(tail) = process.log.tail(arena)
             {
-                let result = source.read(tail);
+                let result = read(source, stream, tail);
                 let limit = server.settings.get().max_log_bytes_per_process;
                 process
                     .log
-                    .commit(arena, result.unwrap_or(0), stream, now_ms(), limit);
+                    .commit(arena, brought(&result), stream, now_ms(), limit);
                 drop(table);
                 trim_later(server);
                 return result;
             }
+            drop(table);
+            discard(server, source, stream)
         }
         Sink::Run(key, stream) => {
             let mut runs = server.runs.borrow_mut();
-            if let Some(run) = runs.get_mut(&key) {
-                let mut table = server.table.borrow_mut();
-                let capture = run.capture(stream);
-                if let Ok(tail) = capture.tail(table.arena_mut())
-                    && !tail.is_empty()
-                {
-                    let result = source.read(tail);
-                    capture.commit(result.unwrap_or(0));
-                    return result;
-                }
-                drop(table);
-                let result = discard(server, source);
-                capture.discard(result.unwrap_or(0));
+            let Some(run) = runs.get_mut(&key) else {
+                return discard(server, source, stream);
+            };
+            let capture = run.capture(stream);
+            if let Ok(tail) = capture.tail(server.table.borrow_mut().arena_mut())
+                && !tail.is_empty()
+            {
+                let result = read(source, stream, tail);
+                capture.commit(brought(&result));
                 return result;
             }
+            let result = discard(server, source, stream);
+            capture.discard(brought(&result));
+            result
         }
     }
-    discard(server, source)
 }
 
-fn discard(server: &Server, source: &Source) -> Result<usize, Errno> {
+fn discard(server: &Server, source: &Source, stream: Stream) -> Result<Read, Errno> {
     let mut scratch = server.scratch.borrow_mut();
     scratch.resize(SLOT_BYTES, 0);
-    source.read(&mut scratch)
+    read(source, stream, &mut scratch)
 }
 
 /// Gives pages of freed slots back, once, a while after they were freed.
