@@ -246,13 +246,33 @@ pub(super) fn stat(pid: i32) -> Option<Stat> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::process::CommandExt;
+    use std::path::Path;
     use std::process::Command;
 
     #[test]
     fn the_stat_of_a_process_is_read_whatever_its_name_is() {
-        let me = stat(std::process::id() as i32).unwrap();
-        assert_eq!(me.parent, std::os::unix::process::parent_id() as i32);
-        assert!(me.session > 0);
+        let odd = std::env::temp_dir().join(format!("a) Z 0 (b {}", std::process::id()));
+        let sleep = ["/bin/sleep", "/usr/bin/sleep"].map(Path::new);
+        symlink(sleep.iter().find(|path| path.exists()).unwrap(), &odd).unwrap();
+        let mut child = Command::new(&odd)
+            .arg("60")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        fs::remove_file(&odd).unwrap();
+
+        let seen = stat(child.id() as i32).unwrap();
+        // The kernel says 0 of a session whose leader is outside the pid namespace.
+        let mine = stat(std::process::id() as i32).unwrap().session;
+        assert_eq!(seen.parent, std::process::id() as i32);
+        assert_eq!(seen.group, child.id() as i32);
+        assert_eq!(seen.session, mine);
+        assert!(seen.is_alive());
+
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]
