@@ -1,14 +1,15 @@
 //! The `procring` binary: flags, the two threads, the exit code.
 
-use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 
 use procring::api::cors::Cors;
 use procring::api::guard::Guard;
 use procring::child::cgroup::{self, Cgroups};
+use procring::child::environment::Environment;
 use procring::child::inherit::Inheritance;
 use procring::child::state_dir::StateDir;
 use procring::child::{self, Supervisor, signals};
@@ -102,7 +103,7 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         head_limits: HeadLimits::default(),
         connections_max: args.connections_max,
         fds_reserved_from: Options::reserve_fds(nofile),
-        base_env,
+        base_env: Arc::new(base_env),
     };
     let arena = Arena::new().map_err(|error| Failure::Start(error.to_string()))?;
     let table = Table::new(arena, args.exited_max);
@@ -191,11 +192,8 @@ fn bind(args: &ServerArgs) -> Result<TcpListener, Failure> {
 }
 
 /// The environment of children: this process's own, without the token.
-fn base_env(token: Option<&str>) -> Vec<(OsString, OsString)> {
-    std::env::vars_os()
-        .filter(|(name, value)| {
-            !token::VARIABLES.iter().any(|own| name == own)
-                && token.is_none_or(|token| value != token)
-        })
-        .collect()
+fn base_env(token: Option<&str>) -> Environment {
+    Environment::new(std::env::vars_os().filter(|(name, value)| {
+        !token::VARIABLES.iter().any(|own| name == own) && token.is_none_or(|token| value != token)
+    }))
 }

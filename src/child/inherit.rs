@@ -7,6 +7,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::process::{
@@ -24,6 +25,8 @@ pub struct Inheritance {
     pub nofile: (u64, u64),
     /// What to write to the child's oom_score_adj (proc(5)), if it is to be raised.
     pub oom_score_adj: Option<CString>,
+    /// `/dev/null`, for children that get no input.
+    pub null: Arc<OwnedFd>,
 }
 
 /// Children are this much more likely than the server to be chosen by the OOM killer (0 to 1000).
@@ -33,7 +36,7 @@ impl Inheritance {
     /// Finds out what children get and prepares this process.
     ///
     /// # Errors
-    /// When a missing standard descriptor cannot be opened.
+    /// When `/dev/null` cannot be opened.
     pub fn prepare() -> std::io::Result<Self> {
         open_standard_fds()?;
         close_on_exec_above_2();
@@ -58,6 +61,7 @@ impl Inheritance {
             ignored_signals: signals::ignored(),
             nofile,
             oom_score_adj: raised_oom_score(),
+            null: Arc::new(fs::File::open("/dev/null")?.into()),
         })
     }
 }

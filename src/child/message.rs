@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-pub use super::spawn::{SpawnError, SpawnSpec};
+pub use super::spawn::SpawnError;
+pub use super::spec::SpawnSpec;
 use crate::types::{ExitStatus, JobId};
 
 /// What the I/O thread asks for.

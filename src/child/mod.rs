@@ -10,6 +10,7 @@
 pub mod cgroup;
 mod clone;
 pub mod deadline;
+pub mod environment;
 pub mod inherit;
 mod job;
 pub mod kill;
@@ -21,15 +22,17 @@ mod shutdown;
 pub mod signals;
 pub mod spawn;
 mod spawner;
+pub mod spec;
 pub mod state_dir;
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
+use rustix::event::epoll::EventFlags;
 use rustix::event::{Timespec, epoll};
 use rustix::process::Signal;
 
@@ -44,6 +47,7 @@ use self::shutdown::Shutdown;
 use self::signals::SignalFd;
 use self::spawn::{SpawnError, Spawned};
 use self::spawner::{Pool, Reports};
+use self::spec::SpawnSpec;
 use self::state_dir::StateDir;
 use crate::types::JobId;
 
@@ -148,13 +152,13 @@ impl Supervisor {
             &epoll,
             &inbox,
             epoll::EventData::new_u64(TOKEN_INBOX),
-            epoll::EventFlags::IN,
+            EventFlags::IN,
         )?;
         epoll::add(
             &epoll,
             &signals,
             epoll::EventData::new_u64(TOKEN_SIGNALS),
-            epoll::EventFlags::IN,
+            EventFlags::IN,
         )?;
         let reports = Reports {
             inbox: commands.clone(),
@@ -271,7 +275,7 @@ impl Supervisor {
         }
     }
 
-    fn start(&mut self, job: JobId, spec: Box<spawn::SpawnSpec>, deadline: Option<Instant>) {
+    fn start(&mut self, job: JobId, spec: Box<SpawnSpec>, deadline: Option<Instant>) {
         let now = Instant::now();
         let mark = self.marks.take();
         let group = self.options.cgroups.as_mut().and_then(Cgroups::take);
@@ -449,7 +453,6 @@ impl Supervisor {
         let Some(status) = reap::try_wait(pidfd.as_fd()) else {
             return;
         };
-        // Closing the only descriptor takes it out of the epoll set.
         job.pidfd = None;
         job.phase = Phase::Exited(status);
         job.tree.reaped = true;
@@ -561,22 +564,12 @@ impl Supervisor {
     }
 }
 
-impl spawn::SpawnSpec {
-    /// What /proc shows for the descriptors that only this child and its descendants hold.
-    fn marks(&self) -> Vec<String> {
-        self.shared_fds()
-            .filter_map(|fd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok())
-            .filter_map(|target| target.into_os_string().into_string().ok())
-            .filter(|target| target.starts_with("pipe:[") || target.starts_with("/dev/pts/"))
-            .collect()
-    }
-}
-
-/// Has the exit of a child wake the supervisor. Without a place in the set (ENOMEM, ENOSPC) it is
-/// still seen through SIGCHLD.
+/// Has the exit of a child wake the supervisor, once: closing the pidfd does not take it out of
+/// the set while another child, on its way to exec, has a copy of it. Without a place in the set
+/// (ENOMEM, ENOSPC) the exit is still seen through SIGCHLD.
 fn watch(epoll: &OwnedFd, pidfd: &OwnedFd, pid: i32) -> bool {
     let data = epoll::EventData::new_u64(TOKEN_PIDS + pid as u64);
-    epoll::add(epoll, pidfd, data, epoll::EventFlags::IN).is_ok()
+    epoll::add(epoll, pidfd, data, EventFlags::IN | EventFlags::ONESHOT).is_ok()
 }
 
 fn timespec(duration: Duration) -> Timespec {

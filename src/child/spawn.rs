@@ -22,43 +22,19 @@
 //!   descriptors are the child's own copies.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::clone::{self, Cloned};
 use super::inherit::Inheritance;
 use super::mark::Mark;
-
-/// `PATH` when neither the request nor the server has one (`confstr(_CS_PATH)`).
-const DEFAULT_PATH: &str = "/bin:/usr/bin";
+use super::spec::{SpawnSpec, Stdio};
 
 /// Bytes of the child's stack until exec; the child calls nothing deep.
 const STACK_BYTES: usize = 32 << 10;
-
-/// What to start.
-#[derive(Debug)]
-pub struct SpawnSpec {
-    /// Paths to try in order, as execvp(3) would.
-    candidates: Vec<CString>,
-    argv: Vec<CString>,
-    envp: Vec<CString>,
-    cwd: Option<CString>,
-    /// Descriptors that become 0, 1 and 2.
-    stdio: Stdio,
-}
-
-/// What becomes descriptors 0, 1 and 2.
-#[derive(Debug)]
-pub enum Stdio {
-    /// One each.
-    Separate(Box<[OwnedFd; 3]>),
-    /// A terminal's slave side for all three, which becomes the controlling terminal.
-    Terminal(OwnedFd),
-}
 
 /// The step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,80 +71,6 @@ impl fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
-impl SpawnSpec {
-    /// Prepares everything that needs memory.
-    ///
-    /// `env` is the whole environment of the child. The program is looked up in its `PATH` unless
-    /// it contains a slash; a relative one is resolved after changing to `cwd`.
-    ///
-    /// # Errors
-    /// [`SpawnStage::Prepare`] for a NUL byte anywhere.
-    pub fn new(
-        command: &str,
-        args: &[String],
-        env: impl Iterator<Item = (OsString, OsString)>,
-        cwd: Option<&str>,
-        stdio: Stdio,
-    ) -> Result<Self, SpawnError> {
-        let mut path = None;
-        let mut envp = Vec::new();
-        for (name, value) in env {
-            if name == "PATH" {
-                path = Some(value.clone());
-            }
-            let mut pair = name.into_vec();
-            pair.push(b'=');
-            pair.extend_from_slice(value.as_bytes());
-            envp.push(c_string(pair)?);
-        }
-        let mut argv = vec![c_string(command)?];
-        for arg in args {
-            argv.push(c_string(arg.as_str())?);
-        }
-        let candidates = if command.contains('/') {
-            vec![c_string(command)?]
-        } else {
-            let path = path.as_deref().unwrap_or(OsStr::new(DEFAULT_PATH));
-            path.as_bytes()
-                .split(|&b| b == b':')
-                .map(|dir| {
-                    let mut full = if dir.is_empty() {
-                        b".".to_vec()
-                    } else {
-                        dir.to_vec()
-                    };
-                    full.push(b'/');
-                    full.extend_from_slice(command.as_bytes());
-                    c_string(full)
-                })
-                .collect::<Result<_, _>>()?
-        };
-        let cwd = cwd.map(c_string).transpose()?;
-        Ok(Self {
-            candidates,
-            argv,
-            envp,
-            cwd,
-            stdio,
-        })
-    }
-
-    /// The descriptors that become 0, 1 and 2.
-    pub(super) fn shared_fds(&self) -> impl Iterator<Item = &OwnedFd> {
-        match &self.stdio {
-            Stdio::Separate(fds) => fds.iter(),
-            Stdio::Terminal(slave) => std::slice::from_ref(slave).iter(),
-        }
-    }
-}
-
-fn c_string(text: impl Into<Vec<u8>>) -> Result<CString, SpawnError> {
-    CString::new(text).map_err(|_| SpawnError {
-        stage: SpawnStage::Prepare,
-        errno: 0,
-    })
-}
-
 /// A started child.
 #[derive(Debug)]
 pub struct Spawned {
@@ -199,6 +101,17 @@ struct ChildPlan<'a> {
     oom_score_raised: bool,
 }
 
+/// What a child runs on until exec; its maker may use it again once [`spawn`] has returned.
+// u128 keeps the top 16-byte aligned, as the ABIs want it.
+#[derive(Debug)]
+pub struct ChildStack(Box<[u128]>);
+
+impl Default for ChildStack {
+    fn default() -> Self {
+        Self(vec![0; STACK_BYTES / size_of::<u128>()].into_boxed_slice())
+    }
+}
+
 /// Starts `spec`; returns once the program runs or could not be started.
 ///
 /// `mark` is inherited by every descendant. `group` is the cgroup to be born in.
@@ -211,33 +124,22 @@ pub fn spawn(
     mark: Mark,
     group: Option<BorrowedFd<'_>>,
     pid_slot: &PidSlot,
+    stack: &mut ChildStack,
 ) -> Result<Spawned, SpawnError> {
-    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings
-            .iter()
-            .map(|s| s.as_ptr())
-            .chain(std::iter::once(std::ptr::null()))
-            .collect()
-    };
-    let (argv, envp) = (pointers(&spec.argv), pointers(&spec.envp));
-    let (stdio, terminal) = match &spec.stdio {
-        Stdio::Separate(fds) => (fds.each_ref().map(|fd| fd.as_raw_fd()), false),
-        Stdio::Terminal(slave) => ([slave.as_raw_fd(); 3], true),
-    };
+    let argv = pointers(spec.argv.iter().map(CString::as_c_str));
+    let envp = pointers(spec.environment());
     let mut plan = ChildPlan {
         candidates: &spec.candidates,
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
         cwd: spec.cwd.as_deref().map_or(std::ptr::null(), CStr::as_ptr),
-        stdio,
-        terminal,
+        stdio: spec.stdio.numbers(inheritance.null.as_raw_fd()),
+        terminal: matches!(spec.stdio, Stdio::Terminal(_)),
         inheritance,
         mark,
         failure: None,
         oom_score_raised: false,
     };
-    // u128 keeps the top 16-byte aligned, as the ABIs want it.
-    let mut stack = vec![0u128; STACK_BYTES / size_of::<u128>()];
     // SAFETY: `plan` outlives the call, which returns once the child has exec'd or is gone;
     // `child_main` keeps to the rules of the file header.
     let Cloned {
@@ -248,7 +150,7 @@ pub fn spawn(
         clone::vfork(
             child_main,
             (&raw mut plan).cast(),
-            &mut stack,
+            &mut stack.0,
             group,
             pid_slot,
         )
@@ -288,6 +190,14 @@ pub fn spawn(
             Err(failure)
         }
     }
+}
+
+/// Addresses of the strings, and null behind them.
+fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const libc::c_char> {
+    strings
+        .map(CStr::as_ptr)
+        .chain(std::iter::once(std::ptr::null()))
+        .collect()
 }
 
 /// The child's side: see the file header for what it may do.
@@ -389,18 +299,22 @@ mod tests {
             ignored_signals,
             nofile: (512, 1024),
             oom_score_adj: None,
+            null: Arc::new(std::fs::File::open("/dev/null").unwrap().into()),
         }
     }
 
     fn run(command: &str, args: &[&str], cwd: Option<&str>) -> Result<String, SpawnError> {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        let stdio = Stdio::Separate(Box::new([null(), OwnedFd::from(writer), null()]));
+        let errors = std::fs::File::open("/dev/null").unwrap();
+        let stdio = Stdio::Outputs(Box::new([writer.into(), errors.into()]));
         let args: Vec<String> = args.iter().map(|s| (*s).to_owned()).collect();
-        let env = [("PATH".into(), "/usr/bin:/bin".into())];
-        let spec = SpawnSpec::new(command, &args, env.into_iter(), cwd, stdio)?;
+        let base = Arc::default();
+        let env = [("PATH", "/usr/bin:/bin")].into_iter();
+        let spec = SpawnSpec::new(command, &args, &base, env, cwd, stdio)?;
         let slot = PidSlot::new(0);
-        let child = spawn(&spec, &inheritance(), Marks::new().take(), None, &slot)?;
+        let mut stack = ChildStack::default();
+        let mark = Marks::new().take();
+        let child = spawn(&spec, &inheritance(), mark, None, &slot, &mut stack)?;
         assert_eq!(slot.load(Ordering::Relaxed), child.pid);
         drop(spec);
         let mut out = String::new();

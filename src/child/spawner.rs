@@ -24,7 +24,8 @@ use super::cgroup::Group;
 use super::inherit::Inheritance;
 use super::mark::Mark;
 use super::message::{Event, Sender};
-use super::spawn::{PidSlot, SpawnError, SpawnSpec, SpawnStage, Spawned, spawn};
+use super::spawn::{ChildStack, PidSlot, SpawnError, SpawnStage, Spawned, spawn};
+use super::spec::SpawnSpec;
 use crate::types::JobId;
 
 /// Threads started without hesitation; more than cores only adds switching.
@@ -36,7 +37,8 @@ const THREADS_MAX: usize = 256;
 /// Spawns that may wait for a thread; one more is refused with EAGAIN.
 const QUEUE_MAX: usize = 1024;
 
-/// How long a spawn may wait before one more thread is started for it.
+/// One more thread is started when spawns wait and none has been finished for this long: the
+/// running ones hang. Threads that are merely busy get no help from more of them.
 pub(super) const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Bytes; the child's own stack is on the heap.
@@ -104,6 +106,8 @@ pub(super) struct Pool {
     threads: Vec<Option<mpsc::Sender<Request>>>,
     idle: Vec<usize>,
     waiting: VecDeque<(Instant, Request)>,
+    /// When a thread was last seen to be free.
+    progress: Instant,
     /// Pids of children whose report the supervisor has not handled yet. Until then nobody else
     /// may take them for orphans.
     in_flight: Vec<(JobId, Arc<PidSlot>)>,
@@ -117,6 +121,7 @@ impl Pool {
             threads: Vec::new(),
             idle: Vec::new(),
             waiting: VecDeque::new(),
+            progress: Instant::now(),
             in_flight: Vec::new(),
         }
     }
@@ -159,6 +164,7 @@ impl Pool {
     pub(super) fn finished(&mut self, job: JobId, thread: Option<usize>) {
         self.in_flight.retain(|(reported, _)| *reported != job);
         let Some(thread) = thread else { return };
+        self.progress = Instant::now();
         if self.waiting.is_empty() && self.idle.len() >= EAGER {
             self.threads[thread] = None;
         } else {
@@ -167,9 +173,9 @@ impl Pool {
         self.assign();
     }
 
-    /// Starts a thread if a spawn has waited too long. Returns when to look again.
+    /// Starts a thread if spawns wait and nothing moves. Returns when to look again.
     pub(super) fn relieve(&mut self, now: Instant) -> Option<Instant> {
-        let since = self.waiting.front()?.0;
+        let since = self.waiting.front()?.0.max(self.progress);
         if now < since + PATIENCE {
             return Some(since + PATIENCE);
         }
@@ -248,6 +254,7 @@ impl Pool {
         let (queue, requests) = mpsc::channel::<Request>();
         let (inheritance, reports) = (self.inheritance.clone(), self.reports.clone());
         let work = move || {
+            let mut stack = ChildStack::default();
             for Request {
                 job,
                 spec,
@@ -257,7 +264,7 @@ impl Pool {
             } in requests
             {
                 let group = group.as_deref().map(AsFd::as_fd);
-                let result = spawn(&spec, &inheritance, mark, group, &slot);
+                let result = spawn(&spec, &inheritance, mark, group, &slot, &mut stack);
                 // The child's ends of its pipes close before anybody hears that it runs.
                 drop(spec);
                 drop(slot);

@@ -1,7 +1,5 @@
 //! Starts a managed process: descriptors, spawn, and the answer once it runs.
 
-use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -10,7 +8,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::api::{Launch, Problem, Reply};
 use crate::child::message::Command;
 use crate::child::pty::{self, WindowSize};
-use crate::child::spawn::{SpawnError, SpawnSpec, Stdio};
+use crate::child::spawn::SpawnError;
+use crate::child::spec::{SpawnSpec, Stdio};
 use crate::process::Notify;
 use crate::types::{JobId, ProcessId, Stream};
 
@@ -115,31 +114,16 @@ pub(super) fn spec(
     stdio: Stdio,
     term: Option<TermRule>,
 ) -> Result<SpawnSpec, SpawnError> {
-    let asked = |name: &OsString| launch.env.iter().any(|(asked, _)| name == asked.as_str());
     let base = &server.options.base_env;
     let set_term = match term {
         None => false,
         Some(TermRule::Always) => true,
-        Some(TermRule::IfMissing) => !base.iter().any(|(name, _)| name == "TERM"),
+        Some(TermRule::IfMissing) => base.value("TERM").is_none(),
     } && !launch.env.iter().any(|(name, _)| name == "TERM");
-    let env = base
-        .iter()
-        .filter(|(name, _)| !(asked(name) || set_term && name == "TERM"))
-        .cloned()
-        .chain(set_term.then(|| ("TERM".into(), TERM.into())))
-        .chain(
-            launch
-                .env
-                .iter()
-                .map(|(name, value)| (name.into(), value.into())),
-        );
-    SpawnSpec::new(
-        &launch.command,
-        &launch.args,
-        env,
-        launch.cwd.as_deref(),
-        stdio,
-    )
+    let asked = launch.env.iter().map(|(name, value)| (&**name, &**value));
+    let own = asked.chain(set_term.then_some(("TERM", TERM)));
+    let cwd = launch.cwd.as_deref();
+    SpawnSpec::new(&launch.command, &launch.args, base, own, cwd, stdio)
 }
 
 fn refused(what: &'static str) -> impl Fn(rustix::io::Errno) -> Problem {
@@ -194,16 +178,9 @@ fn open_terminal(server: &Server, size: WindowSize) -> Result<Ends, Problem> {
 /// 503 when there is no descriptor left.
 pub(super) fn open_run_pipes(server: &Server) -> Result<([Rc<Source>; 2], Stdio), Problem> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(refused("no pipe for the run"));
-    let null = OpenOptions::new()
-        .read(true)
-        .open("/dev/null")
-        .map(File::into);
-    let null: OwnedFd = null.map_err(|error| {
-        Problem::resource("/dev/null", error.raw_os_error().unwrap_or(libc::EIO))
-    })?;
     let (stdout_read, stdout_write) = pipe()?;
     let (stderr_read, stderr_write) = pipe()?;
-    let stdio = Stdio::Separate(Box::new([null, stdout_write, stderr_write]));
+    let stdio = Stdio::Outputs(Box::new([stdout_write, stderr_write]));
     Ok((
         [
             registered(server, stdout_read)?,

@@ -5,15 +5,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::api::Reply;
 use crate::api::cors::Cors;
 use crate::api::guard::Guard;
 use crate::child::Inbox;
+use crate::child::environment::Environment;
 use crate::child::message::{Command, Sender};
 use crate::child::spawn::SpawnError;
 use crate::config::Settings;
@@ -40,7 +41,7 @@ pub struct Options {
     /// lowest first, so a new one that is this high says how many there are.
     pub fds_reserved_from: i32,
     /// The environment of children, before the request's own variables.
-    pub base_env: Vec<(OsString, OsString)>,
+    pub base_env: Arc<Environment>,
 }
 
 /// The descriptors that lead to a managed process.
