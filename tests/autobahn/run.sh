@@ -22,9 +22,10 @@ if ! cmp -s "$here/requirements.txt" "$work/venv/installed.txt"; then
 fi
 
 cargo build --release --example ws_echo
+host=$(rustc -vV | sed -n 's/^host: //p')
 
 rm -rf "$work/report"
-"$target/release/examples/ws_echo" 0 >"$work/address" &
+"$target/$host/release/examples/ws_echo" 0 >"$work/address" &
 server=$!
 trap 'kill "$server" 2>/dev/null || true' EXIT INT TERM
 
