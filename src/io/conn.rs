@@ -253,7 +253,8 @@ impl Conn {
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            match within(left, self.reader.fill()).await {
+            let filled = within(left, pin!(self.reader.fill())).await;
+            match filled {
                 Some(Filled::Data) => {}
                 Some(Filled::End | Filled::Broken) => return Err(Then::Drop),
                 None if begun => {
@@ -372,7 +373,8 @@ impl Conn {
             let left = deadline
                 .saturating_duration_since(Instant::now())
                 .min(BODY_PAUSE_MAX);
-            match within(left, self.reader.fill()).await {
+            let filled = within(left, pin!(self.reader.fill())).await;
+            match filled {
                 Some(Filled::Data) => {}
                 Some(Filled::End | Filled::Broken) => return Err(None),
                 None => {
@@ -592,7 +594,7 @@ impl Conn {
                 self.reader.consume(len);
             }
         };
-        let _ = within(LINGER_TIME, drain).await;
+        let _ = within(LINGER_TIME, pin!(drain)).await;
     }
 }
 
@@ -618,8 +620,7 @@ async fn signal_and_wait(server: &Server, id: ProcessId, signal: Signal, wait: D
                 Some(process) => processes::reply(process),
             };
         }
-        let timer = sleep(left);
-        race(pin!(changed.changed(seen)), pin!(timer)).await;
+        race(pin!(changed.changed(seen)), pin!(sleep(left))).await;
     }
 }
 

@@ -159,20 +159,17 @@ pub(super) async fn follow(
                 if let Some(until) = until {
                     at = at.min(until);
                 }
-                let mut timer = sleep_until(at);
-                let news = async {
-                    let mut changed = pin!(changed.changed(seen));
-                    race(changed.as_mut(), timer.as_mut()).await
-                };
                 let first = {
-                    let peer = async {
+                    let (changed, timer) = (pin!(changed.changed(seen)), pin!(sleep_until(at)));
+                    let news = pin!(race(changed, timer));
+                    let peer = pin!(async {
                         if watch {
                             reader.lost().await
                         } else {
                             std::future::pending().await
                         }
-                    };
-                    race(pin!(news), pin!(peer)).await
+                    });
+                    race(news, peer).await
                 };
                 match first {
                     First::Left(First::Left(())) => continue,

@@ -171,7 +171,7 @@ impl Input {
                 }
             };
             let until = async {
-                let mut timer = sleep(left);
+                let mut timer = pin!(sleep(left));
                 let mut changed = pin!(changed.changed(seen));
                 race(timer.as_mut(), changed.as_mut()).await
             };
@@ -203,5 +203,5 @@ async fn exits_soon(server: &Server, id: ProcessId) -> bool {
             changed.changed(changed.version()).await;
         }
     };
-    within(EXIT_PATIENCE, exited).await.is_some()
+    within(EXIT_PATIENCE, pin!(exited)).await.is_some()
 }

@@ -4,6 +4,7 @@
 //! per output; it reads until its budget is used up and then waits for readiness again, which
 //! lets every other task have its turn.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::types::{ExitStatus, JobId, ProcessId, Stream};
 
 use super::server::Server;
 use super::source::Source;
+use super::timer::sleep;
 use super::turn::Turn;
 
 /// Bytes read from one output before the others have their turn.
@@ -49,7 +51,7 @@ pub(super) async fn ingest(server: Rc<Server>, sink: Sink, source: Rc<Source>) {
     let turn = Turn::default();
     // Waits first: a child that has just been asked for has not written anything.
     while turn
-        .take(source.readable(), |_| TURN_BYTES as usize)
+        .take(pin!(source.readable()), |_| TURN_BYTES as usize)
         .await
         .is_ok()
     {
@@ -158,7 +160,7 @@ pub(super) fn trim_later(server: &Rc<Server>) {
     server.trim_pending.set(true);
     let server = server.clone();
     monoio::spawn(async move {
-        monoio::time::sleep(TRIM_AFTER).await;
+        sleep(TRIM_AFTER).await;
         server.trim_pending.set(false);
         server.table.borrow_mut().arena_mut().trim();
     });
@@ -223,7 +225,7 @@ pub(super) fn child_exited(server: &Rc<Server>, id: ProcessId, status: ExitStatu
     // A terminal passes its last output on with a delay; its end (EIO) concludes, or the time.
     let server = server.clone();
     monoio::spawn(async move {
-        monoio::time::sleep(crate::process::state::OUTPUT_GRACE).await;
+        sleep(crate::process::state::OUTPUT_GRACE).await;
         conclude(&server, id);
     });
 }

@@ -8,7 +8,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -192,9 +192,9 @@ impl Reader {
 
 fn start(mut half: Half, capacity: usize, turn: Rc<Turn>) -> Read {
     Box::pin(async move {
-        let read = async { half.read(Vec::with_capacity(capacity)).await };
+        let read = half.read(Vec::with_capacity(capacity));
         let cost = |(_, buffer): &BufResult<usize, Vec<u8>>| buffer.len() * RECEIVED_BYTE_COST;
-        let result = turn.take(read, cost).await;
+        let result = turn.take(pin!(read), cost).await;
         (half, result)
     })
 }

@@ -154,7 +154,7 @@ async fn finish(server: &Server, key: u64) -> RunEnd {
                 if now >= at {
                     return end;
                 }
-                let mut timer = sleep_until(at);
+                let mut timer = pin!(sleep_until(at));
                 race(timer.as_mut(), pin!(changed)).await;
             }
             Some(end) => return end,

@@ -360,7 +360,7 @@ impl Session {
             if let Some(until) = until {
                 at = at.min(until);
             }
-            let mut timer = sleep_until(at);
+            let mut timer = pin!(sleep_until(at));
             let outbox = self.bell.changed(seen_bell);
             let news = async { race(pin!(changed.changed(seen)), pin!(outbox)).await };
             race(pin!(news), timer.as_mut()).await;
@@ -397,7 +397,7 @@ impl Session {
                 self.bell.changed(seen).await;
             }
         };
-        let _ = within(CLOSE_PATIENCE, answered).await;
+        let _ = within(CLOSE_PATIENCE, pin!(answered)).await;
         Ok(())
     }
 

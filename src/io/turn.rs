@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::Duration;
 
 use super::timer::sleep;
@@ -40,14 +40,13 @@ impl Turn {
     /// to be charged with.
     pub(super) async fn take<F: Future>(
         &self,
-        operation: F,
+        mut operation: Pin<&mut F>,
         cost: impl FnOnce(&F::Output) -> usize,
     ) -> F::Output {
         if self.spent.get() >= TURN_COST_MAX {
             sleep(REST).await;
             self.spent.set(0);
         }
-        let mut operation = pin!(operation);
         let output = poll_fn(|cx| {
             let polled = operation.as_mut().poll(cx);
             if polled.is_pending() {

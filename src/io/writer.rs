@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -54,9 +55,10 @@ impl Writer {
         while range.start < range.end {
             let slice = buffer.slice(range.clone());
             let len = range.len();
+            let write = pin!(self.half.write(slice));
             let (result, slice) = self
                 .turn
-                .take(within(STALL_MAX, self.half.write(slice)), |_| len)
+                .take(pin!(within(STALL_MAX, write)), |_| len)
                 .await
                 .ok_or(io::ErrorKind::TimedOut)?;
             buffer = slice.into_inner();
