@@ -41,6 +41,15 @@ struct CloneArgs {
 const FLAGS: libc::c_int =
     libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_CHILD_SETTID;
 
+/// Whose descriptor table a new process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Files {
+    /// A copy of this process's.
+    Copied,
+    /// This process's own (CLONE_FILES), until it makes a copy itself.
+    Shared,
+}
+
 /// A new process.
 #[derive(Debug)]
 pub(super) struct Cloned {
@@ -65,14 +74,19 @@ pub(super) unsafe fn vfork(
     entry: Entry,
     argument: *mut libc::c_void,
     stack: &mut [u128],
+    files: Files,
     group: Option<BorrowedFd<'_>>,
     pid_slot: &AtomicI32,
 ) -> Result<Cloned, i32> {
+    let flags = match files {
+        Files::Copied => FLAGS,
+        Files::Shared => FLAGS | libc::CLONE_FILES,
+    };
     let mut pidfd: RawFd = -1;
     let mut pid = -1;
     if let Some(group) = group {
         let args = CloneArgs {
-            flags: FLAGS as u64 | CLONE_INTO_CGROUP,
+            flags: flags as u64 | CLONE_INTO_CGROUP,
             pidfd: &raw mut pidfd as u64,
             child_tid: pid_slot.as_ptr() as u64,
             exit_signal: libc::SIGCHLD as u64,
@@ -93,7 +107,7 @@ pub(super) unsafe fn vfork(
             libc::clone(
                 entry,
                 stack.as_mut_ptr_range().end.cast(),
-                FLAGS | libc::SIGCHLD,
+                flags | libc::SIGCHLD,
                 argument,
                 &raw mut pidfd,
                 std::ptr::null_mut::<libc::c_void>(),
@@ -115,6 +129,23 @@ pub(super) unsafe fn vfork(
     })
 }
 
+/// Closes every descriptor from `first` on (close_range(2), kernel 5.9). Fit for a child between
+/// vfork and exec. Negative if it cannot be done.
+///
+/// # Safety
+/// Nobody may use such a descriptor afterwards who shares the table; with CLOSE_RANGE_UNSHARE
+/// nobody does.
+pub(super) unsafe fn close_from(first: u32, flags: libc::c_uint) -> libc::c_long {
+    // SAFETY: plain numbers; what closing means is the caller's promise.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) }
+}
+
+/// Whether [`close_from`] works here.
+pub(super) fn can_close_ranges() -> bool {
+    // SAFETY: no descriptor has this number.
+    unsafe { close_from(libc::c_uint::MAX, 0) == 0 }
+}
+
 /// Whether a child can be born in `group` and end in its own way there.
 pub(super) fn can_be_born_in(group: BorrowedFd<'_>) -> bool {
     extern "C" fn end_at_once(_: *mut libc::c_void) -> libc::c_int {
@@ -128,6 +159,7 @@ pub(super) fn can_be_born_in(group: BorrowedFd<'_>) -> bool {
             end_at_once,
             std::ptr::null_mut(),
             &mut stack,
+            Files::Copied,
             Some(group),
             &slot,
         )

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::kill::Tree;
 use crate::types::ExitStatus;
@@ -18,8 +18,10 @@ pub(super) enum Phase {
 /// Kill requested, not yet done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ending {
-    /// Before the next pass.
+    /// Between the next pass and the one after.
     pub(super) pause: Duration,
+    /// When the next pass is due.
+    pub(super) next: Instant,
 }
 
 /// One child and its tree.

@@ -6,12 +6,8 @@
 //! Where the tree has a cgroup of its own, `cgroup.kill` ends it; the sweep then only looks for
 //! members that moved themselves elsewhere. Without one the sweep is all there is:
 //!
-//! A member is the leader, a descendant by parentage, or an orphan that the kernel gave to the
-//! server (it is a subreaper, prctl(2)) and that carries the tree's mark. The marks, because
-//! parentage is lost when an orphan is adopted:
-//! - its session is the leader's (the leader calls setsid; a daemon may leave it);
-//! - it carries the tree's [`Mark`];
-//! - one of its descriptors 0 to 2 is a pipe or terminal of this tree.
+//! A member is the leader, a descendant by parentage, or one of the [`Orphans`] that carry the
+//! tree's mark.
 //!
 //! A member is killed together with its process group: a group lies within one session, every
 //! session of a tree was made in it, and one killpg(2) reaches also what is forking right now.
@@ -24,6 +20,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::cgroup::Group;
 use super::mark::Mark;
+use super::orphans::Orphans;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
 /// Who led a tree, and the marks of its members.
@@ -50,8 +47,9 @@ pub fn signal_group(leader: i32, signal: Signal) {
 
 /// One pass: kills every living member of `tree` it can find and returns how many there were.
 ///
-/// `managed` says which children of the server lead other trees.
-pub fn pass(tree: &Tree, managed: &dyn Fn(i32) -> bool) -> usize {
+/// What it returns for a tree whose leader has been reaped is the whole truth only if `orphans`
+/// were looked for after that.
+pub fn pass(tree: &Tree, orphans: &Orphans) -> usize {
     // A group that was killed cannot be used again, so an empty one is left alone.
     if let Some(group) = &tree.group
         && (!tree.reaped || group.is_populated())
@@ -63,14 +61,15 @@ pub fn pass(tree: &Tree, managed: &dyn Fn(i32) -> bool) -> usize {
         signal_group(tree.leader, Signal::KILL);
         collect(tree.leader, &mut members);
     }
-    for orphan in children_of(std::process::id() as i32) {
-        if !managed(orphan) && !members.contains(&orphan) && belongs(orphan, tree) {
-            collect(orphan, &mut members);
-        }
+    let adopted = orphans.of(tree);
+    // Who was alive counts, even if it has died by now: its children may be orphans since.
+    let seen = adopted.len();
+    for pid in adopted {
+        collect(pid, &mut members);
     }
     let found = members.into_iter().filter(|&pid| kill(pid)).count();
     let more = tree.group.as_ref().is_some_and(|g| g.is_populated());
-    found.max(usize::from(more))
+    found.max(seen).max(usize::from(more))
 }
 
 /// One pass over every descendant of the server.
@@ -145,22 +144,6 @@ fn own_group() -> i32 {
     *GROUP.get_or_init(|| stat(std::process::id() as i32).map_or(0, |own| own.group))
 }
 
-fn belongs(pid: i32, tree: &Tree) -> bool {
-    let Some(stat) = stat(pid) else {
-        return false;
-    };
-    if stat.session == tree.leader || tree.mark.is_carried_by(pid, stat.start_ticks) {
-        return true;
-    }
-    (0..3).any(|fd| {
-        fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|target| {
-            tree.marks
-                .iter()
-                .any(|mark| target.as_os_str() == mark.as_str())
-        })
-    })
-}
-
 /// Adds `pid` and its descendants, breadth first.
 fn collect(pid: i32, members: &mut HashSet<i32>) {
     let mut todo = vec![pid];
@@ -173,7 +156,7 @@ fn collect(pid: i32, members: &mut HashSet<i32>) {
 
 /// Children of a process, those of all its threads (proc(5), `task/<tid>/children`, kernel 4.2
 /// with CONFIG_PROC_CHILDREN); without that file, a look at every process.
-fn children_of(pid: i32) -> Vec<i32> {
+pub(super) fn children_of(pid: i32) -> Vec<i32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
     };
@@ -190,6 +173,20 @@ fn children_of(pid: i32) -> Vec<i32> {
         }
     }
     children
+}
+
+/// Children that the kernel gave to this process, and few others: it gives them to the first
+/// thread, while a child that was cloned is its thread's (find_new_reaper in kernel/exit.c). So
+/// looking for orphans takes no longer where there are many managed children. None without the
+/// file, see [`children_of`].
+pub(super) fn adopted() -> Option<Vec<i32>> {
+    let own = std::process::id();
+    let list = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).ok()?;
+    Some(
+        list.split_ascii_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .collect(),
+    )
 }
 
 fn children_by_search(parent: i32) -> Vec<i32> {
@@ -219,7 +216,7 @@ pub(super) struct Stat {
 
 impl Stat {
     /// Neither a zombie nor further gone.
-    fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         self.state != b'Z' && self.state != b'X'
     }
 }

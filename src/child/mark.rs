@@ -45,7 +45,7 @@ const WHO_PROCESS: i32 = 1;
 /// The mark of one tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    number: u64,
+    pub(super) number: u64,
     /// Nanoseconds; prctl(2), PR_SET_TIMERSLACK.
     pub timer_slack_ns: u64,
     /// For ioprio_set(2), where timer slacks cannot be read.
@@ -73,16 +73,22 @@ impl Mark {
         }
     }
 
-    /// Whether the process carries it; it started at `start_ticks`. False also where that cannot
-    /// be found out.
-    pub(super) fn is_carried_by(&self, pid: i32, start_ticks: u64) -> bool {
-        if start_ticks < self.since_ticks {
-            return false;
-        }
+    /// What [`carried`] says of a process that carries it.
+    pub(super) fn value(&self) -> u64 {
         match self.io_priority {
-            Some(priority) => io_priority(pid) == Some(priority),
-            None => timer_slack_ns(pid) == Some(self.timer_slack_ns),
+            // Priorities that the kernel takes are not negative.
+            Some(priority) => priority.unsigned_abs().into(),
+            None => self.timer_slack_ns,
         }
+    }
+}
+
+/// What a process shows where marks of this `kind` would be; None where that cannot be found out.
+/// A number comes again: who started before a tree began is no member of it.
+pub(super) fn carried(pid: i32, kind: &Mark) -> Option<u64> {
+    match kind.io_priority {
+        Some(_) => io_priority(pid).map(|priority| priority.unsigned_abs().into()),
+        None => timer_slack_ns(pid),
     }
 }
 
@@ -199,13 +205,5 @@ mod tests {
             assert!((HINT_MIN as i32..1024).contains(&hint));
             assert_eq!(mark.io_priority.unwrap() >> CLASS_SHIFT, CLASS_BEST_EFFORT);
         }
-    }
-
-    #[test]
-    fn who_started_before_the_tree_does_not_carry_its_mark() {
-        let mark = Marks::new().take();
-        let pid = std::process::id() as i32;
-        assert!(!mark.is_carried_by(pid, mark.since_ticks - 1));
-        assert!(!mark.is_carried_by(pid, mark.since_ticks));
     }
 }

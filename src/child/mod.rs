@@ -10,12 +10,15 @@
 pub mod cgroup;
 mod clone;
 pub mod deadline;
+mod ending;
 pub mod environment;
 pub mod inherit;
 mod job;
 pub mod kill;
+mod launchpad;
 pub mod mark;
 pub mod message;
+mod orphans;
 pub mod pty;
 pub mod reap;
 mod shutdown;
@@ -39,7 +42,7 @@ use rustix::process::Signal;
 use self::cgroup::Cgroups;
 use self::deadline::Deadlines;
 use self::inherit::Inheritance;
-use self::job::{Ending, Job, Phase};
+use self::job::{Job, Phase};
 use self::kill::Tree;
 use self::mark::Marks;
 use self::message::{Command, Event, Receiver, Sender};
@@ -54,9 +57,13 @@ use crate::types::JobId;
 /// A timed-out run is answered at most this long after its deadline, dead or not.
 const ANSWER_AFTER: Duration = Duration::from_millis(70);
 
-/// How long after a managed child's death to look for orphans that died with it: SIGCHLD is not
-/// queued, so one signal may stand for several deaths.
+/// How long after a death to look for orphans that died with it: SIGCHLD is not queued, so one
+/// signal may stand for several deaths.
 const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
+
+/// So many are asked one by one whether they are dead. The kernel finds the dead ones among more
+/// sooner, but looks at the managed children, too.
+const ORPHANS_MANY: usize = 256;
 
 /// Longest pause between two passes over a tree that does not die.
 const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -71,6 +78,8 @@ const TOKEN_PIDS: u64 = 16;
 pub enum Inbox {
     /// From the I/O thread.
     Command(Command),
+    /// From a spawner thread: the kernel has no room to wait for a child's pidfd.
+    Unwatched,
     /// From a spawner thread.
     SpawnDone {
         /// Which child.
@@ -129,6 +138,10 @@ pub struct Supervisor {
     deadlines: Deadlines<Due>,
     orphan_check: bool,
     relief: bool,
+    /// Trees to be looked at before this turn ends.
+    passing: Vec<JobId>,
+    /// Some child's pidfd could not be waited for; then every dead child is looked for.
+    unwatched: bool,
     /// Children to be stopped or killed as soon as they exist.
     hasty: usize,
     marks: Marks,
@@ -180,6 +193,8 @@ impl Supervisor {
             deadlines: Deadlines::default(),
             orphan_check: false,
             relief: false,
+            passing: Vec::new(),
+            unwatched: false,
             hasty: 0,
             marks: Marks::new(),
             shutdown: None,
@@ -223,9 +238,16 @@ impl Supervisor {
             while let Some(due) = self.deadlines.pop(now) {
                 self.on_due(due, now);
             }
-            if self.waits_for_spawners() {
+            loop {
+                self.run_passes();
+                if !self.waits_for_spawners() {
+                    break;
+                }
                 self.pool.want();
                 self.on_inbox();
+                if self.passing.is_empty() {
+                    break;
+                }
             }
         }
     }
@@ -235,6 +257,7 @@ impl Supervisor {
         for message in messages {
             match message {
                 Inbox::Command(command) => self.on_command(command),
+                Inbox::Unwatched => self.unwatched = true,
                 Inbox::SpawnDone {
                     job,
                     thread,
@@ -327,16 +350,13 @@ impl Supervisor {
                 self.by_pid.insert(pid, id);
                 job.pidfd = Some(pidfd);
                 let stop = std::mem::take(&mut job.stop_pending);
-                let end = job.ending.is_some();
                 if let (Some(group), Some(cgroups)) = (unused, &mut self.options.cgroups) {
                     cgroups.refused(group);
                 }
                 if stop {
                     self.stop(id);
                 }
-                if end {
-                    self.pass(id);
-                }
+                self.pass_soon(id);
             }
             Err(error) => {
                 self.remove(id);
@@ -361,57 +381,6 @@ impl Supervisor {
                 kill::signal_group(job.tree.leader, Signal::CONT);
             }
             Phase::Exited(_) => {}
-        }
-    }
-
-    /// Begins to kill a tree, or does nothing if that is under way.
-    fn end(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        if job.ending.is_none() {
-            job.ending = Some(Ending {
-                pause: Duration::from_micros(500),
-            });
-            self.pass(id);
-        }
-    }
-
-    /// Notes that a starting child must not run unattended: its spawner is to wake us.
-    fn hurry(&mut self, id: JobId) {
-        if let Some(job) = self.jobs.get_mut(&id)
-            && !std::mem::replace(&mut job.hasty, true)
-        {
-            self.hasty += 1;
-        }
-    }
-
-    /// One pass over a tree that is being killed.
-    fn pass(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        let Some(ending) = &mut job.ending else {
-            return;
-        };
-        if job.phase == Phase::Starting {
-            // A start that hangs, on a dead mount for instance; what hangs can often be killed.
-            self.pool.kill_in_flight(id);
-            self.deadlines
-                .push(Instant::now() + PASS_PAUSE_MAX, Due::Pass(id));
-            return self.hurry(id);
-        }
-        let found = kill::pass(&job.tree, &|pid| {
-            self.by_pid.contains_key(&pid) || self.pool.is_in_flight(pid)
-        });
-        if found == 0 && job.tree.reaped {
-            job.ending = None;
-            self.answer_timeout(id);
-            self.remove_if_forgotten(id);
-        } else {
-            let at = Instant::now() + ending.pause;
-            ending.pause = (ending.pause * 2).min(PASS_PAUSE_MAX);
-            self.deadlines.push(at, Due::Pass(id));
         }
     }
 
@@ -461,9 +430,7 @@ impl Supervisor {
         if !job.timed_out {
             self.events.send(Event::Exited { job: id, status });
         }
-        if job.ending.is_some() {
-            self.pass(id);
-        }
+        self.pass_soon(id);
         self.remove_if_forgotten(id);
         self.look_whether_all_gone();
     }
@@ -482,38 +449,54 @@ impl Supervisor {
     }
 
     fn on_signals(&mut self) {
-        let mut orphans = false;
+        let mut merged = false;
         while let Some((signal, pid)) = self.signals.next() {
             match signal {
-                // Our own children come through their pidfds, but an orphan's signal may be
-                // merged into theirs.
-                libc::SIGCHLD if self.by_pid.contains_key(&pid) || self.pool.is_in_flight(pid) => {
-                    if !std::mem::replace(&mut self.orphan_check, true) {
-                        self.deadlines
-                            .push(Instant::now() + ORPHAN_CHECK_AFTER, Due::Orphans);
+                // Our own children come through their pidfds as well.
+                libc::SIGCHLD => {
+                    if let Some(&job) = self.by_pid.get(&pid) {
+                        self.on_exit(job);
+                    } else if !self.pool.is_in_flight(pid) {
+                        reap::reap_orphan(pid);
                     }
+                    merged = true;
                 }
-                libc::SIGCHLD => orphans = true,
                 _ => self.begin_shutdown(),
             }
         }
-        if orphans {
-            self.reap_orphans();
+        // One signal may stand for several deaths.
+        if merged {
+            self.look_for_orphans_after(ORPHAN_CHECK_AFTER);
+        }
+    }
+
+    fn look_for_orphans_after(&mut self, pause: Duration) {
+        if !std::mem::replace(&mut self.orphan_check, true) {
+            self.deadlines.push(Instant::now() + pause, Due::Orphans);
         }
     }
 
     /// Reaps every dead child that nobody manages.
     fn reap_orphans(&mut self) {
+        let adopted = kill::adopted().filter(|pids| pids.len() <= ORPHANS_MANY);
+        if !self.unwatched
+            && let Some(adopted) = adopted
+        {
+            for pid in adopted {
+                if let Some(&job) = self.by_pid.get(&pid) {
+                    self.on_exit(job);
+                } else if !self.pool.is_in_flight(pid) {
+                    reap::reap_orphan(pid);
+                }
+            }
+            return;
+        }
         while let Some(pid) = reap::peek_any() {
             if let Some(&job) = self.by_pid.get(&pid) {
                 self.on_exit(job);
             } else if self.pool.is_in_flight(pid) {
                 // It will be reported in a moment, and hides the others until then.
-                if !std::mem::replace(&mut self.orphan_check, true) {
-                    self.deadlines
-                        .push(Instant::now() + Duration::from_millis(2), Due::Orphans);
-                }
-                return;
+                return self.look_for_orphans_after(Duration::from_millis(2));
             } else {
                 reap::reap_orphan(pid);
             }
@@ -541,7 +524,7 @@ impl Supervisor {
                     self.end(id);
                 }
             }
-            Due::Pass(id) => self.pass(id),
+            Due::Pass(id) => self.passing.push(id),
             Due::PassAll => self.pass_all(now),
             Due::Relief => {
                 self.relief = false;

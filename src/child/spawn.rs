@@ -18,23 +18,21 @@
 //! - It writes only the last two fields of `ChildPlan`, its own stack, and errno (the thread-local of the
 //!   suspended thread).
 //! - All signals are blocked in the caller, so no handler can run in the child before it has set
-//!   default dispositions. `CLONE_SIGHAND` and `CLONE_FILES` are not given: dispositions and
-//!   descriptors are the child's own copies.
+//!   default dispositions. `CLONE_SIGHAND` is not given: dispositions are the child's own copies.
+//!   Descriptors are, too, or become so by the child's first system call ([`Launchpad`]).
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::clone::{self, Cloned};
+use super::clone::{self, Cloned, Files};
 use super::inherit::Inheritance;
+use super::launchpad::Launchpad;
 use super::mark::Mark;
 use super::spec::{SpawnSpec, Stdio};
-
-/// Bytes of the child's stack until exec; the child calls nothing deep.
-const STACK_BYTES: usize = 32 << 10;
 
 /// The step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +90,8 @@ struct ChildPlan<'a> {
     envp: *const *const libc::c_char,
     cwd: *const libc::c_char,
     stdio: [RawFd; 3],
+    /// The descriptor table is the server's; it is left with the numbers below.
+    shared_from: Option<u32>,
     terminal: bool,
     inheritance: &'a Inheritance,
     mark: Mark,
@@ -99,17 +99,6 @@ struct ChildPlan<'a> {
     /// Whether the child could raise its own OOM score. Before exec it shares this process's
     /// memory descriptor; while that is not dumpable, its files in /proc belong to root.
     oom_score_raised: bool,
-}
-
-/// What a child runs on until exec; its maker may use it again once [`spawn`] has returned.
-// u128 keeps the top 16-byte aligned, as the ABIs want it.
-#[derive(Debug)]
-pub struct ChildStack(Box<[u128]>);
-
-impl Default for ChildStack {
-    fn default() -> Self {
-        Self(vec![0; STACK_BYTES / size_of::<u128>()].into_boxed_slice())
-    }
 }
 
 /// Starts `spec`; returns once the program runs or could not be started.
@@ -124,16 +113,26 @@ pub fn spawn(
     mark: Mark,
     group: Option<BorrowedFd<'_>>,
     pid_slot: &PidSlot,
-    stack: &mut ChildStack,
+    pad: &mut Launchpad,
 ) -> Result<Spawned, SpawnError> {
     let argv = pointers(spec.argv.iter().map(CString::as_c_str));
     let envp = pointers(spec.environment());
+    let null = inheritance.null.as_fd();
+    let fds = spec.stdio.fds(null);
+    // What cannot be put there is found where it is, in a copy of the whole table.
+    let staging = pad.staging.as_mut();
+    let staging = staging.and_then(|staging| staging.put(fds).is_ok().then_some(staging));
+    let stdio = match &staging {
+        Some(staging) => staging.numbers(),
+        None => fds.map(|fd| fd.as_raw_fd()),
+    };
     let mut plan = ChildPlan {
         candidates: &spec.candidates,
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
         cwd: spec.cwd.as_deref().map_or(std::ptr::null(), CStr::as_ptr),
-        stdio: spec.stdio.numbers(inheritance.null.as_raw_fd()),
+        stdio,
+        shared_from: staging.as_ref().map(|staging| staging.end()),
         terminal: matches!(spec.stdio, Stdio::Terminal(_)),
         inheritance,
         mark,
@@ -142,20 +141,28 @@ pub fn spawn(
     };
     // SAFETY: `plan` outlives the call, which returns once the child has exec'd or is gone;
     // `child_main` keeps to the rules of the file header.
+    let cloned = unsafe {
+        clone::vfork(
+            child_main,
+            (&raw mut plan).cast(),
+            &mut pad.stack,
+            if staging.is_some() {
+                Files::Shared
+            } else {
+                Files::Copied
+            },
+            group,
+            pid_slot,
+        )
+    };
+    if let Some(staging) = staging {
+        staging.clear(null);
+    }
     let Cloned {
         pid,
         pidfd,
         in_group,
-    } = unsafe {
-        clone::vfork(
-            child_main,
-            (&raw mut plan).cast(),
-            &mut stack.0,
-            group,
-            pid_slot,
-        )
-    }
-    .map_err(|errno| SpawnError {
+    } = cloned.map_err(|errno| SpawnError {
         stage: SpawnStage::Clone,
         errno,
     })?;
@@ -184,7 +191,7 @@ pub fn spawn(
             // It has exited; collect it here, because nobody else knows of it.
             pid_slot.store(0, Ordering::Release);
             let _ = rustix::process::waitid(
-                rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)),
+                rustix::process::WaitId::PidFd(pidfd.as_fd()),
                 rustix::process::WaitIdOptions::EXITED,
             );
             Err(failure)
@@ -216,6 +223,11 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
     // of C strings, `cwd` is null or a C string, all kept alive by `spawn`. execve returns only
     // on failure.
     unsafe {
+        if let Some(from) = plan.shared_from
+            && clone::close_from(from, libc::CLOSE_RANGE_UNSHARE) < 0
+        {
+            return fail(plan, SpawnStage::Stdio);
+        }
         if libc::setsid() < 0 {
             return fail(plan, SpawnStage::Stdio);
         }
@@ -228,6 +240,8 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
         if plan.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
             return fail(plan, SpawnStage::Stdio);
         }
+        // Exec would close them, but exec may hang. Older kernels have no such call.
+        clone::close_from(3, 0);
         if let Some(score) = &plan.inheritance.oom_score_adj {
             let path = c"/proc/self/oom_score_adj".as_ptr();
             let fd = libc::open(path, libc::O_WRONLY | libc::O_CLOEXEC);
@@ -290,7 +304,6 @@ mod tests {
     use crate::child::mark::Marks;
     use rustix::process::{WaitId, WaitIdOptions, waitid};
     use std::io::Read;
-    use std::os::fd::AsFd;
 
     fn inheritance() -> Inheritance {
         crate::child::inherit::close_on_exec_above_2();
@@ -312,9 +325,9 @@ mod tests {
         let env = [("PATH", "/usr/bin:/bin")].into_iter();
         let spec = SpawnSpec::new(command, &args, &base, env, cwd, stdio)?;
         let slot = PidSlot::new(0);
-        let mut stack = ChildStack::default();
+        let mut pad = Launchpad::with_staging(inheritance().null.as_fd());
         let mark = Marks::new().take();
-        let child = spawn(&spec, &inheritance(), mark, None, &slot, &mut stack)?;
+        let child = spawn(&spec, &inheritance(), mark, None, &slot, &mut pad)?;
         assert_eq!(slot.load(Ordering::Relaxed), child.pid);
         drop(spec);
         let mut out = String::new();

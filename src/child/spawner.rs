@@ -22,13 +22,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::Inbox;
 use super::cgroup::Group;
 use super::inherit::Inheritance;
+use super::launchpad::Launchpad;
 use super::mark::Mark;
 use super::message::{Event, Sender};
-use super::spawn::{ChildStack, PidSlot, SpawnError, SpawnStage, Spawned, spawn};
+use super::spawn::{PidSlot, SpawnError, SpawnStage, Spawned, spawn};
 use super::spec::SpawnSpec;
 use crate::types::JobId;
 
-/// Threads started without hesitation; more than cores only adds switching.
+/// Threads started without hesitation, which then stay; more than cores only adds switching.
 const EAGER: usize = 2;
 
 /// Threads at most: this many spawns may hang at the same time.
@@ -87,11 +88,13 @@ impl Reports {
             result,
         });
         // After the message: who sees the exit through the pidfd finds the message.
-        let watched = super::watch(&self.epoll, &pidfd, pid);
+        if !super::watch(&self.epoll, &pidfd, pid) {
+            self.inbox.send(Inbox::Unwatched);
+        }
         // Pairs with the fence in `Pool::want`: either this sees the wish, or the supervisor,
         // looking at its inbox after wishing, sees the message.
         fence(Ordering::SeqCst);
-        if self.wanted.swap(false, Ordering::Relaxed) || !watched {
+        if self.wanted.swap(false, Ordering::Relaxed) {
             self.inbox.ring();
         }
     }
@@ -105,6 +108,8 @@ pub(super) struct Pool {
     /// By thread number; None is a number to use again.
     threads: Vec<Option<mpsc::Sender<Request>>>,
     idle: Vec<usize>,
+    /// For the threads that stay.
+    pads: [Option<Launchpad>; EAGER],
     waiting: VecDeque<(Instant, Request)>,
     /// When a thread was last seen to be free.
     progress: Instant,
@@ -115,11 +120,14 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(inheritance: Inheritance, reports: Reports) -> Self {
+        let null = inheritance.null.as_fd();
+        let pads = [(); EAGER].map(|()| Some(Launchpad::with_staging(null)));
         Self {
             inheritance,
             reports,
             threads: Vec::new(),
             idle: Vec::new(),
+            pads,
             waiting: VecDeque::new(),
             progress: Instant::now(),
             in_flight: Vec::new(),
@@ -165,7 +173,7 @@ impl Pool {
         self.in_flight.retain(|(reported, _)| *reported != job);
         let Some(thread) = thread else { return };
         self.progress = Instant::now();
-        if self.waiting.is_empty() && self.idle.len() >= EAGER {
+        if thread >= EAGER && self.waiting.is_empty() && self.idle.len() >= EAGER {
             self.threads[thread] = None;
         } else {
             self.idle.push(thread);
@@ -230,11 +238,12 @@ impl Pool {
     }
 
     fn assign(&mut self) {
-        while let Some(&thread) = self.idle.last() {
+        // The lowest number first: those that stay have a launchpad of their own.
+        while let Some((at, &thread)) = self.idle.iter().enumerate().min_by_key(|(_, n)| **n) {
             let Some((_, request)) = self.waiting.pop_front() else {
                 return;
             };
-            self.idle.pop();
+            self.idle.swap_remove(at);
             if let Some(Some(queue)) = self.threads.get(thread)
                 && let Err(mpsc::SendError(request)) = queue.send(request)
             {
@@ -253,8 +262,9 @@ impl Pool {
             .unwrap_or(self.threads.len());
         let (queue, requests) = mpsc::channel::<Request>();
         let (inheritance, reports) = (self.inheritance.clone(), self.reports.clone());
+        let pad = self.pads.get_mut(number).and_then(Option::take);
+        let mut pad = pad.unwrap_or_default();
         let work = move || {
-            let mut stack = ChildStack::default();
             for Request {
                 job,
                 spec,
@@ -264,7 +274,7 @@ impl Pool {
             } in requests
             {
                 let group = group.as_deref().map(AsFd::as_fd);
-                let result = spawn(&spec, &inheritance, mark, group, &slot, &mut stack);
+                let result = spawn(&spec, &inheritance, mark, group, &slot, &mut pad);
                 // The child's ends of its pipes close before anybody hears that it runs.
                 drop(spec);
                 drop(slot);

@@ -4,7 +4,7 @@
 //! so that a child between clone and exec needs none. Starts nothing.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -43,12 +43,12 @@ pub enum Stdio {
 }
 
 impl Stdio {
-    /// Numbers for descriptors 0, 1 and 2; `null` is `/dev/null`.
-    pub(super) fn numbers(&self, null: RawFd) -> [RawFd; 3] {
+    /// What becomes descriptors 0, 1 and 2; `null` is `/dev/null`.
+    pub(super) fn fds<'a>(&'a self, null: BorrowedFd<'a>) -> [BorrowedFd<'a>; 3] {
         match self {
-            Stdio::Separate(fds) => fds.each_ref().map(|fd| fd.as_raw_fd()),
-            Stdio::Outputs(fds) => [null, fds[0].as_raw_fd(), fds[1].as_raw_fd()],
-            Stdio::Terminal(slave) => [slave.as_raw_fd(); 3],
+            Stdio::Separate(fds) => fds.each_ref().map(AsFd::as_fd),
+            Stdio::Outputs(fds) => [null, fds[0].as_fd(), fds[1].as_fd()],
+            Stdio::Terminal(slave) => [slave.as_fd(); 3],
         }
     }
 

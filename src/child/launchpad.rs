@@ -1,0 +1,90 @@
+//! What a child stands on until exec: a stack, and numbers for its descriptors.
+//!
+//! In: the descriptors that become 0, 1 and 2. Out: low numbers that they can be found under.
+//! Belongs to one spawner thread and is used for one child after the other.
+//!
+//! A child begins with a copy of the server's descriptor table, and copying it takes as long as
+//! the table is (0.1 ms for 10,000 descriptors, and as much again to close them at exec). A child
+//! that shares the table until its first system call, close_range(2) with CLOSE_RANGE_UNSHARE
+//! (kernel 5.9), copies only the numbers below that range. So its own three are put there first.
+//! It also means that a child whose exec hangs holds no socket and no other child's pipe open.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
+
+use super::clone;
+
+/// Bytes of the child's stack until exec; the child calls nothing deep.
+const STACK_BYTES: usize = 32 << 10;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Launchpad {
+    // u128 keeps the top 16-byte aligned, as the ABIs want it.
+    pub(super) stack: Box<[u128]>,
+    pub(super) staging: Option<Staging>,
+}
+
+impl Default for Launchpad {
+    /// One whose children copy the whole table.
+    fn default() -> Self {
+        Self {
+            stack: vec![0; STACK_BYTES / size_of::<u128>()].into_boxed_slice(),
+            staging: None,
+        }
+    }
+}
+
+impl Launchpad {
+    /// One with numbers of its own, where the kernel can do it. To be made before there are many
+    /// descriptors; `null` takes the place of what is not there.
+    pub fn with_staging(null: BorrowedFd<'_>) -> Self {
+        let staging = clone::can_close_ranges().then(|| Staging::new(null).ok());
+        Self {
+            staging: staging.flatten(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Three descriptors below a number from which on a child keeps none.
+#[derive(Debug)]
+pub(super) struct Staging {
+    slots: [OwnedFd; 3],
+    end: u32,
+}
+
+impl Staging {
+    fn new(null: BorrowedFd<'_>) -> rustix::io::Result<Self> {
+        let slot = || fcntl_dupfd_cloexec(null, 3);
+        let slots = [slot()?, slot()?, slot()?];
+        let last = slots.iter().map(AsRawFd::as_raw_fd).max();
+        let end = last.and_then(|last| u32::try_from(last).ok()).unwrap_or(0) + 1;
+        Ok(Self { slots, end })
+    }
+
+    /// Puts descriptors into the slots. On an error some may be there.
+    pub(super) fn put(&mut self, fds: [BorrowedFd<'_>; 3]) -> rustix::io::Result<()> {
+        for (slot, fd) in self.slots.iter_mut().zip(fds) {
+            dup3(fd, slot, DupFlags::CLOEXEC)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of what was put there.
+    pub(super) fn clear(&mut self, null: BorrowedFd<'_>) {
+        // Fails for no reason that could be mended: both exist.
+        let _ = self.put([null; 3]);
+    }
+
+    /// The numbers of the slots.
+    pub(super) fn numbers(&self) -> [RawFd; 3] {
+        self.slots.each_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// A child closes everything from here on.
+    pub(super) fn end(&self) -> u32 {
+        self.end
+    }
+}

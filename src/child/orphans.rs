@@ -1,0 +1,169 @@
+//! Orphans that the kernel gave to the server, and which tree each came from.
+//!
+//! In: what /proc says, at one moment. Out: those of a tree. One look serves every tree that is
+//! being killed in the same turn: hundreds of trees may end at once, with hundreds of orphans, and
+//! a look at each orphan for each tree would take seconds. Kills nobody.
+//!
+//! Parentage is lost when an orphan is adopted, so it is known by what it kept:
+//! - its session is the leader's (the leader calls setsid; a daemon may leave it);
+//! - it carries the tree's [`Mark`](super::mark::Mark);
+//! - one of its descriptors 0 to 2 is a pipe or terminal of this tree.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::fs;
+
+use super::kill::{self, Stat, Tree};
+use super::mark;
+
+/// Orphans by number in `alive`.
+type Index<K> = HashMap<K, Vec<usize>>;
+
+/// The living orphans of one moment.
+#[derive(Debug)]
+pub struct Orphans {
+    alive: Vec<(i32, Stat)>,
+    by_session: Index<i32>,
+    by_mark: OnceCell<Index<u64>>,
+    by_file: OnceCell<Index<String>>,
+}
+
+impl Orphans {
+    /// Looks; `managed` says which children of the server lead trees.
+    pub fn look(managed: &dyn Fn(i32) -> bool) -> Self {
+        let children = kill::adopted();
+        let children = children.unwrap_or_else(|| kill::children_of(std::process::id() as i32));
+        Self::among(children.into_iter().filter(|&pid| !managed(pid)))
+    }
+
+    fn among(pids: impl Iterator<Item = i32>) -> Self {
+        let alive: Vec<(i32, Stat)> = pids
+            .filter_map(|pid| Some((pid, kill::stat(pid).filter(Stat::is_alive)?)))
+            .collect();
+        let by_session = index(alive.iter().map(|(_, stat)| [stat.session]));
+        Self {
+            alive,
+            by_session,
+            by_mark: OnceCell::new(),
+            by_file: OnceCell::new(),
+        }
+    }
+
+    /// Who belongs to `tree`; each once.
+    pub fn of(&self, tree: &Tree) -> Vec<i32> {
+        let mut found: Vec<usize> = Vec::new();
+        found.extend(self.by_session.get(&tree.leader).into_iter().flatten());
+        let pids = || self.alive.iter().map(|&(pid, _)| pid);
+        let carried = |pid| mark::carried(pid, &tree.mark);
+        // All marks of one server are of one kind, so any tree's will do to read them by.
+        let by_mark = self.by_mark.get_or_init(|| index(pids().map(carried)));
+        let marked = by_mark.get(&tree.mark.value()).into_iter().flatten();
+        found.extend(marked.filter(|&&n| self.alive[n].1.start_ticks >= tree.mark.since_ticks));
+        if !tree.marks.is_empty() {
+            let by_file = self.by_file.get_or_init(|| index(pids().map(files)));
+            for mark in &tree.marks {
+                found.extend(by_file.get(mark).into_iter().flatten());
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().map(|n| self.alive[n].0).collect()
+    }
+}
+
+fn index<K: std::hash::Hash + Eq>(keys: impl Iterator<Item: IntoIterator<Item = K>>) -> Index<K> {
+    let mut index = Index::new();
+    for (n, keys) in keys.enumerate() {
+        for key in keys {
+            index.entry(key).or_insert_with(Vec::new).push(n);
+        }
+    }
+    index
+}
+
+/// What descriptors 0 to 2 of a process are, as far as that may be read.
+fn files(pid: i32) -> Vec<String> {
+    let target = |fd| fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok();
+    (0..3)
+        .filter_map(target)
+        .filter_map(|target| target.into_os_string().into_string().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::child::mark::Marks;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn each_tree_gets_those_of_its_session_or_with_its_files_and_nobody_else() {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let link = files_of(&writer);
+        let sleeper = || {
+            let mut command = Command::new("sleep");
+            command.arg("60").process_group(0);
+            command
+        };
+        let mut with_pipe = sleeper().stdout(Stdio::from(writer)).spawn().unwrap();
+        let mut other = sleeper().stdout(Stdio::null()).spawn().unwrap();
+        let mut dead = Command::new("true").spawn().unwrap();
+        while kill::stat(dead.id() as i32).is_some_and(|stat| stat.is_alive()) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let pids = [&with_pipe, &other, &dead].map(|child| child.id() as i32);
+        let orphans = Orphans::among(pids.into_iter());
+
+        let session = kill::stat(pids[0]).unwrap().session;
+        let tree = |leader, marks: Vec<String>| Tree {
+            leader,
+            reaped: true,
+            mark: Marks::new().take(),
+            marks,
+            group: None,
+        };
+        assert!(orphans.of(&tree(-1, Vec::new())).is_empty());
+        assert_eq!(orphans.of(&tree(-1, vec![link.clone()])), [pids[0]]);
+        let both = orphans.of(&tree(session, vec![link]));
+        assert_eq!(both, [pids[0], pids[1]]);
+
+        for child in [&mut with_pipe, &mut other] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        dead.wait().unwrap();
+    }
+
+    #[test]
+    fn who_started_before_the_tree_is_not_of_it_whatever_it_carries() {
+        let pid = std::process::id() as i32;
+        let orphans = Orphans::among(std::iter::once(pid));
+        let mut mark = Marks::new().take();
+        let own = mark::carried(pid, &mark).unwrap();
+        match &mut mark.io_priority {
+            Some(priority) => *priority = own as i32,
+            None => mark.timer_slack_ns = own,
+        }
+        let started = kill::stat(pid).unwrap().start_ticks;
+        let of_tree_since = |since_ticks| {
+            orphans.of(&Tree {
+                leader: -1,
+                reaped: true,
+                mark: crate::child::mark::Mark {
+                    since_ticks,
+                    ..mark
+                },
+                marks: Vec::new(),
+                group: None,
+            })
+        };
+        assert_eq!(of_tree_since(started), [pid]);
+        assert!(of_tree_since(started + 1).is_empty());
+    }
+
+    fn files_of(fd: &impl std::os::fd::AsRawFd) -> String {
+        let link = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+        link.into_os_string().into_string().unwrap()
+    }
+}
