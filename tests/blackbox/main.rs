@@ -37,6 +37,7 @@ mod strangers;
 mod supervision;
 mod supervision_bounds;
 mod supervision_faults;
+mod supervision_pids;
 mod supervision_state;
 mod supervision_trees;
 mod terminal;
