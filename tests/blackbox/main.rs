@@ -35,6 +35,7 @@ mod small_endpoints;
 mod storm;
 mod strangers;
 mod supervision;
+mod supervision_books;
 mod supervision_bounds;
 mod supervision_faults;
 mod supervision_pids;

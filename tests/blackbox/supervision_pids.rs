@@ -93,7 +93,7 @@ fn a_fork_loop_that_fills_the_pids_cgroup_stops_only_what_needs_a_process(backen
     for _ in 0..4 {
         assert_eq!(server.run(&sh("exit 3"))["exitCode"], 3);
     }
-    let before = Books::of(&server);
+    let before = Books::at_rest(&server);
     let tasks_before = group.current();
     let culprit = server.spawn(&json!({"command": "perl", "args": ["-e", FILL]}));
     eventually("a full group", || (group.current() >= LIMIT).then_some(()));

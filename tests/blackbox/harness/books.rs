@@ -5,6 +5,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Server, eventually, procfs};
 
@@ -16,6 +17,9 @@ const KEPT_GROUP_DESCRIPTORS_MAX: usize = 200;
 
 /// Spawner threads that may be more, or fewer, than before.
 const SPAWNERS: usize = 4;
+
+/// So long nothing may change at rest; longer than the server takes to give slots back (a second).
+const REST: Duration = Duration::from_millis(1100);
 
 /// What a server holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +65,18 @@ impl Books {
             arena_kib,
             private_kib: private_kib(&own),
         }
+    }
+
+    /// What it holds once nothing changes any more and no connection is open.
+    #[track_caller]
+    pub(crate) fn at_rest(server: &Server) -> Self {
+        let mut last = None;
+        eventually("a server at rest", || {
+            std::thread::sleep(REST);
+            let now = Self::of(server);
+            let same = last.replace(now.clone()).is_some_and(|last| last == now);
+            (same && now.connections == 0).then_some(now)
+        })
     }
 
     /// Waits until the server holds what it held before, in `self`, and memory within
