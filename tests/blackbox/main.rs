@@ -37,6 +37,7 @@ mod strangers;
 mod supervision;
 mod supervision_books;
 mod supervision_bounds;
+mod supervision_deadlines;
 mod supervision_faults;
 mod supervision_pids;
 mod supervision_state;
