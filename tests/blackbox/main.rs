@@ -40,6 +40,8 @@ mod supervision_bounds;
 mod supervision_deadlines;
 mod supervision_faults;
 mod supervision_pids;
+#[cfg(target_arch = "x86_64")]
+mod supervision_short;
 mod supervision_state;
 mod supervision_trees;
 mod terminal;

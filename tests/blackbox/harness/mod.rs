@@ -12,6 +12,8 @@ pub(crate) mod json;
 pub(crate) mod launch;
 pub(crate) mod procfs;
 pub(crate) mod server;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod short;
 pub(crate) mod sse;
 pub(crate) mod ws;
 
