@@ -9,13 +9,18 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::harness::books::Books;
+use crate::harness::server::entry_bytes;
 use crate::harness::short::{On, Shortened};
 use crate::harness::sse::{bytes_of, sequences};
-use crate::harness::{Backend, Follow, Server, Ws, eventually, on_both, sh, skipped_anywhere};
+use crate::harness::ws::{Got, path};
+use crate::harness::{
+    Backend, Conn, Follow, Server, WAIT, Ws, eventually, on_both, sh, skipped_anywhere,
+};
 
 on_both!(
     every_byte_arrives_though_every_read_and_write_is_short,
     every_byte_arrives_though_some_reads_and_writes_are_short,
+    every_byte_arrives_at_a_client_that_takes_and_gives_little_at_a_time,
 );
 
 /// Numbers from 1, a line each: no part of it looks like another.
@@ -154,4 +159,53 @@ fn terminal(server: &Server, lines: usize) {
     server
         .delete(&format!("/v1/processes/{id}"))
         .expect_empty(204);
+}
+
+fn every_byte_arrives_at_a_client_that_takes_and_gives_little_at_a_time(backend: Backend) {
+    let server = Server::open(backend);
+    let host = server.address;
+    // More than a send buffer grows to (tcp(7), tcp_wmem): a send ends where that is full.
+    let text = numbers(900_000);
+    let id = server.spawn(&sh("seq 1 900000"));
+    assert_eq!(server.await_exit(&id)["exitCode"], 0);
+    let head = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+
+    let logs = format!("/v1/processes/{id}/logs");
+    let mut conn = Conn::narrow(host);
+    conn.send_in_bits(head(&logs));
+    let answer = conn.response("GET").json();
+    let entries = answer["entries"].as_array().unwrap();
+    let bytes: Vec<u8> = entries.iter().flat_map(entry_bytes).collect();
+    assert!(bytes == text.as_bytes());
+
+    let mut conn = Conn::narrow(host);
+    conn.send_in_bits(head(&format!("{logs}?follow=true")));
+    let answer = conn.head(WAIT).expect("a head");
+    let items = Follow::over(conn, answer).rest();
+    assert!(bytes_of(&items, "stdout") == text.as_bytes());
+    items.last().unwrap().event("exit");
+
+    let text = numbers(60_000);
+    let mut run = sh("seq 1 60000");
+    run["maxOutputBytes"] = json!(1_000_000);
+    let run = run.to_string();
+    let mut conn = Conn::narrow(host);
+    conn.send_in_bits(format!(
+        "POST /v1/processes/run HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{run}",
+        run.len()
+    ));
+    assert!(conn.response("POST").json()["stdout"] == text);
+
+    let mut body = sh("stty raw; seq 1 60000; sleep 77");
+    body["tty"] = true.into();
+    let tty = server.spawn(&body);
+    let viewer = Ws::ask_over(Conn::narrow(host), &server, &path(&tty, "?replay=all"), &[]);
+    let mut viewer = viewer.expect("an upgrade");
+    let ready = viewer.next();
+    assert_eq!(ready, Got::Text(json!({"processId": tty, "type": "ready"})));
+    let seen = viewer.until("\n60000\n");
+    assert!(seen == text, "{} of {} bytes", seen.len(), text.len());
+    server.kill(&tty);
+    assert_eq!(viewer.rest().close, Some(1000));
 }
