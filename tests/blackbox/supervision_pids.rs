@@ -2,15 +2,20 @@
 //!
 //! The loop that fills it is bounded by itself, by the limit, and by time.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::harness::books::Books;
+use crate::harness::server::kill_group;
 use crate::harness::{Backend, Launch, Server, eventually, on_both, sh, skipped_anywhere};
 
-on_both!(a_fork_loop_that_fills_the_pids_cgroup_stops_only_what_needs_a_process);
+on_both!(
+    a_fork_loop_that_fills_the_pids_cgroup_stops_only_what_needs_a_process,
+    a_server_that_gets_no_thread_to_spawn_with_refuses_and_recovers,
+);
 
 /// Tasks in the group, the server's threads included.
 const LIMIT: usize = 150;
@@ -153,4 +158,55 @@ fn a_fork_loop_that_fills_the_pids_cgroup_stops_only_what_needs_a_process(backen
         (group.current() <= tasks_before + 4).then_some(())
     });
     drop(server);
+}
+
+/// A fork loop that is no child of the server's, in a process group of its own.
+struct Stranger(std::process::Child);
+
+impl Stranger {
+    fn fill(group: &PidsGroup) -> Self {
+        let enter = format!("echo $$ > '{}' && exec \"$@\"", group.procs().display());
+        let child = std::process::Command::new("sh")
+            .args(["-c", &enter, "sh", "perl", "-e", FILL])
+            .process_group(0)
+            .spawn()
+            .expect("sh");
+        let stranger = Self(child);
+        eventually("a full group", || (group.current() >= LIMIT).then_some(()));
+        stranger
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        // Nobody but this group's members has the number while its leader is not reaped.
+        kill_group(self.0.id() as i32);
+        let _ = self.0.wait();
+    }
+}
+
+fn a_server_that_gets_no_thread_to_spawn_with_refuses_and_recovers(backend: Backend) {
+    let Some(group) = PidsGroup::new(backend) else {
+        return skipped_anywhere("no pids cgroup can be written to; a full one is not tested");
+    };
+    let server = group.start(backend);
+    let before = Books::at_rest(&server);
+    for _ in 0..2 {
+        let stranger = Stranger::fill(&group);
+        for (target, body) in [
+            ("/v1/processes", json!({"command": "cat"})),
+            ("/v1/processes/run", sh("true")),
+        ] {
+            let problem = server.post(target, &body).problem(503, "unavailable");
+            assert_eq!(problem["code"], "EAGAIN", "{problem}");
+        }
+        server.get("/v1/health").expect(200);
+        assert_eq!(server.get("/v1/processes").json()["processes"], json!([]));
+        drop(stranger);
+        eventually("room in the group", || {
+            (group.current() <= 20).then_some(())
+        });
+        assert_eq!(server.run(&sh("exit 4"))["exitCode"], 4);
+    }
+    before.await_balance(&server, 4 << 10);
 }

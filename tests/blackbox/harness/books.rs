@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::{Server, eventually, procfs};
 
-/// Bytes that freed log slots may keep: 64 slots of 64 KiB (docs/design.md, src/log/arena.rs).
-pub(crate) const ARENA_KEPT_KIB: u64 = 64 * 64;
+/// Memory that freed log slots may keep: 64 slots of 64 KiB (src/log/arena.rs).
+const ARENA_KEPT_KIB: u64 = 64 * 64;
 
 /// Descriptors of cgroups that wait for the next process; a bounded number is kept.
 const KEPT_GROUP_DESCRIPTORS_MAX: usize = 200;
@@ -79,8 +79,8 @@ impl Books {
         })
     }
 
-    /// Waits until the server holds what it held before, in `self`, and memory within
-    /// `growth_kib` of it. Gives what it holds then.
+    /// Waits until the server holds what it held before, in `self`: of log memory at most what
+    /// freed slots may keep besides, of its own at most `growth_kib` more. Gives what it holds then.
     #[track_caller]
     pub(crate) fn await_balance(&self, server: &Server, growth_kib: u64) -> Self {
         let mut seen = self.clone();
@@ -98,7 +98,7 @@ impl Books {
                 && now.children <= self.children
                 && now.zombies == 0
                 && now.connections <= self.connections
-                && now.arena_kib <= ARENA_KEPT_KIB.max(self.arena_kib)
+                && now.arena_kib <= self.arena_kib + ARENA_KEPT_KIB
                 && now.private_kib <= self.private_kib + growth_kib;
             even.then_some(now)
         })
