@@ -77,10 +77,14 @@ fn a_timed_out_run_is_answered_within_100_ms_of_its_deadline_whatever_it_does(ba
                 "{what}"
             );
             let stdout = run["stdout"].as_str().unwrap_or_default();
-            assert!(stdout.starts_with("early\n"), "{what}: {:.99}", stdout);
+            // A shell that got no processor in all the time has said nothing yet.
+            let spoke = stdout.starts_with("early\n");
+            assert!(spoke || stdout.is_empty(), "{what}: {stdout:.99}");
             assert!(took >= TIMEOUT, "{what}: answered after {took:?}");
             assert!(took < TIMEOUT + LATE_MAX, "{what}: answered after {took:?}");
-            best = best.min(took - TIMEOUT);
+            if spoke {
+                best = best.min(took - TIMEOUT);
+            }
             if best <= Duration::from_millis(20) {
                 break;
             }
