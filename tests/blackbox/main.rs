@@ -35,8 +35,13 @@ mod small_endpoints;
 mod storm;
 mod strangers;
 mod supervision;
+mod supervision_books;
 mod supervision_bounds;
+mod supervision_deadlines;
 mod supervision_faults;
+mod supervision_pids;
+#[cfg(target_arch = "x86_64")]
+mod supervision_short;
 mod supervision_state;
 mod supervision_trees;
 mod terminal;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::harness::books::Books;
 use crate::harness::{Backend, Launch, Server, eventually, on_both, procfs, sh, skipped_anywhere};
 
 on_both!(
@@ -15,18 +16,12 @@ on_both!(
     the_books_balance_after_clients_that_hang_up,
 );
 
-/// What a server holds: descriptors and children, living or not.
-fn held(server: &Server) -> (usize, usize) {
-    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid)).unwrap();
-    (open.count(), procfs::children_of(server.pid).len())
-}
-
 fn a_server_out_of_descriptors_answers_every_request(backend: Backend) {
     let server = Launch::new(backend)
         .args(&["--no-token"])
         .through_exec(&["prlimit", "--nofile=64:64"])
         .start();
-    let before = held(&server);
+    let before = Books::at_rest(&server);
     let mut ids = Vec::new();
     let refused = loop {
         let response = server.post("/v1/processes", &json!({"command": "cat"}));
@@ -70,11 +65,7 @@ fn a_server_out_of_descriptors_answers_every_request(backend: Backend) {
             .expect_empty(204);
     }
     assert_eq!(server.run(&sh("exit 4"))["exitCode"], 4);
-    eventually("the books to balance", || {
-        let (descriptors, children) = held(&server);
-        // A kept cgroup has two.
-        (descriptors <= before.0 + 8 && children == 0).then_some(())
-    });
+    before.await_balance(&server, 4 << 10);
 }
 
 /// A FUSE file system whose server never says a word; whoever touches it waits.
@@ -183,12 +174,7 @@ fn the_books_balance_after_clients_that_hang_up(backend: Backend) {
     for _ in 0..4 {
         server.run(&sh("true"));
     }
-    let threads = |server: &Server| {
-        std::fs::read_dir(format!("/proc/{}/task", server.pid))
-            .unwrap()
-            .count()
-    };
-    let before = held(&server);
+    let before = Books::at_rest(&server);
     let body: Value = sh("head -c 200000 /dev/zero; sleep 0.05 & setsid sleep 5 & sleep 0.1");
     let text = body.to_string();
     std::thread::scope(|scope| {
@@ -210,16 +196,10 @@ fn the_books_balance_after_clients_that_hang_up(backend: Backend) {
             });
         }
     });
-    eventually("the books to balance", || {
-        let (descriptors, children) = held(&server);
-        let left = server.survivors();
-        // Shown only if the test fails.
-        eprintln!(
-            "{descriptors} descriptors, {children} children, {} threads, {left:?}",
-            threads(&server)
-        );
-        let even = children == 0 && descriptors <= before.0 + 2 * 64 && threads(&server) <= 16;
-        (even && left.is_empty()).then_some(())
+    eventually("all descendants to be gone", || {
+        server.survivors().is_empty().then_some(())
     });
+    // Of runs that write 200 kB each, eight at a time.
+    before.await_balance(&server, 8 << 10);
     assert_eq!(server.run(&sh("exit 9"))["exitCode"], 9);
 }

@@ -11,6 +11,7 @@ on_both!(
     while_it_ends_the_server_refuses_new_work_and_answers_the_rest,
     a_second_signal_ends_the_grace,
     the_next_start_ends_what_a_killed_server_left,
+    a_server_killed_amid_64_writing_processes_leaves_nothing_to_its_next_start,
     a_living_servers_processes_are_not_touched_by_another_start,
     ten_thousand_orphans_are_reaped_as_pid_1,
 );
@@ -112,6 +113,71 @@ fn the_next_start_ends_what_a_killed_server_left(backend: Backend) {
         let last = launch();
         assert!(!last.stderr().contains("left behind"), "{}", last.stderr());
         drop(last);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
+
+/// Writes without pause and has a child in a session of its own, whose pid is its first line.
+const WRITER: &str = "setsid sleep 77 </dev/null >/dev/null 2>&1 & echo $!; \
+                      while :; do echo x; sleep 0.01; done";
+
+fn a_server_killed_amid_64_writing_processes_leaves_nothing_to_its_next_start(backend: Backend) {
+    for cgroup in ["off", "auto"] {
+        let dir = state_dir(&format!("writing-{cgroup}"), backend);
+        let launch = || {
+            let dir = dir.to_str().unwrap();
+            Launch::new(backend)
+                .args(&["--no-token", "--state-dir", dir, "--cgroup", cgroup])
+                .start()
+        };
+        let mut server = launch();
+        // Half of them survive the loss of their pipes; the others die of it and leave the sleeper.
+        let writers: Vec<_> = (0..64)
+            .map(|n| {
+                let stubborn = ["", "trap '' PIPE; "][n % 2];
+                let info = server.create(&sh(&format!("{stubborn}{WRITER}")));
+                (info["id"].as_str().unwrap().to_owned(), info["pid"].clone())
+            })
+            .collect();
+        let mut left = Vec::new();
+        for (id, leader) in &writers {
+            let output = server.await_output(id, "\nx\n");
+            let sleeper = output.lines().next().and_then(|line| line.parse().ok());
+            for pid in [leader.as_i64().map(|pid| pid as i32), sleeper] {
+                let pid = pid.expect("a pid");
+                left.push((pid, procfs::started(pid).expect("alive")));
+            }
+        }
+        assert_eq!(left.len(), 128);
+        server.signal(libc::SIGKILL);
+        server.await_end(Duration::from_secs(20));
+        let here = |(pid, start): &(i32, u64)| procfs::started(*pid) == Some(*start);
+        let outliving = left.iter().filter(|process| here(process)).count();
+        assert!(
+            outliving >= 96,
+            "{cgroup}: only {outliving} are to be ended"
+        );
+
+        let mut next = launch();
+        // On its start line already nobody is left, those born meanwhile included.
+        let still: Vec<_> = left.iter().filter(|process| here(process)).collect();
+        assert!(still.is_empty(), "{cgroup}: {still:?}");
+        assert_eq!(server.survivors(), [0; 0], "{cgroup}");
+        let stderr = next.stderr();
+        let told = stderr.lines().find_map(|line| {
+            let line = line.strip_prefix("procring: ended ")?;
+            let count = line.strip_suffix(" processes that a killed server left behind")?;
+            count.parse::<usize>().ok()
+        });
+        // Each writer may have a sleep under way, and begin another while it is swept.
+        let told = told.unwrap_or_else(|| panic!("{cgroup}: no count in {stderr:?}"));
+        assert!((96..=64 * 4).contains(&told), "{cgroup}: {stderr:?}");
+        let id = next.spawn(&sh("echo new; sleep 77"));
+        next.await_output(&id, "new");
+        assert_eq!(next.run(&sh("exit 5"))["exitCode"], 5);
+        next.signal(libc::SIGTERM);
+        next.await_end(Duration::from_secs(20));
+        assert_eq!(next.survivors(), [0; 0], "{cgroup}");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -88,6 +88,39 @@ impl Conn {
         }
     }
 
+    /// A connection whose receive buffer is the smallest there is (socket(7), SO_RCVBUF), so that
+    /// the server can send little at a time.
+    pub(crate) fn narrow(address: SocketAddr) -> Self {
+        use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+        let family = match address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let fd = socket(family, SocketType::STREAM, None).expect("a socket");
+        sockopt::set_socket_recv_buffer_size(&fd, 1).expect("SO_RCVBUF");
+        connect(&fd, &address).expect("connect");
+        let stream = TcpStream::from(fd);
+        stream.set_nodelay(true).unwrap();
+        stream.set_write_timeout(Some(WAIT)).unwrap();
+        Self {
+            stream,
+            ahead: Vec::new(),
+        }
+    }
+
+    /// Writes all of `bytes`, one to seven at a time.
+    pub(crate) fn send_in_bits(&mut self, bytes: impl AsRef<[u8]>) {
+        let mut rest = bytes.as_ref();
+        for size in (1..=7).cycle() {
+            let (bit, after) = rest.split_at(rest.len().min(size));
+            self.send(bit);
+            rest = after;
+            if rest.is_empty() {
+                return;
+            }
+        }
+    }
+
     /// Writes all of `bytes`.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream

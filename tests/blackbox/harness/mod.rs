@@ -6,11 +6,14 @@
 use std::time::{Duration, Instant};
 
 pub(crate) mod backend;
+pub(crate) mod books;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod launch;
 pub(crate) mod procfs;
 pub(crate) mod server;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod short;
 pub(crate) mod sse;
 pub(crate) mod ws;
 

@@ -44,6 +44,16 @@ pub(crate) fn field(pid: i32, index: usize) -> Option<i32> {
     after_name(pid)?.split(' ').nth(index)?.parse().ok()
 }
 
+/// Who a pid stands for: its start time in clock ticks since boot (proc_pid_stat(5), field 22).
+/// `None` once the process is gone or waits to be reaped.
+pub(crate) fn started(pid: i32) -> Option<u64> {
+    let rest = after_name(pid)?;
+    if rest.starts_with(['Z', 'X']) {
+        return None;
+    }
+    rest.split(' ').nth(19)?.parse().ok()
+}
+
 /// A hexadecimal mask of `/proc/<pid>/status`, such as `SigIgn`.
 pub(crate) fn mask(status: &str, name: &str) -> u64 {
     let line = status

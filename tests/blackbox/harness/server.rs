@@ -340,8 +340,8 @@ pub(crate) fn send_signal(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
-/// Ends a process group that a server under test made.
-fn kill_group(group: i32) {
+/// Ends a process group that a test, or a server under test, made.
+pub(crate) fn kill_group(group: i32) {
     // SAFETY: no pointer; a group that is gone gives ESRCH, which nobody needs.
     unsafe { libc::kill(-group, libc::SIGKILL) };
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Response, Server, WAIT};
+use super::{Conn, Response, Server, WAIT};
 
 /// The key and the accept value of RFC 6455, 1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -95,11 +95,20 @@ impl Ws {
         target: &str,
         more: &[(&str, &str)],
     ) -> Result<Self, Response> {
+        Self::ask_over(server.conn(), server, target, more)
+    }
+
+    /// The same on a connection that is there already.
+    pub(crate) fn ask_over(
+        mut conn: Conn,
+        server: &Server,
+        target: &str,
+        more: &[(&str, &str)],
+    ) -> Result<Self, Response> {
         let mut head = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n", server.address);
         for (name, value) in UPGRADE.iter().chain(more) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        let mut conn = server.conn();
         conn.send(head + "\r\n");
         let head = conn.response("GET");
         if head.status != 101 {
