@@ -111,6 +111,7 @@ fn storm(server: &Server, pipe: &str, tty: &str) {
 }
 
 fn two_hundred_hostile_clients_cost_nothing_that_lasts(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
     let server = Server::open(backend);
     server.configure(&[("maxLogBytesPerProcess", 1 << 20)]);
     // Both flood their logs; neither reads its input.
@@ -158,6 +159,7 @@ fn flood(conn: Conn, bytes: &[u8], stop: &AtomicBool) {
 }
 
 fn who_floods_and_reads_delays_nobody_and_stops_no_timer(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
     let server = Server::open(backend);
     let deaf = server.spawn(&sh("trap '' TERM; echo ready; while :; do sleep 1; done"));
     server.await_output(&deaf, "ready");

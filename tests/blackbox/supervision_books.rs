@@ -81,6 +81,7 @@ fn storm(server: &Server, running: &[String]) {
 }
 
 fn a_storm_of_short_processes_leaves_the_newest_exits_and_every_running_one(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
     let server = keeping_16(backend);
     let running: Vec<_> = (0..4)
         .map(|_| server.spawn(&json!({"command": "cat"})))
@@ -195,6 +196,7 @@ fn leave_a_run(server: &Server, body: &Value, at_once: bool) {
 const PIECES_KIB: u64 = 16 << 10;
 
 fn all_log_memory_but_the_kept_slots_is_given_back_after_a_load(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
     let server = Server::open(backend);
     // The only log that stays; what it holds is counted with what may be kept.
     let id = server.spawn(&sh("head -c 1000000 /dev/zero; exec cat"));

@@ -43,7 +43,18 @@ fn a_server_out_of_descriptors_answers_every_request(backend: Backend) {
             .contains("RLIMIT_NOFILE"),
         "{problem}"
     );
-    assert_eq!(server.post("/v1/processes/run", &sh("true")).status, 503);
+    // A run needs fewer; idle connections take what is left.
+    let mut idle = Vec::new();
+    let refused = loop {
+        let response = server.post("/v1/processes/run", &sh("true"));
+        if response.status != 200 {
+            break response;
+        }
+        assert!(idle.len() < 8, "a run without descriptors");
+        idle.push(server.conn());
+    };
+    assert_eq!(refused.problem(503, "unavailable")["code"], "EMFILE");
+    drop(idle);
     // Everything else goes on, also for many at once.
     std::thread::scope(|scope| {
         for _ in 0..40 {
@@ -170,6 +181,7 @@ fn a_start_that_hangs_delays_nobody_else(backend: Backend) {
 }
 
 fn the_books_balance_after_clients_that_hang_up(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
     let server = Server::open(backend);
     for _ in 0..4 {
         server.run(&sh("true"));

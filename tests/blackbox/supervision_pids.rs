@@ -86,6 +86,7 @@ const FILL: &str = "for (1..4000) { last if $n >= 400; my $p = fork; \
                     else { select undef, undef, undef, 0.01 } } sleep 60";
 
 fn a_fork_loop_that_fills_the_pids_cgroup_stops_only_what_needs_a_process(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
     let Some(group) = PidsGroup::new(backend) else {
         return skipped_anywhere("no pids cgroup can be written to; a full one is not tested");
     };
@@ -186,6 +187,7 @@ impl Drop for Stranger {
 }
 
 fn a_server_that_gets_no_thread_to_spawn_with_refuses_and_recovers(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
     let Some(group) = PidsGroup::new(backend) else {
         return skipped_anywhere("no pids cgroup can be written to; a full one is not tested");
     };

@@ -37,6 +37,7 @@ fn every_byte_arrives_though_some_reads_and_writes_are_short(backend: Backend) {
 }
 
 fn flows_with_short_calls(backend: Backend, every: u64, lines: usize, times: usize) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
     let server = Server::open(backend);
     flows(&server, 50);
     let before = Books::at_rest(&server);
@@ -162,6 +163,7 @@ fn terminal(server: &Server, lines: usize) {
 }
 
 fn every_byte_arrives_at_a_client_that_takes_and_gives_little_at_a_time(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
     let server = Server::open(backend);
     let host = server.address;
     // More than a send buffer grows to (tcp(7), tcp_wmem): a send ends where that is full.

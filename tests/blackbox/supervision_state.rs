@@ -117,11 +117,12 @@ fn the_next_start_ends_what_a_killed_server_left(backend: Backend) {
     }
 }
 
-/// Writes without pause and has a child in a session of its own, whose pid is its first line.
-const WRITER: &str = "setsid sleep 77 </dev/null >/dev/null 2>&1 & echo $!; \
-                      while :; do echo x; sleep 0.01; done";
+/// Writes on for a minute and has a child in a session of its own, whose pid is its first line.
+const WRITER: &str = "setsid sleep 77 </dev/null >/dev/null 2>&1 & echo $!; exec perl -e \
+                      '$| = 1; for (1..6000) { print \"x\\n\"; select undef, undef, undef, 0.01 }'";
 
 fn a_server_killed_amid_64_writing_processes_leaves_nothing_to_its_next_start(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
     for cgroup in ["off", "auto"] {
         let dir = state_dir(&format!("writing-{cgroup}"), backend);
         let launch = || {
@@ -199,6 +200,7 @@ fn a_living_servers_processes_are_not_touched_by_another_start(backend: Backend)
 }
 
 fn ten_thousand_orphans_are_reaped_as_pid_1(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
     let wrapper: &[&str] = &["unshare", "-fp", "--mount-proc", "--kill-child"];
     let can = std::process::Command::new(wrapper[0])
         .args(&wrapper[1..])

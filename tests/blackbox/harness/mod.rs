@@ -3,6 +3,7 @@
 //! Every wait has an end (`WAIT`), far above what the contract promises: machines are
 //! slow and noisy, and a test must fail by what it saw, never hang.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) mod backend;
@@ -27,6 +28,14 @@ pub(crate) use ws::Ws;
 
 /// The end of every wait whose length the contract does not promise.
 pub(crate) const WAIT: Duration = Duration::from_secs(30);
+
+/// For tests that keep the whole machine busy: one of them at a time, so that what they wait for
+/// comes in time.
+pub(crate) fn one_heavy_test_at_a_time() -> MutexGuard<'static, ()> {
+    static BUSY: Mutex<()> = Mutex::new(());
+    // A test that failed has nothing to do with the next one.
+    BUSY.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Polls `look` every 10 ms until it gives something, for at most `WAIT`.
 pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
