@@ -171,7 +171,15 @@ impl Problem {
         );
         match error.stage {
             SpawnStage::Clone | SpawnStage::Stdio if exhausted => {
-                Self::unavailable(message, errno_name(error.errno))
+                let limit = match error.errno {
+                    libc::EAGAIN => {
+                        "; no more processes or threads are allowed (pids.max of a cgroup, \
+                         RLIMIT_NPROC or kernel.threads-max): end some or raise the limit"
+                    }
+                    libc::ENOMEM => "; there is no memory left for it",
+                    _ => "; no descriptor is left (RLIMIT_NOFILE, fs.file-max)",
+                };
+                Self::unavailable(format!("{message}{limit}"), errno_name(error.errno))
             }
             SpawnStage::Prepare => Self::stream(message, None).code("nul_byte"),
             SpawnStage::Cwd if error.errno == libc::ENOENT => {

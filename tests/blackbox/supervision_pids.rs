@@ -116,6 +116,8 @@ fn a_fork_loop_that_fills_the_pids_cgroup_stops_only_what_needs_a_process(backen
             assert!(refused.header("retry-after").is_some(), "{refused:?}");
             let problem = refused.problem(503, "unavailable");
             assert_eq!(problem["code"], "EAGAIN", "{problem}");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("pids.max"), "{problem}");
         }
     }
     for _ in 0..5 {
@@ -201,6 +203,8 @@ fn a_server_that_gets_no_thread_to_spawn_with_refuses_and_recovers(backend: Back
         ] {
             let problem = server.post(target, &body).problem(503, "unavailable");
             assert_eq!(problem["code"], "EAGAIN", "{problem}");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("pids.max"), "{problem}");
         }
         server.get("/v1/health").expect(200);
         assert_eq!(server.get("/v1/processes").json()["processes"], json!([]));
