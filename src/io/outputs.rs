@@ -62,15 +62,34 @@ pub(super) async fn ingest(server: Rc<Server>, sink: Sink, source: Rc<Source>) {
     ended(&server, sink);
 }
 
-/// Reads up to `budget` bytes, not waiting for any.
-pub(super) fn pump(server: &Rc<Server>, sink: Sink, source: &Source, budget: u64) -> Pumped {
+/// Reads up to `budget` bytes, not waiting for any. May stop sooner and wait for readiness.
+fn pump(server: &Rc<Server>, sink: Sink, source: &Source, budget: u64) -> Pumped {
+    pump_until(server, sink, source, budget, true)
+}
+
+/// Reads what is in a pipe whose writer has ended, and not what somebody else writes meanwhile.
+pub(super) fn pump_rest(server: &Rc<Server>, sink: Sink, source: &Source) {
+    let pending = source.pending();
+    if pending > 0 {
+        // A short read does not say that a pipe is empty, it is only likely.
+        pump_until(server, sink, source, pending, false);
+    }
+}
+
+fn pump_until(
+    server: &Rc<Server>,
+    sink: Sink,
+    source: &Source,
+    budget: u64,
+    stop_when_emptied: bool,
+) -> Pumped {
     let mut left = budget;
     let result = loop {
         match read_once(server, sink, source) {
             Ok(Read { len: 0, .. }) => break Pumped::Ended,
             Ok(Read { len, emptied }) => {
                 left = left.saturating_sub(len as u64);
-                if left == 0 || emptied {
+                if left == 0 || emptied && stop_when_emptied {
                     break Pumped::Waiting;
                 }
             }
@@ -209,13 +228,10 @@ pub(super) fn child_exited(server: &Rc<Server>, id: ProcessId, status: ExitStatu
         all_read &= match stream {
             Stream::Pty => pump(server, sink, source, TURN_BYTES) == Pumped::Ended,
             // What the child wrote is in the pipe, all of it; somebody else may write on.
-            Stream::Stdout | Stream::Stderr => match source.pending() {
-                0 => true,
-                pending => {
-                    pump(server, sink, source, pending);
-                    true
-                }
-            },
+            Stream::Stdout | Stream::Stderr => {
+                pump_rest(server, sink, source);
+                true
+            }
         };
     }
     if all_read {

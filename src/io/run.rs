@@ -16,7 +16,7 @@ use crate::process::run::RunEnd;
 use crate::types::{JobId, Stream};
 
 use super::create::{TermRule, open_run_pipes, spec};
-use super::outputs::{Sink, ingest, pump, trim_later};
+use super::outputs::{Sink, ingest, pump_rest, trim_later};
 use super::race::{First, race};
 use super::reader::Reader;
 use super::server::Server;
@@ -85,10 +85,7 @@ pub(super) async fn run(
             .iter()
             .zip([Stream::Stdout, Stream::Stderr])
         {
-            let pending = source.pending();
-            if pending > 0 {
-                pump(server, Sink::Run(underway.key, stream), source, pending);
-            }
+            pump_rest(server, Sink::Run(underway.key, stream), source);
         }
     }
     let mut runs = server.runs.borrow_mut();
