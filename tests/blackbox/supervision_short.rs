@@ -47,17 +47,19 @@ fn flows_with_short_calls(backend: Backend, every: u64, lines: usize, times: usi
             return skipped_anywhere(&format!("ptrace: {error}; no call is cut short"));
         }
     };
-    for _ in 0..times {
-        flows(&server, lines);
-    }
     let counts = &shortened.counts;
-    // Shown only if the test fails.
-    eprintln!("{counts:?}");
-    for on in [On::Socket, On::Pipe, On::Terminal] {
+    // How many calls a flow takes is the machine's affair.
+    let enough = |on| {
         let seen = on != On::Socket || backend == Backend::Epoll;
-        assert!(!seen || counts.reads(on) >= 6, "few reads of a {on:?}");
-        assert!(!seen || counts.writes(on) >= 6, "few writes to a {on:?}");
+        !seen || counts.reads(on) >= 6 && counts.writes(on) >= 6
+    };
+    let all_enough = || [On::Socket, On::Pipe, On::Terminal].into_iter().all(enough);
+    let mut done = 0;
+    while done < times || !all_enough() && done < times + 20 {
+        flows(&server, lines);
+        done += 1;
     }
+    assert!(all_enough(), "few calls were cut short: {counts:?}");
     drop(shortened);
     flows(&server, 50);
     before.await_balance(&server, 2 << 10);
