@@ -6,6 +6,7 @@
 //!
 //! [`Event::TimedOut`]: super::message::Event::TimedOut
 
+use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 use super::job::{Ending, Phase};
@@ -56,14 +57,18 @@ impl Supervisor {
         let mut due = std::mem::take(&mut self.passing);
         due.sort_unstable();
         due.dedup();
-        let orphans =
-            Orphans::look(&|pid| self.by_pid.contains_key(&pid) || self.pool.is_in_flight(pid));
+        let orphans = Orphans::look(&|pid| self.is_managed(pid));
+        let everywhere = OnceCell::new();
         for id in due {
-            self.pass(id, &orphans);
+            self.pass(id, &orphans, &everywhere);
         }
     }
 
-    fn pass(&mut self, id: JobId, orphans: &Orphans) {
+    fn is_managed(&self, pid: i32) -> bool {
+        self.by_pid.contains_key(&pid) || self.pool.is_in_flight(pid)
+    }
+
+    fn pass(&mut self, id: JobId, orphans: &Orphans, everywhere: &OnceCell<Orphans>) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -82,7 +87,17 @@ impl Supervisor {
             self.deadlines.push(ending.next, Due::Pass(id));
             return self.hurry(id);
         }
-        if kill::pass(&job.tree, orphans) == 0 && job.tree.reaped {
+        let mut found = kill::pass(&job.tree, orphans);
+        if found == 0 && job.tree.reaped && job.tree.group.is_none() {
+            // Nobody is missed in a group. Without one, a last look takes in all children.
+            let by_pid = &self.by_pid;
+            let pool = &self.pool;
+            let everywhere = everywhere.get_or_init(|| {
+                Orphans::look_everywhere(&|pid| by_pid.contains_key(&pid) || pool.is_in_flight(pid))
+            });
+            found = kill::pass(&job.tree, everywhere);
+        }
+        if found == 0 && job.tree.reaped {
             job.ending = None;
             self.answer_timeout(id);
             self.remove_if_forgotten(id);

@@ -69,7 +69,8 @@ pub fn pass(tree: &Tree, orphans: &Orphans) -> usize {
     }
     let found = members.into_iter().filter(|&pid| kill(pid)).count();
     let more = tree.group.as_ref().is_some_and(|g| g.is_populated());
-    found.max(seen).max(usize::from(more))
+    let unsure = usize::from(!orphans.settled());
+    found.max(seen).max(unsure).max(usize::from(more))
 }
 
 /// One pass over every descendant of the server.

@@ -6,7 +6,7 @@
 //! A child begins with a copy of the server's descriptor table, and copying it takes as long as
 //! the table is (0.1 ms for 10,000 descriptors, and as much again to close them at exec). A child
 //! that shares the table until its first system call, close_range(2) with CLOSE_RANGE_UNSHARE
-//! (kernel 5.9), copies only the numbers below that range. So its own three are put there first.
+//! (used from kernel 6.11 on), copies only the numbers below that range. So its own three are put there first.
 //! It also means that a child whose exec hangs holds no socket and no other child's pipe open.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -40,12 +40,24 @@ impl Launchpad {
     /// One with numbers of its own, where the kernel can do it. To be made before there are many
     /// descriptors; `null` takes the place of what is not there.
     pub fn with_staging(null: BorrowedFd<'_>) -> Self {
-        let staging = clone::can_close_ranges().then(|| Staging::new(null).ok());
+        let usable = kernel_copies_tables_right() && clone::can_close_ranges();
+        let staging = usable.then(|| Staging::new(null).ok());
         Self {
             staging: staging.flatten(),
             ..Self::default()
         }
     }
+}
+
+/// Whether the kernel is 6.11 or later. Before, and where the mend was not ported back, a table cut
+/// by CLOSE_RANGE_UNSHARE may keep marks of numbers that are not in it, and a child that opens more
+/// than 64 files would be refused some.
+fn kernel_copies_tables_right() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || parts.next().and_then(|part| part.parse::<u32>().ok());
+    (next(), next()) >= (Some(6), Some(11))
 }
 
 /// Three descriptors below a number from which on a child keeps none.

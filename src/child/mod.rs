@@ -65,6 +65,10 @@ const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
 /// sooner, but looks at the managed children, too.
 const ORPHANS_MANY: usize = 256;
 
+/// One sweep in so many looks at all children: who was cloned with CLONE_PARENT by a managed child
+/// is not among the adopted.
+const SWEEPS_OF_ALL: u32 = 32;
+
 /// Longest pause between two passes over a tree that does not die.
 const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
 
@@ -142,6 +146,8 @@ pub struct Supervisor {
     passing: Vec<JobId>,
     /// Some child's pidfd could not be waited for; then every dead child is looked for.
     unwatched: bool,
+    /// Looks for dead orphans so far.
+    sweeps: u32,
     /// Children to be stopped or killed as soon as they exist.
     hasty: usize,
     marks: Marks,
@@ -195,6 +201,7 @@ impl Supervisor {
             relief: false,
             passing: Vec::new(),
             unwatched: false,
+            sweeps: 0,
             hasty: 0,
             marks: Marks::new(),
             shutdown: None,
@@ -228,8 +235,14 @@ impl Supervisor {
                     TOKEN_INBOX => {}
                     TOKEN_SIGNALS => self.on_signals(),
                     token => {
-                        if let Some(&job) = self.by_pid.get(&((token - TOKEN_PIDS) as i32)) {
+                        let pid = (token - TOKEN_PIDS) as i32;
+                        if let Some(&job) = self.by_pid.get(&pid) {
                             self.on_exit(job);
+                        }
+                        // Dead, but a tracer has not let go of it; it will not be announced again.
+                        if self.by_pid.contains_key(&pid) {
+                            self.unwatched = true;
+                            self.look_for_orphans_after(ORPHAN_CHECK_AFTER);
                         }
                     }
                 }
@@ -257,7 +270,10 @@ impl Supervisor {
         for message in messages {
             match message {
                 Inbox::Command(command) => self.on_command(command),
-                Inbox::Unwatched => self.unwatched = true,
+                Inbox::Unwatched => {
+                    self.unwatched = true;
+                    self.look_for_orphans_after(ORPHAN_CHECK_AFTER);
+                }
                 Inbox::SpawnDone {
                     job,
                     thread,
@@ -479,7 +495,9 @@ impl Supervisor {
     /// Reaps every dead child that nobody manages.
     fn reap_orphans(&mut self) {
         let adopted = kill::adopted().filter(|pids| pids.len() <= ORPHANS_MANY);
+        self.sweeps = self.sweeps.wrapping_add(1);
         if !self.unwatched
+            && !self.sweeps.is_multiple_of(SWEEPS_OF_ALL)
             && let Some(adopted) = adopted
         {
             for pid in adopted {

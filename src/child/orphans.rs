@@ -9,12 +9,17 @@
 //! - it carries the tree's [`Mark`](super::mark::Mark);
 //! - one of its descriptors 0 to 2 is a pipe or terminal of this tree.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::fs;
 
+use rustix::process::{Pid, test_kill_process};
+
 use super::kill::{self, Stat, Tree};
-use super::mark;
+use super::{mark, reap};
+
+/// Looks in a row, while somebody is found dead in each.
+const LOOKS_MAX: u32 = 4;
 
 /// Orphans by number in `alive`.
 type Index<K> = HashMap<K, Vec<usize>>;
@@ -23,30 +28,78 @@ type Index<K> = HashMap<K, Vec<usize>>;
 #[derive(Debug)]
 pub struct Orphans {
     alive: Vec<(i32, Stat)>,
+    /// Nobody died while he was looked at. Who did may have left children that were not seen.
+    settled: Cell<bool>,
     by_session: Index<i32>,
     by_mark: OnceCell<Index<u64>>,
     by_file: OnceCell<Index<String>>,
 }
 
 impl Orphans {
-    /// Looks; `managed` says which children of the server lead trees.
+    /// Looks; `managed` says which children of the server lead trees. Reaps the dead it meets.
     pub fn look(managed: &dyn Fn(i32) -> bool) -> Self {
-        let children = kill::adopted();
-        let children = children.unwrap_or_else(|| kill::children_of(std::process::id() as i32));
-        Self::among(children.into_iter().filter(|&pid| !managed(pid)))
+        Self::look_at(managed, &|| {
+            kill::adopted().unwrap_or_else(|| kill::children_of(std::process::id() as i32))
+        })
     }
 
-    fn among(pids: impl Iterator<Item = i32>) -> Self {
-        let alive: Vec<(i32, Stat)> = pids
-            .filter_map(|pid| Some((pid, kill::stat(pid).filter(Stat::is_alive)?)))
-            .collect();
+    /// As [`Orphans::look`], but at all children of the server: a process that was cloned with
+    /// CLONE_PARENT by a leader is the spawner thread's child from the beginning.
+    pub fn look_everywhere(managed: &dyn Fn(i32) -> bool) -> Self {
+        Self::look_at(managed, &|| kill::children_of(std::process::id() as i32))
+    }
+
+    fn look_at(managed: &dyn Fn(i32) -> bool, children: &dyn Fn() -> Vec<i32>) -> Self {
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let (orphans, dead) = Self::among(children().into_iter().filter(|&pid| !managed(pid)));
+            // Children of the dead came to the end of the list, perhaps after it was read.
+            if dead.is_empty() || looks == LOOKS_MAX {
+                orphans.settled.set(dead.is_empty());
+                return orphans;
+            }
+            dead.into_iter().for_each(reap::reap_orphan);
+        }
+    }
+
+    /// Whether those of a tree are all that there are.
+    pub fn settled(&self) -> bool {
+        self.settled.get()
+    }
+
+    /// `what` was read of a process; nothing may mean that it has died.
+    fn unless_dead<T>(&self, pid: i32, what: T, is_nothing: bool) -> T {
+        let dead = || match kill::stat(pid) {
+            Some(stat) => !stat.is_alive(),
+            None => !exists(pid),
+        };
+        if is_nothing && dead() {
+            self.settled.set(false);
+        }
+        what
+    }
+
+    /// The living among them, and the dead.
+    fn among(pids: impl Iterator<Item = i32>) -> (Self, Vec<i32>) {
+        let (mut alive, mut dead) = (Vec::new(), Vec::new());
+        for pid in pids {
+            match kill::stat(pid) {
+                Some(stat) if stat.is_alive() => alive.push((pid, stat)),
+                // Somebody else's, where /proc is mounted with hidepid.
+                None if exists(pid) => {}
+                _ => dead.push(pid),
+            }
+        }
         let by_session = index(alive.iter().map(|(_, stat)| [stat.session]));
-        Self {
+        let orphans = Self {
             alive,
+            settled: Cell::new(true),
             by_session,
             by_mark: OnceCell::new(),
             by_file: OnceCell::new(),
-        }
+        };
+        (orphans, dead)
     }
 
     /// Who belongs to `tree`; each once.
@@ -54,12 +107,20 @@ impl Orphans {
         let mut found: Vec<usize> = Vec::new();
         found.extend(self.by_session.get(&tree.leader).into_iter().flatten());
         let pids = || self.alive.iter().map(|&(pid, _)| pid);
-        let carried = |pid| mark::carried(pid, &tree.mark);
+        let carried = |pid| {
+            let carried = mark::carried(pid, &tree.mark);
+            self.unless_dead(pid, carried, carried.is_none())
+        };
         // All marks of one server are of one kind, so any tree's will do to read them by.
         let by_mark = self.by_mark.get_or_init(|| index(pids().map(carried)));
         let marked = by_mark.get(&tree.mark.value()).into_iter().flatten();
         found.extend(marked.filter(|&&n| self.alive[n].1.start_ticks >= tree.mark.since_ticks));
         if !tree.marks.is_empty() {
+            let files = |pid| {
+                let files = files(pid);
+                let none = files.is_empty();
+                self.unless_dead(pid, files, none)
+            };
             let by_file = self.by_file.get_or_init(|| index(pids().map(files)));
             for mark in &tree.marks {
                 found.extend(by_file.get(mark).into_iter().flatten());
@@ -69,6 +130,10 @@ impl Orphans {
         found.dedup();
         found.into_iter().map(|n| self.alive[n].0).collect()
     }
+}
+
+fn exists(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 fn index<K: std::hash::Hash + Eq>(keys: impl Iterator<Item: IntoIterator<Item = K>>) -> Index<K> {
@@ -113,7 +178,8 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         let pids = [&with_pipe, &other, &dead].map(|child| child.id() as i32);
-        let orphans = Orphans::among(pids.into_iter());
+        let (orphans, gone) = Orphans::among(pids.into_iter());
+        assert_eq!(gone, [pids[2]]);
 
         let session = kill::stat(pids[0]).unwrap().session;
         let tree = |leader, marks: Vec<String>| Tree {
@@ -138,7 +204,7 @@ mod tests {
     #[test]
     fn who_started_before_the_tree_is_not_of_it_whatever_it_carries() {
         let pid = std::process::id() as i32;
-        let orphans = Orphans::among(std::iter::once(pid));
+        let (orphans, _) = Orphans::among(std::iter::once(pid));
         let mut mark = Marks::new().take();
         let own = mark::carried(pid, &mark).unwrap();
         match &mut mark.io_priority {

@@ -57,6 +57,8 @@ impl Supervisor {
         }
         let found = kill::pass_all();
         self.reap_orphans();
+        // A run that timed out is answered before the last word.
+        self.run_passes();
         let quiet = found == 0 && self.by_pid.is_empty() && self.pool.is_quiet();
         let Some(shutdown) = &mut self.shutdown else {
             return;

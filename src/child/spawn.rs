@@ -120,8 +120,13 @@ pub fn spawn(
     let null = inheritance.null.as_fd();
     let fds = spec.stdio.fds(null);
     // What cannot be put there is found where it is, in a copy of the whole table.
-    let staging = pad.staging.as_mut();
-    let staging = staging.and_then(|staging| staging.put(fds).is_ok().then_some(staging));
+    let staging = pad.staging.as_mut().and_then(|staging| {
+        let put = staging.put(fds);
+        if put.is_err() {
+            staging.clear(null);
+        }
+        put.is_ok().then_some(staging)
+    });
     let stdio = match &staging {
         Some(staging) => staging.numbers(),
         None => fds.map(|fd| fd.as_raw_fd()),

@@ -12,6 +12,7 @@ use crate::harness::{Backend, Launch, Server, eventually, on_both, procfs, sh, s
 
 on_both!(
     daemons_that_shed_every_tie_end_with_their_process,
+    a_sibling_that_a_leader_made_ends_with_its_tree,
     processes_that_only_fork_and_exit_are_caught,
     a_timed_out_run_that_forks_in_a_loop_is_answered_and_swept,
     a_fork_loop_at_its_process_limit_is_swept,
@@ -196,6 +197,24 @@ fn chains() -> [serde_json::Value; 2] {
     let mut sessions = sh("sh -c \"$S\"; echo ready; sleep 77");
     sessions["env"] = json!({"S": "setsid sh -c \"$S\" &"});
     [plain, sessions]
+}
+/// By clone(2) with CLONE_PARENT: the server's child from the beginning, and nobody's orphan.
+fn a_sibling_that_a_leader_made_ends_with_its_tree(backend: Backend) {
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    let script = format!(
+        "use POSIX; $| = 1; my $pid = syscall({}, {flags}, 0, 0, 0, 0); \
+         if (!$pid) {{ POSIX::setsid(); exec 'sleep', '77' }} print \"ready\\n\"; sleep 77",
+        libc::SYS_clone
+    );
+    for (way, server) in every_way(backend) {
+        let id = server.spawn(&json!({"command": "perl", "args": ["-e", script]}));
+        server.await_output(&id, "ready");
+        eventually("the sibling", || {
+            (server.survivors().len() == 2).then_some(())
+        });
+        server.kill(&id);
+        await_nobody(&server, &format!("{way:?}"));
+    }
 }
 
 fn processes_that_only_fork_and_exit_are_caught(backend: Backend) {
