@@ -87,24 +87,34 @@ impl Supervisor {
             self.deadlines.push(ending.next, Due::Pass(id));
             return self.hurry(id);
         }
-        let mut found = kill::pass(&job.tree, orphans);
-        if found == 0 && job.tree.reaped && job.tree.group.is_none() {
-            // Nobody is missed in a group. Without one, a last look takes in all children.
-            let by_pid = &self.by_pid;
-            let pool = &self.pool;
-            let everywhere = everywhere.get_or_init(|| {
-                Orphans::look_everywhere(&|pid| by_pid.contains_key(&pid) || pool.is_in_flight(pid))
-            });
-            found = kill::pass(&job.tree, everywhere);
-        }
-        if found == 0 && job.tree.reaped {
-            job.ending = None;
+        ending.next = now + ending.pause;
+        ending.pause = (ending.pause * 2).min(PASS_PAUSE_MAX);
+        let next = ending.next;
+        if self.is_gone(id, orphans, everywhere) {
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.ending = None;
+            }
             self.answer_timeout(id);
             self.remove_if_forgotten(id);
         } else {
-            ending.next = now + ending.pause;
-            ending.pause = (ending.pause * 2).min(PASS_PAUSE_MAX);
-            self.deadlines.push(ending.next, Due::Pass(id));
+            self.deadlines.push(next, Due::Pass(id));
         }
+    }
+
+    /// Kills who is left of a tree; whether there was nobody.
+    fn is_gone(&self, id: JobId, orphans: &Orphans, everywhere: &OnceCell<Orphans>) -> bool {
+        let Some(tree) = self.jobs.get(&id).map(|job| &job.tree) else {
+            return true;
+        };
+        if kill::pass(tree, orphans) > 0 || !tree.reaped {
+            return false;
+        }
+        if tree.group.is_some() {
+            // Nobody is missed in a group.
+            return true;
+        }
+        let everywhere =
+            everywhere.get_or_init(|| Orphans::look_everywhere(&|pid| self.is_managed(pid)));
+        kill::pass(tree, everywhere) == 0
     }
 }

@@ -470,11 +470,7 @@ impl Supervisor {
             match signal {
                 // Our own children come through their pidfds as well.
                 libc::SIGCHLD => {
-                    if let Some(&job) = self.by_pid.get(&pid) {
-                        self.on_exit(job);
-                    } else if !self.pool.is_in_flight(pid) {
-                        reap::reap_orphan(pid);
-                    }
+                    self.reap(pid);
                     merged = true;
                 }
                 _ => self.begin_shutdown(),
@@ -500,24 +496,24 @@ impl Supervisor {
             && !self.sweeps.is_multiple_of(SWEEPS_OF_ALL)
             && let Some(adopted) = adopted
         {
-            for pid in adopted {
-                if let Some(&job) = self.by_pid.get(&pid) {
-                    self.on_exit(job);
-                } else if !self.pool.is_in_flight(pid) {
-                    reap::reap_orphan(pid);
-                }
-            }
+            adopted.into_iter().for_each(|pid| self.reap(pid));
             return;
         }
         while let Some(pid) = reap::peek_any() {
-            if let Some(&job) = self.by_pid.get(&pid) {
-                self.on_exit(job);
-            } else if self.pool.is_in_flight(pid) {
+            if self.pool.is_in_flight(pid) {
                 // It will be reported in a moment, and hides the others until then.
                 return self.look_for_orphans_after(Duration::from_millis(2));
-            } else {
-                reap::reap_orphan(pid);
             }
+            self.reap(pid);
+        }
+    }
+
+    /// Reaps a child if it is dead, unless its spawner has yet to report it.
+    fn reap(&mut self, pid: i32) {
+        if let Some(&job) = self.by_pid.get(&pid) {
+            self.on_exit(job);
+        } else if !self.pool.is_in_flight(pid) {
+            reap::reap_orphan(pid);
         }
     }
 

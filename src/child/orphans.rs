@@ -68,27 +68,22 @@ impl Orphans {
         self.settled.get()
     }
 
-    /// `what` was read of a process; nothing may mean that it has died.
-    fn unless_dead<T>(&self, pid: i32, what: T, is_nothing: bool) -> T {
-        let dead = || match kill::stat(pid) {
-            Some(stat) => !stat.is_alive(),
-            None => !exists(pid),
-        };
-        if is_nothing && dead() {
+    /// Nothing could be read of a process, which may mean that it has died meanwhile.
+    fn found_nothing(&self, pid: i32) {
+        if is_dead(pid, kill::stat(pid)) {
             self.settled.set(false);
         }
-        what
     }
 
     /// The living among them, and the dead.
     fn among(pids: impl Iterator<Item = i32>) -> (Self, Vec<i32>) {
         let (mut alive, mut dead) = (Vec::new(), Vec::new());
         for pid in pids {
-            match kill::stat(pid) {
-                Some(stat) if stat.is_alive() => alive.push((pid, stat)),
-                // Somebody else's, where /proc is mounted with hidepid.
-                None if exists(pid) => {}
-                _ => dead.push(pid),
+            let stat = kill::stat(pid);
+            if is_dead(pid, stat) {
+                dead.push(pid);
+            } else if let Some(stat) = stat {
+                alive.push((pid, stat));
             }
         }
         let by_session = index(alive.iter().map(|(_, stat)| [stat.session]));
@@ -109,7 +104,10 @@ impl Orphans {
         let pids = || self.alive.iter().map(|&(pid, _)| pid);
         let carried = |pid| {
             let carried = mark::carried(pid, &tree.mark);
-            self.unless_dead(pid, carried, carried.is_none())
+            if carried.is_none() {
+                self.found_nothing(pid);
+            }
+            carried
         };
         // All marks of one server are of one kind, so any tree's will do to read them by.
         let by_mark = self.by_mark.get_or_init(|| index(pids().map(carried)));
@@ -118,8 +116,10 @@ impl Orphans {
         if !tree.marks.is_empty() {
             let files = |pid| {
                 let files = files(pid);
-                let none = files.is_empty();
-                self.unless_dead(pid, files, none)
+                if files.is_empty() {
+                    self.found_nothing(pid);
+                }
+                files
             };
             let by_file = self.by_file.get_or_init(|| index(pids().map(files)));
             for mark in &tree.marks {
@@ -132,8 +132,13 @@ impl Orphans {
     }
 }
 
-fn exists(pid: i32) -> bool {
-    Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+/// A zombie or gone. Where /proc is mounted with hidepid, a living process may have no `stat`.
+fn is_dead(pid: i32, stat: Option<Stat>) -> bool {
+    match (stat, Pid::from_raw(pid)) {
+        (Some(stat), _) => !stat.is_alive(),
+        (None, Some(pid)) => test_kill_process(pid) == Err(rustix::io::Errno::SRCH),
+        (None, None) => true,
+    }
 }
 
 fn index<K: std::hash::Hash + Eq>(keys: impl Iterator<Item: IntoIterator<Item = K>>) -> Index<K> {
