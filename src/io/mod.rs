@@ -8,6 +8,7 @@
 //! through an `Rc` and never hold a borrow of it across an await.
 
 pub mod backend;
+mod capacity;
 mod conn;
 mod create;
 mod events;

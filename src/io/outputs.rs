@@ -17,6 +17,7 @@ use crate::process::State;
 use crate::process::state::Happening;
 use crate::types::{ExitStatus, JobId, ProcessId, Stream};
 
+use super::capacity::Capacity;
 use super::server::Server;
 use super::source::Source;
 use super::timer::sleep;
@@ -41,7 +42,10 @@ pub(super) enum Sink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pumped {
     /// There is nothing to read now, or the budget is used up.
-    Waiting,
+    Waiting {
+        /// What there was, in bytes.
+        brought: u64,
+    },
     /// There will never be more.
     Ended,
 }
@@ -49,16 +53,19 @@ pub(super) enum Pumped {
 /// Reads one output to its end.
 pub(super) async fn ingest(server: Rc<Server>, sink: Sink, source: Rc<Source>) {
     let turn = Turn::default();
+    let mut capacity = Capacity::new(&source, &server.large_pipes);
     // Waits first: a child that has just been asked for has not written anything.
     while turn
-        .take(pin!(source.readable()), |_| TURN_BYTES as usize)
+        .take(pin!(capacity.readable()), |_| TURN_BYTES as usize)
         .await
         .is_ok()
     {
-        if pump(&server, sink, &source, TURN_BYTES) == Pumped::Ended {
-            break;
+        match pump(&server, sink, &source, TURN_BYTES) {
+            Pumped::Waiting { brought } => capacity.brought(brought),
+            Pumped::Ended => break,
         }
     }
+    drop(capacity);
     ended(&server, sink);
 }
 
@@ -84,18 +91,18 @@ fn pump_until(
     stop_when_emptied: bool,
 ) -> Pumped {
     let mut left = budget;
-    let result = loop {
+    let ended = loop {
         match read_once(server, sink, source) {
-            Ok(Read { len: 0, .. }) => break Pumped::Ended,
+            Ok(Read { len: 0, .. }) => break true,
             Ok(Read { len, emptied }) => {
                 left = left.saturating_sub(len as u64);
                 if left == 0 || emptied && stop_when_emptied {
-                    break Pumped::Waiting;
+                    break false;
                 }
             }
-            Err(Errno::AGAIN) => break Pumped::Waiting,
+            Err(Errno::AGAIN) => break false,
             // A terminal whose last user is gone answers EIO; it is its end, not an error.
-            Err(_) => break Pumped::Ended,
+            Err(_) => break true,
         }
     };
     if left < budget
@@ -104,7 +111,11 @@ fn pump_until(
     {
         process.changed.notify();
     }
-    result
+    if ended {
+        return Pumped::Ended;
+    }
+    let brought = budget - left;
+    Pumped::Waiting { brought }
 }
 
 /// What one read(2) brought.

@@ -87,6 +87,8 @@ pub struct Server {
     pub(super) connections: Cell<usize>,
     /// Where output goes that nobody wants.
     pub(super) scratch: RefCell<Vec<u8>>,
+    /// Pipes of children that hold more than usual.
+    pub(super) large_pipes: Cell<u32>,
     /// Whether a trim of the arena is due already.
     pub(super) trim_pending: Cell<bool>,
     supervisor: Sender<Inbox>,
@@ -118,6 +120,7 @@ impl Server {
             children: RefCell::new(HashMap::new()),
             starting: RefCell::new(HashMap::new()),
             shutting_down: Cell::new(false),
+            large_pipes: Cell::new(0),
             connections: Cell::new(0),
             scratch: RefCell::new(Vec::new()),
             trim_pending: Cell::new(false),

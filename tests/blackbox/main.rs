@@ -27,6 +27,7 @@ mod http_basics;
 mod input;
 mod limits;
 mod logs;
+mod pipes;
 mod processes;
 mod readers;
 mod run;
