@@ -18,6 +18,7 @@ pub mod kill;
 mod launchpad;
 pub mod mark;
 pub mod message;
+mod newborn;
 mod orphans;
 pub mod pty;
 pub mod reap;

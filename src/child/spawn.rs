@@ -32,6 +32,7 @@ use super::clone::{self, Cloned, Files};
 use super::inherit::Inheritance;
 use super::launchpad::Launchpad;
 use super::mark::Mark;
+use super::newborn::Newborn;
 use super::spec::{SpawnSpec, Stdio};
 
 /// The step that failed.
@@ -233,6 +234,7 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
         {
             return fail(plan, SpawnStage::Stdio);
         }
+        let newborn = Newborn::begin();
         if libc::setsid() < 0 {
             return fail(plan, SpawnStage::Stdio);
         }
@@ -281,6 +283,9 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        if let Some(newborn) = newborn {
+            newborn.end();
+        }
         let mut denied = false;
         for candidate in plan.candidates {
             libc::execve(candidate.as_ptr(), plan.argv, plan.envp);

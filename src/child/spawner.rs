@@ -29,8 +29,9 @@ use super::spawn::{PidSlot, SpawnError, SpawnStage, Spawned, spawn};
 use super::spec::SpawnSpec;
 use crate::types::JobId;
 
-/// Threads started without hesitation, which then stay; more than cores only adds switching.
-const EAGER: usize = 2;
+/// Threads started without hesitation, which then stay. Each waits for its child's exec, which on
+/// a busy machine takes long; with two of them two cores started a fifth fewer children.
+const EAGER: usize = 4;
 
 /// Threads at most: this many spawns may hang at the same time.
 const THREADS_MAX: usize = 256;
