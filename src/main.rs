@@ -12,7 +12,7 @@ use procring::child::cgroup::{self, Cgroups};
 use procring::child::environment::Environment;
 use procring::child::inherit::Inheritance;
 use procring::child::state_dir::StateDir;
-use procring::child::{self, Supervisor, signals};
+use procring::child::{self, Groups, Supervisor, signals};
 use procring::cli::{self, Invocation, ServerArgs, UsageError};
 use procring::io::backend::{self, Choice};
 use procring::io::server::{Options, Server};
@@ -111,15 +111,11 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         Choice::Uring => Failure::Backend(error),
         Choice::Auto | Choice::Epoll => Failure::Start(format!("I/O backend: {error}")),
     })?;
-    let cgroups = cgroups(args.cgroup)?;
-    let state = args.state_dir.as_deref();
-    let state = state
-        .map(|dir| state_dir(dir, cgroups.as_ref()))
-        .transpose()?;
+    let (groups, state) = groups_and_state(args)?;
     let child_options = child::Options {
         shutdown_grace: args.shutdown_grace,
         inheritance,
-        cgroups,
+        groups,
         state,
     };
     let (supervisor, commands, events) =
@@ -149,21 +145,24 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         .map_err(start("serving"))
 }
 
-/// Groups for children, as far as they are wanted and to be had.
-fn cgroups(choice: cgroup::Choice) -> Result<Option<Cgroups>, Failure> {
-    if choice == cgroup::Choice::Off {
-        return Ok(None);
-    }
+/// Groups for children, as far as they are wanted and to be had, and the record of both.
+fn groups_and_state(args: &ServerArgs) -> Result<(Groups, Option<StateDir>), Failure> {
     // Two descriptors each: an eighth of them at most.
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let open_max = usize::try_from(descriptors / 16).map_or(CGROUPS_MAX, |n| n.min(CGROUPS_MAX));
-    match Cgroups::new(open_max) {
-        Ok(cgroups) => Ok(Some(cgroups)),
-        Err(error) if choice == cgroup::Choice::On => {
-            Err(Failure::Start(format!("--cgroup on: {error}")))
+    let cgroups = match (args.cgroup, &args.state_dir) {
+        (cgroup::Choice::Off, _) => None,
+        (cgroup::Choice::On, _) => {
+            let made = Cgroups::new(open_max);
+            Some(made.map_err(|error| Failure::Start(format!("--cgroup on: {error}")))?)
         }
-        Err(_) => Ok(None),
-    }
+        (cgroup::Choice::Auto, None) => return Ok((Groups::AtBegin { open_max }, None)),
+        // The record names them.
+        (cgroup::Choice::Auto, Some(_)) => Cgroups::new(open_max).ok(),
+    };
+    let state = args.state_dir.as_deref();
+    let state = state.map(|dir| state_dir(dir, cgroups.as_ref()));
+    Ok((Groups::Decided(cgroups), state.transpose()?))
 }
 
 /// Ends what a killed server left behind, and begins the record for the next one.

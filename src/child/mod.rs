@@ -96,6 +96,19 @@ pub enum Inbox {
     },
 }
 
+/// Where children's cgroups come from.
+#[derive(Debug)]
+pub enum Groups {
+    /// They are there, or there are none.
+    Decided(Option<Cgroups>),
+    /// The supervisor makes them when it begins, if they are to be had: it takes as long as the
+    /// rest of the start, and nobody has to wait for it.
+    AtBegin {
+        /// As for [`Cgroups::new`].
+        open_max: usize,
+    },
+}
+
 /// How the supervisor behaves.
 #[derive(Debug)]
 pub struct Options {
@@ -103,8 +116,8 @@ pub struct Options {
     pub shutdown_grace: Duration,
     /// What every child gets.
     pub inheritance: Inheritance,
-    /// Where each child gets a cgroup of its own, if they are to be had.
-    pub cgroups: Option<Cgroups>,
+    /// Where each child gets a cgroup of its own.
+    pub groups: Groups,
     /// Where the next server learns what this one left, if it is killed.
     pub state: Option<StateDir>,
 }
@@ -131,6 +144,7 @@ enum Due {
 #[derive(Debug)]
 pub struct Supervisor {
     options: Options,
+    cgroups: Option<Cgroups>,
     epoll: Arc<OwnedFd>,
     signals: SignalFd,
     inbox: Receiver<Inbox>,
@@ -189,6 +203,7 @@ impl Supervisor {
         let pool = Pool::new(options.inheritance.clone(), reports);
         let supervisor = Self {
             options,
+            cgroups: None,
             epoll,
             signals,
             inbox,
@@ -212,6 +227,10 @@ impl Supervisor {
 
     /// Runs until the process ends.
     pub fn run(mut self) {
+        self.cgroups = match &mut self.options.groups {
+            Groups::Decided(cgroups) => cgroups.take(),
+            Groups::AtBegin { open_max } => Cgroups::new(*open_max).ok(),
+        };
         let mut ready = Vec::with_capacity(64);
         loop {
             let timeout = self
@@ -318,7 +337,7 @@ impl Supervisor {
     fn start(&mut self, job: JobId, spec: Box<SpawnSpec>, deadline: Option<Instant>) {
         let now = Instant::now();
         let mark = self.marks.take();
-        let group = self.options.cgroups.as_mut().and_then(Cgroups::take);
+        let group = self.cgroups.as_mut().and_then(Cgroups::take);
         // In a group nobody needs to be found by its descriptors.
         let marks = group.as_ref().map_or_else(|| spec.marks(), |_| Vec::new());
         let tree = Tree {
@@ -367,7 +386,7 @@ impl Supervisor {
                 self.by_pid.insert(pid, id);
                 job.pidfd = Some(pidfd);
                 let stop = std::mem::take(&mut job.stop_pending);
-                if let (Some(group), Some(cgroups)) = (unused, &mut self.options.cgroups) {
+                if let (Some(group), Some(cgroups)) = (unused, &mut self.cgroups) {
                     cgroups.refused(group);
                 }
                 if stop {
@@ -426,7 +445,7 @@ impl Supervisor {
         if let Some(state) = &mut self.options.state {
             state.forgotten(job.tree.leader);
         }
-        if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.options.cgroups) {
+        if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.cgroups) {
             cgroups.give_back(group);
         }
     }

@@ -52,7 +52,7 @@ impl Supervisor {
 
     /// Kills every descendant there is; says so when none is left.
     pub(super) fn pass_all(&mut self, now: Instant) {
-        if let Some(cgroups) = &self.options.cgroups {
+        if let Some(cgroups) = &self.cgroups {
             cgroups.kill_all();
         }
         let found = kill::pass_all();
@@ -68,7 +68,7 @@ impl Supervisor {
         }
         if quiet || now >= shutdown.give_up_at {
             shutdown.done = true;
-            if let Some(cgroups) = &mut self.options.cgroups {
+            if let Some(cgroups) = &mut self.cgroups {
                 cgroups.remove_all();
             }
             if let Some(state) = &mut self.options.state {
