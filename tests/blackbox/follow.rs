@@ -53,13 +53,6 @@ fn raw_of(items: &[Item]) -> String {
     items.iter().map(raw).collect()
 }
 
-fn feed(server: &Server, id: &str, text: &str) {
-    let body = json!({"data": text, "encoding": "utf8"});
-    server
-        .post(&format!("/v1/processes/{id}/input"), &body)
-        .expect(200);
-}
-
 /// The bytes that a fetch of the whole log says a follower has to see, exit included.
 fn expected_stream(server: &Server, id: &str) -> String {
     let logs = server.logs(id, "");
@@ -75,10 +68,11 @@ fn expected_stream(server: &Server, id: &str) -> String {
 fn events_are_exact_and_the_body_ends_after_exit(backend: Backend) {
     let server = Server::open(backend);
     let id = server.spawn(&sh(
-        "printf one; sleep 0.1; printf two >&2; sleep 0.1; echo; sleep 0.1; exit 5",
+        "printf one; read go; printf two >&2; read go; echo; read go; exit 5",
     ));
     let mut follow = Follow::process(&server, &id);
     assert_eq!(follow.head.header("x-accel-buffering"), Some("no"));
+    server.feed_after_each(&id, &["one", "two", "\n"]);
     let items = follow.rest();
     assert_eq!(raw_of(&items), expected_stream(&server, &id));
     assert_eq!(sequences(&items), [1, 2, 3]);
@@ -135,7 +129,7 @@ fn live_entries_arrive_while_the_process_runs(backend: Backend) {
     let mut follow = Follow::process(&server, &id);
     for n in 1..=20 {
         let text = format!("line {n}\n");
-        feed(&server, &id, &text);
+        server.feed(&id, &text);
         let entry = follow.next();
         assert_eq!(
             bytes_of(std::slice::from_ref(&entry), "stdout"),
@@ -152,7 +146,7 @@ fn thirty_followers_at_once_see_the_same(backend: Backend) {
         "read go; for n in 1 2 3 4 5 6 7 8; do head -c 100000 /dev/urandom; echo $n >&2; sleep 0.05; done",
     ));
     let followers: Vec<_> = (0..30).map(|_| Follow::process(&server, &id)).collect();
-    feed(&server, &id, "\n");
+    server.feed(&id, "\n");
     let streams: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = followers
             .into_iter()
@@ -180,10 +174,11 @@ fn the_accept_header_does_not_matter(backend: Backend) {
 
 fn filters_hold_for_replay_and_live(backend: Backend) {
     let server = Server::open(backend);
+    // A step only when the one before it is in the log: each is an entry, and in this order.
     let id = server.spawn(&sh(
-        "for n in 1 2; do printf out$n; sleep 0.08; printf err$n >&2; sleep 0.08; done; read go; \
-         for n in 3 4; do printf out$n; sleep 0.08; printf err$n >&2; sleep 0.08; done",
+        "for n in 1 2 3 4; do printf out$n; read go; printf err$n >&2; read go; done",
     ));
+    server.feed_after_each(&id, &["out1", "err1", "out2"]);
     server.await_output(&id, "err2");
     let open = |query: &str| {
         Follow::open(
@@ -201,7 +196,7 @@ fn filters_hold_for_replay_and_live(backend: Backend) {
         (open("&tail=1&stream=stdout"), vec![3, 5, 7]),
         (open("&since=2&stream=stderr&tail=5"), vec![4, 6, 8]),
     ];
-    feed(&server, &id, "go\n");
+    server.feed_after_each(&id, &["err2", "out3", "err3", "out4", "err4"]);
     for (n, (follow, expected)) in cases.iter_mut().enumerate() {
         let items = follow.rest();
         assert_eq!(sequences(&items), *expected, "case {n}");
@@ -217,7 +212,7 @@ fn tail_zero_means_live_only(backend: Backend) {
     let target = format!("/v1/processes/{id}/logs?follow=true&tail=0");
     let mut follow = Follow::open(&server, &target, &[]);
     assert_eq!(follow.poll(Duration::from_millis(300)), None);
-    feed(&server, &id, "\n");
+    server.feed(&id, "\n");
     let items = follow.rest();
     assert_eq!(bytes_of(&items, "stdout"), b"new\n");
     assert_eq!(sequences(&items), [2]);
@@ -234,7 +229,7 @@ fn since_beyond_the_end_holds_for_live_entries(backend: Backend) {
         &[("Last-Event-ID", "3")],
     );
     for n in 1..=5 {
-        feed(&server, &id, &format!("{n}\n"));
+        server.feed(&id, &format!("{n}\n"));
         // Fetched, so that the next output is an entry of its own.
         eventually("the entry", || {
             let logs = server.logs(&id, "?tail=1");
@@ -303,13 +298,14 @@ fn last_event_id_resumes(backend: Backend) {
 
 fn last_event_id_at_the_end_of_an_exited_process_is_204(backend: Backend) {
     let server = Server::open(backend);
-    let id = server.spawn(&sh("echo a; sleep 0.1; echo b; read go"));
+    let id = server.spawn(&sh("echo a; read go; echo b; read go"));
+    server.feed_after_each(&id, &["a\n"]);
     server.await_output(&id, "a\nb\n");
     let target = format!("/v1/processes/{id}/logs?follow=true");
     let ask = |value: &str| server.request("GET", &target, &[("Last-Event-ID", value)], b"");
     // While it runs there may be more: a stream.
     let mut running = Follow::open(&server, &target, &[("Last-Event-ID", "2")]);
-    feed(&server, &id, "\n");
+    server.feed(&id, "\n");
     assert_eq!(
         raw_of(&running.rest()),
         "event: exit\ndata: {\"exitCode\":0,\"lastSequence\":2}\n\n"
@@ -404,7 +400,7 @@ fn an_overtaken_reader_is_told_the_gap(backend: Backend) {
         "read go; head -c 30000000 /dev/zero | tr '\\0' x; printf err >&2; printf end",
     ));
     let mut follow = Follow::process(&server, &id);
-    feed(&server, &id, "\n");
+    server.feed(&id, "\n");
     server.await_exit(&id);
     let items = follow.rest();
     // Entries and gaps together are the whole numbering, and all bytes.
@@ -448,7 +444,7 @@ fn a_replay_behind_the_oldest_begins_with_a_gap(backend: Backend) {
     server.configure(&[("maxLogBytesPerProcess", 3_000)]);
     let id = server.spawn(&sh("while read line; do printf %01000d $line; done"));
     for n in 1..=8 {
-        feed(&server, &id, &format!("{n}\n"));
+        server.feed(&id, &format!("{n}\n"));
         eventually("the entry", || {
             let logs = server.logs(&id, "?tail=1");
             (logs["entries"][0]["sequence"] == n).then_some(())
@@ -544,7 +540,7 @@ fn a_request_pipelined_behind_a_follow_is_answered_after_it(backend: Backend) {
     ));
     let head = conn.head(crate::harness::WAIT).expect("a head");
     let mut follow = Follow::over(conn, head);
-    feed(&server, &id, "\n");
+    server.feed(&id, "\n");
     assert_eq!(raw_of(&follow.rest()), expected_stream(&server, &id));
     let health = follow.conn().response("GET").expect(200);
     assert_eq!(health.text(), r#"{"status":"ok"}"#);

@@ -30,11 +30,11 @@ fn sequences(logs: &Value) -> Vec<u64> {
         .collect()
 }
 
-/// A process that has written `out1`, `err2`, `out3`, … apart, and is over.
+/// A process that has written `out1`, `err2`, `out3`, … at least 70 ms apart, and is over.
 fn six_entries(server: &Server) -> String {
-    let id = server.spawn(&sh(
-        "for n in 1 3 5; do printf out$n; sleep 0.08; printf err$((n+1)) >&2; sleep 0.08; done",
-    ));
+    let id = server.spawn(&sh("pause() { read go; sleep 0.07; }
+         for n in 1 3 5; do printf out$n; pause; printf err$((n+1)) >&2; pause; done"));
+    server.feed_after_each(&id, &["out1", "err2", "out3", "err4", "out5", "err6"]);
     server.await_exit(&id);
     id
 }

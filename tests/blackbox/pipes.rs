@@ -41,9 +41,12 @@ fn a_flood_gets_a_larger_pipe_until_it_is_quiet(backend: Backend) {
 fn a_modest_writer_keeps_the_usual_pipe(backend: Backend) {
     let server = Server::open(backend);
     let id = server.spawn(&sh(
-        "for n in 1 2 3 4 5 6 7 8; do head -c 20000 /dev/zero; sleep 0.05; done; echo done; sleep 60",
+        "for n in 1 2 3 4 5 6 7 8; do head -c 20000 /dev/zero; echo $n; read go; done; sleep 60",
     ));
-    server.await_output(&id, "done");
+    server.feed_after_each(
+        &id,
+        &["1\n", "2\n", "3\n", "4\n", "5\n", "6\n", "7\n", "8\n"],
+    );
     let pipe = stdout_of(server.info(&id)["pid"].as_i64().unwrap());
     assert_eq!(fcntl_getpipe_size(&pipe).unwrap(), USUAL);
     server.kill(&id);

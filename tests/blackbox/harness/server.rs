@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Backend, Conn, Launch, Response, WAIT, eventually, procfs};
 
@@ -247,6 +247,24 @@ impl Server {
             let output = String::from_utf8_lossy(&self.output(id, "combined")).into_owned();
             output.contains(text).then_some(output)
         })
+    }
+
+    /// Text to a process that runs.
+    #[track_caller]
+    pub(crate) fn feed(&self, id: &str, text: &str) {
+        let body = json!({"data": text, "encoding": "utf8"});
+        self.post(&format!("/v1/processes/{id}/input"), &body)
+            .expect(200);
+    }
+
+    /// A line to a process after each of `texts` is in its log: what it writes then, and not
+    /// before, is an entry of its own, however long the server is kept from reading.
+    #[track_caller]
+    pub(crate) fn feed_after_each(&self, id: &str, texts: &[&str]) {
+        for text in texts {
+            self.await_output(id, text);
+            self.feed(id, "\n");
+        }
     }
 
     /// Replaces some fields of the configuration.
