@@ -119,6 +119,12 @@ pub enum Outcome {
         /// Which process it was.
         id: ProcessId,
     },
+    /// Find out whether a process that counts as running has just ended, and if so remove it;
+    /// answer 204 or 409.
+    DeleteIfEnded {
+        /// Which process.
+        id: ProcessId,
+    },
     /// Upgrade to a WebSocket on this terminal.
     Terminal {
         /// Which process.

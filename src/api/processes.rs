@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::child::pty::WindowSize;
 use crate::process::table::Description;
-use crate::process::{Process, State};
+use crate::process::{Process, State, Table};
 use crate::types::ProcessId;
 
 use super::body::{self, CreateBody};
@@ -164,17 +164,30 @@ pub fn get(id: &Id, core: &Core<'_>) -> Result<Outcome, Problem> {
 /// Removes an exited record and its log.
 ///
 /// # Errors
-/// 404; 409 while it runs.
+/// 404.
 pub fn delete(id: &Id, core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
+    let id = process.id;
+    if process.state.is_running() {
+        return Ok(Outcome::DeleteIfEnded { id });
+    }
+    core.table.remove(id);
+    Ok(Outcome::Deleted { id })
+}
+
+/// The same for a process that counted as running a while ago.
+///
+/// # Errors
+/// 404; 409 if it still does.
+pub fn remove(id: ProcessId, table: &mut Table) -> Result<(), Problem> {
+    let process = table.get(id).ok_or_else(|| Problem::from(id))?;
     if process.state.is_running() {
         return Err(Problem::conflict(
             "process is still running; stop or kill it before delete",
         ));
     }
-    let id: ProcessId = process.id;
-    core.table.remove(id);
-    Ok(Outcome::Deleted { id })
+    table.remove(id);
+    Ok(())
 }
 
 /// Milliseconds since the Unix epoch; 0 for a clock before it.

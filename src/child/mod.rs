@@ -150,7 +150,8 @@ pub struct Supervisor {
     inbox: Receiver<Inbox>,
     events: Sender<Event>,
     pool: Pool,
-    jobs: HashMap<JobId, Job>,
+    /// Boxed, because a table of this kind is half empty at worst.
+    jobs: HashMap<JobId, Box<Job>>,
     by_pid: HashMap<i32, JobId>,
     /// The last managed child that was reaped; its SIGCHLD is still to come.
     last_reaped: i32,
@@ -347,7 +348,7 @@ impl Supervisor {
             marks,
             group: group.clone(),
         };
-        self.jobs.insert(job, Job::new(tree));
+        self.jobs.insert(job, Box::new(Job::new(tree)));
         if let Some(at) = deadline {
             self.deadlines.push(at, Due::Timeout(job));
         }

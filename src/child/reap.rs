@@ -31,6 +31,13 @@ pub fn try_wait(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     }
 }
 
+/// Whether a child has ended, left as it is (`WNOWAIT`); also if it has been reaped meanwhile.
+pub fn has_ended(pid: i32) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    rustix::process::Pid::from_raw(pid)
+        .is_some_and(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
+}
+
 /// The pid of some dead child, left as it is (`WNOWAIT`).
 pub fn peek_any() -> Option<i32> {
     // SAFETY: all-zero is a valid `siginfo_t`, the pointer is valid for the call, and `si_pid` is

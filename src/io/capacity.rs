@@ -10,14 +10,15 @@
 //! than they are used.
 
 use std::cell::Cell;
-use std::pin::pin;
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::pipe::fcntl_setpipe_size;
 
-use super::race::{First, race};
 use super::source::Source;
-use super::timer::sleep;
+use super::timer::{Timer, sleep};
 
 /// What a pipe holds unless it is asked to hold more (pipe(7)). Bytes.
 const USUAL_BYTES: usize = 64 << 10;
@@ -46,6 +47,8 @@ pub(super) struct Capacity<'a> {
     refused: bool,
     /// Turns in a row that would have it changed.
     turns: u32,
+    /// Runs while a large pipe is waited for.
+    quiet: Option<Timer>,
 }
 
 impl<'a> Capacity<'a> {
@@ -57,6 +60,7 @@ impl<'a> Capacity<'a> {
             is_large: false,
             refused: false,
             turns: 0,
+            quiet: None,
         }
     }
 
@@ -67,13 +71,26 @@ impl<'a> Capacity<'a> {
     pub(super) async fn readable(&mut self) -> std::io::Result<()> {
         let source = self.source;
         let mut readable = pin!(source.readable());
-        if self.is_large {
-            match race(readable.as_mut(), pin!(sleep(QUIET))).await {
-                First::Left(result) => return result,
-                First::Right(()) => self.make_usual(),
+        poll_fn(|cx| {
+            let polled = readable.as_mut().poll(cx);
+            match polled {
+                Poll::Ready(_) => self.quiet = None,
+                Poll::Pending => self.look_whether_quiet(cx),
             }
+            polled
+        })
+        .await
+    }
+
+    fn look_whether_quiet(&mut self, cx: &mut Context<'_>) {
+        if !self.is_large {
+            return;
         }
-        readable.await
+        let quiet = self.quiet.get_or_insert_with(|| sleep(QUIET));
+        if Pin::new(quiet).poll(cx).is_ready() {
+            self.quiet = None;
+            self.make_usual();
+        }
     }
 
     /// Notes what one turn has brought.

@@ -17,27 +17,24 @@ use monoio::net::TcpStream;
 use crate::api::cors::VARY;
 use crate::api::logs::Fetch;
 use crate::api::query::TerminalQuery;
-use crate::api::{self, BodyPolicy, Core, Outcome, Plan, Problem, Reply, Signal, processes};
-use crate::child::message::Command;
-use crate::child::pty;
+use crate::api::{self, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
 use crate::log::Cursor;
-use crate::types::{JobId, ProcessId};
+use crate::types::ProcessId;
 use crate::wire::Parsed;
 use crate::wire::http::chunked::{ChunkDecoder, ChunkError};
 use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
 use crate::wire::http::response::{CONTINUE, Length, ResponseHead};
 use crate::wire::ws::handshake::Accept;
 
+use super::control::{delete_if_ended, deleted, input, resize, signal_and_wait};
 use super::create::create;
 use super::fetch::fetch;
 use super::follow::follow;
-use super::input::{InputError, Patience};
-use super::race::{First, race};
 use super::reader::{Filled, Reader};
 use super::run::run;
 use super::server::Server;
 use super::terminal::attach;
-use super::timer::{sleep, within};
+use super::timer::within;
 use super::turn::Turn;
 use super::writer::Writer;
 
@@ -465,13 +462,10 @@ impl Conn {
             Outcome::Signal { id, signal, wait } => {
                 Some(signal_and_wait(&server, id, signal, wait).await)
             }
-            Outcome::Input { id, data } => self.input(id, data).await,
+            Outcome::Input { id, data } => input(&server, id, &data, &mut self.reader).await,
             Outcome::Resize { id, size } => Some(resize(&server, id, size)),
-            Outcome::Deleted { id } => {
-                server.end(id);
-                super::outputs::trim_later(&server);
-                Some(Reply::new(204))
-            }
+            Outcome::Deleted { id } => Some(deleted(&server, id)),
+            Outcome::DeleteIfEnded { id } => Some(delete_if_ended(&server, id).await),
             // Answered by the caller.
             Outcome::Reply(_)
             | Outcome::Fetch(_)
@@ -550,38 +544,6 @@ impl Conn {
         Then::Linger
     }
 
-    /// Writes an input; None if the client is gone, and with it the rest of the input.
-    async fn input(&mut self, id: ProcessId, data: Vec<u8>) -> Option<Reply> {
-        let not_running = || Problem::conflict("process is not running").reply();
-        let child = self.server.children.borrow().get(&id).cloned();
-        let Some(child) = child else {
-            return Some(not_running());
-        };
-        let result = {
-            let write = child.input.write(&self.server, id, &data, Patience::InAll);
-            // A client that half-closed waits for its answer; the write's own limit holds.
-            let broken = async {
-                if self.reader.lost().await == Filled::End {
-                    std::future::pending::<()>().await;
-                }
-            };
-            match race(pin!(write), pin!(broken)).await {
-                First::Left(result) => result,
-                First::Right(()) => return None,
-            }
-        };
-        Some(match result {
-            Ok(()) => Reply::json(format!("{{\"bytesWritten\":{}}}", data.len()).into_bytes()),
-            Err(InputError::NotRunning) => not_running(),
-            Err(InputError::Timeout { written }) => Problem::input_timeout(written).reply(),
-            Err(InputError::Failed(errno)) => {
-                let errno = errno.raw_os_error();
-                let error = std::io::Error::from_raw_os_error(errno);
-                Problem::stream(format!("failed to write stdin: {error}"), Some(errno)).reply()
-            }
-        })
-    }
-
     /// Lets the last answer arrive: closing with unread bytes would reset the connection and may
     /// destroy it on the way.
     async fn linger(mut self) {
@@ -595,52 +557,5 @@ impl Conn {
             }
         };
         let _ = within(LINGER_TIME, pin!(drain)).await;
-    }
-}
-
-/// Sends the signal and waits for the exit, at most `wait`.
-async fn signal_and_wait(server: &Server, id: ProcessId, signal: Signal, wait: Duration) -> Reply {
-    let job = JobId::Process(id);
-    server.command(match signal {
-        Signal::Stop { grace } => Command::Stop { job, grace },
-        Signal::Kill => Command::Kill { job },
-    });
-    let deadline = Instant::now() + wait;
-    loop {
-        let changed = match server.table.borrow().get(id) {
-            None => return Problem::from(id).reply(),
-            Some(process) if !process.state.is_running() => return processes::reply(process),
-            Some(process) => process.changed.clone(),
-        };
-        let seen = changed.version();
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return match server.table.borrow().get(id) {
-                None => Problem::from(id).reply(),
-                Some(process) => processes::reply(process),
-            };
-        }
-        race(pin!(changed.changed(seen)), pin!(sleep(left))).await;
-    }
-}
-
-fn resize(server: &Server, id: ProcessId, size: pty::WindowSize) -> Reply {
-    let child = server.children.borrow().get(&id).cloned();
-    let Some(child) = child else {
-        return Problem::conflict("PTY resize handle unavailable").reply();
-    };
-    match pty::set_size(&**child.input.source(), size) {
-        Ok(()) => {
-            Reply::json(format!("{{\"cols\":{},\"rows\":{}}}", size.cols, size.rows).into_bytes())
-        }
-        Err(errno) => {
-            let errno = errno.raw_os_error();
-            let error = std::io::Error::from_raw_os_error(errno);
-            Problem::stream(
-                format!("failed to resize the terminal: {error}"),
-                Some(errno),
-            )
-            .reply()
-        }
     }
 }

@@ -10,6 +10,7 @@
 pub mod backend;
 mod capacity;
 mod conn;
+mod control;
 mod create;
 mod events;
 mod fetch;

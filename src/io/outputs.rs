@@ -4,6 +4,7 @@
 //! per output; it reads until its budget is used up and then waits for readiness again, which
 //! lets every other task have its turn.
 
+use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -51,22 +52,30 @@ pub(super) enum Pumped {
 }
 
 /// Reads one output to its end.
-pub(super) async fn ingest(server: Rc<Server>, sink: Sink, source: Rc<Source>) {
-    let turn = Turn::default();
-    let mut capacity = Capacity::new(&source, &server.large_pipes);
-    // Waits first: a child that has just been asked for has not written anything.
-    while turn
-        .take(pin!(capacity.readable()), |_| TURN_BYTES as usize)
-        .await
-        .is_ok()
-    {
-        match pump(&server, sink, &source, TURN_BYTES) {
-            Pumped::Waiting { brought } => capacity.brought(brought),
-            Pumped::Ended => break,
+// Every idle process has two of these, and an `async fn` would keep its arguments twice.
+#[expect(clippy::manual_async_fn)]
+pub(super) fn ingest(
+    server: Rc<Server>,
+    sink: Sink,
+    source: Rc<Source>,
+) -> impl Future<Output = ()> {
+    async move {
+        let turn = Turn::default();
+        let mut capacity = Capacity::new(&source, &server.large_pipes);
+        // Waits first: a child that has just been asked for has not written anything.
+        while turn
+            .take(pin!(capacity.readable()), |_| TURN_BYTES as usize)
+            .await
+            .is_ok()
+        {
+            match pump(&server, sink, &source, TURN_BYTES) {
+                Pumped::Waiting { brought } => capacity.brought(brought),
+                Pumped::Ended => break,
+            }
         }
+        drop(capacity);
+        ended(&server, sink);
     }
-    drop(capacity);
-    ended(&server, sink);
 }
 
 /// Reads up to `budget` bytes, not waiting for any. May stop sooner and wait for readiness.

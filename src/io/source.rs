@@ -11,6 +11,7 @@
 //! is sound while that owner is borrowed.
 #![allow(unsafe_code)]
 
+use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -34,16 +35,16 @@ impl Source {
     ///
     /// # Errors
     /// When the driver cannot wait.
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        self.0.readable(false).await
+    pub(super) fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.readable(false)
     }
 
     /// Completes when a write would not block, or on an error.
     ///
     /// # Errors
     /// When the driver cannot wait.
-    pub(super) async fn writable(&self) -> io::Result<()> {
-        self.0.writable(false).await
+    pub(super) fn writable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.writable(false)
     }
 
     /// As read(2).

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::harness::json::keys;
-use crate::harness::{Backend, Launch, Problem, Server, eventually, on_both, sh};
+use crate::harness::{Backend, Launch, Problem, Server, eventually, on_both, procfs, sh};
 use serde_json::json;
 
 on_both!(
@@ -21,6 +21,7 @@ on_both!(
     stop_and_kill_on_an_exited_process_change_nothing,
     kill_waits_for_the_end,
     delete_needs_an_exited_process,
+    who_sees_a_process_end_may_delete_it_at_once,
     the_default_concurrency_limit_is_64,
     the_concurrency_limit_counts_running_processes_only,
     exactly_one_of_eight_parallel_creates_gets_the_last_slot,
@@ -315,6 +316,22 @@ fn delete_needs_an_exited_process(backend: Backend) {
     gone.check(&server.get(&format!("{path}/logs")));
     gone.check(&server.delete(&path));
     assert_eq!(server.get("/v1/processes").json(), json!({"processes": []}));
+}
+
+fn who_sees_a_process_end_may_delete_it_at_once(backend: Backend) {
+    let server = Server::open(backend);
+    for round in 0..60 {
+        let mut body = sh("read line; echo done");
+        body["tty"] = (round % 2 == 1).into();
+        let id = server.spawn(&body);
+        let pid = server.info(&id)["pid"].as_i64().unwrap() as i32;
+        server.feed(&id, "\n");
+        // Without a pause: the server is not to hear of it much sooner.
+        while procfs::alive(pid) {}
+        server
+            .delete(&format!("/v1/processes/{id}"))
+            .expect_empty(204);
+    }
 }
 
 fn the_default_concurrency_limit_is_64(backend: Backend) {
