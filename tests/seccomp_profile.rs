@@ -105,6 +105,8 @@ fn io_uring_and_what_the_server_uses_are_allowed() {
         "setsid",
         "signalfd4",
         "socket",
+        "timerfd_create",
+        "timerfd_settime",
         "waitid",
         "writev",
     ] {

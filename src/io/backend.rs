@@ -8,7 +8,6 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 
-use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
 /// Entries of the submission queue; the completion queue has twice as many.
@@ -53,9 +52,9 @@ impl fmt::Display for Backend {
 /// A runtime on one of the two drivers.
 pub enum Driver {
     /// io_uring.
-    Uring(Box<Runtime<TimeDriver<IoUringDriver>>>),
+    Uring(Box<Runtime<IoUringDriver>>),
     /// epoll.
-    Epoll(Box<Runtime<TimeDriver<LegacyDriver>>>),
+    Epoll(Box<Runtime<LegacyDriver>>),
 }
 
 impl Driver {
@@ -97,9 +96,7 @@ pub fn build(choice: Choice) -> io::Result<Built> {
             Err(error) => denied = Some(error),
         }
     }
-    let runtime = RuntimeBuilder::<LegacyDriver>::new()
-        .enable_timer()
-        .build()?;
+    let runtime = RuntimeBuilder::<LegacyDriver>::new().build()?;
     Ok(Built {
         driver: Driver::Epoll(Box::new(runtime)),
         backend: Backend::Epoll,
@@ -107,14 +104,13 @@ pub fn build(choice: Choice) -> io::Result<Built> {
     })
 }
 
-fn uring() -> io::Result<(Runtime<TimeDriver<IoUringDriver>>, Backend)> {
+fn uring() -> io::Result<(Runtime<IoUringDriver>, Backend)> {
     let build = |flags: &dyn Fn(&mut io_uring::Builder)| {
         let mut builder = io_uring::IoUring::builder();
         flags(&mut builder);
         RuntimeBuilder::<IoUringDriver>::new()
             .with_entries(RING_ENTRIES)
             .uring_builder(builder)
-            .enable_timer()
             .build()
     };
     let defer = build(&|builder| {

@@ -19,7 +19,7 @@ use super::events;
 use super::race::{First, race};
 use super::server::Server;
 use super::source::Source;
-use super::timer::sleep;
+use super::timer::{self, sleep};
 
 /// Connections the kernel holds ready before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -33,12 +33,13 @@ const LAST_WORDS: Duration = Duration::from_millis(150);
 /// Serves until the supervisor says that everything has ended.
 ///
 /// # Errors
-/// When the listening socket or the doorbell cannot be waited for.
+/// When the listening socket or the doorbell cannot be waited for, or there is no timerfd(2).
 pub async fn serve(
     server: Rc<Server>,
     listener: TcpListener,
     events: Receiver<Event>,
 ) -> std::io::Result<()> {
+    timer::start()?;
     rustix::net::listen(&listener, BACKLOG)?;
     let socket = Source::new(OwnedFd::from(listener))?;
     // Before the first connection is accepted: there may not be a descriptor left after it.

@@ -1,22 +1,32 @@
-//! Timers: one of the runtime's for all of ours.
+//! Timers: one timerfd(2) for all of them.
 //!
-//! In: when to wake. Out: futures that complete then. Owns what waits, in the order of time, and
-//! one task that sleeps until the first of it.
+//! In: when to wake. Out: futures that complete then. Owns what waits, in the order of time, the
+//! timerfd, and one task that waits for it.
 //!
-//! The runtime's own timer is 384 bytes with an alignment of 128. An idle connection always has
-//! one running, so thousands of them would be mostly timers; an entry here takes 40 bytes.
+//! Not the runtime's own timers. One of those is 384 bytes with an alignment of 128, and an idle
+//! connection always has one running; an entry here takes 40. And its wheel wakes the thread also
+//! when a timer moves from a coarse slot to a finer one, and looks at the clock on every turn of
+//! the loop (docs/design.md, "Runtime").
 //!
-//! A timer that is dropped leaves the sleep of the task as it was: at worst it wakes once for
-//! nothing. Timers fire to the millisecond, as the runtime's do, and never early.
+//! A timer that is dropped leaves the timerfd as it was: at worst it wakes once for nothing.
+//! Timers fire to the millisecond and never early.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
 use super::race::{First, race};
+use super::source::Source;
 
 /// Further away than any time that matters; keeps sums of times in range.
 const FAR: Duration = Duration::from_secs(86_400 * 365);
@@ -27,10 +37,10 @@ struct Queue {
     waiting: RefCell<BTreeMap<(Instant, u64), Waker>>,
     /// The number of the last timer that waited.
     last: Cell<u64>,
-    /// When the task will wake by itself.
+    /// When the timerfd expires.
     armed: Cell<Option<Instant>>,
-    /// Wakes the task; None until there is one.
-    task: RefCell<Option<Waker>>,
+    /// The timerfd, from [`start`] on; the task that waits for it owns it.
+    clock: RefCell<Weak<Source>>,
 }
 
 thread_local! {
@@ -43,6 +53,25 @@ pub(super) struct Timer {
     at: Instant,
     /// In the queue under this number; 0 if it is not.
     number: u64,
+}
+
+/// Has the timers of this thread fire from now on, as long as its runtime runs.
+///
+/// # Errors
+/// As timerfd_create(2).
+pub(super) fn start() -> io::Result<()> {
+    // Instants are of this clock, too.
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let clock = Rc::new(Source::new(timerfd_create(
+        TimerfdClockId::Monotonic,
+        flags,
+    )?)?);
+    QUEUE.with(|queue| {
+        queue.clock.replace(Rc::downgrade(&clock));
+        queue.fire();
+    });
+    monoio::spawn(drive(clock));
+    Ok(())
 }
 
 /// Completes after `duration`.
@@ -93,18 +122,33 @@ impl Queue {
             .entry(key)
             .and_modify(|known| known.clone_from(waker))
             .or_insert_with(|| waker.clone());
-        if self.armed.get().is_some_and(|armed| armed <= key.0) {
-            return;
-        }
-        self.armed.set(Some(key.0));
-        match &*self.task.borrow() {
-            Some(task) => task.wake_by_ref(),
-            None => drop(monoio::spawn(drive())),
+        if self.armed.get().is_none_or(|armed| key.0 < armed) {
+            self.arm(key.0);
         }
     }
 
-    /// Wakes everything whose time has come. Returns when to look again.
-    fn fire(&self) -> Option<Instant> {
+    fn arm(&self, at: Instant) {
+        let Some(clock) = self.clock.borrow().upgrade() else {
+            return;
+        };
+        self.armed.set(Some(at));
+        // Up to the next millisecond, so that timers that were begun together fire together; 0
+        // would mean never.
+        let left = at.saturating_duration_since(Instant::now());
+        let ms = left.as_nanos().div_ceil(1_000_000).max(1) as u64;
+        let spec = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec {
+                tv_sec: (ms / 1000) as i64,
+                tv_nsec: (ms % 1000 * 1_000_000) as i64,
+            },
+        };
+        // Nothing in it can be refused (timerfd_settime(2)).
+        let _ = timerfd_settime(&*clock, TimerfdTimerFlags::empty(), &spec);
+    }
+
+    /// Wakes everything whose time has come, and has the timerfd expire for the next.
+    fn fire(&self) {
         let now = Instant::now();
         loop {
             let mut waiting = self.waiting.borrow_mut();
@@ -115,40 +159,20 @@ impl Queue {
                     drop(waiting);
                     waker.wake();
                 }
-                first => {
-                    let next = first.map(|first| first.key().0);
-                    self.armed.set(next);
-                    return next;
-                }
+                Some(first) => return self.arm(first.key().0),
+                None => return self.armed.set(None),
             }
         }
     }
 }
 
-/// Sleeps until the first timer, for ever. A timer that comes before it wakes this up.
-async fn drive() {
-    loop {
-        let next = QUEUE.with(Queue::fire);
-        let sleeping = async {
-            match next {
-                Some(at) => {
-                    let left = at.saturating_duration_since(Instant::now());
-                    monoio::time::sleep(left).await;
-                }
-                None => std::future::pending().await,
-            }
-        };
-        let earlier = poll_fn(|cx| {
-            QUEUE.with(|queue| {
-                queue.task.replace(Some(cx.waker().clone()));
-                if queue.armed.get() == next {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(())
-                }
-            })
-        });
-        race(pin!(earlier), pin!(sleeping)).await;
+/// Fires timers as the clock expires, for ever.
+async fn drive(clock: Rc<Source>) {
+    // An error can only mean that the runtime cannot wait for anything.
+    while clock.readable().await.is_ok() {
+        // How often it has expired: nobody wants to know, but it must be read.
+        let _ = clock.read(&mut [0; 8]);
+        QUEUE.with(Queue::fire);
     }
 }
 
@@ -164,14 +188,16 @@ pub(super) async fn within<F: Future>(limit: Duration, future: Pin<&mut F>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::rc::Rc;
+    use std::pin::pin;
 
     fn run(test: impl Future<Output = ()>) {
         monoio::RuntimeBuilder::<monoio::LegacyDriver>::new()
-            .enable_timer()
             .build()
             .unwrap()
-            .block_on(test);
+            .block_on(async {
+                start().unwrap();
+                test.await;
+            });
     }
 
     #[test]

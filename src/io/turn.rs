@@ -24,8 +24,7 @@ const OPERATION_COST: usize = 16 << 10;
 /// A received byte costs more than a sent one: a few of them ask for a whole answer.
 pub(super) const RECEIVED_BYTE_COST: usize = 4;
 
-/// The shortest rest that the runtime's timers know. A task that only wakes itself up again is
-/// not enough: the loop does not look at its timers while any task is ready.
+/// The shortest rest that timers know.
 const REST: Duration = Duration::from_millis(1);
 
 /// See the module. One for both directions of a connection.
