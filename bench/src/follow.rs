@@ -204,7 +204,7 @@ impl Followers {
     }
 
     /// Every follower's account.
-    pub(crate) fn tallies(&self) -> impl Iterator<Item = &Tally> {
+    pub(crate) fn tallies(&self) -> impl Iterator<Item = &Tally> + Clone {
         self.members.iter().map(|member| &member.tally)
     }
 }

@@ -99,7 +99,7 @@ fn traced(stage: &Stage<'_>, followers: usize, count: u64) -> Result<(Calls, Sam
     )?;
     let calls = trace.detach()?;
     let sample = Sample::new(meter.stop()?, memory(server.pid())?);
-    Ok((calls, sample.lost(losses(&set, whole, 0))))
+    Ok((calls, sample.lost(losses(set.tallies(), whole, 0))))
 }
 
 /// A strace that counts the calls of one process.

@@ -85,7 +85,7 @@ fn flood(stage: &Stage<'_>) -> Result<Sample> {
     })?;
     let usage = meter.stop()?;
     let memory = memory(server.pid())?;
-    let mut loss = losses(&reader, count * LINE as u64, 0);
+    let mut loss = losses(reader.tallies(), count * LINE as u64, 0);
     loss.add(&Loss {
         errors: wrong,
         ..Loss::default()

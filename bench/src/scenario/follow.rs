@@ -12,7 +12,10 @@ use crate::load::histogram;
 use crate::payload::LINE;
 use crate::sample::{Loss, Sample};
 use crate::sse::Entry;
-use crate::trouble::Result;
+use crate::trouble::{Result, Trouble};
+
+/// Followers of a burst that one thread of the load generator reads.
+const READERS_OF_ONE_THREAD: u64 = 16;
 
 /// A burst's own rows: the rate is judged, and so is every byte.
 const fn burst(factor: f64) -> [Row; 3] {
@@ -124,7 +127,7 @@ fn lines(stage: &Stage<'_>, followers: u64, per_second: u64) -> Result<Sample> {
         .value("p50", latency.value_at_quantile(0.5) as f64 / 1e3)
         .value("cpu", usage.server_s * 1e6 / count as f64)
         .latency("line", &latency)
-        .lost(losses(&set, whole, broken)))
+        .lost(losses(set.tallies(), whole, broken)))
 }
 
 fn bursts(stage: &Stage<'_>, followers: u64) -> Result<Sample> {
@@ -135,43 +138,74 @@ fn bursts(stage: &Stage<'_>, followers: u64) -> Result<Sample> {
     let process = api.create_child(&["burst", &total.to_string()], false)?;
     api.await_log(&process, b"ready")?;
     // That word was entry 1; everything behind it is the burst.
-    let mut set = Followers::new()?;
-    for _ in 0..followers {
-        set.open(server.address, &process.path("/logs?follow=true&since=1"))?;
+    // One thread could not read what the server sends to so many.
+    let threads = if followers > READERS_OF_ONE_THREAD {
+        2
+    } else {
+        1
+    };
+    let mut sets = Vec::new();
+    for thread in 0..threads {
+        let mut set = Followers::new()?;
+        for _ in 0..(followers + thread) / threads {
+            set.open(server.address, &process.path("/logs?follow=true&since=1"))?;
+        }
+        sets.push(set);
     }
     let meter = Meter::start(server.pid())?;
     let began = Instant::now();
     api.input(&process, "\n")?;
-    let last = set.pump_until(
-        Duration::from_secs(4),
-        |set| set.tallies().all(|tally| tally.offset >= total),
-        &mut |_, tally: &mut Tally, entry| tally.place(entry),
-    )?;
+    let read = |set: &mut Followers| {
+        set.pump_until(
+            Duration::from_secs(4),
+            |set| set.tallies().all(|tally| tally.offset >= total),
+            &mut |_, tally: &mut Tally, entry| tally.place(entry),
+        )
+    };
+    let mut last = began;
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = sets
+            .iter_mut()
+            .map(|set| scope.spawn(move || read(set)))
+            .collect();
+        for reader in readers {
+            let ended = reader
+                .join()
+                .map_err(|_| Trouble::Setup("a reader panicked".into()))??;
+            last = last.max(ended);
+        }
+        Ok::<(), Trouble>(())
+    })?;
     let usage = meter.stop()?;
-    let delivered = set.tallies().map(|tally| tally.bytes).sum::<u64>() as f64;
+    let tallies = || sets.iter().flat_map(Followers::tallies);
+    let delivered = tallies().map(|tally| tally.bytes).sum::<u64>() as f64;
     let loss = losses(
-        &set,
+        tallies(),
         total,
-        set.tallies().map(|tally| tally.misplaced).sum(),
+        tallies().map(|tally| tally.misplaced).sum(),
     );
     Ok(Sample::new(usage, memory(server.pid())?)
+        .generators(threads)
         .value("rate", delivered / 1e6 / (last - began).as_secs_f64())
         .value("cpu", usage.server_s / (delivered / 1e9))
         .value("lost", loss.bytes as f64)
         .lost(loss))
 }
 
-/// What a set of followers did not get, of `whole` bytes each.
-pub(super) fn losses(set: &Followers, whole: u64, errors: u64) -> Loss {
+/// What followers did not get, of `whole` bytes each.
+pub(super) fn losses<'t>(
+    tallies: impl Iterator<Item = &'t Tally> + Clone,
+    whole: u64,
+    errors: u64,
+) -> Loss {
     Loss {
-        bytes: set
-            .tallies()
+        bytes: tallies
+            .clone()
             .map(|tally| whole.saturating_sub(tally.bytes))
             .sum(),
-        entries: set.tallies().map(|tally| tally.skipped).sum(),
+        entries: tallies.clone().map(|tally| tally.skipped).sum(),
         errors: errors
-            + set
-                .tallies()
+            + tallies
                 .map(|tally| tally.repeated + tally.gaps)
                 .sum::<u64>(),
     }
