@@ -7,10 +7,7 @@
 //! `out`, and that once. The `*_len` functions say how much will be written, so that a
 //! caller can frame a chunk before it encodes.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use super::{decimal, json};
+use super::{base64, decimal, json};
 
 /// What a log entry says beside its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +40,7 @@ pub fn write_json(head: &EntryHead<'_>, data: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(TIMESTAMP);
     decimal::write(head.timestamp_ms, out);
     out.extend_from_slice(DATA);
-    write_base64(data, out);
+    base64::write(data, out);
     out.extend_from_slice(ENCODING);
 }
 
@@ -55,7 +52,7 @@ pub fn json_len(head: &EntryHead<'_>, data_len: usize) -> usize {
     KEYS + decimal::len(head.sequence)
         + json::string_len(head.stream)
         + decimal::len(head.timestamp_ms)
-        + base64_len(data_len)
+        + base64::text_len(data_len)
 }
 
 /// Appends the entry as one `log` event whose id is the sequence number.
@@ -78,24 +75,12 @@ pub fn event_len(head: &EntryHead<'_>, data_len: usize) -> usize {
         + EVENT_END.len()
 }
 
-/// Padded base64 of `len` bytes. Slices in memory are far below where this saturates.
-fn base64_len(len: usize) -> usize {
-    len.div_ceil(3).saturating_mul(4)
-}
-
-fn write_base64(data: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + base64_len(data.len()), 0);
-    let room = out.get_mut(start..).unwrap_or_default();
-    // The room is exactly what the padded encoding takes, so nothing is left of it.
-    let written = STANDARD.encode_slice(data, room).unwrap_or(0);
-    debug_assert_eq!(written, base64_len(data.len()));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::testing::Rng;
+    use ::base64::Engine as _;
+    use ::base64::engine::general_purpose::STANDARD;
 
     #[test]
     fn an_entry_is_written_as_the_reference_writes_it() {

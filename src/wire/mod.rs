@@ -3,6 +3,7 @@
 //! In: slices a peer sent. Out: facts, or bytes to send. Owns nothing that two
 //! connections share. Knows no socket, no clock, no process.
 
+mod base64;
 mod decimal;
 pub mod entry;
 pub mod http;
