@@ -3,6 +3,7 @@
 mod codec;
 mod pipe;
 mod pty;
+mod relay;
 mod spawn;
 
 use crate::contenders::{http_floor, rounds};
@@ -58,6 +59,23 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Group>> {
             &names,
             options,
             &|index| pty::measure(index, count),
+        )?);
+    }
+    if options.wants("floor-relay") {
+        let columns = [("own CPU", "µs")];
+        let question = "Wait, read here, write there, and no more: what does one cost?";
+        let names = [
+            "a line every 2 ms, pipe to TCP",
+            "a key, TCP to terminal, and its echo back",
+        ];
+        let keys = if quick { 1_000 } else { 20_000 };
+        groups.push(rounds(
+            "floor-relay",
+            question,
+            &columns,
+            &names,
+            options,
+            &|index| relay::measure(index, keys),
         )?);
     }
     if options.wants("floor-http") {

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -29,20 +29,44 @@ pub(super) fn measure(index: usize, count: u32) -> Result<Vec<f64>> {
             .map_err(|_| Trouble::Setup("a reader panicked".into()))?;
         return figures;
     }
-    let this = std::env::current_exe().during("find this program")?;
-    let copy = || slave.try_clone().map(Stdio::from).during("dup a terminal");
-    let mut child = Command::new(this)
-        .args(["child", "tty-echo"])
-        .stdin(copy()?)
-        .stdout(copy()?)
-        .spawn()
-        .during("start an echo program")?;
-    // It says R when the terminal is in raw mode.
-    let ready = rustix::io::read(&master, &mut [0u8; 1]).during("read a terminal");
-    let figures = ready.and_then(|_| echo(&master, count));
-    let _ = child.kill();
-    child.wait().during("reap an echo program")?;
-    figures
+    echo(&EchoProgram::over(master, &slave)?.master, count)
+}
+
+/// A program that echoes keys in raw mode; ended when dropped.
+pub(super) struct EchoProgram {
+    /// The terminal's other end.
+    pub(super) master: OwnedFd,
+    child: Child,
+}
+
+impl EchoProgram {
+    /// One that echoes from now on.
+    pub(super) fn start() -> Result<EchoProgram> {
+        let (master, slave) = open()?;
+        EchoProgram::over(master, &slave)
+    }
+
+    fn over(master: OwnedFd, slave: &File) -> Result<EchoProgram> {
+        let this = std::env::current_exe().during("find this program")?;
+        let copy = || slave.try_clone().map(Stdio::from).during("dup a terminal");
+        let child = Command::new(this)
+            .args(["child", "tty-echo"])
+            .stdin(copy()?)
+            .stdout(copy()?)
+            .spawn()
+            .during("start an echo program")?;
+        let program = EchoProgram { master, child };
+        // It says R when the terminal is in raw mode.
+        rustix::io::read(&program.master, &mut [0u8; 1]).during("read a terminal")?;
+        Ok(program)
+    }
+}
+
+impl Drop for EchoProgram {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn open() -> Result<(OwnedFd, File)> {
