@@ -15,6 +15,7 @@ mod floor;
 mod follow;
 mod http;
 mod install;
+mod launch;
 mod load;
 mod machine;
 mod options;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use crate::account::monotonic_ns;
+use crate::launch;
 
 /// Bytes of one numbered record: 15 digits and a line feed.
 pub(crate) const RECORD: usize = 16;
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &[String]) -> io::Result<()> {
         "paced" => paced(number(1), number(2)),
         "tty-echo" => tty_echo(),
         "tty-burst" => tty_burst(number(1)),
+        "launch" => Err(launch::become_program(&args[1..])),
         other => Err(io::Error::other(format!(
             "no such child program: {other:?}"
         ))),

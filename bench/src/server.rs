@@ -8,15 +8,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::account::monotonic_ns;
-use crate::sys;
+use crate::launch;
 use crate::trouble::{During, Result, Trouble};
 
 /// How long a server may take to its first answer.
@@ -43,26 +42,13 @@ impl Server {
     pub(crate) fn start(binary: &Path) -> Result<Server> {
         let address = free_address()?;
         let port = address.port().to_string();
-        let mut command = Command::new(binary);
-        command
-            .args([
-                "server",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                &port,
-                "--no-token",
-                "--no-telemetry",
-            ])
-            .current_dir(std::env::temp_dir())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let (executed, clock) = pipe_with(PipeFlags::CLOEXEC).during("pipe")?;
-        sys::die_with_parent(&mut command);
-        sys::tell_when_executed(&mut command, clock);
+        let args = ["server", "--host", "127.0.0.1", "--port", &port];
         let began = Instant::now();
-        let child = command.spawn().during("start the server")?;
+        let child = launch::start(
+            binary,
+            &[&args[..], &["--no-token", "--no-telemetry"]].concat(),
+        )
+        .during("start the server")?;
         let mut server = Server {
             child,
             address,
@@ -81,10 +67,8 @@ impl Server {
             sleep(LOOK_AGAIN);
         }
         let now = monotonic_ns();
-        // To copy this benchmark, which comes before, is no part of a server's start.
-        let mut at = [0; 8];
-        rustix::io::read(&executed, &mut at).during("read when the server was executed")?;
-        server.started_in = Duration::from_nanos(now.saturating_sub(u64::from_ne_bytes(at)));
+        let executed = launch::executed_at(&mut server.child).during("start the server")?;
+        server.started_in = Duration::from_nanos(now.saturating_sub(executed));
         Ok(server)
     }
 

@@ -7,12 +7,9 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
-
-use crate::account::monotonic_ns;
 
 /// CPU time of a whole process, threads that have ended included (clock_getcpuclockid(3)).
 ///
@@ -51,16 +48,4 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec the closure makes one system call and reads errno; it
     // allocates nothing and takes no lock.
     unsafe { command.pre_exec(set) };
-}
-
-/// Has the child write the time just before execve(2) to `clock`: nanoseconds of
-/// CLOCK_MONOTONIC, 8 bytes.
-pub(crate) fn tell_when_executed(command: &mut Command, clock: OwnedFd) {
-    let tell = move || {
-        rustix::io::write(&clock, &monotonic_ns().to_ne_bytes())?;
-        Ok(())
-    };
-    // SAFETY: between fork and exec the closure makes two system calls; it allocates nothing
-    // and takes no lock.
-    unsafe { command.pre_exec(tell) };
 }

@@ -33,21 +33,23 @@ const LAST_WORDS: Duration = Duration::from_millis(150);
 /// Serves until the supervisor says that everything has ended.
 ///
 /// # Errors
-/// When the listening socket or the doorbell cannot be waited for, or there is no timerfd(2).
+/// When there is no timerfd(2), or it, the listening socket or the doorbell cannot be waited for.
 pub async fn serve(
     server: Rc<Server>,
     listener: TcpListener,
     events: Receiver<Event>,
 ) -> std::io::Result<()> {
-    timer::start()?;
+    let clock = timer::start()?;
     rustix::net::listen(&listener, BACKLOG)?;
     let socket = Source::new(OwnedFd::from(listener))?;
     // Before the first connection is accepted: there may not be a descriptor left after it.
     let bell = Source::new(rustix::io::fcntl_dupfd_cloexec(&events, 3)?)?;
     let accepting = accept_all(&server, &socket);
     let handling = events::handle(server.clone(), events, bell);
-    match race(pin!(accepting), pin!(handling)).await {
-        First::Left(error) => Err(error),
+    let (accepting, clock) = (pin!(accepting), pin!(clock));
+    let failing = pin!(race(accepting, clock));
+    match race(failing, pin!(handling)).await {
+        First::Left(First::Left(error) | First::Right(error)) => Err(error),
         First::Right(result) => {
             sleep(LAST_WORDS).await;
             result

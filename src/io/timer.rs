@@ -20,6 +20,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use monoio::task::JoinHandle;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -55,23 +56,21 @@ pub(super) struct Timer {
     number: u64,
 }
 
-/// Has the timers of this thread fire from now on, as long as its runtime runs.
+/// Has the timers of this thread fire from now on, as long as its runtime runs. What it returns
+/// completes when that has ended: why the timerfd cannot be waited for.
 ///
 /// # Errors
 /// As timerfd_create(2).
-pub(super) fn start() -> io::Result<()> {
-    // Instants are of this clock, too.
+pub(super) fn start() -> io::Result<JoinHandle<io::Error>> {
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-    let clock = Rc::new(Source::new(timerfd_create(
-        TimerfdClockId::Monotonic,
-        flags,
-    )?)?);
+    // Instants are of this clock, too.
+    let clock = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let clock = Rc::new(Source::new(clock)?);
     QUEUE.with(|queue| {
         queue.clock.replace(Rc::downgrade(&clock));
         queue.fire();
     });
-    monoio::spawn(drive(clock));
-    Ok(())
+    Ok(monoio::spawn(drive(clock)))
 }
 
 /// Completes after `duration`.
@@ -166,10 +165,12 @@ impl Queue {
     }
 }
 
-/// Fires timers as the clock expires, for ever.
-async fn drive(clock: Rc<Source>) {
-    // An error can only mean that the runtime cannot wait for anything.
-    while clock.readable().await.is_ok() {
+/// Fires timers as the clock expires.
+async fn drive(clock: Rc<Source>) -> io::Error {
+    loop {
+        if let Err(error) = clock.readable().await {
+            return error;
+        }
         // How often it has expired: nobody wants to know, but it must be read.
         let _ = clock.read(&mut [0; 8]);
         QUEUE.with(Queue::fire);
@@ -195,7 +196,7 @@ mod tests {
             .build()
             .unwrap()
             .block_on(async {
-                start().unwrap();
+                let _clock = start().unwrap();
                 test.await;
             });
     }

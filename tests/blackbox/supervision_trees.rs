@@ -198,6 +198,7 @@ fn chains() -> [serde_json::Value; 2] {
     sessions["env"] = json!({"S": "setsid sh -c \"$S\" &"});
     [plain, sessions]
 }
+
 /// By clone(2) with CLONE_PARENT: the server's child from the beginning, and nobody's orphan.
 fn a_sibling_that_a_leader_made_ends_with_its_tree(backend: Backend) {
     let flags = libc::CLONE_PARENT | libc::SIGCHLD;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::terminal::open;
 use super::{Better, Goal, Row, Scenario, Stage, less};
@@ -52,6 +52,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     run: scale,
 }];
 
+/// Enough for the largest size.
+const DESCRIPTORS: u64 = 65_536;
+
 /// Requests for one process at each size.
 const GETS: u32 = 2000;
 
@@ -61,6 +64,7 @@ const SERIES: [&str; 4] = ["create", "process", "follower", "get"];
 fn scale(stage: &Stage<'_>) -> Result<Sample> {
     let wanted: &[usize] = stage.pick(&[100, 500, 1000, 2500, 5000], &[50, 200]);
     let terminals = stage.pick(200, 10);
+    raise_limit();
     let allowed = allowed_size(terminals);
     let steps: Vec<usize> = wanted.iter().map(|step| (*step).min(allowed)).collect();
     let full = steps.last().copied().unwrap_or(1);
@@ -137,14 +141,29 @@ fn scale(stage: &Stage<'_>) -> Result<Sample> {
     Ok(sample)
 }
 
-/// How many processes with a follower each the descriptor limit allows one server: four
-/// descriptors for a process (three pipes and a pidfd), one for its follower, and room for
-/// the terminals and the server's own.
+/// How many processes with a follower each the descriptor limit allows one server: six
+/// descriptors for a process (three pipes, a pidfd, two of a cgroup), one for its follower, and
+/// room for the terminals and the server's own.
 fn allowed_size(terminals: u64) -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit.saturating_sub(8 * terminals + 200) / 5)
+    usize::try_from(limit.saturating_sub(10 * terminals + 200) / 7)
         .unwrap_or(usize::MAX)
         .max(1)
+}
+
+/// Raises the descriptor limit of this process, and so of both servers, as far as it may be.
+fn raise_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let set = |maximum: Option<u64>| {
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        setrlimit(Resource::Nofile, raised).is_ok()
+    };
+    // The first asks for a privilege; where it is missing, what there is must do.
+    let _ = limit.maximum.is_none_or(|hard| hard >= DESCRIPTORS) || set(Some(DESCRIPTORS));
+    let _ = set(getrlimit(Resource::Nofile).maximum);
 }
 
 struct Point {
