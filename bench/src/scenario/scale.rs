@@ -141,12 +141,12 @@ fn scale(stage: &Stage<'_>) -> Result<Sample> {
     Ok(sample)
 }
 
-/// How many processes with a follower each the descriptor limit allows one server: six
-/// descriptors for a process (three pipes, a pidfd, two of a cgroup), one for its follower, and
-/// room for the terminals and the server's own.
+/// How many processes with a follower each the descriptor limit allows one server: four
+/// descriptors for a process (three pipes and a pidfd) and one for its follower, an eighth of all
+/// for cgroups, and room for the terminals and the server's own.
 fn allowed_size(terminals: u64) -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit.saturating_sub(10 * terminals + 200) / 7)
+    usize::try_from((limit - limit / 8).saturating_sub(10 * terminals + 200) / 5)
         .unwrap_or(usize::MAX)
         .max(1)
 }
