@@ -202,14 +202,14 @@ pub(super) fn whole(
             latencies(&mut text, measured);
         }
         text += &notes(run);
-        // Written by hand: why a target is missed, and what was tried.
-        if let Ok(missed) = std::fs::read_to_string(folder.join("missed.md")) {
-            text += &format!("\n{missed}");
-        }
         for (name, alt) in super::chart::SCALE {
             if folder.join(format!("scale-{name}.svg")).exists() {
                 text += &format!("\n![{alt}](benchmarks/scale-{name}.svg)\n");
             }
+        }
+        // Written by hand: why a target is missed, and what was tried.
+        if let Ok(missed) = std::fs::read_to_string(folder.join("missed.md")) {
+            text += &format!("\n{missed}");
         }
     }
     for (title, lead, groups) in [
