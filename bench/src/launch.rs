@@ -21,6 +21,8 @@ use crate::account::monotonic_ns;
 /// As fork(2) and execve(2) of this benchmark's own program; the child ends by itself if `program`
 /// cannot be executed.
 pub(crate) fn start(program: &Path, args: &[&str]) -> io::Result<Child> {
+    // Once the small process runs, nobody hears why it fails.
+    rustix::fs::access(program, rustix::fs::Access::EXEC_OK)?;
     Command::new(std::env::current_exe()?)
         .args(["child", "launch"])
         .arg(program)

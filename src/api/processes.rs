@@ -161,7 +161,8 @@ pub fn get(id: &Id, core: &Core<'_>) -> Result<Outcome, Problem> {
     Ok(Outcome::Reply(reply(find(id, core)?)))
 }
 
-/// Removes an exited record and its log.
+/// Removes an exited record and its log. For one that counts as running it comes to
+/// [`Outcome::DeleteIfEnded`], and later to [`remove`].
 ///
 /// # Errors
 /// 404.
@@ -175,7 +176,7 @@ pub fn delete(id: &Id, core: &mut Core<'_>) -> Result<Outcome, Problem> {
     Ok(Outcome::Deleted { id })
 }
 
-/// The same for a process that counted as running a while ago.
+/// Removes the record of a process that counted as running when its delete was asked for.
 ///
 /// # Errors
 /// 404; 409 if it still does.

@@ -1,7 +1,7 @@
 //! Collects dead children: managed ones by pidfd, adopted orphans by number.
 //!
-//! In: a pidfd, or nothing. Out: an [`ExitStatus`], or the pid of a dead child that nobody
-//! claimed. Knows no job.
+//! In: a pidfd or a pid, or nothing. Out: an [`ExitStatus`], whether a child has ended, or the pid
+//! of a dead child that nobody claimed. Knows no job.
 //!
 //! # Safety
 //! `waitid(2)` fills a zeroed `siginfo_t`; its child fields are read only where the call said
@@ -32,6 +32,7 @@ pub fn try_wait(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
 }
 
 /// Whether a child has ended, left as it is (`WNOWAIT`); also if it has been reaped meanwhile.
+/// For any thread; who asks after a pid that is a later child's by now hears about that one.
 pub fn has_ended(pid: i32) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     rustix::process::Pid::from_raw(pid)

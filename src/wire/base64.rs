@@ -67,8 +67,8 @@ mod tests {
     }
 
     #[test]
-    fn every_three_bytes_are_encoded_as_the_library_encodes_them() {
-        // Each pair of sextets that share a byte, at each place of a block of 24 bytes.
+    fn every_pair_of_bytes_is_encoded_as_the_library_encodes_it() {
+        // At each place of a block of 24 bytes.
         for place in 0..8 {
             let mut data = vec![0xa5; 48];
             for pair in 0..=u16::MAX {

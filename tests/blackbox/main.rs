@@ -24,6 +24,7 @@ mod fixtures;
 mod follow;
 mod framing;
 mod http_basics;
+mod idle;
 mod input;
 mod limits;
 mod logs;

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::harness::json::keys;
-use crate::harness::{Backend, Launch, Problem, Server, eventually, on_both, procfs, sh};
+use crate::harness::{Backend, Launch, Problem, Server, WAIT, eventually, on_both, procfs, sh};
 use serde_json::json;
 
 on_both!(
@@ -307,7 +307,10 @@ fn delete_needs_an_exited_process(backend: Backend) {
     let id = server.spawn(&json!({"command": "cat"}));
     let path = format!("/v1/processes/{id}");
     let running = Problem::conflict("process is still running; stop or kill it before delete");
+    let asked = Instant::now();
     running.check(&server.delete(&path));
+    // At once: whether it has ended is asked, not waited for.
+    assert!(asked.elapsed() < Duration::from_millis(900));
     server.kill(&id);
     let deleted = server.delete(&path).expect_empty(204);
     assert_eq!(deleted.header("content-type"), None);
@@ -327,7 +330,10 @@ fn who_sees_a_process_end_may_delete_it_at_once(backend: Backend) {
         let pid = server.info(&id)["pid"].as_i64().unwrap() as i32;
         server.feed(&id, "\n");
         // Without a pause: the server is not to hear of it much sooner.
-        while procfs::alive(pid) {}
+        let until = Instant::now() + WAIT;
+        while procfs::alive(pid) {
+            assert!(Instant::now() < until, "{id} does not end");
+        }
         server
             .delete(&format!("/v1/processes/{id}"))
             .expect_empty(204);

@@ -55,12 +55,15 @@ fn relay_lines(child: &mut Child, near: &mut TcpStream) -> Result<f64> {
     };
     let (poll, mut ready) = (Poll::new()?, Vec::new());
     poll.add(&pipe, 0)?;
-    let (mut buffer, event) = (vec![0; 64 * LINE], [b'x'; EVENT_BYTES]);
+    let event = [b'x'; EVENT_BYTES];
     go.write_all(b"\n").during("let a writer begin")?;
     let own = thread_cpu_us();
     loop {
         poll.wait(PATIENCE, &mut ready)?;
-        if pipe.read(&mut buffer).during("read a pipe")? == 0 {
+        if ready.is_empty() {
+            return Err(Trouble::TimedOut("a line"));
+        }
+        if pipe.read(&mut [0; LINE]).during("read a pipe")? == 0 {
             return Ok(thread_cpu_us() - own);
         }
         near.write_all(&event).during("send an event")?;
@@ -90,6 +93,9 @@ fn echo(mut near: TcpStream, mut far: TcpStream, count: u32) -> Result<Vec<f64>>
         for &member in &ready {
             if member == 0 {
                 let len = near.read(&mut key).during("read a key")?;
+                if len == 0 {
+                    return Err(Trouble::Protocol("the typist is gone".into()));
+                }
                 rustix::io::write(&program.master, &key[..len]).during("type a key")?;
             } else {
                 let len = rustix::io::read(&program.master, &mut key).during("read an echo")?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
 use super::terminal::open;
 use super::{Better, Goal, Row, Scenario, Stage, less};
@@ -52,9 +52,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     run: scale,
 }];
 
-/// Enough for the largest size.
-const DESCRIPTORS: u64 = 65_536;
-
 /// Requests for one process at each size.
 const GETS: u32 = 2000;
 
@@ -64,7 +61,6 @@ const SERIES: [&str; 4] = ["create", "process", "follower", "get"];
 fn scale(stage: &Stage<'_>) -> Result<Sample> {
     let wanted: &[usize] = stage.pick(&[100, 500, 1000, 2500, 5000], &[50, 200]);
     let terminals = stage.pick(200, 10);
-    raise_limit();
     let allowed = allowed_size(terminals);
     let steps: Vec<usize> = wanted.iter().map(|step| (*step).min(allowed)).collect();
     let full = steps.last().copied().unwrap_or(1);
@@ -149,21 +145,6 @@ fn allowed_size(terminals: u64) -> usize {
     usize::try_from((limit - limit / 8).saturating_sub(10 * terminals + 200) / 5)
         .unwrap_or(usize::MAX)
         .max(1)
-}
-
-/// Raises the descriptor limit of this process, and so of both servers, as far as it may be.
-fn raise_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let set = |maximum: Option<u64>| {
-        let raised = Rlimit {
-            current: maximum,
-            maximum,
-        };
-        setrlimit(Resource::Nofile, raised).is_ok()
-    };
-    // The first asks for a privilege; where it is missing, what there is must do.
-    let _ = limit.maximum.is_none_or(|hard| hard >= DESCRIPTORS) || set(Some(DESCRIPTORS));
-    let _ = set(getrlimit(Resource::Nofile).maximum);
 }
 
 struct Point {

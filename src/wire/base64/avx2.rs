@@ -21,9 +21,9 @@ const BLOCK_BYTES: usize = 24;
 /// So far ahead bytes are asked for: a page, since the processor by itself does not look beyond one.
 const AHEAD_BYTES: usize = 4096;
 
-/// Encodes blocks from the front of `data` into the front of `text`, as long as both have room for
-/// one and [`BLOCK_BYTES`] are read with 4 more behind them. Returns how many bytes of `data` that
-/// were.
+/// Encodes blocks from the front of `data` into the front of `text`, while `data` has 28 bytes left
+/// (a block, and 4 more that the second load touches) and `text` 32. Returns how many bytes of
+/// `data` that were.
 pub(super) fn encode_front(data: &[u8], text: &mut [u8]) -> usize {
     if data.len() < BLOCK_BYTES || !is_x86_feature_detected!("avx2") {
         return 0;
