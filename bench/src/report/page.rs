@@ -402,7 +402,14 @@ fn notes(run: &Comparison) -> String {
                 .map(|note| format!("- {}: {note}", judged.scenario.name)),
         );
     }
+    let commit = run.scenarios.first().map(|first| &first.machine.commit);
     for measured in &run.scenarios {
+        if commit.is_some_and(|commit| *commit != measured.machine.commit) {
+            notes.push(format!(
+                "- {}: measured apart from the others, procring commit {}",
+                measured.name, measured.machine.commit
+            ));
+        }
         for side in [Side::Procring, Side::Reference] {
             let remarks = measured
                 .samples(side)
