@@ -114,14 +114,9 @@ pub enum Outcome {
         /// Where to begin.
         cursor: Cursor,
     },
-    /// The record is gone; end what is left of its tree, then answer 204.
-    Deleted {
-        /// Which process it was.
-        id: ProcessId,
-    },
-    /// Find out whether a process that counts as running has just ended, and if so remove it;
-    /// answer 204 or 409.
-    DeleteIfEnded {
+    /// Remove the record of a process that has ended, end what is left of its tree, and answer
+    /// 204; 409 if it runs.
+    Delete {
         /// Which process.
         id: ProcessId,
     },

@@ -161,25 +161,19 @@ pub fn get(id: &Id, core: &Core<'_>) -> Result<Outcome, Problem> {
     Ok(Outcome::Reply(reply(find(id, core)?)))
 }
 
-/// Removes an exited record and its log. For one that counts as running it comes to
-/// [`Outcome::DeleteIfEnded`], and later to [`remove`].
+/// Asks for the removal of a record; [`remove`] follows once it is clear that it has exited.
 ///
 /// # Errors
 /// 404.
-pub fn delete(id: &Id, core: &mut Core<'_>) -> Result<Outcome, Problem> {
-    let process = find(id, core)?;
-    let id = process.id;
-    if process.state.is_running() {
-        return Ok(Outcome::DeleteIfEnded { id });
-    }
-    core.table.remove(id);
-    Ok(Outcome::Deleted { id })
+pub fn delete(id: &Id, core: &Core<'_>) -> Result<Outcome, Problem> {
+    let id = find(id, core)?.id;
+    Ok(Outcome::Delete { id })
 }
 
-/// Removes the record of a process that counted as running when its delete was asked for.
+/// Removes an exited record and its log.
 ///
 /// # Errors
-/// 404; 409 if it still does.
+/// 404; 409 while it runs.
 pub fn remove(id: ProcessId, table: &mut Table) -> Result<(), Problem> {
     let process = table.get(id).ok_or_else(|| Problem::from(id))?;
     if process.state.is_running() {

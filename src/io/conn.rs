@@ -26,7 +26,7 @@ use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
 use crate::wire::http::response::{CONTINUE, Length, ResponseHead};
 use crate::wire::ws::handshake::Accept;
 
-use super::control::{delete_if_ended, deleted, input, resize, signal_and_wait};
+use super::control::{delete, input, resize, signal_and_wait};
 use super::create::create;
 use super::fetch::fetch;
 use super::follow::follow;
@@ -464,8 +464,7 @@ impl Conn {
             }
             Outcome::Input { id, data } => input(&server, id, &data, &mut self.reader).await,
             Outcome::Resize { id, size } => Some(resize(&server, id, size)),
-            Outcome::Deleted { id } => Some(deleted(&server, id)),
-            Outcome::DeleteIfEnded { id } => Some(delete_if_ended(&server, id).await),
+            Outcome::Delete { id } => Some(delete(&server, id).await),
             // Answered by the caller.
             Outcome::Reply(_)
             | Outcome::Fetch(_)

@@ -58,26 +58,21 @@ async fn until_exited(server: &Server, id: ProcessId, wait: Duration) {
     }
 }
 
-/// Removes a process that counts as running, if in truth it has ended: who has waited for its end
-/// by other means is faster than the news through the supervisor.
-pub(super) async fn delete_if_ended(server: &Rc<Server>, id: ProcessId) -> Reply {
+/// Removes the record of a process that has ended. One that counts as running may have ended, too:
+/// who has waited for that by other means is faster than the news through the supervisor.
+pub(super) async fn delete(server: &Rc<Server>, id: ProcessId) -> Reply {
     let state = server.table.borrow().get(id).map(|process| process.state);
-    if match state {
+    let news_to_come = match state {
         Some(State::Running { pid }) => reap::has_ended(pid),
         Some(State::Draining { .. }) => true,
         _ => false,
-    } {
+    };
+    if news_to_come {
         until_exited(server, id, EXIT_NEWS_MAX).await;
     }
-    let removed = processes::remove(id, &mut server.table.borrow_mut());
-    match removed {
-        Ok(()) => deleted(server, id),
-        Err(problem) => problem.reply(),
+    if let Err(problem) = processes::remove(id, &mut server.table.borrow_mut()) {
+        return problem.reply();
     }
-}
-
-/// What is left to do about a removed record.
-pub(super) fn deleted(server: &Rc<Server>, id: ProcessId) -> Reply {
     server.end(id);
     trim_later(server);
     Reply::new(204)
