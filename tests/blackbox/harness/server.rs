@@ -6,6 +6,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -345,9 +346,31 @@ impl Drop for Server {
                 }
             }
         }
+        remove_groups(self.pid);
         if std::thread::panicking() {
             eprintln!("the server's stderr:\n{}", self.stderr());
         }
+    }
+}
+
+/// Removes the empty cgroups of a server that was killed; the next one would do so, but after the
+/// last test there is none.
+fn remove_groups(pid: i32) {
+    let membership = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(own) = membership
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+    else {
+        return;
+    };
+    let name = format!("procring-{pid}-0");
+    for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let dir = Path::new(mount).join(own).join(&name);
+        for group in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            // Files stay, and so do groups whose members are still on their way out.
+            let _ = std::fs::remove_dir(group.path());
+        }
+        let _ = std::fs::remove_dir(dir);
     }
 }
 
