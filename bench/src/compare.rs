@@ -4,8 +4,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::install;
 use crate::machine::Machine;
 use crate::options::Options;
@@ -43,7 +41,6 @@ pub(crate) fn run(options: &Options) -> Result<Comparison> {
         text_file: write_text()?,
         quick: options.quick,
     };
-    raise_descriptor_limit();
     let machine = Machine::read();
     let mut pairs: Vec<Vec<Pair>> = scenarios.iter().map(|_| Vec::new()).collect();
     for round in 0..options.rounds() {
@@ -63,26 +60,6 @@ pub(crate) fn run(options: &Options) -> Result<Comparison> {
         quick: options.quick,
         scenarios: measured.collect(),
     })
-}
-
-/// Descriptors that the largest scenario needs.
-const DESCRIPTORS: u64 = 65_536;
-
-/// Raises the descriptor limit of this process, and so of both servers in every scenario, to what
-/// the largest one needs, or as far as it may be.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let at_most = |hard: Option<u64>| Rlimit {
-        current: Some(hard.map_or(DESCRIPTORS, |hard| hard.min(DESCRIPTORS))),
-        maximum: hard,
-    };
-    // A higher hard limit asks for a privilege; without it, what there is must do.
-    if limit.maximum.is_some_and(|hard| hard < DESCRIPTORS)
-        && setrlimit(Resource::Nofile, at_most(Some(DESCRIPTORS))).is_ok()
-    {
-        return;
-    }
-    let _ = setrlimit(Resource::Nofile, at_most(limit.maximum));
 }
 
 struct Programs {

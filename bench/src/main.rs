@@ -2,6 +2,7 @@
 //!
 //! - `compare`: `scenario/` loads a `server`, `account` reads what it cost, `report/` says it.
 //! - `floor`, `contenders`: small programs without any server, or small servers of our own.
+//! - `emulated`: a comparison within an emulated machine, where this one's limits are too low.
 //! - `child`: what the managed processes run (`payload`).
 
 #![deny(unsafe_code)]
@@ -11,6 +12,7 @@ mod api;
 mod chunked;
 mod compare;
 mod contenders;
+mod emulated;
 mod floor;
 mod follow;
 mod http;
@@ -97,6 +99,12 @@ fn act(options: &Options) -> Result<bool> {
             let whole = fresh.merge_into(results::load::<Comparison>(&path).unwrap_or_default());
             results::store(&path, &whole)?;
         }
+        Verb::Emulated => {
+            let fresh = emulated::run(options)?;
+            print!("{}", report::summary(&fresh));
+            sound = report_faults(&fresh);
+            results::store(&kept("emulated.json"), &fresh)?;
+        }
         Verb::Floor => keep_groups(floor::run(options)?, &kept("floor.json"))?,
         Verb::Contenders => keep_groups(contenders::run(options)?, &kept("contenders.json"))?,
         Verb::Report | Verb::List => {}
@@ -106,24 +114,27 @@ fn act(options: &Options) -> Result<bool> {
     Ok(sound)
 }
 
-/// Raises the descriptor limit for ourselves and, by inheritance, for both servers; and
-/// adopts what a dead server leaves, so that it can be ended.
+/// Descriptors that the largest scenario needs.
+const DESCRIPTORS: u64 = 65_536;
+
+/// Raises the descriptor limit, for ourselves and by inheritance for both servers, to what the
+/// largest scenario needs, or as far as it may be; and adopts what a dead server leaves, so that
+/// it can be ended.
 fn prepare() -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, set_child_subreaper, setrlimit};
-    const DESCRIPTORS: u64 = 1 << 17;
-    let raised = Rlimit {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let needed = Rlimit {
         current: Some(DESCRIPTORS),
-        maximum: Some(DESCRIPTORS),
+        maximum: hard.map(|hard| hard.max(DESCRIPTORS)),
     };
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.maximum.is_some_and(|maximum| maximum < DESCRIPTORS)
-        && setrlimit(Resource::Nofile, raised).is_ok()
-    {
-        // The hard limit was too low for the largest scenario, and we may raise it.
-        limit = raised;
+    // A higher hard limit asks for a privilege; without it, what there is must do.
+    if setrlimit(Resource::Nofile, needed).is_err() {
+        let allowed = Rlimit {
+            current: hard,
+            maximum: hard,
+        };
+        setrlimit(Resource::Nofile, allowed).during("raise the descriptor limit")?;
     }
-    limit.current = limit.maximum.map(|maximum| maximum.min(1 << 20));
-    setrlimit(Resource::Nofile, limit).during("raise the descriptor limit")?;
     set_child_subreaper(Some(rustix::process::getpid())).during("become a subreaper")
 }
 

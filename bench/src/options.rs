@@ -9,6 +9,8 @@ use crate::trouble::{Result, Trouble};
 pub(crate) enum Verb {
     /// procring beside the reference.
     Compare,
+    /// The same within an emulated machine that allows every size.
+    Emulated,
     /// What the machine allows without any server.
     Floor,
     /// The same small servers on several runtimes.
@@ -34,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) server_bin: Option<PathBuf>,
     /// The reference's program; installed when absent.
     pub(crate) reference_bin: Option<PathBuf>,
+    /// The emulated machine's kernel; the newest of those installed when absent.
+    pub(crate) kernel: Option<PathBuf>,
     /// Folder for the page, its charts and its figures.
     pub(crate) out: Option<PathBuf>,
 }
@@ -41,6 +45,7 @@ pub(crate) struct Options {
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
 procring-bench compare     procring beside the reference, interleaved; writes docs/benchmarks.md
+procring-bench emulated    its scale scenario in an emulated machine, whose limits allow all of it
 procring-bench floor       what the machine allows without any server
 procring-bench contenders  the same small servers on monoio, tokio-uring, io-uring, tokio, epoll
 procring-bench report      writes the page again from the figures kept
@@ -51,6 +56,7 @@ procring-bench list        names of the scenarios
   --only NAME         only what has NAME in its name; may be repeated
   --server-bin PATH   a procring that is built already
   --reference-bin PATH  a reference that is installed already
+  --kernel PATH       emulated: the kernel to start (default the newest of /boot)
   --out DIR           where to write (default docs; with --quick or --only the target folder);
                       figures of other scenarios that are there already are kept
 ";
@@ -69,6 +75,7 @@ impl Options {
             only: Vec::new(),
             server_bin: None,
             reference_bin: None,
+            kernel: None,
             out: None,
         };
         let mut verb = None;
@@ -90,6 +97,7 @@ impl Options {
                 Long("reference-bin") => {
                     options.reference_bin = Some(parser.value().map_err(wrong)?.into())
                 }
+                Long("kernel") => options.kernel = Some(parser.value().map_err(wrong)?.into()),
                 Long("out") => options.out = Some(parser.value().map_err(wrong)?.into()),
                 Long("help") | Short('h') => return Ok(None),
                 other => return Err(wrong(other.unexpected())),
@@ -103,6 +111,7 @@ impl Options {
     fn verb(name: &str) -> Result<Verb> {
         match name {
             "compare" => Ok(Verb::Compare),
+            "emulated" => Ok(Verb::Emulated),
             "floor" => Ok(Verb::Floor),
             "contenders" => Ok(Verb::Contenders),
             "report" => Ok(Verb::Report),

@@ -115,6 +115,11 @@ impl Terminals {
         })
     }
 
+    /// How many terminals there are.
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
     /// Attaches to the terminal at `path` and waits for the server's `ready` frame.
     /// Output from before the attach is not asked for.
     pub(crate) fn attach(&mut self, address: SocketAddr, path: &str) -> Result<()> {

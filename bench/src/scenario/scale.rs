@@ -48,6 +48,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
         less("get", "CPU per `GET` of one process", "µs", Goal::Shown),
         less("list", "list of all, per process", "µs", Goal::Shown),
         less("stop", "kill, p50", "µs", Goal::Shown),
+        less(
+            "descriptors",
+            "descriptors of the server at full size",
+            "",
+            Goal::Shown,
+        ),
     ],
     run: scale,
 }];
@@ -60,7 +66,7 @@ const SERIES: [&str; 4] = ["create", "process", "follower", "get"];
 
 fn scale(stage: &Stage<'_>) -> Result<Sample> {
     let wanted: &[usize] = stage.pick(&[100, 500, 1000, 2500, 5000], &[50, 200]);
-    let terminals = stage.pick(200, 10);
+    let terminals: usize = stage.pick(200, 10);
     let allowed = allowed_size(terminals);
     let steps: Vec<usize> = wanted.iter().map(|step| (*step).min(allowed)).collect();
     let full = steps.last().copied().unwrap_or(1);
@@ -101,10 +107,9 @@ fn scale(stage: &Stage<'_>) -> Result<Sample> {
         points,
         ..
     } = growth;
-    let reached = (processes.len() + followers.len()) as f64 / (2 * full) as f64;
-    let mut sample_values = vec![("reached", reached)];
+    let mut set = Terminals::new()?;
+    let mut sample_values = Vec::new();
     if !failed {
-        let mut set = Terminals::new()?;
         match open_terminals(&server, &mut api, &mut set, terminals) {
             Ok(bytes) => sample_values.push(("terminal", bytes)),
             Err(trouble) => {
@@ -112,9 +117,12 @@ fn scale(stage: &Stage<'_>) -> Result<Sample> {
                 note = Some(format!("{limited}terminals: {trouble}"));
             }
         }
+        sample_values.push(("descriptors", descriptors(server.pid())?));
         sample_values.push(("list", list(&mut api)? / processes.len() as f64));
         sample_values.push(("stop", kill_some(&mut api, &processes)?));
     }
+    let held = processes.len() + followers.len() + set.len();
+    sample_values.push(("reached", held as f64 / (2 * full + terminals) as f64));
     let usage = meter.stop()?;
     let mut sample = Sample::new(usage, memory(server.pid())?);
     sample.note = note;
@@ -140,11 +148,12 @@ fn scale(stage: &Stage<'_>) -> Result<Sample> {
 /// How many processes with a follower each the descriptor limit allows one server: four
 /// descriptors for a process (three pipes and a pidfd) and one for its follower, an eighth of all
 /// for cgroups, and room for the terminals and the server's own.
-fn allowed_size(terminals: u64) -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from((limit - limit / 8).saturating_sub(10 * terminals + 200) / 5)
-        .unwrap_or(usize::MAX)
-        .max(1)
+fn allowed_size(terminals: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    let limit = limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    ((limit - limit / 8).saturating_sub(10 * terminals + 200) / 5).max(1)
 }
 
 struct Point {
@@ -203,13 +212,24 @@ impl Growth<'_> {
 }
 
 /// Opens `count` terminals; returns PSS bytes for each.
-fn open_terminals(server: &Server, api: &mut Api, set: &mut Terminals, count: u64) -> Result<f64> {
+fn open_terminals(
+    server: &Server,
+    api: &mut Api,
+    set: &mut Terminals,
+    count: usize,
+) -> Result<f64> {
     let before = pss_bytes(server.pid())?;
     for _ in 0..count {
         open(server, api, set, &["tty-echo"])?;
     }
     std::thread::sleep(Duration::from_millis(300));
     Ok((pss_bytes(server.pid())? - before) / count as f64)
+}
+
+/// Descriptors that the server has open.
+fn descriptors(pid: i32) -> Result<f64> {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).during("count descriptors")?;
+    Ok(open.count() as f64)
 }
 
 /// Microseconds for one list of everything, the median of five.
