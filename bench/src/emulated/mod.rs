@@ -45,9 +45,10 @@ pub(crate) fn run(options: &Options) -> Result<Comparison> {
     let mut found =
         found.ok_or_else(|| Trouble::Setup("the emulated machine left no figures".into()))?;
     for measured in &mut found.scenarios {
-        // There is neither a compiler nor a repository inside.
+        // There is neither a compiler nor a repository inside, nor a clock to trust.
         measured.machine.rustc.clone_from(&outside.rustc);
         measured.machine.commit.clone_from(&outside.commit);
+        measured.machine.date.clone_from(&outside.date);
     }
     Ok(found)
 }

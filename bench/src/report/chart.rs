@@ -153,7 +153,7 @@ pub(super) fn bars(path: &Path, group: &Group) -> Result<()> {
 }
 
 /// Cost per unit against size, both servers, from the last round that has the series.
-pub(super) fn scale(folder: &Path, run: &Comparison) -> Result<()> {
+pub(super) fn scale(folder: &Path, prefix: &str, run: &Comparison) -> Result<()> {
     let Some(measured) = run
         .scenarios
         .iter()
@@ -184,7 +184,7 @@ pub(super) fn scale(folder: &Path, run: &Comparison) -> Result<()> {
         };
         let right = points().map(|point| point.0).fold(1.0, f64::max);
         let top = points().map(|point| point.1).fold(1.0, f64::max) * 1.1;
-        let path = folder.join(format!("scale-{key}.svg"));
+        let path = folder.join(format!("{prefix}-{key}.svg"));
         let area = SVGBackend::new(&path, (720, 320)).into_drawing_area();
         area.fill(&WHITE).map_err(drawing)?;
         let mut chart = ChartBuilder::on(&area)

@@ -13,6 +13,24 @@ use std::path::Path;
 use crate::results::{Comparison, Group, load};
 use crate::trouble::{During, Result};
 
+/// Everything that is kept.
+#[derive(Debug, Default)]
+struct Figures {
+    /// procring beside the reference.
+    comparison: Option<Comparison>,
+    /// The same within an emulated machine.
+    emulated: Option<Comparison>,
+    /// What the machine allows.
+    floor: Vec<Group>,
+    /// The runtimes.
+    contenders: Vec<Group>,
+}
+
+/// How the names of the charts over size begin.
+const SCALE: &str = "scale";
+/// The same for those of the emulated machine.
+const SCALE_EMULATED: &str = "emulated";
+
 /// The judged table of a comparison, as Markdown.
 pub(crate) fn summary(run: &Comparison) -> String {
     page::summary(run)
@@ -29,16 +47,22 @@ pub(crate) fn group(group: &Group) -> String {
 /// `Trouble::Io` when a file cannot be written; `Trouble::Setup` when a chart cannot be drawn.
 pub(crate) fn write(out: &Path) -> Result<()> {
     let folder = out.join("benchmarks");
-    let comparison: Option<Comparison> = load(&folder.join("compare.json"));
-    let floor: Vec<Group> = load(&folder.join("floor.json")).unwrap_or_default();
-    let contenders: Vec<Group> = load(&folder.join("contenders.json")).unwrap_or_default();
-    if let Some(run) = &comparison {
+    let figures = Figures {
+        comparison: load(&folder.join("compare.json")),
+        emulated: load(&folder.join("emulated.json")),
+        floor: load(&folder.join("floor.json")).unwrap_or_default(),
+        contenders: load(&folder.join("contenders.json")).unwrap_or_default(),
+    };
+    if let Some(run) = &figures.comparison {
         chart::factors(&folder.join("factors.svg"), &judge::judge(run))?;
-        chart::scale(&folder, run)?;
+        chart::scale(&folder, SCALE, run)?;
     }
-    for group in floor.iter().chain(&contenders) {
+    if let Some(run) = &figures.emulated {
+        chart::scale(&folder, SCALE_EMULATED, run)?;
+    }
+    for group in figures.floor.iter().chain(&figures.contenders) {
         chart::bars(&folder.join(format!("{}.svg", group.name)), group)?;
     }
-    let text = page::whole(comparison.as_ref(), &floor, &contenders, &folder);
+    let text = page::whole(&figures, &folder);
     fs::write(out.join("benchmarks.md"), text).during("write benchmarks.md")
 }

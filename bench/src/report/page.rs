@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::judge::{Judged, Verdict, judge};
 use super::text::{factor, figure, number};
+use super::{Figures, SCALE, SCALE_EMULATED};
 use crate::install::REFERENCE;
 use crate::machine::Machine;
 use crate::results::{Comparison, Group, Measured, median};
@@ -154,14 +155,9 @@ fn first_column(rounds: &[Vec<f64>]) -> Vec<f64> {
 }
 
 /// The whole page.
-pub(super) fn whole(
-    run: Option<&Comparison>,
-    floor: &[Group],
-    contenders: &[Group],
-    folder: &Path,
-) -> String {
+pub(super) fn whole(figures: &Figures, folder: &Path) -> String {
     let mut text = String::from(INTRODUCTION);
-    if let Some(run) = run {
+    if let Some(run) = &figures.comparison {
         let machine = run
             .scenarios
             .first()
@@ -175,10 +171,10 @@ pub(super) fn whole(
             .unwrap_or(0);
         text += &format!("\n## Beside the reference\n\n{}\n\n", on(&machine));
         text += &format!(
-            "procring commit {} and {REFERENCE}, {rounds} round{}, each scenario, side and round with a fresh \
+            "procring commit {} and {REFERENCE}, {}, each scenario, side and round with a fresh \
              server, in the order A B, B A.{}\n\n",
             machine.commit,
-            if rounds == 1 { "" } else { "s" },
+            counted_rounds(rounds),
             if run.quick {
                 " This is the two-minute version: its times are not to be judged."
             } else {
@@ -202,19 +198,16 @@ pub(super) fn whole(
             latencies(&mut text, measured);
         }
         text += &notes(run);
-        for (name, alt) in super::chart::SCALE {
-            if folder.join(format!("scale-{name}.svg")).exists() {
-                text += &format!("\n![{alt}](benchmarks/scale-{name}.svg)\n");
-            }
-        }
+        text += &scale_charts(SCALE, folder);
+        text += &emulated(figures.emulated.as_ref(), folder);
         // Written by hand: why a target is missed, and what was tried.
         if let Ok(missed) = std::fs::read_to_string(folder.join("missed.md")) {
             text += &format!("\n{missed}");
         }
     }
     for (title, lead, groups) in [
-        ("The floor", FLOOR_LEAD, floor),
-        ("Runtimes", CONTENDERS_LEAD, contenders),
+        ("The floor", FLOOR_LEAD, &figures.floor),
+        ("Runtimes", CONTENDERS_LEAD, &figures.contenders),
     ] {
         if let Some(first) = groups.first() {
             text += &format!("\n## {title}\n\n{lead}\n\n{}\n\n", on(&first.machine));
@@ -227,6 +220,36 @@ pub(super) fn whole(
     text
 }
 
+fn counted_rounds(rounds: usize) -> String {
+    format!("{rounds} round{}", if rounds == 1 { "" } else { "s" })
+}
+
+/// Links to the charts over size that were drawn.
+fn scale_charts(prefix: &str, folder: &Path) -> String {
+    super::chart::SCALE
+        .iter()
+        .filter(|(key, _)| folder.join(format!("{prefix}-{key}.svg")).exists())
+        .map(|(key, alt)| format!("\n![{alt}](benchmarks/{prefix}-{key}.svg)\n"))
+        .collect()
+}
+
+/// The section on what was compared within an emulated machine.
+fn emulated(run: Option<&Comparison>, folder: &Path) -> String {
+    let Some((run, first)) = run.and_then(|run| Some((run, run.scenarios.first()?))) else {
+        return String::new();
+    };
+    format!(
+        "\n### All of it at once, in an emulated machine\n\n{EMULATED_LEAD}\n\n{}\n\nprocring \
+         commit {} and {REFERENCE}, {}.\n\n{}{}{}",
+        on(&first.machine),
+        first.machine.commit,
+        counted_rounds(first.pairs.len()),
+        summary(run),
+        notes(run),
+        scale_charts(SCALE_EMULATED, folder)
+    )
+}
+
 const INTRODUCTION: &str = "\
 # Benchmarks
 
@@ -234,6 +257,7 @@ This page is written by `procring-bench`. To have it written on your machine:
 
 ```
 cargo run --release -p procring-bench -- compare      # some 20 minutes; needs npm
+cargo run --release -p procring-bench -- emulated     # 8 minutes a round; needs QEMU
 cargo run --release -p procring-bench -- floor
 cargo run --release -p procring-bench -- contenders
 ```
@@ -267,6 +291,12 @@ Median over the rounds of each percentile, microseconds.
 | scenario | what | side | count | p50 | p90 | p99 | p99.9 | max |
 |---|---|---|---:|---:|---:|---:|---:|---:|
 ";
+
+const EMULATED_LEAD: &str = "\
+Where the machine's hard limit on descriptors is too low for 5,000 of each, the scenario above
+ends at what it allows. The same scenario ran within QEMU, without KVM, where the limit can be
+raised: memory, descriptors and how costs grow are those of any machine, the times are ten and
+more times those of a real one.";
 
 const FLOOR_LEAD: &str = "\
 What the machine allows without any server: the bare system calls that a process API cannot
