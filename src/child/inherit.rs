@@ -33,6 +33,18 @@ pub struct Inheritance {
 const OOM_SCORE_ABOVE_SERVER: i32 = 500;
 
 impl Inheritance {
+    /// What the children of a test get: limits of their own.
+    #[cfg(test)]
+    pub(super) fn for_tests() -> Self {
+        close_on_exec_above_2();
+        Self {
+            ignored_signals: signals::ignored(),
+            nofile: (512, 1024),
+            oom_score_adj: None,
+            null: Arc::new(fs::File::open("/dev/null").unwrap().into()),
+        }
+    }
+
     /// Finds out what children get and prepares this process.
     ///
     /// # Errors

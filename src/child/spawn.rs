@@ -315,17 +315,6 @@ mod tests {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
     use std::io::Read;
 
-    fn inheritance() -> Inheritance {
-        crate::child::inherit::close_on_exec_above_2();
-        let ignored_signals = crate::child::signals::ignored();
-        Inheritance {
-            ignored_signals,
-            nofile: (512, 1024),
-            oom_score_adj: None,
-            null: Arc::new(std::fs::File::open("/dev/null").unwrap().into()),
-        }
-    }
-
     fn run(command: &str, args: &[&str], cwd: Option<&str>) -> Result<String, SpawnError> {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let errors = std::fs::File::open("/dev/null").unwrap();
@@ -335,9 +324,10 @@ mod tests {
         let env = [("PATH", "/usr/bin:/bin")].into_iter();
         let spec = SpawnSpec::new(command, &args, &base, env, cwd, stdio)?;
         let slot = PidSlot::new(0);
-        let mut pad = Launchpad::with_staging(inheritance().null.as_fd());
+        let inheritance = Inheritance::for_tests();
+        let mut pad = Launchpad::with_staging(inheritance.null.as_fd());
         let mark = Marks::new().take();
-        let child = spawn(&spec, &inheritance(), mark, None, &slot, &mut pad)?;
+        let child = spawn(&spec, &inheritance, mark, None, &slot, &mut pad)?;
         assert_eq!(slot.load(Ordering::Relaxed), child.pid);
         drop(spec);
         let mut out = String::new();

@@ -174,12 +174,19 @@ impl Pool {
         self.in_flight.retain(|(reported, _)| *reported != job);
         let Some(thread) = thread else { return };
         self.progress = Instant::now();
-        if thread >= EAGER && self.waiting.is_empty() && self.idle.len() >= EAGER {
-            self.threads[thread] = None;
-        } else {
-            self.idle.push(thread);
-        }
+        self.idle.push(thread);
         self.assign();
+        self.dismiss();
+    }
+
+    /// Ends the thread with the highest number if more are idle than are to stay.
+    fn dismiss(&mut self) {
+        if self.idle.len() > EAGER
+            && let Some((at, &thread)) = self.idle.iter().enumerate().max_by_key(|(_, n)| **n)
+        {
+            self.idle.swap_remove(at);
+            self.threads[thread] = None;
+        }
     }
 
     /// Starts a thread if spawns wait and nothing moves. Returns when to look again.
@@ -306,5 +313,62 @@ impl Pool {
             }
             Err(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::child::mark::Marks;
+    use crate::child::message;
+    use crate::child::spec::Stdio;
+    use rustix::event::epoll;
+
+    /// What no thread can start.
+    fn nothing() -> Box<SpawnSpec> {
+        let null = || std::fs::File::open("/dev/null").unwrap().into();
+        let stdio = Stdio::Outputs(Box::new([null(), null()]));
+        let (base, env) = (Arc::default(), std::iter::empty());
+        Box::new(SpawnSpec::new("/no/such/program", &[], &base, env, None, stdio).unwrap())
+    }
+
+    #[test]
+    fn threads_that_were_started_for_want_of_progress_end_after_it() {
+        let (inbox, done) = message::channel().unwrap();
+        let reports = Reports {
+            inbox,
+            events: message::channel().unwrap().0,
+            epoll: Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC).unwrap()),
+            wanted: Arc::default(),
+        };
+        let mut pool = Pool::new(Inheritance::for_tests(), reports);
+        let mut marks = Marks::new();
+        let now = Instant::now();
+        let all = EAGER + 3;
+        for job in 0..all as u64 {
+            pool.submit(JobId::Run(job), nothing(), marks.take(), None, now);
+        }
+        // Nothing is heard of the first ones in time.
+        for _ in EAGER..all {
+            pool.relieve(now + PATIENCE);
+        }
+        assert_eq!(pool.running(), all);
+        let mut reported = Vec::new();
+        while reported.len() < all {
+            for message in done.take() {
+                match message {
+                    Inbox::SpawnDone { job, thread, .. } => reported.push((thread, job)),
+                    other => panic!("{other:?}"),
+                }
+            }
+            thread::yield_now();
+        }
+        // The threads that came to help are free first.
+        reported.sort_by_key(|(thread, _)| std::cmp::Reverse(*thread));
+        for (thread, job) in reported {
+            pool.finished(job, thread);
+        }
+        assert_eq!(pool.running(), EAGER);
+        assert_eq!(pool.threads.iter().take(EAGER).flatten().count(), EAGER);
     }
 }

@@ -28,11 +28,15 @@ pub(super) fn write(data: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Encodes as much as can be done fast: so many bytes, a multiple of three.
+#[cfg(target_arch = "x86_64")]
 fn encode_front(data: &[u8], text: &mut [u8]) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    return avx2::encode_front(data, text);
-    #[cfg(not(target_arch = "x86_64"))]
-    return 0;
+    avx2::encode_front(data, text)
+}
+
+/// Elsewhere there is no fast way.
+#[cfg(not(target_arch = "x86_64"))]
+fn encode_front(_: &[u8], _: &mut [u8]) -> usize {
+    0
 }
 
 #[cfg(test)]

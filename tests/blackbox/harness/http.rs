@@ -89,7 +89,8 @@ impl Conn {
     }
 
     /// A connection whose receive buffer is the smallest there is (socket(7), SO_RCVBUF), so that
-    /// the server can send little at a time.
+    /// the server can send little at a time; for the tests of `short`.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn narrow(address: SocketAddr) -> Self {
         use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
         let family = match address {
@@ -108,7 +109,8 @@ impl Conn {
         }
     }
 
-    /// Writes all of `bytes`, one to seven at a time.
+    /// Writes all of `bytes`, one to seven at a time; for the tests of `short`.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn send_in_bits(&mut self, bytes: impl AsRef<[u8]>) {
         let mut rest = bytes.as_ref();
         for size in (1..=7).cycle() {
