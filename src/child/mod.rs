@@ -10,6 +10,7 @@
 pub mod cgroup;
 mod clone;
 pub mod deadline;
+mod deaths;
 mod ending;
 pub mod environment;
 pub mod inherit;
@@ -30,7 +31,7 @@ pub mod spec;
 pub mod state_dir;
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -57,18 +58,6 @@ use crate::types::JobId;
 
 /// A timed-out run is answered at most this long after its deadline, dead or not.
 const ANSWER_AFTER: Duration = Duration::from_millis(70);
-
-/// How long after a death to look for orphans that died with it: SIGCHLD is not queued, so one
-/// signal may stand for several deaths.
-const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
-
-/// So many are asked one by one whether they are dead. The kernel finds the dead ones among more
-/// sooner, but looks at the managed children, too.
-const ORPHANS_MANY: usize = 256;
-
-/// One sweep in so many looks at all children: who was cloned with CLONE_PARENT by a managed child
-/// is not among the adopted.
-const SWEEPS_OF_ALL: u32 = 32;
 
 /// Longest pause between two passes over a tree that does not die.
 const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -263,7 +252,7 @@ impl Supervisor {
                         // Dead, but a tracer has not let go of it; it will not be announced again.
                         if self.by_pid.contains_key(&pid) {
                             self.unwatched = true;
-                            self.look_for_orphans_after(ORPHAN_CHECK_AFTER);
+                            self.look_for_orphans();
                         }
                     }
                 }
@@ -293,7 +282,7 @@ impl Supervisor {
                 Inbox::Command(command) => self.on_command(command),
                 Inbox::Unwatched => {
                     self.unwatched = true;
-                    self.look_for_orphans_after(ORPHAN_CHECK_AFTER);
+                    self.look_for_orphans();
                 }
                 Inbox::SpawnDone {
                     job,
@@ -451,27 +440,6 @@ impl Supervisor {
         }
     }
 
-    fn on_exit(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        let Some(pidfd) = &job.pidfd else { return };
-        let Some(status) = reap::try_wait(pidfd.as_fd()) else {
-            return;
-        };
-        job.pidfd = None;
-        job.phase = Phase::Exited(status);
-        job.tree.reaped = true;
-        self.by_pid.remove(&job.tree.leader);
-        self.last_reaped = job.tree.leader;
-        if !job.timed_out {
-            self.events.send(Event::Exited { job: id, status });
-        }
-        self.pass_soon(id);
-        self.remove_if_forgotten(id);
-        self.look_whether_all_gone();
-    }
-
     fn answer_timeout(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
@@ -482,59 +450,6 @@ impl Supervisor {
                 _ => None,
             };
             self.events.send(Event::TimedOut { job: id, status });
-        }
-    }
-
-    fn on_signals(&mut self) {
-        let mut merged = false;
-        while let Some((signal, pid)) = self.signals.next() {
-            match signal {
-                // Our own children come through their pidfds as well.
-                libc::SIGCHLD => {
-                    self.reap(pid);
-                    merged = true;
-                }
-                _ => self.begin_shutdown(),
-            }
-        }
-        // One signal may stand for several deaths.
-        if merged {
-            self.look_for_orphans_after(ORPHAN_CHECK_AFTER);
-        }
-    }
-
-    fn look_for_orphans_after(&mut self, pause: Duration) {
-        if !std::mem::replace(&mut self.orphan_check, true) {
-            self.deadlines.push(Instant::now() + pause, Due::Orphans);
-        }
-    }
-
-    /// Reaps every dead child that nobody manages.
-    fn reap_orphans(&mut self) {
-        let adopted = kill::adopted().filter(|pids| pids.len() <= ORPHANS_MANY);
-        self.sweeps = self.sweeps.wrapping_add(1);
-        if !self.unwatched
-            && !self.sweeps.is_multiple_of(SWEEPS_OF_ALL)
-            && let Some(adopted) = adopted
-        {
-            adopted.into_iter().for_each(|pid| self.reap(pid));
-            return;
-        }
-        while let Some(pid) = reap::peek_any() {
-            if self.pool.is_in_flight(pid) {
-                // It will be reported in a moment, and hides the others until then.
-                return self.look_for_orphans_after(Duration::from_millis(2));
-            }
-            self.reap(pid);
-        }
-    }
-
-    /// Reaps a child if it is dead, unless its spawner has yet to report it.
-    fn reap(&mut self, pid: i32) {
-        if let Some(&job) = self.by_pid.get(&pid) {
-            self.on_exit(job);
-        } else if !self.pool.is_in_flight(pid) {
-            reap::reap_orphan(pid);
         }
     }
 
