@@ -6,26 +6,26 @@
 //! order. Whatever cannot be framed any more ends with `connection: close` and a lingering close,
 //! so that the answer is not lost to a reset.
 
-use std::borrow::Cow;
+mod receive;
+mod send;
+
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use monoio::io::Splitable;
 use monoio::net::TcpStream;
 
-use crate::api::cors::VARY;
 use crate::api::logs::Fetch;
 use crate::api::query::TerminalQuery;
 use crate::api::{self, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
 use crate::log::Cursor;
 use crate::types::ProcessId;
-use crate::wire::Parsed;
-use crate::wire::http::chunked::{ChunkDecoder, ChunkError};
-use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
-use crate::wire::http::response::{CONTINUE, Length, ResponseHead};
+use crate::wire::http::head::BodyFraming;
+use crate::wire::http::response::Length;
 use crate::wire::ws::handshake::Accept;
 
+use self::receive::{BODY_BYTES_MAX, Facts};
 use super::control::{delete, input, resize, signal_and_wait};
 use super::create::create;
 use super::fetch::fetch;
@@ -38,59 +38,9 @@ use super::timer::within;
 use super::turn::Turn;
 use super::writer::Writer;
 
-/// From the first byte of a request to the end of its head.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// Between requests, and before the first byte of the first one.
-const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
-
-/// Between two pieces of a body.
-const BODY_PAUSE_MAX: Duration = Duration::from_secs(15);
-
-/// For a whole body.
-const BODY_TIME_MAX: Duration = Duration::from_secs(120);
-
-/// Bytes of a body.
-const BODY_BYTES_MAX: u64 = 2 << 20;
-
 /// After the last answer: what the peer still sends is read for so long, and so much of it.
 const LINGER_TIME: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 4 << 20;
-
-/// Bodies shorter than this are sent together with their head.
-const SMALL_BODY_BYTES: usize = 16 << 10;
-
-/// What is kept of a head once its bytes are gone.
-struct Facts {
-    head_only: bool,
-    http_minor: u8,
-    close: bool,
-    framing: BodyFraming,
-    expects_continue: bool,
-    preflight: bool,
-    /// `origin`, `access-control-request-method`, `access-control-request-headers`.
-    cors: Option<Box<[Option<Vec<u8>>; 3]>>,
-}
-
-impl Facts {
-    fn of(head: &Head<'_>) -> Self {
-        let owned = |name| head.header(name).map(<[u8]>::to_vec);
-        let cors = [
-            owned("origin"),
-            owned("access-control-request-method"),
-            owned("access-control-request-headers"),
-        ];
-        Self {
-            head_only: head.method() == Method::Head,
-            http_minor: head.http_minor(),
-            close: head.close(),
-            framing: head.body(),
-            expects_continue: head.expects_continue(),
-            preflight: head.method() == Method::Options,
-            cors: cors.iter().any(Option::is_some).then(|| Box::new(cors)),
-        }
-    }
-}
 
 /// Whether another request may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,72 +171,6 @@ impl Conn {
         Stage::Over(self.reply(&facts, reply).await)
     }
 
-    /// Reads a head. `Err` ends the connection.
-    async fn head(&mut self) -> Result<(Facts, Result<Plan, Reply>), Then> {
-        let mut scan = HeadScan::default();
-        let mut deadline = Instant::now() + IDLE_TIME_MAX;
-        let mut begun = false;
-        loop {
-            if !self.reader.bytes().is_empty() {
-                match parse_head(
-                    self.reader.bytes(),
-                    &mut scan,
-                    &self.server.options.head_limits,
-                ) {
-                    Ok(Parsed::Done { value: head, used }) => {
-                        let facts = Facts::of(&head);
-                        let plan = api::plan(&head, &self.server.options.guard);
-                        self.reader.consume(used);
-                        return Ok((facts, plan));
-                    }
-                    Ok(Parsed::NeedMore) => {}
-                    Err(error) => {
-                        return Err(Box::pin(self.bare_reply(Reply::new(error.status()))).await);
-                    }
-                }
-                // Not for an empty line, which a client may send after a body.
-                if scan.started() && !std::mem::replace(&mut begun, true) {
-                    deadline = Instant::now() + HEAD_TIME_MAX;
-                }
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let filled = within(left, pin!(self.reader.fill())).await;
-            match filled {
-                Some(Filled::Data) => {}
-                Some(Filled::End | Filled::Broken) => return Err(Then::Drop),
-                None if begun => {
-                    return Err(Box::pin(self.bare_reply(Reply::new(408))).await);
-                }
-                None => return Err(Then::Drop),
-            }
-        }
-    }
-
-    /// An answer to something that is not a request; nothing can follow it.
-    async fn bare_reply(&mut self, reply: Reply) -> Then {
-        let mut out = Vec::with_capacity(256);
-        let fields: Vec<(&str, &str)> = reply
-            .headers
-            .iter()
-            .map(|(name, value)| (*name, value.as_ref()))
-            .collect();
-        let head = ResponseHead {
-            status: reply.status,
-            content_type: reply.content_type,
-            length: Length::Known(reply.body.len() as u64),
-            close: true,
-            keep_alive_http10: false,
-            headers: &fields,
-        };
-        self.server.with_date(|date| head.write_to(date, &mut out));
-        out.extend_from_slice(&reply.body);
-        if self.writer.all(out).await.is_ok() {
-            Then::Linger
-        } else {
-            Then::Drop
-        }
-    }
-
     /// Answers a request whose body nobody wants, and reads the body away if that is cheap.
     async fn refuse_body_and_reply(&mut self, mut facts: Facts, reply: Reply) -> Then {
         let cheap = match facts.framing {
@@ -304,145 +188,6 @@ impl Conn {
             },
             then => then,
         }
-    }
-
-    /// Reads a body. `Err` holds the answer, or none if the peer is gone.
-    async fn body(
-        &mut self,
-        facts: &Facts,
-        policy: BodyPolicy,
-    ) -> Result<Vec<u8>, Option<Problem>> {
-        let too_long = || {
-            Problem::unreadable(
-                413,
-                format!("the request body is longer than {BODY_BYTES_MAX} bytes"),
-            )
-        };
-        let mut body = Vec::new();
-        if facts.framing == BodyFraming::Empty {
-            return Ok(body);
-        }
-        if let BodyFraming::Length(bytes) = facts.framing
-            && bytes > BODY_BYTES_MAX
-        {
-            return Err(Some(too_long()));
-        }
-        if facts.expects_continue
-            && self.reader.bytes().is_empty()
-            && self.writer.all(CONTINUE.to_vec()).await.is_err()
-        {
-            return Err(None);
-        }
-        let mut decoder = match facts.framing {
-            BodyFraming::Chunked => Some(ChunkDecoder::new(BODY_BYTES_MAX)),
-            _ => None,
-        };
-        let mut left = match facts.framing {
-            BodyFraming::Length(bytes) => bytes,
-            _ => 0,
-        };
-        let deadline = Instant::now() + BODY_TIME_MAX;
-        loop {
-            let bytes = self.reader.bytes();
-            let (used, done) = match &mut decoder {
-                None => {
-                    let used = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    body.extend_from_slice(&bytes[..used]);
-                    left -= used as u64;
-                    (used, left == 0)
-                }
-                Some(decoder) => match decoder.decode(bytes, &mut body) {
-                    Ok(progress) => (progress.used, progress.done),
-                    Err(ChunkError::BodyTooLong) => return Err(Some(too_long())),
-                    Err(error) => {
-                        let message = format!("the chunked request body is malformed: {error}");
-                        return Err(Some(Problem::unreadable(error.status(), message)));
-                    }
-                },
-            };
-            self.reader.consume(used);
-            if policy == BodyPolicy::Ignore {
-                body.clear();
-            }
-            if done {
-                return Ok(body);
-            }
-            let left = deadline
-                .saturating_duration_since(Instant::now())
-                .min(BODY_PAUSE_MAX);
-            let filled = within(left, pin!(self.reader.fill())).await;
-            match filled {
-                Some(Filled::Data) => {}
-                Some(Filled::End | Filled::Broken) => return Err(None),
-                None => {
-                    return Err(Some(Problem::unreadable(
-                        408,
-                        "the request body did not arrive in time",
-                    )));
-                }
-            }
-        }
-    }
-
-    /// Sends a whole answer.
-    async fn reply(&mut self, facts: &Facts, reply: Reply) -> Then {
-        let len = reply.body.len();
-        let length = match reply.status {
-            204 | 101 => Length::Absent,
-            _ => Length::Known(len as u64),
-        };
-        let mut out = Vec::with_capacity(320 + if len < SMALL_BODY_BYTES { len } else { 0 });
-        self.write_head(facts, &reply, length, &mut out);
-        let close = facts.close || self.reader.ended() && self.reader.bytes().is_empty();
-        let sent = if facts.head_only {
-            self.writer.all(out).await
-        } else if len < SMALL_BODY_BYTES {
-            out.extend_from_slice(&reply.body);
-            self.writer.all(out).await
-        } else {
-            match self.writer.all(out).await {
-                Ok(()) => self.writer.all(reply.body.into_owned()).await,
-                error => error,
-            }
-        };
-        match sent {
-            Err(_) => Then::Drop,
-            Ok(()) if close => Then::Linger,
-            Ok(()) => Then::Next,
-        }
-    }
-
-    fn write_head(&self, facts: &Facts, reply: &Reply, length: Length, out: &mut Vec<u8>) {
-        let options = &self.server.options;
-        let asked = |at: usize| facts.cors.as_ref().and_then(|cors| cors[at].as_deref());
-        let cors = options.cors.fields(&options.guard, asked(0));
-        let preflight = if facts.preflight {
-            options.cors.preflight_fields(asked(1), asked(2))
-        } else {
-            Vec::new()
-        };
-        let mut fields: Vec<(&str, &str)> = Vec::with_capacity(8);
-        fields.push(VARY);
-        fields.extend(
-            cors.iter()
-                .chain(&preflight)
-                .map(|(name, value)| (*name, value.as_ref())),
-        );
-        fields.extend(
-            reply
-                .headers
-                .iter()
-                .map(|(name, value): &(_, Cow<'_, str>)| (*name, value.as_ref())),
-        );
-        let head = ResponseHead {
-            status: reply.status,
-            content_type: reply.content_type,
-            length,
-            close: facts.close,
-            keep_alive_http10: facts.http_minor == 0 && !facts.close,
-            headers: &fields,
-        };
-        self.server.with_date(|date| head.write_to(date, out));
     }
 
     /// Everything that takes time and then has one answer; None if the client is gone.

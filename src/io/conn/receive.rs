@@ -1,0 +1,185 @@
+//! Reading requests: heads and bodies, each within its time.
+//!
+//! In: bytes as they come. Out: a plan and what is kept of the head, then the body; or what ends
+//! the connection.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use crate::api::{self, BodyPolicy, Plan, Problem, Reply};
+use crate::wire::Parsed;
+use crate::wire::http::chunked::{ChunkDecoder, ChunkError};
+use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
+use crate::wire::http::response::CONTINUE;
+
+use super::{Conn, Then};
+use crate::io::reader::Filled;
+use crate::io::timer::within;
+
+/// From the first byte of a request to the end of its head.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Between requests, and before the first byte of the first one.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Between two pieces of a body.
+const BODY_PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// For a whole body.
+const BODY_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Bytes of a body.
+pub(super) const BODY_BYTES_MAX: u64 = 2 << 20;
+
+/// What is kept of a head once its bytes are gone.
+pub(super) struct Facts {
+    pub(super) head_only: bool,
+    pub(super) http_minor: u8,
+    pub(super) close: bool,
+    pub(super) framing: BodyFraming,
+    pub(super) expects_continue: bool,
+    pub(super) preflight: bool,
+    /// `origin`, `access-control-request-method`, `access-control-request-headers`.
+    pub(super) cors: Option<Box<[Option<Vec<u8>>; 3]>>,
+}
+
+impl Facts {
+    fn of(head: &Head<'_>) -> Self {
+        let owned = |name| head.header(name).map(<[u8]>::to_vec);
+        let cors = [
+            owned("origin"),
+            owned("access-control-request-method"),
+            owned("access-control-request-headers"),
+        ];
+        Self {
+            head_only: head.method() == Method::Head,
+            http_minor: head.http_minor(),
+            close: head.close(),
+            framing: head.body(),
+            expects_continue: head.expects_continue(),
+            preflight: head.method() == Method::Options,
+            cors: cors.iter().any(Option::is_some).then(|| Box::new(cors)),
+        }
+    }
+}
+
+impl Conn {
+    /// Reads a head. `Err` ends the connection.
+    pub(super) async fn head(&mut self) -> Result<(Facts, Result<Plan, Reply>), Then> {
+        let mut scan = HeadScan::default();
+        let mut deadline = Instant::now() + IDLE_TIME_MAX;
+        let mut begun = false;
+        loop {
+            if !self.reader.bytes().is_empty() {
+                match parse_head(
+                    self.reader.bytes(),
+                    &mut scan,
+                    &self.server.options.head_limits,
+                ) {
+                    Ok(Parsed::Done { value: head, used }) => {
+                        let facts = Facts::of(&head);
+                        let plan = api::plan(&head, &self.server.options.guard);
+                        self.reader.consume(used);
+                        return Ok((facts, plan));
+                    }
+                    Ok(Parsed::NeedMore) => {}
+                    Err(error) => {
+                        return Err(Box::pin(self.bare_reply(Reply::new(error.status()))).await);
+                    }
+                }
+                // Not for an empty line, which a client may send after a body.
+                if scan.started() && !std::mem::replace(&mut begun, true) {
+                    deadline = Instant::now() + HEAD_TIME_MAX;
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let filled = within(left, pin!(self.reader.fill())).await;
+            match filled {
+                Some(Filled::Data) => {}
+                Some(Filled::End | Filled::Broken) => return Err(Then::Drop),
+                None if begun => {
+                    return Err(Box::pin(self.bare_reply(Reply::new(408))).await);
+                }
+                None => return Err(Then::Drop),
+            }
+        }
+    }
+
+    /// Reads a body. `Err` holds the answer, or none if the peer is gone.
+    pub(super) async fn body(
+        &mut self,
+        facts: &Facts,
+        policy: BodyPolicy,
+    ) -> Result<Vec<u8>, Option<Problem>> {
+        let too_long = || {
+            Problem::unreadable(
+                413,
+                format!("the request body is longer than {BODY_BYTES_MAX} bytes"),
+            )
+        };
+        let mut body = Vec::new();
+        if facts.framing == BodyFraming::Empty {
+            return Ok(body);
+        }
+        if let BodyFraming::Length(bytes) = facts.framing
+            && bytes > BODY_BYTES_MAX
+        {
+            return Err(Some(too_long()));
+        }
+        if facts.expects_continue
+            && self.reader.bytes().is_empty()
+            && self.writer.all(CONTINUE.to_vec()).await.is_err()
+        {
+            return Err(None);
+        }
+        let mut decoder = match facts.framing {
+            BodyFraming::Chunked => Some(ChunkDecoder::new(BODY_BYTES_MAX)),
+            _ => None,
+        };
+        let mut left = match facts.framing {
+            BodyFraming::Length(bytes) => bytes,
+            _ => 0,
+        };
+        let deadline = Instant::now() + BODY_TIME_MAX;
+        loop {
+            let bytes = self.reader.bytes();
+            let (used, done) = match &mut decoder {
+                None => {
+                    let used = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    body.extend_from_slice(&bytes[..used]);
+                    left -= used as u64;
+                    (used, left == 0)
+                }
+                Some(decoder) => match decoder.decode(bytes, &mut body) {
+                    Ok(progress) => (progress.used, progress.done),
+                    Err(ChunkError::BodyTooLong) => return Err(Some(too_long())),
+                    Err(error) => {
+                        let message = format!("the chunked request body is malformed: {error}");
+                        return Err(Some(Problem::unreadable(error.status(), message)));
+                    }
+                },
+            };
+            self.reader.consume(used);
+            if policy == BodyPolicy::Ignore {
+                body.clear();
+            }
+            if done {
+                return Ok(body);
+            }
+            let left = deadline
+                .saturating_duration_since(Instant::now())
+                .min(BODY_PAUSE_MAX);
+            let filled = within(left, pin!(self.reader.fill())).await;
+            match filled {
+                Some(Filled::Data) => {}
+                Some(Filled::End | Filled::Broken) => return Err(None),
+                None => {
+                    return Err(Some(Problem::unreadable(
+                        408,
+                        "the request body did not arrive in time",
+                    )));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Sending answers that are whole, and the heads of all.
+//!
+//! In: an answer and what is kept of the request's head. Out: bytes, and whether another request
+//! may follow.
+
+use std::borrow::Cow;
+
+use crate::api::Reply;
+use crate::api::cors::VARY;
+use crate::wire::http::response::{Length, ResponseHead};
+
+use super::receive::Facts;
+use super::{Conn, Then};
+
+/// Bodies shorter than this are sent together with their head.
+const SMALL_BODY_BYTES: usize = 16 << 10;
+
+impl Conn {
+    /// An answer to something that is not a request; nothing can follow it.
+    pub(super) async fn bare_reply(&mut self, reply: Reply) -> Then {
+        let mut out = Vec::with_capacity(256);
+        let fields: Vec<(&str, &str)> = reply
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_ref()))
+            .collect();
+        let head = ResponseHead {
+            status: reply.status,
+            content_type: reply.content_type,
+            length: Length::Known(reply.body.len() as u64),
+            close: true,
+            keep_alive_http10: false,
+            headers: &fields,
+        };
+        self.server.with_date(|date| head.write_to(date, &mut out));
+        out.extend_from_slice(&reply.body);
+        if self.writer.all(out).await.is_ok() {
+            Then::Linger
+        } else {
+            Then::Drop
+        }
+    }
+
+    /// Sends a whole answer.
+    pub(super) async fn reply(&mut self, facts: &Facts, reply: Reply) -> Then {
+        let len = reply.body.len();
+        let length = match reply.status {
+            204 | 101 => Length::Absent,
+            _ => Length::Known(len as u64),
+        };
+        let mut out = Vec::with_capacity(320 + if len < SMALL_BODY_BYTES { len } else { 0 });
+        self.write_head(facts, &reply, length, &mut out);
+        let close = facts.close || self.reader.ended() && self.reader.bytes().is_empty();
+        let sent = if facts.head_only {
+            self.writer.all(out).await
+        } else if len < SMALL_BODY_BYTES {
+            out.extend_from_slice(&reply.body);
+            self.writer.all(out).await
+        } else {
+            match self.writer.all(out).await {
+                Ok(()) => self.writer.all(reply.body.into_owned()).await,
+                error => error,
+            }
+        };
+        match sent {
+            Err(_) => Then::Drop,
+            Ok(()) if close => Then::Linger,
+            Ok(()) => Then::Next,
+        }
+    }
+
+    /// Appends the head of an answer, with what browsers are told.
+    pub(super) fn write_head(
+        &self,
+        facts: &Facts,
+        reply: &Reply,
+        length: Length,
+        out: &mut Vec<u8>,
+    ) {
+        let options = &self.server.options;
+        let asked = |at: usize| facts.cors.as_ref().and_then(|cors| cors[at].as_deref());
+        let cors = options.cors.fields(&options.guard, asked(0));
+        let preflight = if facts.preflight {
+            options.cors.preflight_fields(asked(1), asked(2))
+        } else {
+            Vec::new()
+        };
+        let mut fields: Vec<(&str, &str)> = Vec::with_capacity(8);
+        fields.push(VARY);
+        fields.extend(
+            cors.iter()
+                .chain(&preflight)
+                .map(|(name, value)| (*name, value.as_ref())),
+        );
+        fields.extend(
+            reply
+                .headers
+                .iter()
+                .map(|(name, value): &(_, Cow<'_, str>)| (*name, value.as_ref())),
+        );
+        let head = ResponseHead {
+            status: reply.status,
+            content_type: reply.content_type,
+            length,
+            close: facts.close,
+            keep_alive_http10: facts.http_minor == 0 && !facts.close,
+            headers: &fields,
+        };
+        self.server.with_date(|date| head.write_to(date, out));
+    }
+}
