@@ -33,18 +33,6 @@ pub struct Inheritance {
 const OOM_SCORE_ABOVE_SERVER: i32 = 500;
 
 impl Inheritance {
-    /// What the children of a test get: limits of their own.
-    #[cfg(test)]
-    pub(super) fn for_tests() -> Self {
-        close_on_exec_above_2();
-        Self {
-            ignored_signals: signals::ignored(),
-            nofile: (512, 1024),
-            oom_score_adj: None,
-            null: Arc::new(fs::File::open("/dev/null").unwrap().into()),
-        }
-    }
-
     /// Finds out what children get and prepares this process.
     ///
     /// # Errors
@@ -127,5 +115,19 @@ fn mark(fd: i32) {
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     if let Ok(flags) = fcntl_getfd(fd) {
         let _ = fcntl_setfd(fd, flags | FdFlags::CLOEXEC);
+    }
+}
+
+#[cfg(test)]
+impl Inheritance {
+    /// What the children of a test get: limits of their own.
+    pub(super) fn for_tests() -> Self {
+        close_on_exec_above_2();
+        Self {
+            ignored_signals: signals::ignored(),
+            nofile: (512, 1024),
+            oom_score_adj: None,
+            null: Arc::new(fs::File::open("/dev/null").unwrap().into()),
+        }
     }
 }
