@@ -4,7 +4,8 @@
 //! no. Owns nothing.
 
 /// Is `CSI` followed by `bytes`, final byte included, one of DSR, DA1 to DA3,
-/// DECRQM and XTVERSION?
+/// DECRQM, XTVERSION, a window report, and the question for kitty's keyboard
+/// mode?
 ///
 /// Where terminals look at the first parameter only, so does this; a missing
 /// one is 0. `CSI 0 n` or `CSI ? 1 c` are answers, which terminals ignore.
@@ -33,6 +34,8 @@ pub(super) fn is_query(bytes: impl Iterator<Item = u8>) -> bool {
                     (0, 0, b'c') | (b'>', 0, b'q') => first == 0,
                     (b'?', 0, b'n') | (b'>' | b'=', 0, b'c') => true,
                     (0 | b'?', b'$', b'p') => true,
+                    (0, 0, b't') => matches!(first, 11 | 13..=16 | 18..=21),
+                    (b'?', 0, b'u') => first == 0,
                     _ => false,
                 };
             }
@@ -55,13 +58,16 @@ mod tests {
     fn every_query_is_known_and_its_neighbours_are_not() {
         for query in [
             "5n", "6n", "06n", "6;1n", "?n", "?6n", "?996n", "c", "0c", "00c", "0;1c", ">c", ">0c",
-            ">1c", "=c", "=0c", "4$p", "$p", "?2026$p", ">q", ">0q",
+            ">1c", "=c", "=0c", "4$p", "$p", "?2026$p", ">q", ">0q", "11t", "13;2t", "14t", "15t",
+            "16t", "18t", "19t", "20t", "21t", "?u", "?0u",
         ] {
             assert!(is_query(query.bytes()), "{query}");
         }
         for other in [
             "n", "0n", "3n", "7n", ">4n", "1c", "?1;2c", "!p", "61;1\"p", "p", ">4$p", "?1$$p",
-            "$1p", "?4$q", "q", "0q", ">1q", " q", "2 q", "1;?6n", "m", "H", "?25h", "18t", "6R",
+            "$1p", "?4$q", "q", "0q", ">1q", " q", "2 q", "1;?6n", "m", "H", "?25h", "6R", "t",
+            "8;24;80t", "12t", "17t", "22;0t", "23t", "?18t", ">18t", "u", "?1u", ">1u", "=1;1u",
+            "<u",
         ] {
             assert!(!is_query(other.bytes()), "{other}");
         }

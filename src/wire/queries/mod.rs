@@ -5,10 +5,11 @@
 //! late is typed into the shell. Owns the sequence that is arriving. Knows no
 //! process and no socket; live output does not pass here.
 //!
-//! Cut are, in their 7-bit forms: DSR, DA1 (`ESC Z` too), DA2, DA3, DECRQM and
-//! XTVERSION ([`csi`]); the colour queries of OSC 4, 5 and 10 to 19 ([`osc`]);
-//! DECRQSS and XTGETTCAP. Sequences as in ECMA-48 and xterm's ctlseqs. Other
-//! questions (window reports, keyboard modes, the clipboard) pass.
+//! Cut are, in their 7-bit forms: DSR, DA1 (`ESC Z` too), DA2, DA3, DECRQM,
+//! XTVERSION, window reports and kitty's keyboard mode ([`csi`]); the colour
+//! queries of OSC 4, 5 and 10 to 19 and the clipboard's of OSC 52 ([`osc`]);
+//! DECRQSS and XTGETTCAP. Sequences as in ECMA-48 and xterm's ctlseqs. What
+//! single terminals ask in strings of their own (kitty's graphics) passes.
 //!
 //! - Everything else passes byte for byte, also what never ends.
 //! - At most [`HELD_BYTES_MAX`] bytes are held back; a longer sequence passes.
@@ -56,7 +57,7 @@ enum State {
     Csi,
     /// Behind `ESC ]`, in the number that says what the string is for.
     OscCode,
-    /// In an OSC that can hold a colour query.
+    /// In an OSC that can hold a query.
     OscBody,
     /// Behind `ESC P`, before the byte that says what the string is for.
     DcsHead,
@@ -159,7 +160,7 @@ impl QueryFilter {
             }
 
             (State::OscCode, b'0'..=b'9') => self.hold(byte, State::OscCode),
-            (State::OscCode, b';') if osc::is_colour_code(self.printable()) => {
+            (State::OscCode, b';') if osc::can_ask(self.printable()) => {
                 self.hold(byte, State::OscBody);
             }
             (State::OscCode, _) => self.pass_string_with(byte, true, out),

@@ -1,7 +1,8 @@
-//! Colour queries of OSC 4, 5 and 10 to 19 (xterm's ctlseqs).
+//! Queries for colours, OSC 4, 5 and 10 to 19, and for the clipboard, OSC 52
+//! (xterm's ctlseqs).
 //!
 //! In: an OSC without its introducer, terminator and control bytes. Out: what of
-//! it sets a colour. Owns nothing.
+//! it sets something. Owns nothing.
 //!
 //! One OSC may set some colours and ask for others. OSC 4 and 5 take pairs of
 //! index and colour; in OSC 10 to 19 each further colour belongs to the next
@@ -13,17 +14,18 @@ const PALETTE: u32 = 4;
 const SPECIAL: u32 = 5;
 const DYNAMIC_FIRST: u32 = 10;
 const DYNAMIC_LAST: u32 = 19;
+const CLIPBOARD: u32 = 52;
 
-/// Can `ESC ]` followed by `digits` and `;` hold a colour query?
-pub(super) fn is_colour_code(digits: impl Iterator<Item = u8>) -> bool {
+/// Can `ESC ]` followed by `digits` and `;` hold a query?
+pub(super) fn can_ask(digits: impl Iterator<Item = u8>) -> bool {
     matches!(
         number(digits),
-        Some(PALETTE | SPECIAL | DYNAMIC_FIRST..=DYNAMIC_LAST)
+        Some(PALETTE | SPECIAL | DYNAMIC_FIRST..=DYNAMIC_LAST | CLIPBOARD)
     )
 }
 
-/// The OSC without its queries, up to its terminator. `text` begins with a
-/// colour code.
+/// The OSC without its queries, up to its terminator. `text` begins with the
+/// code of one that can ask.
 pub(super) fn without_queries(text: impl Iterator<Item = u8>) -> Kept {
     let text: Vec<u8> = text.collect();
     let mut fields = text.split(|byte| *byte == b';');
@@ -34,10 +36,11 @@ pub(super) fn without_queries(text: impl Iterator<Item = u8>) -> Kept {
         return Kept::Everything;
     };
     let fields: Vec<&[u8]> = fields.collect();
-    if code < DYNAMIC_FIRST {
-        without_pairs(code, &fields)
-    } else {
-        without_colours(code, &fields)
+    match (code, fields.as_slice()) {
+        (CLIPBOARD, [_, b"?"]) => Kept::Nothing,
+        (CLIPBOARD, _) => Kept::Everything,
+        (..DYNAMIC_FIRST, fields) => without_pairs(code, fields),
+        (_, fields) => without_colours(code, fields),
     }
 }
 
@@ -101,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn exactly_the_colour_codes_are_held() {
+    fn exactly_the_codes_that_can_ask_are_held() {
         for code in 0..200_u32 {
-            let colour = matches!(code, 4 | 5 | 10..=19);
-            assert_eq!(is_colour_code(code.to_string().bytes()), colour, "{code}");
+            let asks = matches!(code, 4 | 5 | 10..=19 | 52);
+            assert_eq!(can_ask(code.to_string().bytes()), asks, "{code}");
         }
-        assert!(is_colour_code(b"0011".iter().copied()));
-        assert!(!is_colour_code(b"".iter().copied()));
-        assert!(!is_colour_code(b"4294967300".iter().copied()));
+        assert!(can_ask(b"0011".iter().copied()));
+        assert!(!can_ask(b"".iter().copied()));
+        assert!(!can_ask(b"4294967300".iter().copied()));
     }
 
     #[test]
@@ -122,6 +125,9 @@ mod tests {
             "11;#000",
             "10;a;b",
             "19;a;?",
+            "52;c;aGk=",
+            "52;c;",
+            "52;?",
         ] {
             assert_eq!(kept(sets), Kept::Everything, "{sets}");
         }
@@ -134,6 +140,8 @@ mod tests {
             "011;?",
             "10;?;?;?",
             "10;?;",
+            "52;c;?",
+            "52;;?",
         ] {
             assert_eq!(kept(asks), Kept::Nothing, "{asks}");
         }
