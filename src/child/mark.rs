@@ -28,6 +28,11 @@ const TIMER_SLACK_NS: u64 = 50_000;
 
 const TIMER_SLACKS: u64 = 16_384;
 
+/// USER_HZ, part of the kernel's interface on all processors but Alpha. To ask for it through
+/// rustix is to read `/proc/self/auxv` before kernel 6.4, which is root's alone once the server
+/// is not dumpable.
+const TICKS_PER_SECOND: u64 = 100;
+
 /// Hints below mean something (linux/ioprio.h, IOPRIO_HINT_DEV_DURATION_LIMIT_7).
 const HINT_MIN: u64 = 8;
 
@@ -97,7 +102,6 @@ pub(super) fn carried(pid: i32, kind: &Mark) -> Option<u64> {
 pub struct Marks {
     /// Class and level of children, shifted; None where timer slacks can be read.
     io_base: Option<i32>,
-    ticks_per_second: u64,
     last: u64,
     used: HashSet<u64>,
 }
@@ -109,7 +113,6 @@ impl Marks {
             capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_NICE));
         Self {
             io_base: (!reads_slacks).then(own_io_priority),
-            ticks_per_second: rustix::param::clock_ticks_per_second(),
             last: somewhere(),
             used: HashSet::new(),
         }
@@ -130,14 +133,14 @@ impl Marks {
         }
         let now = clock_gettime(ClockId::Boottime);
         let (seconds, nanoseconds) = (now.tv_sec as u64, now.tv_nsec as u64);
-        let ticks = self.ticks_per_second;
         Mark {
             number: self.last,
             timer_slack_ns: TIMER_SLACK_NS + 1 + self.last,
             io_priority: self
                 .io_base
                 .map(|base| base | ((HINT_MIN + self.last) as i32) << HINT_SHIFT),
-            since_ticks: seconds * ticks + nanoseconds * ticks / 1_000_000_000,
+            since_ticks: seconds * TICKS_PER_SECOND
+                + nanoseconds * TICKS_PER_SECOND / 1_000_000_000,
         }
     }
 
@@ -188,7 +191,6 @@ mod tests {
     fn no_two_known_trees_share_a_mark_and_numbers_come_again() {
         let mut marks = Marks {
             io_base: Some(CLASS_BEST_EFFORT << CLASS_SHIFT | 4),
-            ticks_per_second: 100,
             last: 0,
             used: HashSet::new(),
         };
