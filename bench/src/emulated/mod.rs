@@ -7,6 +7,7 @@
 //! everything takes some ten times as long, so a time only tells how it grows.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -150,7 +151,10 @@ fn start(kernel: &Path, archive: &Path, figures: &Path, arguments: &[String]) ->
         .arg(archive)
         .stdin(Stdio::null())
         .status()
-        .map_err(|_| missing("QEMU", "qemu-system-x86"))?;
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => missing("QEMU", "qemu-system-x86"),
+            _ => Trouble::Setup(format!("QEMU cannot be started: {error}")),
+        })?;
     if !status.success() {
         return Err(Trouble::Setup(format!("QEMU ended with {status}")));
     }
