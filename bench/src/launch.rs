@@ -23,6 +23,8 @@ use crate::account::monotonic_ns;
 pub(crate) fn start(program: &Path, args: &[&str]) -> io::Result<Child> {
     // Once the small process runs, nobody hears why it fails.
     rustix::fs::access(program, rustix::fs::Access::EXEC_OK)?;
+    // It runs in another folder.
+    let program = std::path::absolute(program)?;
     Command::new(std::env::current_exe()?)
         .args(["child", "launch"])
         .arg(program)
