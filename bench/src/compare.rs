@@ -28,15 +28,10 @@ pub(crate) fn run(options: &Options) -> Result<Comparison> {
     if scenarios.is_empty() {
         return Err(Trouble::Setup("no scenario of that name".into()));
     }
+    let (procring, reference) = install::programs(options)?;
     let programs = Programs {
-        procring: options
-            .server_bin
-            .clone()
-            .map_or_else(install::build_procring, Ok)?,
-        reference: options
-            .reference_bin
-            .clone()
-            .map_or_else(install::install_reference, Ok)?,
+        procring,
+        reference,
         this: std::env::current_exe().during("find this program")?,
         text_file: write_text()?,
         quick: options.quick,

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::options::Options;
 use crate::trouble::{During, Result, Trouble};
 
 /// The reference's version, as the committed lock file pins it.
@@ -31,11 +32,22 @@ pub(crate) fn scratch() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Builds procring in release mode and returns its program.
+/// procring's program and the reference's: those that the options name, otherwise built and
+/// installed.
 ///
 /// # Errors
-/// `Trouble::Setup` when cargo fails.
-pub(crate) fn build_procring() -> Result<PathBuf> {
+/// `Trouble::Setup` when cargo or npm fails.
+pub(crate) fn programs(options: &Options) -> Result<(PathBuf, PathBuf)> {
+    let procring = options.server_bin.clone();
+    let reference = options.reference_bin.clone();
+    Ok((
+        procring.map_or_else(build_procring, Ok)?,
+        reference.map_or_else(install_reference, Ok)?,
+    ))
+}
+
+/// Builds procring in release mode and returns its program.
+fn build_procring() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args([
@@ -67,10 +79,7 @@ pub(crate) fn build_procring() -> Result<PathBuf> {
 
 /// Installs the reference by `npm ci` from the committed lock file, once per lock file,
 /// and returns its native program (not the script that wraps it).
-///
-/// # Errors
-/// `Trouble::Setup` when npm fails or has no program for this machine.
-pub(crate) fn install_reference() -> Result<PathBuf> {
+fn install_reference() -> Result<PathBuf> {
     let folder = scratch()?.join("reference");
     let machine = match std::env::consts::ARCH {
         "x86_64" => "x64",

@@ -1,7 +1,7 @@
 //! A comparison within an emulated machine, for a size that this one's limits do not allow.
 //!
 //! A hard limit on descriptors cannot be raised without privileges that containers lack, and
-//! 5,000 processes with a follower each take 36,000. QEMU without KVM needs no privilege: in it run
+//! 5,000 processes with a follower each take 33,800. QEMU without KVM needs no privilege: in it run
 //! a Linux kernel and, as its whole root folder, BusyBox, both servers and this program. What is
 //! counted there (memory, descriptors, processes held) is what a real machine would count;
 //! everything takes some ten times as long, so a time only tells how it grows.
@@ -95,21 +95,14 @@ fn pack(options: &Options, folder: &Path) -> Result<PathBuf> {
     let programs = root.join("target/release");
     fs::create_dir_all(&programs).during("create the emulated machine's root folder")?;
     fs::create_dir_all(root.join("bin")).during("create the emulated machine's root folder")?;
-    let procring = options
-        .server_bin
-        .clone()
-        .map_or_else(install::build_procring, Ok)?;
-    let reference = options
-        .reference_bin
-        .clone()
-        .map_or_else(install::install_reference, Ok)?;
+    let (procring, reference) = install::programs(options)?;
     let this = std::env::current_exe().during("find this program")?;
     let busybox = Path::new("/bin/busybox");
     if !busybox.exists() {
         return Err(missing("BusyBox", "busybox-static"));
     }
     for (from, to) in [
-        (procring.as_path(), root.join("procring")),
+        (&*procring, root.join("procring")),
         (&reference, root.join("reference")),
         (&this, programs.join("procring-bench")),
         (busybox, root.join("bin/busybox")),

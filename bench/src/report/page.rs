@@ -257,7 +257,7 @@ This page is written by `procring-bench`. To have it written on your machine:
 
 ```
 cargo run --release -p procring-bench -- compare      # some 20 minutes; needs npm
-cargo run --release -p procring-bench -- emulated     # 8 minutes a round; needs QEMU
+cargo run --release -p procring-bench -- emulated     # 6 to 8 minutes a round; needs QEMU
 cargo run --release -p procring-bench -- floor
 cargo run --release -p procring-bench -- contenders
 ```
