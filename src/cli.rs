@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
-use crate::child::cgroup;
-use crate::io::backend::Choice;
+use crate::io::runtime::backend::Choice;
+use crate::supervisor::cgroup;
 
 /// What `--help` prints.
 pub const HELP: &str = "\

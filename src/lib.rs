@@ -1,6 +1,6 @@
 //! procring: a process API server for sandboxes.
 //!
-//! Bytes flow child -> `io::source` -> `log` -> `log::cursor` -> `wire` -> `io::conn`.
+//! Bytes flow child -> `io::runtime::source` -> `log` -> `log::cursor` -> `wire` -> `io::conn`.
 //!
 //! | room | in | out | knows |
 //! |---|---|---|---|
@@ -10,12 +10,12 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod api;
-pub mod child;
 pub mod cli;
 pub mod config;
 pub mod io;
 pub mod log;
 pub mod process;
+pub mod supervisor;
 pub mod token;
 pub mod types;
 pub mod wire;

@@ -8,16 +8,16 @@ use std::thread;
 
 use procring::api::cors::Cors;
 use procring::api::guard::Guard;
-use procring::child::cgroup::{self, Cgroups};
-use procring::child::environment::Environment;
-use procring::child::inherit::Inheritance;
-use procring::child::state_dir::StateDir;
-use procring::child::{self, Groups, Supervisor, signals};
 use procring::cli::{self, Invocation, ServerArgs, UsageError};
-use procring::io::backend::{self, Choice};
+use procring::io::runtime::backend::{self, Choice};
 use procring::io::server::{Options, Server};
 use procring::log::Arena;
 use procring::process::Table;
+use procring::supervisor::cgroup::{self, Cgroups};
+use procring::supervisor::spawn::environment::Environment;
+use procring::supervisor::spawn::inherit::Inheritance;
+use procring::supervisor::state_dir::StateDir;
+use procring::supervisor::{self, Groups, Supervisor, signals};
 use procring::token;
 use procring::wire::http::head::HeadLimits;
 use rustix::process::{Resource, getrlimit};
@@ -112,7 +112,7 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         Choice::Auto | Choice::Epoll => Failure::Start(format!("I/O backend: {error}")),
     })?;
     let (groups, state) = groups_and_state(args)?;
-    let child_options = child::Options {
+    let child_options = supervisor::Options {
         shutdown_grace: args.shutdown_grace,
         inheritance,
         groups,

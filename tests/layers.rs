@@ -9,8 +9,8 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("config", &["types"]),
     ("wire", &["types"]),
     ("log", &["types"]),
-    ("child", &["types"]),
-    ("process", &["types", "log", "child::message"]),
+    ("supervisor", &["types"]),
+    ("process", &["types", "log", "supervisor::message"]),
     (
         "api",
         &[
@@ -19,28 +19,35 @@ const ROOMS: [(&str, &[&str]); 10] = [
             "wire",
             "log",
             "process",
-            "child::pty",
-            "child::spawn",
+            "supervisor::spawn",
         ],
     ),
     (
         "io",
-        &["types", "config", "wire", "log", "process", "api", "child"],
+        &[
+            "types",
+            "config",
+            "wire",
+            "log",
+            "process",
+            "api",
+            "supervisor",
+        ],
     ),
-    ("cli", &["io::backend", "child::cgroup"]),
+    ("cli", &["io::runtime::backend", "supervisor::cgroup"]),
     ("token", &["cli"]),
 ];
 
 /// The only files that may reopen `unsafe_code`.
 const UNSAFE_FILES: [&str; 10] = [
-    "src/child/clone.rs",
-    "src/child/inherit.rs",
-    "src/child/mark.rs",
-    "src/child/newborn.rs",
-    "src/child/reap.rs",
-    "src/child/signals.rs",
-    "src/child/spawn.rs",
-    "src/io/source.rs",
+    "src/supervisor/spawn/clone.rs",
+    "src/supervisor/spawn/inherit.rs",
+    "src/supervisor/tree/mark.rs",
+    "src/supervisor/spawn/newborn.rs",
+    "src/supervisor/reap.rs",
+    "src/supervisor/signals.rs",
+    "src/supervisor/spawn/exec.rs",
+    "src/io/runtime/source.rs",
     "src/log/arena.rs",
     "src/wire/base64/avx2.rs",
 ];

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use procring::wire::entry::{EntryHead, event_len, json_len, write_event, write_json};
+use procring::wire::say::entry::{EntryHead, event_len, json_len, write_event, write_json};
 
 use super::{split_point, take_u64};
 

@@ -1,7 +1,7 @@
 //! Replayed output: no split changes what is cut, one pass leaves no query, and text
 //! without escapes is not touched.
 
-use procring::wire::queries::{HELD_BYTES_MAX, QueryFilter};
+use procring::wire::vt::{HELD_BYTES_MAX, QueryFilter};
 
 use super::split_point;
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 use crate::log::index::Entry;
 use crate::log::{Arena, Cursor, Snapshot};
 use crate::types::StreamFilter;
-use crate::wire::entry::{self, EntryHead};
 use crate::wire::json;
+use crate::wire::say::entry::{self, EntryHead};
 
 use super::problem::Problem;
 use super::processes::find;

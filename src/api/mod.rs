@@ -22,10 +22,10 @@ pub mod settings;
 
 use std::time::Duration;
 
-use crate::child::pty::WindowSize;
 use crate::config::Settings;
 use crate::log::Cursor;
 use crate::process::Table;
+use crate::supervisor::spawn::pty::WindowSize;
 use crate::types::ProcessId;
 use crate::wire::ws::handshake::Accept;
 

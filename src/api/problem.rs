@@ -3,7 +3,7 @@
 //! In: what went wrong, in the words of the room that found it. Out: a [`Reply`] with a problem
 //! body. The only place that knows status codes for errors.
 
-use crate::child::spawn::{SpawnError, SpawnStage};
+use crate::supervisor::spawn::{SpawnError, SpawnStage};
 use crate::types::ProcessId;
 use crate::wire::json;
 

@@ -4,9 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::child::pty::WindowSize;
 use crate::process::table::Description;
 use crate::process::{Process, State, Table};
+use crate::supervisor::spawn::pty::WindowSize;
 use crate::types::ProcessId;
 
 use super::body::{self, CreateBody};

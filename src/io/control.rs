@@ -7,17 +7,18 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::api::{Problem, Reply, Signal, processes};
-use crate::child::message::Command;
-use crate::child::{pty, reap};
 use crate::process::State;
+use crate::supervisor::message::Command;
+use crate::supervisor::reap;
+use crate::supervisor::spawn::pty;
 use crate::types::{JobId, ProcessId};
 
-use super::input::{InputError, Patience};
-use super::outputs::trim_later;
-use super::race::{First, race};
-use super::reader::{Filled, Reader};
-use super::server::Server;
-use super::timer::sleep;
+use crate::io::conn::reader::{Filled, Reader};
+use crate::io::host::input::{InputError, Patience};
+use crate::io::host::outputs::trim_later;
+use crate::io::runtime::race::{First, race};
+use crate::io::runtime::timer::sleep;
+use crate::io::server::Server;
 
 /// How long the news of an exit may take that has happened, and the last output after it.
 const EXIT_NEWS_MAX: Duration = Duration::from_secs(1);

@@ -14,15 +14,15 @@ use crate::log::batch::{Chunk, Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::index::Entry;
 use crate::process::State;
 use crate::types::ProcessId;
-use crate::wire::entry::{EntryHead, write_event};
 use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
+use crate::wire::say::entry::{EntryHead, write_event};
 use crate::wire::sse;
 
-use super::race::{First, race};
-use super::reader::{Filled, Reader};
-use super::server::Server;
-use super::timer::{sleep, sleep_until};
-use super::writer::Writer;
+use crate::io::conn::reader::{Filled, Reader};
+use crate::io::conn::writer::Writer;
+use crate::io::runtime::race::{First, race};
+use crate::io::runtime::timer::{sleep, sleep_until};
+use crate::io::server::Server;
 
 /// Silence after which a comment shows that the stream lives.
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);

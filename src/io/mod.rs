@@ -7,27 +7,12 @@
 //! One thread, one task per connection and one per child output. Tasks share [`server::Server`]
 //! through an `Rc` and never hold a borrow of it across an await.
 
-pub mod backend;
-mod capacity;
 mod conn;
 mod control;
-mod create;
-mod events;
-mod fetch;
 mod follow;
-mod input;
-mod listener;
-mod liveness;
-mod outputs;
-mod race;
-mod reader;
-mod run;
+mod host;
+pub mod runtime;
 pub mod server;
-mod source;
 mod terminal;
-mod timer;
-mod turn;
-mod typing;
-mod writer;
 
-pub use listener::serve;
+pub use conn::listener::serve;

@@ -13,18 +13,18 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::api::Reply;
 use crate::api::cors::Cors;
 use crate::api::guard::Guard;
-use crate::child::Inbox;
-use crate::child::environment::Environment;
-use crate::child::message::{Command, Sender};
-use crate::child::spawn::SpawnError;
 use crate::config::Settings;
 use crate::process::{Notify, Run, Table};
+use crate::supervisor::Inbox;
+use crate::supervisor::message::{Command, Sender};
+use crate::supervisor::spawn::SpawnError;
+use crate::supervisor::spawn::environment::Environment;
 use crate::types::{JobId, ProcessId, Stream};
 use crate::wire::http::head::HeadLimits;
 use crate::wire::http::response::DateCache;
 
-use super::input::Input;
-use super::source::Source;
+use crate::io::host::input::Input;
+use crate::io::runtime::source::Source;
 
 /// What the command line fixes.
 #[derive(Debug)]

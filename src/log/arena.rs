@@ -1,6 +1,6 @@
 //! Fixed-size slots in one sealed memfd: where child output lives.
 //!
-//! In: `io::source` reads into a tail slot. Out: `log::cursor` lends slices.
+//! In: `io::runtime::source` reads into a tail slot. Out: `log::cursor` lends slices.
 //! Owns the descriptor, the mapping and the free list. Knows no process, stream or HTTP.
 //!
 //! - A slot is in one log or in a free list, never in both.

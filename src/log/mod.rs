@@ -1,6 +1,6 @@
 //! Child output: memory only, never waits.
 //!
-//! In: `io::source` reads into the tail that [`Log::tail`] lends. Out: [`Cursor`] walks the entries
+//! In: `io::runtime::source` reads into the tail that [`Log::tail`] lends. Out: [`Cursor`] walks the entries
 //! and lends their bytes. Owns the arena's slots. Knows no process, no socket and no encoding; a
 //! reader brings its encoder as a closure and [`batch`] keeps what it wrote for the next reader.
 //!

@@ -3,9 +3,9 @@
 //! In: bytes read into the captures, the end. Out: whether it can be answered. Knows no timer; the
 //! supervisor keeps its deadline.
 
-use crate::child::message::SpawnError;
 use crate::log::Arena;
 use crate::log::capture::Capture;
+use crate::supervisor::message::SpawnError;
 use crate::types::{ExitStatus, Stream};
 
 use super::notify::Notify;

@@ -3,7 +3,7 @@
 //! In: text, or bytes that should be text. Out: a JSON string with its quotes. Knows
 //! no document around it.
 
-use super::run;
+use super::prefix;
 
 /// Appends `text` as a JSON string. Escapes are those of `serde_json`: `\"`, `\\`,
 /// `\b`, `\f`, `\n`, `\r`, `\t`, and `\u00xx` for other control characters.
@@ -145,7 +145,7 @@ fn escape(byte: u8) -> Escape {
 fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     loop {
-        let clean = run::len_until(rest, |byte| byte < b' ' || byte == b'"' || byte == b'\\');
+        let clean = prefix::len_until(rest, |byte| byte < b' ' || byte == b'"' || byte == b'\\');
         let (run, behind) = rest.split_at(clean);
         out.extend_from_slice(run);
         let Some((&byte, behind)) = behind.split_first() else {

@@ -5,14 +5,14 @@
 
 mod base64;
 mod decimal;
-pub mod entry;
 pub mod http;
 pub mod json;
-pub mod queries;
-mod run;
+mod prefix;
+pub mod say;
 pub mod sse;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod vt;
 pub mod ws;
 
 /// What a parser found at the front of a slice.

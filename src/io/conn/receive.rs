@@ -13,8 +13,8 @@ use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
 use crate::wire::http::response::CONTINUE;
 
 use super::{Conn, Then};
-use crate::io::reader::Filled;
-use crate::io::timer::within;
+use crate::io::conn::reader::Filled;
+use crate::io::runtime::timer::within;
 
 /// From the first byte of a request to the end of its head.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);

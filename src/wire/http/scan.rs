@@ -8,7 +8,7 @@
 //! its first wrong byte, not when it is complete.
 
 use super::head::{HeadError, HeadLimits};
-use crate::wire::run;
+use crate::wire::prefix;
 
 /// Empty lines tolerated before the request line (RFC 9112, 2.2): some old clients
 /// send one after a body.
@@ -225,7 +225,7 @@ impl HeadScan {
 
     /// Takes the bytes at the front of `rest` up to one that stops.
     fn skip(&mut self, rest: &[u8], stop: impl Fn(u8) -> bool) {
-        self.pos += run::len_until(rest, stop);
+        self.pos += prefix::len_until(rest, stop);
     }
 }
 

@@ -1,0 +1,108 @@
+//! Accepts connections, up to a number.
+//!
+//! In: a listening socket. Out: one task per connection. Owns the count of connections.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::net::TcpStream;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with, sockopt};
+
+use crate::supervisor::message::{Event, Receiver};
+
+use crate::io::conn;
+use crate::io::host::events;
+use crate::io::runtime::race::{First, race};
+use crate::io::runtime::source::Source;
+use crate::io::runtime::timer::{self, sleep};
+use crate::io::server::Server;
+
+/// Connections the kernel holds ready before they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// After an accept failed for want of something.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// What may still be said after the last child is gone: exit events, answers to open requests.
+const LAST_WORDS: Duration = Duration::from_millis(150);
+
+/// Serves until the supervisor says that everything has ended.
+///
+/// # Errors
+/// When there is no timerfd(2), or it, the listening socket or the doorbell cannot be waited for.
+pub async fn serve(
+    server: Rc<Server>,
+    listener: TcpListener,
+    events: Receiver<Event>,
+) -> std::io::Result<()> {
+    let clock = timer::start()?;
+    rustix::net::listen(&listener, BACKLOG)?;
+    let socket = Source::new(OwnedFd::from(listener))?;
+    // Before the first connection is accepted: there may not be a descriptor left after it.
+    let bell = Source::new(rustix::io::fcntl_dupfd_cloexec(&events, 3)?)?;
+    let accepting = accept_all(&server, &socket);
+    let handling = events::handle(server.clone(), events, bell);
+    let (accepting, clock) = (pin!(accepting), pin!(clock));
+    let failing = pin!(race(accepting, clock));
+    match race(failing, pin!(handling)).await {
+        First::Left(First::Left(error) | First::Right(error)) => Err(error),
+        First::Right(result) => {
+            sleep(LAST_WORDS).await;
+            result
+        }
+    }
+}
+
+async fn accept_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
+    loop {
+        match accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(fd) => start(server, fd),
+            Err(Errno::AGAIN) => {
+                if let Err(error) = socket.readable().await {
+                    return error;
+                }
+            }
+            // The peer gave up before it was accepted.
+            Err(Errno::CONNABORTED | Errno::INTR) => {}
+            Err(_) => sleep(RETRY_AFTER).await,
+        }
+    }
+}
+
+/// Gives up its place among the connections when dropped.
+struct Place(Rc<Server>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+    }
+}
+
+fn start(server: &Rc<Server>, fd: OwnedFd) {
+    // Refusals leave a slower or less watched connection, no worse.
+    let _ = sockopt::set_tcp_nodelay(&fd, true);
+    let _ = sockopt::set_socket_keepalive(&fd, true);
+    let _ = sockopt::set_tcp_keepidle(&fd, Duration::from_secs(60));
+    let _ = sockopt::set_tcp_keepintvl(&fd, Duration::from_secs(15));
+    let _ = sockopt::set_tcp_keepcnt(&fd, 4);
+    let spare = server.may_use(&fd);
+    let Ok(stream) = TcpStream::from_std(fd.into()) else {
+        return;
+    };
+    server.connections.set(server.connections.get() + 1);
+    let place = Place(server.clone());
+    let full = !spare || server.connections.get() > server.options.connections_max;
+    let server = server.clone();
+    monoio::spawn(async move {
+        let _place = place;
+        if full {
+            Box::pin(conn::refuse(server, stream)).await;
+        } else {
+            conn::serve(server, stream).await;
+        }
+    });
+}

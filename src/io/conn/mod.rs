@@ -1,0 +1,309 @@
+//! Runs one connection: read a request, ask `api`, answer; again.
+//!
+//! In: a socket. Out: answers in the order of the requests. Owns the time limits of a connection.
+//!
+//! An answer is sent before the next request is looked at, so pipelined requests are answered in
+//! order. Whatever cannot be framed any more ends with `connection: close` and a lingering close,
+//! so that the answer is not lost to a reset.
+
+pub(crate) mod fetch;
+pub(crate) mod listener;
+pub(crate) mod reader;
+mod receive;
+mod send;
+pub(crate) mod writer;
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::io::Splitable;
+use monoio::net::TcpStream;
+
+use crate::api::logs::Fetch;
+use crate::api::query::TerminalQuery;
+use crate::api::{self, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
+use crate::log::Cursor;
+use crate::types::ProcessId;
+use crate::wire::http::head::BodyFraming;
+use crate::wire::http::response::Length;
+use crate::wire::ws::handshake::Accept;
+
+use self::receive::{BODY_BYTES_MAX, Facts};
+use crate::io::conn::fetch::fetch;
+use crate::io::conn::reader::{Filled, Reader};
+use crate::io::conn::writer::Writer;
+use crate::io::control::{delete, input, resize, signal_and_wait};
+use crate::io::follow::follow;
+use crate::io::host::create::create;
+use crate::io::host::run::run;
+use crate::io::runtime::timer::within;
+use crate::io::runtime::turn::Turn;
+use crate::io::server::Server;
+use crate::io::terminal::attach;
+
+/// After the last answer: what the peer still sends is read for so long, and so much of it.
+const LINGER_TIME: Duration = Duration::from_millis(500);
+const LINGER_BYTES: usize = 4 << 20;
+
+/// Whether another request may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Next,
+    /// Answered; close after the peer has had time to read it.
+    Linger,
+    /// Nothing more to say.
+    Drop,
+}
+
+/// What is left to do once a request has been understood.
+enum Stage {
+    /// It has been answered.
+    Over(Then),
+    /// Its answer is long.
+    Fetch(Facts, Fetch),
+    /// Its answer goes on for as long as the process runs.
+    Follow(Facts, ProcessId, Cursor),
+    /// It becomes a terminal.
+    Terminal(Facts, Box<Terminal>),
+}
+
+/// What an upgrade needs.
+struct Terminal {
+    id: ProcessId,
+    query: TerminalQuery,
+    accept: Accept,
+}
+
+struct Conn {
+    server: Rc<Server>,
+    reader: Reader,
+    writer: Writer,
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream) {
+    let mut conn = Conn::new(server, stream);
+    loop {
+        // Each stage is boxed by itself, so that a connection carries room for the stage it is in
+        // and no other: an idle one waits in `head`, a follower in `follow`.
+        let stage = match conn.head().await {
+            Ok((facts, plan)) => Box::pin(conn.answer(facts, plan)).await,
+            Err(then) => Stage::Over(then),
+        };
+        let then = match stage {
+            Stage::Over(then) => then,
+            Stage::Fetch(facts, fetch) => Box::pin(conn.fetch(facts, fetch)).await,
+            Stage::Follow(facts, id, cursor) => Box::pin(conn.follow(facts, id, cursor)).await,
+            Stage::Terminal(facts, terminal) => Box::pin(conn.terminal(facts, *terminal)).await,
+        };
+        match then {
+            Then::Next => {}
+            Then::Linger => return Box::pin(conn.linger()).await,
+            Then::Drop => return,
+        }
+    }
+}
+
+/// Answers one request with 503 and closes.
+pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream) {
+    let mut conn = Conn::new(server, stream);
+    let problem = Problem::unavailable("too many connections", Some("limit_reached"));
+    if conn.bare_reply(problem.reply()).await == Then::Linger {
+        conn.linger().await;
+    }
+}
+
+impl Conn {
+    fn new(server: Rc<Server>, stream: TcpStream) -> Self {
+        let (read, write) = stream.into_split();
+        let turn = Rc::new(Turn::default());
+        Self {
+            server,
+            reader: Reader::new(read, turn.clone()),
+            writer: Writer::new(write, turn),
+        }
+    }
+
+    /// Reads the body of a request and carries it out.
+    async fn answer(&mut self, facts: Facts, plan: Result<Plan, Reply>) -> Stage {
+        let Plan {
+            action,
+            body: policy,
+        } = match plan {
+            Ok(plan) => plan,
+            Err(reply) => return Stage::Over(self.refuse_body_and_reply(facts, reply).await),
+        };
+        let body = match self.body(&facts, policy).await {
+            Ok(body) => body,
+            Err(None) => return Stage::Over(Then::Drop),
+            Err(Some(problem)) => {
+                let facts = Facts {
+                    close: true,
+                    ..facts
+                };
+                return Stage::Over(self.reply(&facts, problem.reply()).await);
+            }
+        };
+        let outcome = {
+            let mut settings = self.server.settings.get();
+            let mut table = self.server.table.borrow_mut();
+            let shutting_down = self.server.shutting_down.get();
+            let mut core = Core {
+                settings: &mut settings,
+                table: &mut table,
+                shutting_down,
+            };
+            let outcome = api::execute(action, &body, &mut core);
+            self.server.settings.set(settings);
+            outcome
+        };
+        drop(body);
+        let reply = match outcome {
+            Outcome::Reply(reply) => reply,
+            Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
+            Outcome::Follow { id, cursor } => return Stage::Follow(facts, id, cursor),
+            Outcome::Terminal { id, query, accept } => {
+                let terminal = Terminal { id, query, accept };
+                return Stage::Terminal(facts, Box::new(terminal));
+            }
+            other => match self.carry_out(other).await {
+                Some(reply) => reply,
+                None => return Stage::Over(Then::Drop),
+            },
+        };
+        Stage::Over(self.reply(&facts, reply).await)
+    }
+
+    /// Answers a request whose body nobody wants, and reads the body away if that is cheap.
+    async fn refuse_body_and_reply(&mut self, mut facts: Facts, reply: Reply) -> Then {
+        let cheap = match facts.framing {
+            BodyFraming::Empty => true,
+            // A client that waits for 100 may or may not send the body after a final answer.
+            _ if facts.expects_continue => false,
+            BodyFraming::Length(bytes) => bytes <= BODY_BYTES_MAX,
+            BodyFraming::Chunked => true,
+        };
+        facts.close |= !cheap;
+        match self.reply(&facts, reply).await {
+            Then::Next => match self.body(&facts, BodyPolicy::Ignore).await {
+                Ok(_) => Then::Next,
+                Err(_) => Then::Linger,
+            },
+            then => then,
+        }
+    }
+
+    /// Everything that takes time and then has one answer; None if the client is gone.
+    async fn carry_out(&mut self, outcome: Outcome) -> Option<Reply> {
+        let server = self.server.clone();
+        match outcome {
+            Outcome::Run {
+                launch,
+                timeout,
+                output_max,
+            } => run(&server, launch, timeout, output_max, &mut self.reader).await,
+            Outcome::Create {
+                id,
+                launch,
+                terminal,
+            } => Some(create(&server, id, launch, terminal).await),
+            Outcome::Signal { id, signal, wait } => {
+                Some(signal_and_wait(&server, id, signal, wait).await)
+            }
+            Outcome::Input { id, data } => input(&server, id, &data, &mut self.reader).await,
+            Outcome::Resize { id, size } => Some(resize(&server, id, size)),
+            Outcome::Delete { id } => Some(delete(&server, id).await),
+            // Answered by the caller.
+            Outcome::Reply(_)
+            | Outcome::Fetch(_)
+            | Outcome::Follow { .. }
+            | Outcome::Terminal { .. } => None,
+        }
+    }
+
+    async fn fetch(&mut self, facts: Facts, what: Fetch) -> Then {
+        let reply = Reply::new(200).typed("application/json", Vec::new());
+        let mut out = Vec::with_capacity(320);
+        self.write_head(
+            &facts,
+            &reply,
+            Length::Known(what.body_len as u64),
+            &mut out,
+        );
+        let whole = fetch(&self.server, what, out, facts.head_only, &mut self.writer).await;
+        self.after_stream(&facts, whole)
+    }
+
+    async fn follow(&mut self, mut facts: Facts, id: ProcessId, cursor: Cursor) -> Then {
+        let reply = Reply::new(200)
+            .typed("text/event-stream", Vec::new())
+            .header("cache-control", "no-cache")
+            .header("x-accel-buffering", "no");
+        let chunked = facts.http_minor > 0;
+        // Without chunks only the end of the connection ends the body.
+        facts.close |= !chunked;
+        let mut out = Vec::with_capacity(320);
+        let length = if chunked {
+            Length::Chunked
+        } else {
+            Length::UntilClose
+        };
+        self.write_head(&facts, &reply, length, &mut out);
+        if self.writer.all(out).await.is_err() {
+            return Then::Drop;
+        }
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let whole =
+            facts.head_only || follow(&self.server, id, cursor, chunked, reader, writer).await;
+        self.after_stream(&facts, whole)
+    }
+
+    /// What follows an answer that was written piece by piece.
+    fn after_stream(&self, facts: &Facts, whole: bool) -> Then {
+        match whole {
+            false => Then::Drop,
+            true if facts.close || self.reader.ended() => Then::Linger,
+            true => Then::Next,
+        }
+    }
+
+    async fn terminal(&mut self, facts: Facts, terminal: Terminal) -> Then {
+        let Terminal { id, query, accept } = terminal;
+        let key = String::from_utf8_lossy(&accept.accept).into_owned();
+        let mut reply = Reply::new(101)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-accept", key);
+        if let Some(protocol) = &accept.protocol {
+            reply = reply.header("sec-websocket-protocol", protocol.clone());
+        }
+        // `connection` is about the upgrade here, not about what comes after it.
+        let facts = Facts {
+            close: false,
+            ..facts
+        };
+        let mut out = Vec::with_capacity(400);
+        self.write_head(&facts, &reply, Length::Absent, &mut out);
+        if self.writer.all(out).await.is_err() {
+            return Then::Drop;
+        }
+        attach(&self.server, id, query, &mut self.reader, &mut self.writer).await;
+        Then::Linger
+    }
+
+    /// Lets the last answer arrive: closing with unread bytes would reset the connection and may
+    /// destroy it on the way.
+    async fn linger(mut self) {
+        self.writer.finish().await;
+        let drain = async {
+            let mut read = 0;
+            while read < LINGER_BYTES && self.reader.fill().await == Filled::Data {
+                let len = self.reader.bytes().len();
+                read += len;
+                self.reader.consume(len);
+            }
+        };
+        let _ = within(LINGER_TIME, pin!(drain)).await;
+    }
+}

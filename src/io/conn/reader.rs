@@ -1,0 +1,200 @@
+//! The receiving half of a connection: one read in flight at most, which outlives whoever waits.
+//!
+//! In: bytes of the peer. Out: [`Reader::bytes`], taken with [`Reader::consume`]. A read that is
+//! raced against something else and loses stays in flight; what it brings is there next time, so
+//! watching for a vanished peer costs no cancelled operation and loses no byte.
+//!
+//! An idle connection holds one small buffer; it grows while a peer fills it.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use monoio::BufResult;
+use monoio::io::{AsyncReadRent, OwnedReadHalf};
+use monoio::net::TcpStream;
+
+use crate::io::runtime::timer::sleep;
+use crate::io::runtime::turn::{RECEIVED_BYTE_COST, Turn};
+
+/// Bytes of the buffer of an idle connection.
+const CHUNK_BYTES_MIN: usize = 1 << 10;
+
+/// Bytes of the buffer of a connection that only listens.
+const CHUNK_BYTES_SILENT: usize = 64;
+
+/// Bytes of one read while a body streams in.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+
+/// Unread bytes that are kept for a peer that sends while it is being answered.
+pub(crate) const AHEAD_BYTES_MAX: usize = 64 << 10;
+
+type Half = OwnedReadHalf<TcpStream>;
+type Read = Pin<Box<dyn Future<Output = (Half, BufResult<usize, Vec<u8>>)>>>;
+
+enum State {
+    Idle(Half),
+    Reading(Read),
+    /// The peer has sent its last byte.
+    Ended(Half),
+    /// Reading failed.
+    Failed,
+}
+
+/// What one wait brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// More bytes.
+    Data,
+    /// The peer has shut down its side (FIN); it may still listen.
+    End,
+    /// The connection is broken.
+    Broken,
+}
+
+/// See the module.
+pub(crate) struct Reader {
+    state: State,
+    /// What was received; bytes before `start` have been consumed.
+    filled: Vec<u8>,
+    start: usize,
+    chunk: usize,
+    turn: Rc<Turn>,
+}
+
+impl Reader {
+    /// Reads from this half, when it is the connection's turn.
+    pub(crate) fn new(half: Half, turn: Rc<Turn>) -> Self {
+        Self {
+            state: State::Idle(half),
+            filled: Vec::new(),
+            start: 0,
+            chunk: CHUNK_BYTES_MIN,
+            turn,
+        }
+    }
+
+    /// Bytes received and not consumed.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.filled[self.start..]
+    }
+
+    /// Forgets the first `len` bytes.
+    pub(crate) fn consume(&mut self, len: usize) {
+        // The rest is moved to the front only when more is read: a buffer full of small requests
+        // would else be moved once for each of them.
+        self.start = self.start.saturating_add(len).min(self.filled.len());
+        if self.start == self.filled.len() {
+            // An idle connection keeps no buffer but the one being read into.
+            self.filled = Vec::new();
+            self.start = 0;
+        }
+    }
+
+    /// Waits for more bytes. May be dropped and called again.
+    pub(crate) async fn fill(&mut self) -> Filled {
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// See [`Reader::fill`].
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Filled> {
+        let mut read = match std::mem::replace(&mut self.state, State::Failed) {
+            State::Idle(half) => start(half, self.chunk, self.turn.clone()),
+            State::Reading(read) => read,
+            State::Ended(half) => {
+                self.state = State::Ended(half);
+                return Poll::Ready(Filled::End);
+            }
+            State::Failed => return Poll::Ready(Filled::Broken),
+        };
+        let Poll::Ready((half, (result, buffer))) = read.as_mut().poll(cx) else {
+            self.state = State::Reading(read);
+            return Poll::Pending;
+        };
+        match result {
+            Ok(0) => {
+                self.state = State::Ended(half);
+                Poll::Ready(Filled::End)
+            }
+            Ok(len) => {
+                self.state = State::Idle(half);
+                self.chunk = if len < self.chunk {
+                    CHUNK_BYTES_MIN
+                } else {
+                    (self.chunk * 4).min(CHUNK_BYTES_MAX)
+                };
+                if self.filled.is_empty() {
+                    self.filled = buffer;
+                } else {
+                    self.filled.drain(..self.start);
+                    self.start = 0;
+                    self.filled.extend_from_slice(&buffer);
+                }
+                Poll::Ready(Filled::Data)
+            }
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock
+                    || error.kind() == io::ErrorKind::Interrupted =>
+            {
+                self.state = State::Idle(half);
+                self.poll_fill(cx)
+            }
+            Err(_) => Poll::Ready(Filled::Broken),
+        }
+    }
+
+    /// Completes when the peer no longer listens, as far as that can be seen: [`Filled::End`] or
+    /// [`Filled::Broken`]. What it sends meanwhile is kept, up to [`AHEAD_BYTES_MAX`]; past that
+    /// it is no longer watched.
+    pub(crate) async fn lost(&mut self) -> Filled {
+        loop {
+            if self.bytes().len() >= AHEAD_BYTES_MAX {
+                return std::future::pending().await;
+            }
+            match self.fill().await {
+                Filled::Data => {}
+                end => return end,
+            }
+        }
+    }
+
+    /// Completes when the peer is gone: at once when the connection breaks, `fin_grace` after
+    /// a FIN, since a client may half-close and wait for its answer.
+    pub(crate) async fn gone(&mut self, fin_grace: Duration) {
+        if self.lost().await == Filled::End {
+            sleep(fin_grace).await;
+        }
+    }
+
+    /// Makes the next read small, for a peer that is not expected to send anything.
+    pub(crate) fn expect_silence(&mut self) {
+        self.chunk = CHUNK_BYTES_SILENT;
+    }
+
+    /// After [`Filled::End`]: asks again, since a peer that closed both directions answers what
+    /// it is sent with a reset, and one that half-closed does not.
+    pub(crate) fn recheck(&mut self) {
+        if let State::Ended(_) = self.state
+            && let State::Ended(half) = std::mem::replace(&mut self.state, State::Failed)
+        {
+            self.state = State::Idle(half);
+        }
+    }
+
+    /// Whether the peer has shut down its side.
+    pub(crate) fn ended(&self) -> bool {
+        matches!(self.state, State::Ended(_) | State::Failed)
+    }
+}
+
+fn start(mut half: Half, capacity: usize, turn: Rc<Turn>) -> Read {
+    Box::pin(async move {
+        let read = half.read(Vec::with_capacity(capacity));
+        let cost = |(_, buffer): &BufResult<usize, Vec<u8>>| buffer.len() * RECEIVED_BYTE_COST;
+        let result = turn.take(pin!(read), cost).await;
+        (half, result)
+    })
+}

@@ -1,0 +1,79 @@
+//! The sending half of a connection: whole buffers, and a limit on a peer that takes nothing.
+
+use std::io;
+use std::ops::Range;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::buf::IoBuf;
+use monoio::io::{AsyncWriteRent, OwnedWriteHalf};
+use monoio::net::TcpStream;
+
+use crate::log::batch::Chunk;
+
+use crate::io::runtime::timer::within;
+use crate::io::runtime::turn::Turn;
+
+/// A peer that does not accept one byte for this long is dead. TCP keep-alive finds those that
+/// are gone altogether sooner.
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(600);
+
+/// See the module.
+pub(crate) struct Writer {
+    half: OwnedWriteHalf<TcpStream>,
+    turn: Rc<Turn>,
+}
+
+impl Writer {
+    /// Writes to this half, when it is the connection's turn.
+    pub(crate) fn new(half: OwnedWriteHalf<TcpStream>, turn: Rc<Turn>) -> Self {
+        Self { half, turn }
+    }
+
+    /// Sends all of it.
+    ///
+    /// # Errors
+    /// When the connection is broken or has stalled for [`STALL_MAX`].
+    pub(crate) async fn all(&mut self, data: Vec<u8>) -> io::Result<()> {
+        let len = data.len();
+        self.range(data, 0..len).await.map(|_| ())
+    }
+
+    /// Sends a shared chunk.
+    ///
+    /// # Errors
+    /// As [`Writer::all`].
+    pub(crate) async fn chunk(&mut self, chunk: Chunk) -> io::Result<()> {
+        self.range::<Rc<Vec<u8>>>(chunk.bytes, chunk.range)
+            .await
+            .map(|_| ())
+    }
+
+    async fn range<B: IoBuf>(&mut self, buffer: B, mut range: Range<usize>) -> io::Result<B> {
+        let mut buffer = buffer;
+        while range.start < range.end {
+            let slice = buffer.slice(range.clone());
+            let len = range.len();
+            let write = pin!(self.half.write(slice));
+            let (result, slice) = self
+                .turn
+                .take(pin!(within(STALL_MAX, write)), |_| len)
+                .await
+                .ok_or(io::ErrorKind::TimedOut)?;
+            buffer = slice.into_inner();
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => range.start += sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(buffer)
+    }
+
+    /// Sends FIN; what was sent before arrives first.
+    pub(crate) async fn finish(&mut self) {
+        let _ = self.half.shutdown().await;
+    }
+}

@@ -1,0 +1,191 @@
+//! Starts a managed process: descriptors, spawn, and the answer once it runs.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::api::{Launch, Problem, Reply};
+use crate::process::Notify;
+use crate::supervisor::message::Command;
+use crate::supervisor::spawn::SpawnError;
+use crate::supervisor::spawn::pty::{self, WindowSize};
+use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
+use crate::types::{JobId, ProcessId, Stream};
+
+use crate::io::host::input::Input;
+use crate::io::runtime::source::Source;
+use crate::io::server::{Child, Server, Starting};
+
+/// What a terminal program gets as TERM unless somebody says otherwise; also every run.
+pub(crate) const TERM: &str = "xterm-256color";
+
+/// The child's ends and ours.
+struct Ends {
+    stdio: Stdio,
+    child: Child,
+}
+
+/// Starts the process that has been reserved as `id`.
+pub(crate) async fn create(
+    server: &Rc<Server>,
+    id: ProcessId,
+    launch: Launch,
+    terminal: Option<WindowSize>,
+) -> Reply {
+    let tty = terminal.is_some();
+    let begun = begin(server, id, &launch, terminal);
+    let done = match begun {
+        Ok(done) => done,
+        Err(problem) => {
+            server.table.borrow_mut().cancel(id);
+            return problem.reply();
+        }
+    };
+    // Whatever happens to the client: the supervisor's answer ends this.
+    loop {
+        let seen = done.version();
+        if server
+            .starting
+            .borrow()
+            .get(&id)
+            .is_none_or(|starting| starting.result.is_some())
+        {
+            break;
+        }
+        done.changed(seen).await;
+    }
+    let result = server
+        .starting
+        .borrow_mut()
+        .remove(&id)
+        .and_then(|starting| starting.result);
+    match result {
+        Some(Ok(record)) => record,
+        Some(Err(error)) => Problem::spawn(error, tty).reply(),
+        None => Problem::from(id).reply(),
+    }
+}
+
+fn begin(
+    server: &Rc<Server>,
+    id: ProcessId,
+    launch: &Launch,
+    terminal: Option<WindowSize>,
+) -> Result<Notify, Problem> {
+    let tty = terminal.is_some();
+    let Ends { stdio, child } = match terminal {
+        Some(size) => open_terminal(server, size)?,
+        None => open_pipes(server)?,
+    };
+    let term = tty.then_some(TermRule::IfMissing);
+    let spec = spec(server, launch, stdio, term).map_err(|error| Problem::spawn(error, tty))?;
+    let done = Notify::default();
+    let starting = Starting {
+        child,
+        result: None,
+        done: done.clone(),
+    };
+    server.starting.borrow_mut().insert(id, starting);
+    server.command(Command::Spawn {
+        job: JobId::Process(id),
+        spec: Box::new(spec),
+        deadline: None,
+    });
+    Ok(done)
+}
+
+/// Who decides what TERM is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TermRule {
+    /// Set it unless the request or the server has one.
+    IfMissing,
+    /// Set it unless the request has one.
+    Always,
+}
+
+/// What to spawn, with the environment that the child gets.
+///
+/// # Errors
+/// For a NUL byte anywhere.
+pub(crate) fn spec(
+    server: &Server,
+    launch: &Launch,
+    stdio: Stdio,
+    term: Option<TermRule>,
+) -> Result<SpawnSpec, SpawnError> {
+    let base = &server.options.base_env;
+    let set_term = match term {
+        None => false,
+        Some(TermRule::Always) => true,
+        Some(TermRule::IfMissing) => base.value("TERM").is_none(),
+    } && !launch.env.iter().any(|(name, _)| name == "TERM");
+    let asked = launch.env.iter().map(|(name, value)| (&**name, &**value));
+    let own = asked.chain(set_term.then_some(("TERM", TERM)));
+    let cwd = launch.cwd.as_deref();
+    SpawnSpec::new(&launch.command, &launch.args, base, own, cwd, stdio)
+}
+
+fn refused(what: &'static str) -> impl Fn(rustix::io::Errno) -> Problem {
+    move |errno| Problem::resource(what, errno.raw_os_error())
+}
+
+/// One of our ends on the runtime, unless it is one of the last descriptors.
+fn registered(server: &Server, fd: OwnedFd) -> Result<Rc<Source>, Problem> {
+    if !server.may_use(&fd) {
+        return Err(Problem::resource(
+            "no descriptor to spare (RLIMIT_NOFILE)",
+            libc::EMFILE,
+        ));
+    }
+    let errno = |error: std::io::Error| {
+        Problem::resource("no descriptor", error.raw_os_error().unwrap_or(libc::EIO))
+    };
+    Source::new(fd).map(Rc::new).map_err(errno)
+}
+
+fn open_pipes(server: &Server) -> Result<Ends, Problem> {
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(refused("no pipe for the process"));
+    let (stdin_read, stdin_write) = pipe()?;
+    let (stdout_read, stdout_write) = pipe()?;
+    let (stderr_read, stderr_write) = pipe()?;
+    let outputs = vec![
+        (Stream::Stdout, registered(server, stdout_read)?),
+        (Stream::Stderr, registered(server, stderr_read)?),
+    ];
+    let input = Input::new(registered(server, stdin_write)?);
+    Ok(Ends {
+        stdio: Stdio::Separate(Box::new([stdin_read, stdout_write, stderr_write])),
+        child: Child { outputs, input },
+    })
+}
+
+fn open_terminal(server: &Server, size: WindowSize) -> Result<Ends, Problem> {
+    let (master, slave) = pty::open(size).map_err(refused("no terminal for the process"))?;
+    let master = registered(server, master)?;
+    Ok(Ends {
+        stdio: Stdio::Terminal(slave),
+        child: Child {
+            outputs: vec![(Stream::Pty, master.clone())],
+            input: Input::new(master),
+        },
+    })
+}
+
+/// The two pipes of a run: ours, and the child's three descriptors.
+///
+/// # Errors
+/// 503 when there is no descriptor left.
+pub(crate) fn open_run_pipes(server: &Server) -> Result<([Rc<Source>; 2], Stdio), Problem> {
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(refused("no pipe for the run"));
+    let (stdout_read, stdout_write) = pipe()?;
+    let (stderr_read, stderr_write) = pipe()?;
+    let stdio = Stdio::Outputs(Box::new([stdout_write, stderr_write]));
+    Ok((
+        [
+            registered(server, stdout_read)?,
+            registered(server, stderr_read)?,
+        ],
+        stdio,
+    ))
+}

@@ -1,0 +1,11 @@
+//! Our ends of children: their outputs into logs, their inputs, and how they begin and end.
+//!
+//! In: what `api` has decided, what the supervisor reports, readiness. Out: bytes in the arena,
+//! commands to the supervisor, changes of the table. Knows no socket.
+
+pub(crate) mod capacity;
+pub(crate) mod create;
+pub(crate) mod events;
+pub(crate) mod input;
+pub(crate) mod outputs;
+pub(crate) mod run;

@@ -1,0 +1,289 @@
+//! Child output into logs and captures.
+//!
+//! In: a [`Source`] and where its bytes belong. Out: bytes in the arena, waiters told. One task
+//! per output; it reads until its budget is used up and then waits for readiness again, which
+//! lets every other task have its turn.
+
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use crate::api::processes::now_ms;
+use crate::log::SLOT_BYTES;
+use crate::process::State;
+use crate::process::state::Happening;
+use crate::supervisor::message::Command;
+use crate::types::{ExitStatus, JobId, ProcessId, Stream};
+
+use crate::io::host::capacity::Capacity;
+use crate::io::runtime::source::Source;
+use crate::io::runtime::timer::sleep;
+use crate::io::runtime::turn::Turn;
+use crate::io::server::Server;
+
+/// Bytes read from one output before the others have their turn.
+const TURN_BYTES: u64 = 256 << 10;
+
+/// How long freed slots keep their pages for the next output.
+const TRIM_AFTER: Duration = Duration::from_secs(1);
+
+/// Where bytes belong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sink {
+    /// To the log of a managed process.
+    Log(ProcessId, Stream),
+    /// To the capture of a run.
+    Run(u64, Stream),
+}
+
+/// Why [`pump`] stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pumped {
+    /// There is nothing to read now, or the budget is used up.
+    Waiting {
+        /// What there was, in bytes.
+        brought: u64,
+    },
+    /// There will never be more.
+    Ended,
+}
+
+/// Reads one output to its end.
+// Every idle process has two of these, and an `async fn` would keep its arguments twice.
+#[expect(clippy::manual_async_fn)]
+pub(crate) fn ingest(
+    server: Rc<Server>,
+    sink: Sink,
+    source: Rc<Source>,
+) -> impl Future<Output = ()> {
+    async move {
+        let turn = Turn::default();
+        let mut capacity = Capacity::new(&source, &server.large_pipes);
+        // Waits first: a child that has just been asked for has not written anything.
+        while turn
+            .take(pin!(capacity.readable()), |_| TURN_BYTES as usize)
+            .await
+            .is_ok()
+        {
+            match pump(&server, sink, &source, TURN_BYTES) {
+                Pumped::Waiting { brought } => capacity.brought(brought),
+                Pumped::Ended => break,
+            }
+        }
+        drop(capacity);
+        ended(&server, sink);
+    }
+}
+
+/// Reads up to `budget` bytes, not waiting for any. May stop sooner and wait for readiness.
+fn pump(server: &Rc<Server>, sink: Sink, source: &Source, budget: u64) -> Pumped {
+    pump_until(server, sink, source, budget, true)
+}
+
+/// Reads what is in a pipe whose writer has ended, and not what somebody else writes meanwhile.
+pub(crate) fn pump_rest(server: &Rc<Server>, sink: Sink, source: &Source) {
+    let pending = source.pending();
+    if pending > 0 {
+        // A short read does not say that a pipe is empty, it is only likely.
+        pump_until(server, sink, source, pending, false);
+    }
+}
+
+fn pump_until(
+    server: &Rc<Server>,
+    sink: Sink,
+    source: &Source,
+    budget: u64,
+    stop_when_emptied: bool,
+) -> Pumped {
+    let mut left = budget;
+    let ended = loop {
+        match read_once(server, sink, source) {
+            Ok(Read { len: 0, .. }) => break true,
+            Ok(Read { len, emptied }) => {
+                left = left.saturating_sub(len as u64);
+                if left == 0 || emptied && stop_when_emptied {
+                    break false;
+                }
+            }
+            Err(Errno::AGAIN) => break false,
+            // A terminal whose last user is gone answers EIO; it is its end, not an error.
+            Err(_) => break true,
+        }
+    };
+    if left < budget
+        && let Sink::Log(id, _) = sink
+        && let Some((process, _)) = server.table.borrow_mut().get_mut(id)
+    {
+        process.changed.notify();
+    }
+    if ended {
+        return Pumped::Ended;
+    }
+    let brought = budget - left;
+    Pumped::Waiting { brought }
+}
+
+/// What one read(2) brought.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    len: usize,
+    /// There was room for more, so a pipe is empty now; a terminal hands out less than it has.
+    emptied: bool,
+}
+
+fn read(source: &Source, stream: Stream, buffer: &mut [u8]) -> Result<Read, Errno> {
+    let room = buffer.len();
+    let len = source.read(buffer)?;
+    Ok(Read {
+        len,
+        emptied: len < room && stream != Stream::Pty,
+    })
+}
+
+/// One read(2) to where the bytes belong, or to nowhere if that is gone or full.
+fn read_once(server: &Rc<Server>, sink: Sink, source: &Source) -> Result<Read, Errno> {
+    let brought = |result: &Result<Read, Errno>| result.as_ref().map_or(0, |read| read.len);
+    match sink {
+        Sink::Log(id, stream) => {
+            let mut table = server.table.borrow_mut();
+            if let Some((process, arena)) = table.get_mut(id)
+                && let Ok(tail) = process.log.tail(arena)
+            {
+                let result = read(source, stream, tail);
+                let limit = server.settings.get().max_log_bytes_per_process;
+                process
+                    .log
+                    .commit(arena, brought(&result), stream, now_ms(), limit);
+                drop(table);
+                trim_later(server);
+                return result;
+            }
+            drop(table);
+            discard(server, source, stream)
+        }
+        Sink::Run(key, stream) => {
+            let mut runs = server.runs.borrow_mut();
+            let Some(run) = runs.get_mut(&key) else {
+                return discard(server, source, stream);
+            };
+            let capture = run.capture(stream);
+            if let Ok(tail) = capture.tail(server.table.borrow_mut().arena_mut())
+                && !tail.is_empty()
+            {
+                let result = read(source, stream, tail);
+                capture.commit(brought(&result));
+                return result;
+            }
+            let result = discard(server, source, stream);
+            capture.discard(brought(&result));
+            result
+        }
+    }
+}
+
+fn discard(server: &Server, source: &Source, stream: Stream) -> Result<Read, Errno> {
+    let mut scratch = server.scratch.borrow_mut();
+    scratch.resize(SLOT_BYTES, 0);
+    read(source, stream, &mut scratch)
+}
+
+/// Gives pages of freed slots back, once, a while after they were freed.
+pub(crate) fn trim_later(server: &Rc<Server>) {
+    if server.trim_pending.get() || !server.table.borrow().arena().wants_trim() {
+        return;
+    }
+    server.trim_pending.set(true);
+    let server = server.clone();
+    monoio::spawn(async move {
+        sleep(TRIM_AFTER).await;
+        server.trim_pending.set(false);
+        server.table.borrow_mut().arena_mut().trim();
+    });
+}
+
+/// An output has reached its end.
+fn ended(server: &Rc<Server>, sink: Sink) {
+    match sink {
+        Sink::Log(id, _) => {
+            let drained = {
+                let mut table = server.table.borrow_mut();
+                let Some((process, _)) = table.get_mut(id) else {
+                    return;
+                };
+                process.open_outputs = process.open_outputs.saturating_sub(1);
+                process.changed.notify();
+                process.open_outputs == 0 && matches!(process.state, State::Draining { .. })
+            };
+            if drained {
+                conclude(server, id);
+            }
+        }
+        Sink::Run(key, _) => {
+            if let Some(run) = server.runs.borrow_mut().get_mut(&key) {
+                run.pipe_ended();
+            }
+        }
+    }
+}
+
+/// The direct child of a managed process is gone: takes its last output and shows it as exited.
+pub(crate) fn child_exited(server: &Rc<Server>, id: ProcessId, status: ExitStatus) {
+    {
+        let mut table = server.table.borrow_mut();
+        let Some((process, _)) = table.get_mut(id) else {
+            return;
+        };
+        if !process.happen(Happening::Ended(status), Instant::now(), now_ms()) {
+            return;
+        }
+    }
+    let child = server.children.borrow().get(&id).cloned();
+    let mut all_read = true;
+    for (stream, source) in child.iter().flat_map(|child| &child.outputs) {
+        let sink = Sink::Log(id, *stream);
+        all_read &= match stream {
+            Stream::Pty => pump(server, sink, source, TURN_BYTES) == Pumped::Ended,
+            // What the child wrote is in the pipe, all of it; somebody else may write on.
+            Stream::Stdout | Stream::Stderr => {
+                pump_rest(server, sink, source);
+                true
+            }
+        };
+    }
+    if all_read {
+        conclude(server, id);
+        return;
+    }
+    // A terminal passes its last output on with a delay; its end (EIO) concludes, or the time.
+    let server = server.clone();
+    monoio::spawn(async move {
+        sleep(crate::process::state::OUTPUT_GRACE).await;
+        conclude(&server, id);
+    });
+}
+
+/// Shows a draining process as exited; drops the oldest exited records that are too many.
+fn conclude(server: &Rc<Server>, id: ProcessId) {
+    let dropped = {
+        let mut table = server.table.borrow_mut();
+        let Some((process, _)) = table.get_mut(id) else {
+            return;
+        };
+        if !process.happen(Happening::Drained, Instant::now(), now_ms()) {
+            return;
+        }
+        table.retire(id)
+    };
+    // Its input is closed; its outputs are read on by their own tasks.
+    server.children.borrow_mut().remove(&id);
+    for id in dropped {
+        server.command(Command::Forget {
+            job: JobId::Process(id),
+        });
+    }
+    trim_later(server);
+}

@@ -1,0 +1,77 @@
+//! A pipe, a terminal or an eventfd on the runtime: readiness from the driver, bytes by read(2)
+//! and write(2).
+//!
+//! In: a non-blocking descriptor. Out: "may be readable", and bytes straight into the caller's
+//! slice. Nothing is in flight while a task waits, so a wait can be dropped at any time and
+//! nothing is lost. Why not the runtime's own reads: docs/design.md, "Runtime".
+//!
+//! # Safety
+//! The descriptor is owned by a `UnixStream` only because that is the runtime's type that offers
+//! readiness; its read and write (recv and send) are never called. Borrowing the raw descriptor
+//! is sound while that owner is borrowed.
+#![allow(unsafe_code)]
+
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use monoio::net::UnixStream;
+
+/// A non-blocking descriptor that is not a socket of ours.
+#[derive(Debug)]
+pub(crate) struct Source(UnixStream);
+
+impl Source {
+    /// Registers a descriptor, which becomes non-blocking.
+    ///
+    /// # Errors
+    /// When the driver refuses it, for instance epoll a regular file.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        Ok(Self(UnixStream::from_std(fd.into())?))
+    }
+
+    /// Completes when a read would not block, at the end, or on an error.
+    ///
+    /// # Errors
+    /// When the driver cannot wait.
+    pub(crate) fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.readable(false)
+    }
+
+    /// Completes when a write would not block, or on an error.
+    ///
+    /// # Errors
+    /// When the driver cannot wait.
+    pub(crate) fn writable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.writable(false)
+    }
+
+    /// As read(2).
+    ///
+    /// # Errors
+    /// As read(2); `WouldBlock` when there is nothing.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+        rustix::io::retry_on_intr(|| rustix::io::read(self, &mut *buffer))
+    }
+
+    /// As write(2).
+    ///
+    /// # Errors
+    /// As write(2); `WouldBlock` when it is full.
+    pub(crate) fn write(&self, data: &[u8]) -> rustix::io::Result<usize> {
+        rustix::io::retry_on_intr(|| rustix::io::write(self, data))
+    }
+
+    /// Bytes that can be read now (FIONREAD); 0 if the descriptor cannot tell.
+    pub(crate) fn pending(&self) -> u64 {
+        rustix::io::ioctl_fionread(self).unwrap_or(0)
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the stream owns the descriptor and is borrowed for as long as the result.
+        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+    }
+}

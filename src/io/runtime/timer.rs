@@ -1,0 +1,241 @@
+//! Timers: one timerfd(2) for all of them.
+//!
+//! In: when to wake. Out: futures that complete then. Owns what waits, in the order of time, the
+//! timerfd, and one task that waits for it.
+//!
+//! Not the runtime's own timers. One of those is 384 bytes with an alignment of 128, and an idle
+//! connection always has one running; an entry here takes 40. And its wheel wakes the thread also
+//! when a timer moves from a coarse slot to a finer one, and looks at the clock on every turn of
+//! the loop (docs/design.md, "Runtime").
+//!
+//! A timer that is dropped leaves the timerfd as it was: at worst it wakes once for nothing.
+//! Timers fire to the millisecond and never early.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use monoio::task::JoinHandle;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+use crate::io::runtime::race::{First, race};
+use crate::io::runtime::source::Source;
+
+/// Further away than any time that matters; keeps sums of times in range.
+const FAR: Duration = Duration::from_secs(86_400 * 365);
+
+/// Everything that waits, by time and number.
+#[derive(Default)]
+struct Queue {
+    waiting: RefCell<BTreeMap<(Instant, u64), Waker>>,
+    /// The number of the last timer that waited.
+    last: Cell<u64>,
+    /// When the timerfd expires.
+    armed: Cell<Option<Instant>>,
+    /// The timerfd, from [`start`] on; the task that waits for it owns it.
+    clock: RefCell<Weak<Source>>,
+}
+
+thread_local! {
+    static QUEUE: Queue = Queue::default();
+}
+
+/// Completes at its time.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    at: Instant,
+    /// In the queue under this number; 0 if it is not.
+    number: u64,
+}
+
+/// Has the timers of this thread fire from now on, as long as its runtime runs. What it returns
+/// completes when that has ended: why the timerfd cannot be waited for.
+///
+/// # Errors
+/// As timerfd_create(2).
+pub(crate) fn start() -> io::Result<JoinHandle<io::Error>> {
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    // Instants are of this clock, too.
+    let clock = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let clock = Rc::new(Source::new(clock)?);
+    QUEUE.with(|queue| {
+        queue.clock.replace(Rc::downgrade(&clock));
+        queue.fire();
+    });
+    Ok(monoio::spawn(drive(clock)))
+}
+
+/// Completes after `duration`.
+pub(crate) fn sleep(duration: Duration) -> Timer {
+    sleep_until(Instant::now() + duration.min(FAR))
+}
+
+/// Completes at `when`.
+pub(crate) fn sleep_until(when: Instant) -> Timer {
+    Timer {
+        at: when,
+        number: 0,
+    }
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.at <= Instant::now() {
+            return Poll::Ready(());
+        }
+        QUEUE.with(|queue| {
+            if self.number == 0 {
+                self.number = queue.last.get() + 1;
+                queue.last.set(self.number);
+            }
+            queue.wait((self.at, self.number), cx.waker());
+        });
+        Poll::Pending
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if self.number != 0 {
+            // At the thread's end the queue may be gone already.
+            let _ =
+                QUEUE.try_with(|queue| queue.waiting.borrow_mut().remove(&(self.at, self.number)));
+        }
+    }
+}
+
+impl Queue {
+    fn wait(&self, key: (Instant, u64), waker: &Waker) {
+        self.waiting
+            .borrow_mut()
+            .entry(key)
+            .and_modify(|known| known.clone_from(waker))
+            .or_insert_with(|| waker.clone());
+        if self.armed.get().is_none_or(|armed| key.0 < armed) {
+            self.arm(key.0);
+        }
+    }
+
+    fn arm(&self, at: Instant) {
+        let Some(clock) = self.clock.borrow().upgrade() else {
+            return;
+        };
+        self.armed.set(Some(at));
+        // Up to the next millisecond, so that timers that were begun together fire together; 0
+        // would mean never.
+        let left = at.saturating_duration_since(Instant::now());
+        let ms = left.as_nanos().div_ceil(1_000_000).max(1) as u64;
+        let spec = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec {
+                tv_sec: (ms / 1000) as i64,
+                tv_nsec: (ms % 1000 * 1_000_000) as i64,
+            },
+        };
+        // Nothing in it can be refused (timerfd_settime(2)).
+        let _ = timerfd_settime(&*clock, TimerfdTimerFlags::empty(), &spec);
+    }
+
+    /// Wakes everything whose time has come, and has the timerfd expire for the next.
+    fn fire(&self) {
+        let now = Instant::now();
+        loop {
+            let mut waiting = self.waiting.borrow_mut();
+            match waiting.first_entry() {
+                Some(first) if first.key().0 <= now => {
+                    let waker = first.remove();
+                    // Waking may drop a timer.
+                    drop(waiting);
+                    waker.wake();
+                }
+                Some(first) => return self.arm(first.key().0),
+                None => return self.armed.set(None),
+            }
+        }
+    }
+}
+
+/// Fires timers as the clock expires.
+async fn drive(clock: Rc<Source>) -> io::Error {
+    loop {
+        if let Err(error) = clock.readable().await {
+            return error;
+        }
+        // How often it has expired: nobody wants to know, but it must be read.
+        let _ = clock.read(&mut [0; 8]);
+        QUEUE.with(Queue::fire);
+    }
+}
+
+/// What `future` comes to, or None if it takes longer than `limit`.
+pub(crate) async fn within<F: Future>(limit: Duration, future: Pin<&mut F>) -> Option<F::Output> {
+    let mut timer = sleep(limit);
+    match race(future, Pin::new(&mut timer)).await {
+        First::Left(output) => Some(output),
+        First::Right(()) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+
+    fn run(test: impl Future<Output = ()>) {
+        monoio::RuntimeBuilder::<monoio::LegacyDriver>::new()
+            .build()
+            .unwrap()
+            .block_on(async {
+                let _clock = start().unwrap();
+                test.await;
+            });
+    }
+
+    #[test]
+    fn timers_fire_in_their_order_whatever_the_order_of_their_making() {
+        run(async {
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let tasks: Vec<_> = [30, 10, 20, 10]
+                .into_iter()
+                .map(|ms| {
+                    let order = order.clone();
+                    monoio::spawn(async move {
+                        let asked = Instant::now();
+                        sleep(Duration::from_millis(ms)).await;
+                        assert!(asked.elapsed() >= Duration::from_millis(ms));
+                        order.borrow_mut().push(ms);
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await;
+            }
+            assert_eq!(*order.borrow(), [10, 10, 20, 30]);
+        });
+    }
+
+    #[test]
+    fn a_dropped_timer_leaves_nothing_behind_and_later_ones_fire() {
+        run(async {
+            let slow = async {
+                sleep(Duration::from_millis(30)).await;
+            };
+            let limit = Duration::from_millis(5);
+            assert_eq!(within(limit, pin!(slow)).await, None);
+            assert_eq!(within(limit, pin!(async { 7 })).await, Some(7));
+            assert_eq!(QUEUE.with(|queue| queue.waiting.borrow().len()), 0);
+            // Longer than what was dropped.
+            sleep(Duration::from_millis(60)).await;
+        });
+    }
+}

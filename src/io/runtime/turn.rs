@@ -1,0 +1,61 @@
+//! How much one connection, or one child's output, may do before the others have their turn.
+//!
+//! In: the reads and writes of one connection, the waits of one output. Out: their results, now
+//! and then after a rest. Owns a count.
+//!
+//! On epoll an operation that can be carried out at once is, without a way through the event
+//! loop. A peer that sends faster than it is answered, and reads the answers, would keep its task
+//! running for as long as it likes: nobody else would be served, and no timer would fire. On
+//! io_uring every operation goes through the loop, so nothing rests there.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::io::runtime::timer::sleep;
+
+/// What may be spent before a rest: some milliseconds of work.
+const TURN_COST_MAX: usize = 4 << 20;
+
+/// What an operation costs besides its bytes.
+const OPERATION_COST: usize = 16 << 10;
+
+/// A received byte costs more than a sent one: a few of them ask for a whole answer.
+pub(crate) const RECEIVED_BYTE_COST: usize = 4;
+
+/// The shortest rest that timers know.
+const REST: Duration = Duration::from_millis(1);
+
+/// See the module. One for both directions of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// Spent since the connection last had to wait.
+    spent: Cell<usize>,
+}
+
+impl Turn {
+    /// Carries out `operation`, after a rest if the turn is over; `cost` says what its result is
+    /// to be charged with.
+    pub(crate) async fn take<F: Future>(
+        &self,
+        mut operation: Pin<&mut F>,
+        cost: impl FnOnce(&F::Output) -> usize,
+    ) -> F::Output {
+        if self.spent.get() >= TURN_COST_MAX {
+            sleep(REST).await;
+            self.spent.set(0);
+        }
+        let output = poll_fn(|cx| {
+            let polled = operation.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.spent.set(0);
+            }
+            polled
+        })
+        .await;
+        let spent = self.spent.get().saturating_add(OPERATION_COST);
+        self.spent.set(spent.saturating_add(cost(&output)));
+        output
+    }
+}

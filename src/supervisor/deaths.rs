@@ -1,0 +1,108 @@
+//! Deaths: of managed children, announced by their pidfds, and of orphans, by SIGCHLD.
+//!
+//! In: signals, an exited child's pidfd, a look that is due. Out: [`Event::Exited`]; nobody stays a
+//! zombie. What it means for a tree that is being killed is `ending`'s.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::supervisor::job::Phase;
+use crate::supervisor::message::Event;
+use crate::supervisor::tree::kill;
+use crate::supervisor::{Due, Supervisor, reap};
+use crate::types::JobId;
+
+/// How long after a death to look for orphans that died with it: SIGCHLD is not queued, so one
+/// signal may stand for several deaths.
+const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
+
+/// So many are asked one by one whether they are dead. The kernel finds the dead ones among more
+/// sooner, but looks at the managed children, too.
+const ORPHANS_MANY: usize = 256;
+
+/// One sweep in so many looks at all children: who was cloned with CLONE_PARENT by a managed child
+/// is not among the adopted.
+const SWEEPS_OF_ALL: u32 = 32;
+
+impl Supervisor {
+    /// Reaps a managed child and tells of it, if it is dead.
+    pub(crate) fn on_exit(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Some(pidfd) = &job.pidfd else { return };
+        let Some(status) = reap::try_wait(pidfd.as_fd()) else {
+            return;
+        };
+        job.pidfd = None;
+        job.phase = Phase::Exited(status);
+        job.tree.reaped = true;
+        self.by_pid.remove(&job.tree.leader);
+        self.last_reaped = job.tree.leader;
+        if !job.timed_out {
+            self.events.send(Event::Exited { job: id, status });
+        }
+        self.pass_soon(id);
+        self.remove_if_forgotten(id);
+        self.look_whether_all_gone();
+    }
+
+    /// Takes what the signalfd has: deaths, and the word to end.
+    pub(crate) fn on_signals(&mut self) {
+        let mut merged = false;
+        while let Some((signal, pid)) = self.signals.next() {
+            match signal {
+                // Our own children come through their pidfds as well.
+                libc::SIGCHLD => {
+                    self.reap(pid);
+                    merged = true;
+                }
+                _ => self.begin_shutdown(),
+            }
+        }
+        // One signal may stand for several deaths.
+        if merged {
+            self.look_for_orphans();
+        }
+    }
+
+    /// Looks for orphans that died unnoticed, in a moment.
+    pub(crate) fn look_for_orphans(&mut self) {
+        self.look_for_orphans_after(ORPHAN_CHECK_AFTER);
+    }
+
+    fn look_for_orphans_after(&mut self, pause: Duration) {
+        if !std::mem::replace(&mut self.orphan_check, true) {
+            self.deadlines.push(Instant::now() + pause, Due::Orphans);
+        }
+    }
+
+    /// Reaps every dead child that nobody manages.
+    pub(crate) fn reap_orphans(&mut self) {
+        let adopted = kill::adopted().filter(|pids| pids.len() <= ORPHANS_MANY);
+        self.sweeps = self.sweeps.wrapping_add(1);
+        if !self.unwatched
+            && !self.sweeps.is_multiple_of(SWEEPS_OF_ALL)
+            && let Some(adopted) = adopted
+        {
+            adopted.into_iter().for_each(|pid| self.reap(pid));
+            return;
+        }
+        while let Some(pid) = reap::peek_any() {
+            if self.pool.is_in_flight(pid) {
+                // It will be reported in a moment, and hides the others until then.
+                return self.look_for_orphans_after(Duration::from_millis(2));
+            }
+            self.reap(pid);
+        }
+    }
+
+    /// Reaps a child if it is dead, unless its spawner has yet to report it.
+    fn reap(&mut self, pid: i32) {
+        if let Some(&job) = self.by_pid.get(&pid) {
+            self.on_exit(job);
+        } else if !self.pool.is_in_flight(pid) {
+            reap::reap_orphan(pid);
+        }
+    }
+}

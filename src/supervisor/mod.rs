@@ -1,0 +1,505 @@
+//! The supervisor thread: owns pids, deadlines and signals.
+//!
+//! In: [`message::Command`] from the I/O thread, signals, pidfds. Out: [`message::Event`].
+//! Owns every child's pid and pidfd from exec until it is reaped, the spawner threads, and the
+//! question what is left of a tree. Knows no socket, no log, and no HTTP.
+//!
+//! One plain epoll loop: doorbell, signalfd, one pidfd per running child. Nothing in it waits:
+//! spawns happen on the threads of `spawn::pool`, kills are swept in passes between other events.
+
+pub mod cgroup;
+pub mod deadline;
+mod deaths;
+mod ending;
+mod job;
+pub mod message;
+pub mod reap;
+mod shutdown;
+pub mod signals;
+pub mod spawn;
+pub mod state_dir;
+pub mod tree;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::EventFlags;
+use rustix::event::{Timespec, epoll};
+use rustix::process::Signal;
+
+use self::cgroup::Cgroups;
+use self::deadline::Deadlines;
+use self::job::{Job, Phase};
+use self::message::{Command, Event, Receiver, Sender};
+use self::shutdown::Shutdown;
+use self::signals::SignalFd;
+use self::spawn::inherit::Inheritance;
+use self::spawn::pool::{Pool, Reports};
+use self::spawn::spec::SpawnSpec;
+use self::spawn::{SpawnError, Spawned};
+use self::state_dir::StateDir;
+use self::tree::kill::{self, Tree};
+use self::tree::mark::Marks;
+use crate::types::JobId;
+
+/// A timed-out run is answered at most this long after its deadline, dead or not.
+const ANSWER_AFTER: Duration = Duration::from_millis(70);
+
+/// Longest pause between two passes over a tree that does not die.
+const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+const TOKEN_INBOX: u64 = 0;
+const TOKEN_SIGNALS: u64 = 1;
+/// A child's token is its pid above this.
+const TOKEN_PIDS: u64 = 16;
+
+/// What reaches the supervisor through its doorbell.
+#[derive(Debug)]
+pub enum Inbox {
+    /// From the I/O thread.
+    Command(Command),
+    /// From a spawner thread: the kernel has no room to wait for a child's pidfd.
+    Unwatched,
+    /// From a spawner thread.
+    SpawnDone {
+        /// Which child.
+        job: JobId,
+        /// Which thread is free again; None if no thread was involved.
+        thread: Option<usize>,
+        /// The child, or why there is none.
+        result: Result<Spawned, SpawnError>,
+    },
+}
+
+/// Where children's cgroups come from.
+#[derive(Debug)]
+pub enum Groups {
+    /// They are there, or there are none.
+    Decided(Option<Cgroups>),
+    /// The supervisor makes them when it begins, if they are to be had: it takes as long as the
+    /// rest of the start, and nobody has to wait for it.
+    AtBegin {
+        /// As for [`Cgroups::new`].
+        open_max: usize,
+    },
+}
+
+/// How the supervisor behaves.
+#[derive(Debug)]
+pub struct Options {
+    /// Between SIGTERM and SIGKILL when the server ends.
+    pub shutdown_grace: Duration,
+    /// What every child gets.
+    pub inheritance: Inheritance,
+    /// Where each child gets a cgroup of its own.
+    pub groups: Groups,
+    /// Where the next server learns what this one left, if it is killed.
+    pub state: Option<StateDir>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// A run's deadline.
+    Timeout(JobId),
+    /// A timed-out run must be answered now.
+    Answer(JobId),
+    /// The grace of a stop is over.
+    Grace(JobId),
+    /// Another pass over a tree.
+    Pass(JobId),
+    /// Another pass over everything, at the server's end.
+    PassAll,
+    /// Spawns may need another thread.
+    Relief,
+    /// Orphans may have died unnoticed.
+    Orphans,
+}
+
+/// The supervisor's state; [`Supervisor::run`] is its thread.
+#[derive(Debug)]
+pub struct Supervisor {
+    options: Options,
+    cgroups: Option<Cgroups>,
+    epoll: Arc<OwnedFd>,
+    signals: SignalFd,
+    inbox: Receiver<Inbox>,
+    events: Sender<Event>,
+    pool: Pool,
+    /// Boxed, because a table of this kind is half empty at worst.
+    jobs: HashMap<JobId, Box<Job>>,
+    by_pid: HashMap<i32, JobId>,
+    /// The last managed child that was reaped; its SIGCHLD is still to come.
+    last_reaped: i32,
+    deadlines: Deadlines<Due>,
+    orphan_check: bool,
+    relief: bool,
+    /// Trees to be looked at before this turn ends.
+    passing: Vec<JobId>,
+    /// Some child's pidfd could not be waited for; then every dead child is looked for.
+    unwatched: bool,
+    /// Looks for dead orphans so far.
+    sweeps: u32,
+    /// Children to be stopped or killed as soon as they exist.
+    hasty: usize,
+    marks: Marks,
+    shutdown: Option<Shutdown>,
+}
+
+impl Supervisor {
+    /// Makes the supervisor and the I/O thread's ends of its channels. Every signal must be
+    /// blocked already ([`signals::block_all`]).
+    ///
+    /// # Errors
+    /// When a descriptor cannot be made.
+    pub fn new(options: Options) -> std::io::Result<(Self, Sender<Inbox>, Receiver<Event>)> {
+        // Orphans of children become children of this process instead of init's.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let (commands, inbox) = message::channel()?;
+        let (events, receiver) = message::channel()?;
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        let signals = SignalFd::new()?;
+        epoll::add(
+            &epoll,
+            &inbox,
+            epoll::EventData::new_u64(TOKEN_INBOX),
+            EventFlags::IN,
+        )?;
+        epoll::add(
+            &epoll,
+            &signals,
+            epoll::EventData::new_u64(TOKEN_SIGNALS),
+            EventFlags::IN,
+        )?;
+        let reports = Reports {
+            inbox: commands.clone(),
+            events: events.clone(),
+            epoll: epoll.clone(),
+            wanted: Arc::new(AtomicBool::new(false)),
+        };
+        let pool = Pool::new(options.inheritance.clone(), reports);
+        let supervisor = Self {
+            options,
+            cgroups: None,
+            epoll,
+            signals,
+            inbox,
+            events,
+            pool,
+            jobs: HashMap::new(),
+            by_pid: HashMap::new(),
+            last_reaped: 0,
+            deadlines: Deadlines::default(),
+            orphan_check: false,
+            relief: false,
+            passing: Vec::new(),
+            unwatched: false,
+            sweeps: 0,
+            hasty: 0,
+            marks: Marks::new(),
+            shutdown: None,
+        };
+        Ok((supervisor, commands, receiver))
+    }
+
+    /// Runs until the process ends.
+    pub fn run(mut self) {
+        self.cgroups = match &mut self.options.groups {
+            Groups::Decided(cgroups) => cgroups.take(),
+            Groups::AtBegin { open_max } => Cgroups::new(*open_max).ok(),
+        };
+        let mut ready = Vec::with_capacity(64);
+        loop {
+            let timeout = self
+                .deadlines
+                .next()
+                .map(|at| timespec(at.saturating_duration_since(Instant::now())));
+            ready.clear();
+            if let Err(error) =
+                epoll::wait(&self.epoll, spare_capacity(&mut ready), timeout.as_ref())
+                && error != rustix::io::Errno::INTR
+            {
+                // Nothing a caller could do; without this pause it would burn a core.
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if ready.iter().any(|event| event.data.u64() == TOKEN_INBOX) {
+                self.inbox.answer();
+            }
+            // First, because what it says may be about the pids below.
+            self.on_inbox();
+            for event in &ready {
+                match event.data.u64() {
+                    TOKEN_INBOX => {}
+                    TOKEN_SIGNALS => self.on_signals(),
+                    token => {
+                        let pid = (token - TOKEN_PIDS) as i32;
+                        if let Some(&job) = self.by_pid.get(&pid) {
+                            self.on_exit(job);
+                        }
+                        // Dead, but a tracer has not let go of it; it will not be announced again.
+                        if self.by_pid.contains_key(&pid) {
+                            self.unwatched = true;
+                            self.look_for_orphans();
+                        }
+                    }
+                }
+            }
+            let now = Instant::now();
+            while let Some(due) = self.deadlines.pop(now) {
+                self.on_due(due, now);
+            }
+            loop {
+                self.run_passes();
+                if !self.waits_for_spawners() {
+                    break;
+                }
+                self.pool.want();
+                self.on_inbox();
+                if self.passing.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn on_inbox(&mut self) {
+        let messages: Vec<Inbox> = self.inbox.take().collect();
+        for message in messages {
+            match message {
+                Inbox::Command(command) => self.on_command(command),
+                Inbox::Unwatched => {
+                    self.unwatched = true;
+                    self.look_for_orphans();
+                }
+                Inbox::SpawnDone {
+                    job,
+                    thread,
+                    result,
+                } => self.on_spawn_done(job, thread, result),
+            }
+        }
+    }
+
+    /// Whether something is to be done as soon as a child exists, or a spawner is wanted.
+    fn waits_for_spawners(&self) -> bool {
+        // A child is written down as soon as it exists.
+        let noted = self.options.state.is_some();
+        noted || self.pool.has_queue() || self.shutdown.is_some() || self.hasty > 0
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Spawn {
+                job,
+                spec,
+                deadline,
+            } => self.start(job, spec, deadline),
+            Command::Stop { job, grace } => {
+                self.stop(job);
+                if let Some(grace) = grace
+                    && let Some(at) = Instant::now().checked_add(grace)
+                {
+                    self.deadlines.push(at, Due::Grace(job));
+                }
+            }
+            Command::Kill { job } => self.end(job),
+            Command::Forget { job } => self.forget(job),
+            Command::End { job } => {
+                self.end(job);
+                self.forget(job);
+            }
+        }
+    }
+
+    fn start(&mut self, job: JobId, spec: Box<SpawnSpec>, deadline: Option<Instant>) {
+        let now = Instant::now();
+        let mark = self.marks.take();
+        let group = self.cgroups.as_mut().and_then(Cgroups::take);
+        // In a group nobody needs to be found by its descriptors.
+        let marks = group.as_ref().map_or_else(|| spec.marks(), |_| Vec::new());
+        let tree = Tree {
+            leader: 0,
+            reaped: false,
+            mark,
+            marks,
+            group: group.clone(),
+        };
+        self.jobs.insert(job, Box::new(Job::new(tree)));
+        if let Some(at) = deadline {
+            self.deadlines.push(at, Due::Timeout(job));
+        }
+        self.pool.submit(job, spec, mark, group, now);
+        self.look_for_relief(now);
+        if self.shutdown.is_some() {
+            self.end(job);
+        }
+    }
+
+    fn on_spawn_done(
+        &mut self,
+        id: JobId,
+        thread: Option<usize>,
+        result: Result<Spawned, SpawnError>,
+    ) {
+        self.pool.finished(id, thread);
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if job.hasty {
+            self.hasty -= 1;
+        }
+        match result {
+            Ok(Spawned {
+                pid,
+                pidfd,
+                in_group,
+            }) => {
+                job.phase = Phase::Running;
+                let unused = job.tree.group.take_if(|_| !in_group);
+                job.tree.leader = pid;
+                if let Some(state) = &mut self.options.state {
+                    state.begun(pid, job.tree.mark.timer_slack_ns);
+                }
+                self.by_pid.insert(pid, id);
+                job.pidfd = Some(pidfd);
+                let stop = std::mem::take(&mut job.stop_pending);
+                if let (Some(group), Some(cgroups)) = (unused, &mut self.cgroups) {
+                    cgroups.refused(group);
+                }
+                if stop {
+                    self.stop(id);
+                }
+                self.pass_soon(id);
+            }
+            Err(error) => {
+                self.remove(id);
+                self.events.send(Event::SpawnFailed { job: id, error });
+                self.look_whether_all_gone();
+            }
+        }
+    }
+
+    fn stop(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        match job.phase {
+            Phase::Starting => {
+                job.stop_pending = true;
+                self.hurry(id);
+            }
+            Phase::Running => {
+                kill::signal_group(job.tree.leader, Signal::TERM);
+                // A stopped process handles SIGTERM only once it goes on.
+                kill::signal_group(job.tree.leader, Signal::CONT);
+            }
+            Phase::Exited(_) => {}
+        }
+    }
+
+    fn forget(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.forgotten = true;
+            self.remove_if_forgotten(id);
+        }
+    }
+
+    fn remove_if_forgotten(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get(&id)
+            && job.forgotten
+            && job.ending.is_none()
+            && matches!(job.phase, Phase::Exited(_))
+        {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        self.marks.give_back(job.tree.mark);
+        if let Some(state) = &mut self.options.state {
+            state.forgotten(job.tree.leader);
+        }
+        if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.cgroups) {
+            cgroups.give_back(group);
+        }
+    }
+
+    fn answer_timeout(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if job.timed_out && !std::mem::replace(&mut job.answered, true) {
+            let status = match job.phase {
+                Phase::Exited(status) => Some(status),
+                _ => None,
+            };
+            self.events.send(Event::TimedOut { job: id, status });
+        }
+    }
+
+    fn on_due(&mut self, due: Due, now: Instant) {
+        match due {
+            Due::Timeout(id) => {
+                if let Some(job) = self.jobs.get_mut(&id)
+                    && !matches!(job.phase, Phase::Exited(_))
+                {
+                    job.timed_out = true;
+                    self.deadlines.push(now + ANSWER_AFTER, Due::Answer(id));
+                    self.end(id);
+                }
+            }
+            Due::Answer(id) => self.answer_timeout(id),
+            Due::Grace(id) => {
+                if self
+                    .jobs
+                    .get(&id)
+                    .is_some_and(|job| !matches!(job.phase, Phase::Exited(_)))
+                {
+                    self.end(id);
+                }
+            }
+            Due::Pass(id) => self.passing.push(id),
+            Due::PassAll => self.pass_all(now),
+            Due::Relief => {
+                self.relief = false;
+                self.look_for_relief(now);
+            }
+            Due::Orphans => {
+                self.orphan_check = false;
+                self.reap_orphans();
+            }
+        }
+    }
+
+    fn look_for_relief(&mut self, now: Instant) {
+        if !self.relief
+            && let Some(at) = self.pool.relieve(now)
+        {
+            self.relief = true;
+            self.deadlines.push(at, Due::Relief);
+        }
+    }
+}
+
+/// Has the exit of a child wake the supervisor, once: closing the pidfd does not take it out of
+/// the set while another child, on its way to exec, has a copy of it. Without a place in the set
+/// (ENOMEM, ENOSPC) the exit is still seen through SIGCHLD.
+fn watch(epoll: &OwnedFd, pidfd: &OwnedFd, pid: i32) -> bool {
+    let data = epoll::EventData::new_u64(TOKEN_PIDS + pid as u64);
+    epoll::add(epoll, pidfd, data, EventFlags::IN | EventFlags::ONESHOT).is_ok()
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // A day is as good as for ever here, and fits every time_t.
+    let duration = duration.min(Duration::from_secs(86_400));
+    Timespec {
+        tv_sec: duration.as_secs() as i64,
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}

@@ -1,0 +1,84 @@
+//! The server's end: SIGTERM to everything, a grace, SIGKILL, and the word that nobody is left.
+//!
+//! In: a signal, the death of a child, another pass that is due. Out: [`Event::ShuttingDown`],
+//! then [`Event::AllGone`]. What it does to one tree is the supervisor's.
+
+use std::time::{Duration, Instant};
+
+use crate::supervisor::message::Event;
+use crate::supervisor::tree::kill;
+use crate::supervisor::{Due, PASS_PAUSE_MAX, Supervisor};
+use crate::types::JobId;
+
+/// After the grace and the kill, the server ends although something refuses to die.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
+
+/// A server that ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shutdown {
+    give_up_at: Instant,
+    pause: Duration,
+    done: bool,
+}
+
+impl Supervisor {
+    /// SIGTERM to everything; a second call ends the grace.
+    pub(crate) fn begin_shutdown(&mut self) {
+        let now = Instant::now();
+        if self.shutdown.is_some() {
+            self.pass_all(now);
+            return;
+        }
+        let kill_at = now + self.options.shutdown_grace;
+        self.shutdown = Some(Shutdown {
+            give_up_at: kill_at + SHUTDOWN_MAX,
+            pause: Duration::from_millis(1),
+            done: false,
+        });
+        self.events.send(Event::ShuttingDown);
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            self.stop(id);
+        }
+        self.deadlines.push(kill_at, Due::PassAll);
+        self.look_whether_all_gone();
+    }
+
+    /// Ends the grace early if nobody needs it. A child whose report is under way may.
+    pub(crate) fn look_whether_all_gone(&mut self) {
+        if self.shutdown.is_some() && self.by_pid.is_empty() && self.pool.is_quiet() {
+            self.pass_all(Instant::now());
+        }
+    }
+
+    /// Kills every descendant there is; says so when none is left.
+    pub(crate) fn pass_all(&mut self, now: Instant) {
+        if let Some(cgroups) = &self.cgroups {
+            cgroups.kill_all();
+        }
+        let found = kill::pass_all();
+        self.reap_orphans();
+        // A run that timed out is answered before the last word.
+        self.run_passes();
+        let quiet = found == 0 && self.by_pid.is_empty() && self.pool.is_quiet();
+        let Some(shutdown) = &mut self.shutdown else {
+            return;
+        };
+        if shutdown.done {
+            return;
+        }
+        if quiet || now >= shutdown.give_up_at {
+            shutdown.done = true;
+            if let Some(cgroups) = &mut self.cgroups {
+                cgroups.remove_all();
+            }
+            if let Some(state) = &mut self.options.state {
+                state.remove();
+            }
+            self.events.send(Event::AllGone);
+        } else {
+            self.deadlines.push(now + shutdown.pause, Due::PassAll);
+            shutdown.pause = (shutdown.pause * 2).min(PASS_PAUSE_MAX);
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! Starts one child with a clean slate.
+//!
+//! In: a [`SpawnSpec`], all of it prepared before. Out: a pid and its pidfd, or the errno and the
+//! step that failed. Knows no queue and no job; `supervisor::spawn::pool` calls it on its own threads,
+//! because it returns only once the program has been exec'd.
+//!
+//! A child leads a session and a process group of its own, has descriptors 0, 1 and 2 only (every
+//! other one of the server's is close-on-exec), default signal dispositions, an empty signal
+//! mask, and the resource limits that the server was started with.
+//!
+//! # Safety
+//! `clone(CLONE_VM | CLONE_VFORK)` (clone(2)) runs [`child_main`] on a stack of its own in this
+//! address space while the calling thread is suspended. What makes that sound:
+//! - The child makes system calls through libc wrappers that take no lock and allocate nothing
+//!   (the set that posix_spawn(3) itself uses), then execs or exits. It never unwinds or returns
+//!   into Rust code that belongs to the parent.
+//! - Everything it reads was built before and is borrowed by the suspended caller.
+//! - It writes only the last two fields of `ChildPlan`, its own stack, and errno (the thread-local of the
+//!   suspended thread).
+//! - All signals are blocked in the caller, so no handler can run in the child before it has set
+//!   default dispositions. `CLONE_SIGHAND` is not given: dispositions are the child's own copies.
+//!   Descriptors are, too, or become so by the child's first system call ([`Launchpad`]).
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use crate::supervisor::spawn::clone::{self, Cloned, Files};
+use crate::supervisor::spawn::inherit::Inheritance;
+use crate::supervisor::spawn::launchpad::Launchpad;
+use crate::supervisor::spawn::newborn::Newborn;
+use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
+use crate::supervisor::tree::mark::Mark;
+
+/// The step that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpawnStage {
+    /// An argument, variable or path holds a NUL byte.
+    Prepare,
+    /// No process could be made (clone(2)).
+    Clone,
+    /// The session, the descriptors or the terminal could not be set up.
+    Stdio,
+    /// The working directory cannot be entered (chdir(2)).
+    Cwd,
+    /// The program cannot be executed (execve(2)).
+    Exec,
+}
+
+/// Why there is no child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpawnError {
+    /// Where it failed.
+    pub stage: SpawnStage,
+    /// The errno; 0 for [`SpawnStage::Prepare`].
+    pub errno: i32,
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stage {
+            SpawnStage::Prepare => f.write_str("nul byte found in provided data"),
+            _ => write!(f, "{}", std::io::Error::from_raw_os_error(self.errno)),
+        }
+    }
+}
+
+impl std::error::Error for SpawnError {}
+
+/// A started child.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its process, session and group id.
+    pub pid: i32,
+    /// Refers to it until reaped, whatever happens to the number (pidfd_open(2)). Shared, because
+    /// the spawner enters it into the supervisor's epoll set after it has handed it over.
+    pub pidfd: Arc<OwnedFd>,
+    /// Whether it was born in the cgroup it was meant for.
+    pub in_group: bool,
+}
+
+/// Where the pid of a child shows as soon as it exists, before [`spawn`] returns. 0 before.
+pub type PidSlot = AtomicI32;
+
+struct ChildPlan<'a> {
+    candidates: &'a [CString],
+    argv: *const *const libc::c_char,
+    envp: *const *const libc::c_char,
+    cwd: *const libc::c_char,
+    stdio: [RawFd; 3],
+    /// The descriptor table is the server's; it is left with the numbers below.
+    shared_from: Option<u32>,
+    terminal: bool,
+    inheritance: &'a Inheritance,
+    mark: Mark,
+    failure: Option<SpawnError>,
+    /// Whether the child could raise its own OOM score. Before exec it shares this process's
+    /// memory descriptor; while that is not dumpable, its files in /proc belong to root.
+    oom_score_raised: bool,
+}
+
+/// Starts `spec`; returns once the program runs or could not be started.
+///
+/// `mark` is inherited by every descendant. `group` is the cgroup to be born in.
+///
+/// # Errors
+/// The step and errno.
+pub fn spawn(
+    spec: &SpawnSpec,
+    inheritance: &Inheritance,
+    mark: Mark,
+    group: Option<BorrowedFd<'_>>,
+    pid_slot: &PidSlot,
+    pad: &mut Launchpad,
+) -> Result<Spawned, SpawnError> {
+    let argv = pointers(spec.argv.iter().map(CString::as_c_str));
+    let envp = pointers(spec.environment());
+    let null = inheritance.null.as_fd();
+    let fds = spec.stdio.fds(null);
+    // What cannot be put there is found where it is, in a copy of the whole table.
+    let staging = pad.staging.as_mut().and_then(|staging| {
+        let put = staging.put(fds);
+        if put.is_err() {
+            staging.clear(null);
+        }
+        put.is_ok().then_some(staging)
+    });
+    let stdio = match &staging {
+        Some(staging) => staging.numbers(),
+        None => fds.map(|fd| fd.as_raw_fd()),
+    };
+    let mut plan = ChildPlan {
+        candidates: &spec.candidates,
+        argv: argv.as_ptr(),
+        envp: envp.as_ptr(),
+        cwd: spec.cwd.as_deref().map_or(std::ptr::null(), CStr::as_ptr),
+        stdio,
+        shared_from: staging.as_ref().map(|staging| staging.end()),
+        terminal: matches!(spec.stdio, Stdio::Terminal(_)),
+        inheritance,
+        mark,
+        failure: None,
+        oom_score_raised: false,
+    };
+    // SAFETY: `plan` outlives the call, which returns once the child has exec'd or is gone;
+    // `child_main` keeps to the rules of the file header.
+    let cloned = unsafe {
+        clone::vfork(
+            child_main,
+            (&raw mut plan).cast(),
+            &mut pad.stack,
+            if staging.is_some() {
+                Files::Shared
+            } else {
+                Files::Copied
+            },
+            group,
+            pid_slot,
+        )
+    };
+    if let Some(staging) = staging {
+        staging.clear(null);
+    }
+    let Cloned {
+        pid,
+        pidfd,
+        in_group,
+    } = cloned.map_err(|errno| SpawnError {
+        stage: SpawnStage::Clone,
+        errno,
+    })?;
+    pid_slot.store(pid, Ordering::Release);
+    // Read through the pointers the child wrote through; the compiler did not see those writes.
+    // SAFETY: `plan` is alive and the child, which alone wrote to it, has exec'd or exited.
+    let (failure, plan_raised) = unsafe {
+        (
+            (&raw const plan.failure).read_volatile(),
+            (&raw const plan.oom_score_raised).read_volatile(),
+        )
+    };
+    match failure {
+        None => {
+            if !plan_raised && let Some(score) = &inheritance.oom_score_adj {
+                // A refusal leaves the score as it is.
+                let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.as_bytes());
+            }
+            Ok(Spawned {
+                pid,
+                pidfd: Arc::new(pidfd),
+                in_group,
+            })
+        }
+        Some(failure) => {
+            // It has exited; collect it here, because nobody else knows of it.
+            pid_slot.store(0, Ordering::Release);
+            let _ = rustix::process::waitid(
+                rustix::process::WaitId::PidFd(pidfd.as_fd()),
+                rustix::process::WaitIdOptions::EXITED,
+            );
+            Err(failure)
+        }
+    }
+}
+
+/// Addresses of the strings, and null behind them.
+fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const libc::c_char> {
+    strings
+        .map(CStr::as_ptr)
+        .chain(std::iter::once(std::ptr::null()))
+        .collect()
+}
+
+/// The child's side: see the file header for what it may do.
+extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `spawn` passed its own `ChildPlan`, which stays alive and untouched while the child
+    // runs here.
+    let plan = unsafe { &mut *plan.cast::<ChildPlan<'_>>() };
+    let fail = |plan: &mut ChildPlan<'_>, stage| {
+        let errno = errno();
+        // SAFETY: a valid, exclusively borrowed field; volatile because the parent's compiler
+        // cannot know of it.
+        unsafe { (&raw mut plan.failure).write_volatile(Some(SpawnError { stage, errno })) };
+        127
+    };
+    // SAFETY: plain system calls on valid arguments. `argv` and `envp` are null-terminated arrays
+    // of C strings, `cwd` is null or a C string, all kept alive by `spawn`. execve returns only
+    // on failure.
+    unsafe {
+        if let Some(from) = plan.shared_from
+            && clone::close_from(from, libc::CLOSE_RANGE_UNSHARE) < 0
+        {
+            return fail(plan, SpawnStage::Stdio);
+        }
+        let newborn = Newborn::begin();
+        if libc::setsid() < 0 {
+            return fail(plan, SpawnStage::Stdio);
+        }
+        // The server never holds 0, 1 or 2 for such a descriptor, so no source is overwritten.
+        for (target, &fd) in plan.stdio.iter().enumerate() {
+            if libc::dup2(fd, target as libc::c_int) < 0 {
+                return fail(plan, SpawnStage::Stdio);
+            }
+        }
+        if plan.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+            return fail(plan, SpawnStage::Stdio);
+        }
+        // Exec would close them, but exec may hang. Older kernels have no such call.
+        clone::close_from(3, 0);
+        if let Some(score) = &plan.inheritance.oom_score_adj {
+            let path = c"/proc/self/oom_score_adj".as_ptr();
+            let fd = libc::open(path, libc::O_WRONLY | libc::O_CLOEXEC);
+            if fd >= 0 {
+                let len = score.as_bytes().len();
+                let raised = libc::write(fd, score.as_ptr().cast(), len) == len as isize;
+                (&raw mut plan.oom_score_raised).write_volatile(raised);
+                libc::close(fd);
+            }
+        }
+        let (soft, hard) = plan.inheritance.nofile;
+        let nofile = libc::rlimit {
+            rlim_cur: soft,
+            rlim_max: hard,
+        };
+        libc::setrlimit(libc::RLIMIT_NOFILE, &nofile);
+        plan.mark.put_on();
+        if !plan.cwd.is_null() && libc::chdir(plan.cwd) < 0 {
+            return fail(plan, SpawnStage::Cwd);
+        }
+        for &signal in &plan.inheritance.ignored_signals {
+            // The kernel's own call, since libc's refuses signals 32 and 33. All zeros is
+            // SIG_DFL, no flags, no mask; 32 bytes is the largest such structure.
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                [0u64; 4].as_ptr(),
+                0usize,
+                8usize,
+            );
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        if let Some(newborn) = newborn {
+            newborn.end();
+        }
+        let mut denied = false;
+        for candidate in plan.candidates {
+            libc::execve(candidate.as_ptr(), plan.argv, plan.envp);
+            match errno() {
+                libc::EACCES => denied = true,
+                // As execvp(3): the next directory may have it.
+                libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
+                _ => return fail(plan, SpawnStage::Exec),
+            }
+        }
+        if denied {
+            *libc::__errno_location() = libc::EACCES;
+        }
+        fail(plan, SpawnStage::Exec)
+    }
+}
+
+fn errno() -> i32 {
+    // SAFETY: always valid for the calling thread.
+    unsafe { *libc::__errno_location() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::tree::mark::Marks;
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use std::io::Read;
+
+    fn run(command: &str, args: &[&str], cwd: Option<&str>) -> Result<String, SpawnError> {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let errors = std::fs::File::open("/dev/null").unwrap();
+        let stdio = Stdio::Outputs(Box::new([writer.into(), errors.into()]));
+        let args: Vec<String> = args.iter().map(|s| (*s).to_owned()).collect();
+        let base = Arc::default();
+        let env = [("PATH", "/usr/bin:/bin")].into_iter();
+        let spec = SpawnSpec::new(command, &args, &base, env, cwd, stdio)?;
+        let slot = PidSlot::new(0);
+        let inheritance = Inheritance::for_tests();
+        let mut pad = Launchpad::with_staging(inheritance.null.as_fd());
+        let mark = Marks::new().take();
+        let child = spawn(&spec, &inheritance, mark, None, &slot, &mut pad)?;
+        assert_eq!(slot.load(Ordering::Relaxed), child.pid);
+        drop(spec);
+        let mut out = String::new();
+        reader.read_to_string(&mut out).unwrap();
+        waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        Ok(out)
+    }
+
+    #[test]
+    fn a_child_leads_its_own_session_and_has_three_descriptors() {
+        let out = run(
+            "sh",
+            &[
+                "-c",
+                "echo $$; cut -d' ' -f5,6 /proc/$$/stat; ls /proc/$$/fd; :",
+            ],
+            None,
+        )
+        .unwrap();
+        let mut lines = out.lines();
+        let pid = lines.next().unwrap();
+        assert_eq!(lines.next().unwrap(), format!("{pid} {pid}"));
+        // Not through a pipe of the shell's own, which it would have open, too.
+        assert_eq!(lines.collect::<Vec<_>>(), ["0", "1", "2"]);
+    }
+
+    #[test]
+    fn a_child_gets_the_limits_and_dispositions_of_a_clean_start() {
+        let out = run(
+            "sh",
+            &[
+                "-c",
+                "ulimit -Sn; ulimit -Hn; exec grep -E '^Sig(Ign|Blk)' /proc/self/status",
+            ],
+            None,
+        )
+        .unwrap();
+        assert_eq!(
+            out,
+            "512\n1024\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+        );
+    }
+
+    #[test]
+    fn the_failing_step_and_errno_are_told() {
+        let error = |command: &str, cwd| run(command, &[], cwd).unwrap_err();
+        assert_eq!(
+            error("no-such-command-here", None),
+            SpawnError {
+                stage: SpawnStage::Exec,
+                errno: libc::ENOENT
+            }
+        );
+        assert_eq!(
+            error("/etc", None),
+            SpawnError {
+                stage: SpawnStage::Exec,
+                errno: libc::EACCES
+            }
+        );
+        assert_eq!(
+            error("true", Some("/nowhere")),
+            SpawnError {
+                stage: SpawnStage::Cwd,
+                errno: libc::ENOENT
+            }
+        );
+        assert_eq!(
+            error("true", Some("/etc/passwd")),
+            SpawnError {
+                stage: SpawnStage::Cwd,
+                errno: libc::ENOTDIR
+            }
+        );
+        assert_eq!(error("a\0b", None).stage, SpawnStage::Prepare);
+    }
+
+    #[test]
+    fn a_relative_command_with_a_slash_is_resolved_in_cwd() {
+        assert_eq!(run("./echo", &["hi"], Some("/bin")).unwrap(), "hi\n");
+    }
+}

@@ -1,0 +1,133 @@
+//! What children get of the server, and what they must not.
+//!
+//! In: the state the server was started in. Out: an [`Inheritance`] for every spawn. Changes this
+//! process once, at start: inherited descriptors become close-on-exec, missing standard ones are
+//! opened, the soft descriptor limit is raised.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
+
+use crate::supervisor::signals;
+
+/// What every child of this server gets, found out once at start.
+#[derive(Clone, Debug)]
+pub struct Inheritance {
+    /// Signals that the server ignores, or was started ignoring; children do not.
+    pub ignored_signals: Vec<i32>,
+    /// The soft and hard RLIMIT_NOFILE that the server was started with.
+    pub nofile: (u64, u64),
+    /// What to write to the child's oom_score_adj (proc(5)), if it is to be raised.
+    pub oom_score_adj: Option<CString>,
+    /// `/dev/null`, for children that get no input.
+    pub null: Arc<OwnedFd>,
+}
+
+/// Children are this much more likely than the server to be chosen by the OOM killer (0 to 1000).
+const OOM_SCORE_ABOVE_SERVER: i32 = 500;
+
+impl Inheritance {
+    /// Finds out what children get and prepares this process.
+    ///
+    /// # Errors
+    /// When `/dev/null` cannot be opened.
+    pub fn prepare() -> std::io::Result<Self> {
+        open_standard_fds()?;
+        close_on_exec_above_2();
+        let limit = getrlimit(Resource::Nofile);
+        let unlimited = libc::RLIM_INFINITY;
+        let nofile = (
+            limit.current.unwrap_or(unlimited),
+            limit.maximum.unwrap_or(unlimited),
+        );
+        // Refusal only means fewer descriptors.
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        );
+        // No core dump of other people's output, and no ptrace(2) or /proc/<pid>/mem by children of
+        // the same user (prctl(2), PR_SET_DUMPABLE). A refusal leaves what there was before.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        Ok(Self {
+            ignored_signals: signals::ignored(),
+            nofile,
+            oom_score_adj: raised_oom_score(),
+            null: Arc::new(fs::File::open("/dev/null")?.into()),
+        })
+    }
+}
+
+/// Raising one's own score needs no privilege; lowering it does, so the children are raised.
+fn raised_oom_score() -> Option<CString> {
+    let own: i32 = fs::read_to_string("/proc/self/oom_score_adj")
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    let raised = (own + OOM_SCORE_ABOVE_SERVER).min(1000);
+    CString::new(raised.to_string()).ok()
+}
+
+/// A descriptor that the server opens must never become 0, 1 or 2.
+fn open_standard_fds() -> std::io::Result<()> {
+    loop {
+        let null: OwnedFd = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?
+            .into();
+        if null.as_raw_fd() > 2 {
+            return Ok(());
+        }
+        // Kept open for the life of the process.
+        std::mem::forget(null);
+    }
+}
+
+/// Marks every descriptor that was inherited.
+pub(crate) fn close_on_exec_above_2() {
+    let Ok(fds) = fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let numbers: Vec<i32> = fds
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|&fd| fd > 2)
+        .collect();
+    for fd in numbers {
+        mark(fd);
+    }
+}
+
+#[allow(unsafe_code)]
+fn mark(fd: i32) {
+    // SAFETY: borrowed for two fcntl calls only; if the descriptor has been closed meanwhile (the
+    // one of the directory listing has), they answer EBADF. `fd` is not -1, it came from a list.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    if let Ok(flags) = fcntl_getfd(fd) {
+        let _ = fcntl_setfd(fd, flags | FdFlags::CLOEXEC);
+    }
+}
+
+#[cfg(test)]
+impl Inheritance {
+    /// What the children of a test get: limits of their own.
+    pub(crate) fn for_tests() -> Self {
+        close_on_exec_above_2();
+        Self {
+            ignored_signals: signals::ignored(),
+            nofile: (512, 1024),
+            oom_score_adj: None,
+            null: Arc::new(fs::File::open("/dev/null").unwrap().into()),
+        }
+    }
+}

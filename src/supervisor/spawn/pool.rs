@@ -1,0 +1,374 @@
+//! Threads that wait for exec, so that nobody else has to.
+//!
+//! In: a [`SpawnSpec`] for a job. Out: [`Inbox::SpawnDone`] to the supervisor. Each thread has a
+//! queue of its own; the pool knows which ones are idle. A spawn that hangs (program or working
+//! directory on a dead mount) holds one thread; others are started while it does.
+//!
+//! A spawn that went well does not wake the supervisor: the thread tells the I/O thread itself,
+//! enters the pidfd into the supervisor's epoll set, and leaves the rest in its inbox, to be read
+//! when it wakes for the child's exit or anything else. Only if the supervisor has said that it
+//! waits for this ([`Pool::want`], or spawns queued behind it) does the bell ring.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::supervisor::Inbox;
+use crate::supervisor::cgroup::Group;
+use crate::supervisor::message::{Event, Sender};
+use crate::supervisor::spawn::inherit::Inheritance;
+use crate::supervisor::spawn::launchpad::Launchpad;
+use crate::supervisor::spawn::spec::SpawnSpec;
+use crate::supervisor::spawn::{PidSlot, SpawnError, SpawnStage, Spawned, spawn};
+use crate::supervisor::tree::mark::Mark;
+use crate::types::JobId;
+
+/// Threads started without hesitation, which then stay. Each waits for its child's exec, which on
+/// a busy machine takes long; with two of them two cores started a fifth fewer children.
+const EAGER: usize = 4;
+
+/// Threads at most: this many spawns may hang at the same time.
+const THREADS_MAX: usize = 256;
+
+/// Spawns that may wait for a thread; one more is refused with EAGAIN.
+const QUEUE_MAX: usize = 1024;
+
+/// One more thread is started when spawns wait and none has been finished for this long: the
+/// running ones hang. Threads that are merely busy get no help from more of them.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(5);
+
+/// Bytes; the child's own stack is on the heap.
+const STACK_BYTES: usize = 64 << 10;
+
+#[derive(Debug)]
+struct Request {
+    job: JobId,
+    spec: Box<SpawnSpec>,
+    mark: Mark,
+    group: Option<Arc<Group>>,
+    slot: Arc<PidSlot>,
+}
+
+/// How a spawner tells what became of a spawn.
+#[derive(Clone, Debug)]
+pub(crate) struct Reports {
+    /// The supervisor's inbox.
+    pub(crate) inbox: Sender<Inbox>,
+    /// The I/O thread's events.
+    pub(crate) events: Sender<Event>,
+    /// The supervisor's epoll set.
+    pub(crate) epoll: Arc<OwnedFd>,
+    /// The supervisor wants to be woken by the next report.
+    pub(crate) wanted: Arc<AtomicBool>,
+}
+
+impl Reports {
+    fn done(&self, job: JobId, thread: Option<usize>, result: Result<Spawned, SpawnError>) {
+        let (pid, pidfd) = match &result {
+            Ok(spawned) => (spawned.pid, spawned.pidfd.clone()),
+            Err(_) => {
+                return self.inbox.send(Inbox::SpawnDone {
+                    job,
+                    thread,
+                    result,
+                });
+            }
+        };
+        if let JobId::Process(_) = job {
+            self.events.send(Event::Spawned { job, pid });
+        }
+        self.inbox.send_quietly(Inbox::SpawnDone {
+            job,
+            thread,
+            result,
+        });
+        // After the message: who sees the exit through the pidfd finds the message.
+        if !crate::supervisor::watch(&self.epoll, &pidfd, pid) {
+            self.inbox.send(Inbox::Unwatched);
+        }
+        // Pairs with the fence in `Pool::want`: either this sees the wish, or the supervisor,
+        // looking at its inbox after wishing, sees the message.
+        fence(Ordering::SeqCst);
+        if self.wanted.swap(false, Ordering::Relaxed) {
+            self.inbox.ring();
+        }
+    }
+}
+
+/// The spawner threads and what waits for them.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    inheritance: Inheritance,
+    reports: Reports,
+    /// By thread number; None is a number to use again.
+    threads: Vec<Option<mpsc::Sender<Request>>>,
+    idle: Vec<usize>,
+    /// For the threads that stay.
+    pads: [Option<Launchpad>; EAGER],
+    waiting: VecDeque<(Instant, Request)>,
+    /// When a thread was last seen to be free.
+    progress: Instant,
+    /// Pids of children whose report the supervisor has not handled yet. Until then nobody else
+    /// may take them for orphans.
+    in_flight: Vec<(JobId, Arc<PidSlot>)>,
+}
+
+impl Pool {
+    pub(crate) fn new(inheritance: Inheritance, reports: Reports) -> Self {
+        let null = inheritance.null.as_fd();
+        let pads = [(); EAGER].map(|()| Some(Launchpad::with_staging(null)));
+        Self {
+            inheritance,
+            reports,
+            threads: Vec::new(),
+            idle: Vec::new(),
+            pads,
+            waiting: VecDeque::new(),
+            progress: Instant::now(),
+            in_flight: Vec::new(),
+        }
+    }
+
+    /// Hands a spawn to a thread; the answer comes as [`Inbox::SpawnDone`].
+    pub(crate) fn submit(
+        &mut self,
+        job: JobId,
+        spec: Box<SpawnSpec>,
+        mark: Mark,
+        group: Option<Arc<Group>>,
+        now: Instant,
+    ) {
+        if self.waiting.len() >= QUEUE_MAX {
+            let error = SpawnError {
+                stage: SpawnStage::Clone,
+                errno: libc::EAGAIN,
+            };
+            return self.reports.done(job, None, Err(error));
+        }
+        let slot = Arc::new(PidSlot::new(0));
+        self.in_flight.push((job, slot.clone()));
+        self.waiting.push_back((
+            now,
+            Request {
+                job,
+                spec,
+                mark,
+                group,
+                slot,
+            },
+        ));
+        if self.idle.is_empty() && self.running() < EAGER {
+            self.start_thread();
+        }
+        self.assign();
+    }
+
+    /// Notes that a spawn has been reported and `thread` is free again; called for every [`Inbox::SpawnDone`].
+    pub(crate) fn finished(&mut self, job: JobId, thread: Option<usize>) {
+        self.in_flight.retain(|(reported, _)| *reported != job);
+        let Some(thread) = thread else { return };
+        self.progress = Instant::now();
+        self.idle.push(thread);
+        self.assign();
+        self.dismiss();
+    }
+
+    /// Ends the thread with the highest number if more are idle than are to stay.
+    fn dismiss(&mut self) {
+        if self.idle.len() > EAGER
+            && let Some((at, &thread)) = self.idle.iter().enumerate().max_by_key(|(_, n)| **n)
+        {
+            self.idle.swap_remove(at);
+            self.threads[thread] = None;
+        }
+    }
+
+    /// Starts a thread if spawns wait and nothing moves. Returns when to look again.
+    pub(crate) fn relieve(&mut self, now: Instant) -> Option<Instant> {
+        let since = self.waiting.front()?.0.max(self.progress);
+        if now < since + PATIENCE {
+            return Some(since + PATIENCE);
+        }
+        if self.running() < THREADS_MAX {
+            self.start_thread();
+            self.assign();
+        }
+        self.waiting.front().map(|_| now + PATIENCE)
+    }
+
+    /// Whether spawns wait for a thread; then the next report must wake the supervisor.
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Asks the next report to ring. The caller looks at its inbox once more before it sleeps.
+    pub(crate) fn want(&self) {
+        self.reports.wanted.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether a child with this pid is about to be reported.
+    pub(crate) fn is_in_flight(&self, pid: i32) -> bool {
+        self.in_flight
+            .iter()
+            .any(|(_, slot)| slot.load(Ordering::Acquire) == pid)
+    }
+
+    /// Kills a child that has not come to exec, if it exists already.
+    pub(crate) fn kill_in_flight(&self, job: JobId) {
+        let Some((_, slot)) = self.in_flight.iter().find(|(of, _)| *of == job) else {
+            return;
+        };
+        let number = slot.load(Ordering::Acquire);
+        // The slot is emptied before the child is collected: if it still has the number, then the
+        // pidfd is the child's.
+        if let Some(pid) = Pid::from_raw(number)
+            && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
+            && slot.load(Ordering::Acquire) == number
+        {
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        }
+    }
+
+    /// Whether nothing is being spawned and nothing waits.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    fn running(&self) -> usize {
+        self.threads.iter().flatten().count()
+    }
+
+    fn assign(&mut self) {
+        // The lowest number first: those that stay have a launchpad of their own.
+        while let Some((at, &thread)) = self.idle.iter().enumerate().min_by_key(|(_, n)| **n) {
+            let Some((_, request)) = self.waiting.pop_front() else {
+                return;
+            };
+            self.idle.swap_remove(at);
+            if let Some(Some(queue)) = self.threads.get(thread)
+                && let Err(mpsc::SendError(request)) = queue.send(request)
+            {
+                // The thread is gone, which only a panic in it could do.
+                self.threads[thread] = None;
+                self.waiting.push_front((Instant::now(), request));
+            }
+        }
+    }
+
+    fn start_thread(&mut self) {
+        let number = self
+            .threads
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.threads.len());
+        let (queue, requests) = mpsc::channel::<Request>();
+        let (inheritance, reports) = (self.inheritance.clone(), self.reports.clone());
+        let pad = self.pads.get_mut(number).and_then(Option::take);
+        let mut pad = pad.unwrap_or_default();
+        let work = move || {
+            for Request {
+                job,
+                spec,
+                mark,
+                group,
+                slot,
+            } in requests
+            {
+                let group = group.as_deref().map(AsFd::as_fd);
+                let result = spawn(&spec, &inheritance, mark, group, &slot, &mut pad);
+                // The child's ends of its pipes close before anybody hears that it runs.
+                drop(spec);
+                drop(slot);
+                reports.done(job, Some(number), result);
+            }
+        };
+        let builder = thread::Builder::new()
+            .name("spawner".to_owned())
+            .stack_size(STACK_BYTES);
+        match builder.spawn(work) {
+            Ok(_) => {
+                if number == self.threads.len() {
+                    self.threads.push(None);
+                }
+                self.threads[number] = Some(queue);
+                self.idle.push(number);
+            }
+            // No thread to be had. If others run, one of them takes the spawn when it is done.
+            Err(error) if self.running() == 0 => {
+                let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
+                for (_, request) in self.waiting.drain(..) {
+                    let error = SpawnError {
+                        stage: SpawnStage::Clone,
+                        errno,
+                    };
+                    self.reports.done(request.job, None, Err(error));
+                }
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::message;
+    use crate::supervisor::spawn::spec::Stdio;
+    use crate::supervisor::tree::mark::Marks;
+    use rustix::event::epoll;
+
+    /// What no thread can start.
+    fn nothing() -> Box<SpawnSpec> {
+        let null = || std::fs::File::open("/dev/null").unwrap().into();
+        let stdio = Stdio::Outputs(Box::new([null(), null()]));
+        let (base, env) = (Arc::default(), std::iter::empty());
+        Box::new(SpawnSpec::new("/no/such/program", &[], &base, env, None, stdio).unwrap())
+    }
+
+    #[test]
+    fn threads_that_were_started_for_want_of_progress_end_after_it() {
+        let (inbox, done) = message::channel().unwrap();
+        let reports = Reports {
+            inbox,
+            events: message::channel().unwrap().0,
+            epoll: Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC).unwrap()),
+            wanted: Arc::default(),
+        };
+        let mut pool = Pool::new(Inheritance::for_tests(), reports);
+        let mut marks = Marks::new();
+        let now = Instant::now();
+        let all = EAGER + 3;
+        for job in 0..all as u64 {
+            pool.submit(JobId::Run(job), nothing(), marks.take(), None, now);
+        }
+        // Nothing is heard of the first ones in time.
+        for _ in EAGER..all {
+            pool.relieve(now + PATIENCE);
+        }
+        assert_eq!(pool.running(), all);
+        let mut reported = Vec::new();
+        while reported.len() < all {
+            for message in done.take() {
+                match message {
+                    Inbox::SpawnDone { job, thread, .. } => reported.push((thread, job)),
+                    other => panic!("{other:?}"),
+                }
+            }
+            thread::yield_now();
+        }
+        // The threads that came to help are free first.
+        reported.sort_by_key(|(thread, _)| std::cmp::Reverse(*thread));
+        for (thread, job) in reported {
+            pool.finished(job, thread);
+        }
+        assert_eq!(pool.running(), EAGER);
+        assert_eq!(pool.threads.iter().take(EAGER).flatten().count(), EAGER);
+    }
+}

@@ -1,0 +1,140 @@
+//! What to start: program, arguments, environment, directory and descriptors.
+//!
+//! In: what a request asks for. Out: a [`SpawnSpec`] with everything that needs memory prepared,
+//! so that a child between clone and exec needs none. Starts nothing.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use rustix::fs::{FileType, fstat};
+
+use crate::supervisor::spawn::environment::{Environment, pair};
+use crate::supervisor::spawn::{SpawnError, SpawnStage};
+
+/// `PATH` when neither the request nor the server has one (`confstr(_CS_PATH)`).
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// What to start.
+#[derive(Debug)]
+pub struct SpawnSpec {
+    /// Paths to try in order, as execvp(3) would.
+    pub(crate) candidates: Vec<CString>,
+    pub(crate) argv: Vec<CString>,
+    pub(crate) cwd: Option<CString>,
+    pub(crate) stdio: Stdio,
+    base: Arc<Environment>,
+    /// `NAME=value`, on top of `base`.
+    own: Vec<CString>,
+    /// Names that are in `own`.
+    own_names: Vec<String>,
+}
+
+/// What becomes descriptors 0, 1 and 2.
+#[derive(Debug)]
+pub enum Stdio {
+    /// One each.
+    Separate(Box<[OwnedFd; 3]>),
+    /// `/dev/null` as 0, these as 1 and 2.
+    Outputs(Box<[OwnedFd; 2]>),
+    /// A terminal's slave side for all three, which becomes the controlling terminal.
+    Terminal(OwnedFd),
+}
+
+impl Stdio {
+    /// What becomes descriptors 0, 1 and 2; `null` is `/dev/null`.
+    pub(crate) fn fds<'a>(&'a self, null: BorrowedFd<'a>) -> [BorrowedFd<'a>; 3] {
+        match self {
+            Stdio::Separate(fds) => fds.each_ref().map(AsFd::as_fd),
+            Stdio::Outputs(fds) => [null, fds[0].as_fd(), fds[1].as_fd()],
+            Stdio::Terminal(slave) => [slave.as_fd(); 3],
+        }
+    }
+
+    fn own(&self) -> &[OwnedFd] {
+        match self {
+            Stdio::Separate(fds) => fds.as_slice(),
+            Stdio::Outputs(fds) => fds.as_slice(),
+            Stdio::Terminal(slave) => std::slice::from_ref(slave),
+        }
+    }
+}
+
+impl SpawnSpec {
+    /// Prepares everything that needs memory.
+    ///
+    /// The child's environment is `base` with `own` on top. The program is looked up in its
+    /// `PATH` unless it contains a slash; a relative one is resolved after changing to `cwd`.
+    ///
+    /// # Errors
+    /// [`SpawnStage::Prepare`] for a NUL byte anywhere.
+    pub fn new<'a>(
+        command: &str,
+        args: &[String],
+        base: &Arc<Environment>,
+        own: impl Iterator<Item = (&'a str, &'a str)>,
+        cwd: Option<&str>,
+        stdio: Stdio,
+    ) -> Result<Self, SpawnError> {
+        let nul = |_| SpawnError {
+            stage: SpawnStage::Prepare,
+            errno: 0,
+        };
+        let (mut own_pairs, mut own_names) = (Vec::new(), Vec::new());
+        let mut path = base.value("PATH");
+        for (name, value) in own {
+            if name == "PATH" {
+                path = Some(OsStr::new(value));
+            }
+            own_pairs.push(pair(name.into(), value.as_bytes()).map_err(nul)?);
+            own_names.push(name.to_owned());
+        }
+        let mut argv = vec![CString::new(command).map_err(nul)?];
+        for arg in args {
+            argv.push(CString::new(arg.as_str()).map_err(nul)?);
+        }
+        let candidates = if command.contains('/') {
+            vec![CString::new(command).map_err(nul)?]
+        } else {
+            let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
+            path.as_bytes()
+                .split(|&b| b == b':')
+                .map(|dir| {
+                    let dir = if dir.is_empty() { b"." } else { dir };
+                    CString::new([dir, b"/", command.as_bytes()].concat()).map_err(nul)
+                })
+                .collect::<Result<_, _>>()?
+        };
+        let cwd = cwd.map(CString::new).transpose().map_err(nul)?;
+        Ok(Self {
+            candidates,
+            argv,
+            cwd,
+            stdio,
+            base: base.clone(),
+            own: own_pairs,
+            own_names,
+        })
+    }
+
+    /// The environment, each as `NAME=value`.
+    pub(crate) fn environment(&self) -> impl Iterator<Item = &CStr> {
+        let own = self.own.iter().map(CString::as_c_str);
+        self.base.without(&self.own_names).chain(own)
+    }
+
+    /// What /proc shows for the descriptors that only this child and its descendants hold.
+    pub(crate) fn marks(&self) -> Vec<String> {
+        let marks = self.stdio.own().iter().filter_map(|fd| {
+            let stat = fstat(fd).ok()?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+                return Some(format!("pipe:[{}]", stat.st_ino));
+            }
+            let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+            let path = path.into_os_string().into_string().ok()?;
+            path.starts_with("/dev/pts/").then_some(path)
+        });
+        marks.collect()
+    }
+}

@@ -1,0 +1,293 @@
+//! Old terminal output without the questions in it.
+//!
+//! In: retained output of a terminal, cut anywhere. Out: the same bytes less the
+//! queries that the viewer's terminal would answer, since an answer that comes
+//! late is typed into the shell. Owns the sequence that is arriving. Knows no
+//! process and no socket; live output does not pass here.
+//!
+//! Cut are, in their 7-bit forms: DSR, DA1 (`ESC Z` too), DA2, DA3, DECRQM,
+//! XTVERSION, window reports and kitty's keyboard mode ([`csi`]); the colour
+//! queries of OSC 4, 5 and 10 to 19 and the clipboard's of OSC 52 ([`osc`]);
+//! DECRQSS and XTGETTCAP. Sequences as in ECMA-48 and xterm's ctlseqs. What
+//! single terminals ask in strings of their own (kitty's graphics) passes.
+//!
+//! - Everything else passes byte for byte, also what never ends.
+//! - At most [`HELD_BYTES_MAX`] bytes are held back; a longer sequence passes.
+//! - A cut never joins what stands before and behind it to a new sequence:
+//!   where the query also ended an unfinished sequence, an ST takes its place.
+//! - 8-bit C1 controls (0x80 to 0x9f) are text: in UTF-8, which is what viewers
+//!   decode, these bytes continue characters.
+
+mod csi;
+mod osc;
+
+use crate::wire::prefix;
+
+/// Most bytes of an unfinished sequence that are held back.
+pub const HELD_BYTES_MAX: usize = 4096;
+
+const BEL: u8 = 0x07;
+const CAN: u8 = 0x18;
+const SUB: u8 = 0x1a;
+const ESC: u8 = 0x1b;
+const DEL: u8 = 0x7f;
+
+/// String Terminator.
+const ST: &[u8] = b"\x1b\\";
+
+/// Copies terminal output without its queries.
+#[derive(Debug, Default)]
+pub struct QueryFilter {
+    state: State,
+    /// The sequence that is arriving, from its ESC on. Empty outside of one.
+    held: Vec<u8>,
+    /// What was passed on ends inside a sequence that the held ESC would end.
+    unfinished: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    #[default]
+    Ground,
+    /// Behind an ESC.
+    Escape,
+    /// Behind an ESC and an intermediate byte, as in `ESC ( B`.
+    EscapeIntermediate,
+    /// Behind `ESC [`.
+    Csi,
+    /// Behind `ESC ]`, in the number that says what the string is for.
+    OscCode,
+    /// In an OSC that can hold a query.
+    OscBody,
+    /// Behind `ESC P`, before the byte that says what the string is for.
+    DcsHead,
+    /// In a DECRQSS or XTGETTCAP.
+    DcsBody,
+    /// Behind an ESC in one of the two bodies: the beginning of an ST, or of
+    /// something else that ends the string as well.
+    BodyEscape { is_osc: bool },
+    /// In a string that asks nothing; nothing is held.
+    Passing { is_osc: bool },
+}
+
+impl QueryFilter {
+    /// Appends `input` to `out`, less what is a query or may become one with
+    /// the bytes that follow.
+    pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
+        out.reserve(input.len());
+        let mut rest = input;
+        while let Some((&byte, tail)) = rest.split_first() {
+            let plain = match self.state {
+                State::Ground => prefix::len_until(rest, |byte| byte == ESC),
+                State::Passing { is_osc } => {
+                    prefix::len_until(rest, |byte| ends_string(byte, is_osc))
+                }
+                _ => 0,
+            };
+            if plain > 0 {
+                let (text, tail) = rest.split_at(plain);
+                out.extend_from_slice(text);
+                rest = tail;
+                continue;
+            }
+            rest = tail;
+            self.step(byte, out);
+            if self.held.len() >= HELD_BYTES_MAX {
+                self.pass_overlong(out);
+            }
+        }
+    }
+
+    /// Appends what is held back: the output ended inside a sequence.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.held);
+        *self = Self::default();
+    }
+
+    fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
+        if let State::BodyEscape { is_osc } = self.state {
+            if byte == b'\\' {
+                self.held.push(byte);
+                self.end_string(is_osc, ST, out);
+                return;
+            }
+            // The ESC ends the string and begins the next sequence.
+            self.held.pop();
+            self.end_string(is_osc, b"", out);
+            self.begin();
+        }
+        match byte {
+            ESC => match self.state {
+                State::OscBody => self.hold(byte, State::BodyEscape { is_osc: true }),
+                State::DcsBody => self.hold(byte, State::BodyEscape { is_osc: false }),
+                State::Ground => self.begin(),
+                _ => {
+                    self.pass_unfinished(out);
+                    self.begin();
+                }
+            },
+            CAN | SUB => self.pass_with(byte, out),
+            _ => self.step_inside(byte, out),
+        }
+    }
+
+    /// One byte of a sequence that neither begins nor cancels one.
+    fn step_inside(&mut self, byte: u8, out: &mut Vec<u8>) {
+        match (self.state, byte) {
+            (State::OscCode | State::Passing { is_osc: true }, BEL) => self.pass_with(byte, out),
+            (State::OscBody, BEL) => {
+                self.held.push(byte);
+                self.end_string(true, &[BEL], out);
+            }
+            // Terminals obey or ignore a control byte and stay in the sequence.
+            (state, 0..0x20 | DEL) => self.hold(byte, state),
+
+            (State::Escape | State::EscapeIntermediate, 0x20..=0x2f) => {
+                self.hold(byte, State::EscapeIntermediate);
+            }
+            (State::Escape, b'[') => self.hold(byte, State::Csi),
+            (State::Escape, b']') => self.hold(byte, State::OscCode),
+            (State::Escape, b'P') => self.hold(byte, State::DcsHead),
+            (State::Escape, b'Z') => self.cut(out),
+            (State::Escape, b'X' | b'^' | b'_') => self.pass_string_with(byte, false, out),
+
+            (State::Csi, 0x20..=0x3f) => self.hold(byte, State::Csi),
+            (State::Csi, 0x40..=0x7e) => {
+                self.held.push(byte);
+                if csi::is_query(self.printable()) {
+                    self.cut(out);
+                } else {
+                    self.pass(out);
+                }
+            }
+
+            (State::OscCode, b'0'..=b'9') => self.hold(byte, State::OscCode),
+            (State::OscCode, b';') if osc::can_ask(self.printable()) => {
+                self.hold(byte, State::OscBody);
+            }
+            (State::OscCode, _) => self.pass_string_with(byte, true, out),
+            (State::OscBody | State::DcsBody, _) => self.hold(byte, self.state),
+
+            (State::DcsHead, 0x20..=0x3f) => self.hold(byte, State::DcsHead),
+            (State::DcsHead, b'q') if csi::asks_for_string(self.printable()) => {
+                self.hold(byte, State::DcsBody);
+            }
+            (State::DcsHead, _) => self.pass_string_with(byte, false, out),
+
+            // Some terminals give the sequence up here, some go on with it.
+            (_, 0x80..) => {
+                self.held.push(byte);
+                self.pass_unfinished(out);
+                self.state = State::Ground;
+            }
+            _ => self.pass_with(byte, out),
+        }
+    }
+
+    fn begin(&mut self) {
+        self.held.push(ESC);
+        self.state = State::Escape;
+    }
+
+    fn hold(&mut self, byte: u8, state: State) {
+        self.held.push(byte);
+        self.state = state;
+    }
+
+    /// The held sequence is whole and asks nothing.
+    fn pass(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.held);
+        self.state = State::Ground;
+        self.unfinished = false;
+    }
+
+    fn pass_with(&mut self, byte: u8, out: &mut Vec<u8>) {
+        self.held.push(byte);
+        self.pass(out);
+    }
+
+    /// The held bytes begin a string that asks nothing, whatever follows.
+    fn pass_string_with(&mut self, byte: u8, is_osc: bool, out: &mut Vec<u8>) {
+        self.pass_with(byte, out);
+        self.state = State::Passing { is_osc };
+    }
+
+    /// The held sequence is broken off by the next one.
+    fn pass_unfinished(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.held);
+        self.unfinished = true;
+    }
+
+    fn pass_overlong(&mut self, out: &mut Vec<u8>) {
+        let escape = matches!(self.state, State::BodyEscape { .. });
+        if escape {
+            self.held.pop();
+        }
+        self.pass_unfinished(out);
+        self.state = State::Ground;
+        if escape {
+            self.begin();
+        }
+    }
+
+    /// Throws the held query away, except for control bytes inside it, which
+    /// the terminal would have obeyed.
+    fn cut(&mut self, out: &mut Vec<u8>) {
+        if self.unfinished {
+            out.extend_from_slice(ST);
+        }
+        out.extend(self.held.drain(..).skip(1).filter(|byte| *byte < 0x20));
+        self.state = State::Ground;
+        self.unfinished = false;
+    }
+
+    /// A held string is whole. `terminator` is what it ends with; empty where
+    /// the ESC of the next sequence ended it.
+    fn end_string(&mut self, is_osc: bool, terminator: &[u8], out: &mut Vec<u8>) {
+        let end = self.held.len().saturating_sub(terminator.len());
+        self.held.truncate(end);
+        let kept = if is_osc {
+            osc::without_queries(self.printable())
+        } else {
+            Kept::Nothing
+        };
+        match kept {
+            Kept::Everything => {}
+            Kept::Some(bytes) => self.held = bytes,
+            Kept::Nothing => {
+                self.held.clear();
+                self.cut(out);
+                return;
+            }
+        }
+        self.held.extend_from_slice(terminator);
+        self.pass(out);
+        self.unfinished = terminator.is_empty();
+    }
+
+    /// What follows the introducer (`ESC [` and the like), without the control
+    /// bytes that terminals skip.
+    fn printable(&self) -> impl Iterator<Item = u8> + '_ {
+        let printable = |byte: &u8| *byte >= 0x20 && *byte != DEL;
+        self.held.iter().copied().filter(printable).skip(1)
+    }
+}
+
+/// What remains of a string without the queries in it.
+#[derive(Debug, PartialEq, Eq)]
+enum Kept {
+    /// It asks nothing.
+    Everything,
+    /// These bytes in its place, up to its terminator.
+    Some(Vec<u8>),
+    /// It does nothing else than ask.
+    Nothing,
+}
+
+/// Ends a string that is not looked into. BEL ends an OSC only.
+fn ends_string(byte: u8, is_osc: bool) -> bool {
+    matches!(byte, ESC | CAN | SUB) || (is_osc && byte == BEL)
+}
+
+#[cfg(test)]
+mod tests;
