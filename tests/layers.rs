@@ -1,4 +1,4 @@
-//! Who may import whom: fails with the arrow that was broken (docs/design.md, "Rooms").
+//! Who may import whom: fails with the arrow that was broken (docs/ARCHITECTURE.md).
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@
 //!
 //! A writer that has filled its pipe sleeps until it is read, and its reader sleeps until it is
 //! filled: two threads woken for every 64 KiB, which costs more than to copy them. In a larger
-//! pipe neither has to wait for the other (docs/design.md, "Log store"). An unprivileged user has
+//! pipe neither has to wait for the other (docs/design/006-pipe-capacity.md). An unprivileged user has
 //! 64 MiB of pipes in all (pipe(7), pipe-user-pages-soft), so only some are large, and no longer
 //! than they are used.
 

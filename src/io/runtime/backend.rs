@@ -1,7 +1,7 @@
 //! Which driver the runtime gets: io_uring with the best flags the kernel has, else epoll.
 //!
 //! In: what the command line asks for. Out: a runtime that runs one future to its end, and the
-//! name of what won. The ladder is measured (docs/design.md, "Runtime"): DEFER_TASKRUN makes
+//! name of what won. The ladder is measured (docs/design/002-ring-flags.md): DEFER_TASKRUN makes
 //! io_uring as cheap per request as epoll, the kernel's default flags do not.
 
 use std::fmt;

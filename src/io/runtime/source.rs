@@ -3,7 +3,7 @@
 //!
 //! In: a non-blocking descriptor. Out: "may be readable", and bytes straight into the caller's
 //! slice. Nothing is in flight while a task waits, so a wait can be dropped at any time and
-//! nothing is lost. Why not the runtime's own reads: docs/design.md, "Runtime".
+//! nothing is lost. Why not the runtime's own reads: docs/design/003-pipe-reads.md.
 //!
 //! # Safety
 //! The descriptor is owned by a `UnixStream` only because that is the runtime's type that offers

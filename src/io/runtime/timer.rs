@@ -6,7 +6,7 @@
 //! Not the runtime's own timers. One of those is 384 bytes with an alignment of 128, and an idle
 //! connection always has one running; an entry here takes 40. And its wheel wakes the thread also
 //! when a timer moves from a coarse slot to a finer one, and looks at the clock on every turn of
-//! the loop (docs/design.md, "Runtime").
+//! the loop (docs/design/004-timers.md).
 //!
 //! A timer that is dropped leaves the timerfd as it was: at worst it wakes once for nothing.
 //! Timers fire to the millisecond and never early.

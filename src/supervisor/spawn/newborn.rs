@@ -7,7 +7,7 @@
 //! newcomer after the other before it returns to a child that it has interrupted, be it for its
 //! last 20 us: of runs that take a millisecond, one in a hundred took 110 ms, some 600 ms. A longer
 //! slice (kernel 6.12) means a later deadline, so that a newcomer waits for who is there already.
-//! Figures are in docs/design.md, "Spawning".
+//! Figures are in docs/design/014-many-runs.md.
 //!
 //! # Safety
 //! Two system calls that libc has no wrapper for, on a structure of the size they are told.
