@@ -10,18 +10,8 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("wire", &["types"]),
     ("log", &["types"]),
     ("supervisor", &["types"]),
-    ("process", &["types", "log", "supervisor::message"]),
-    (
-        "api",
-        &[
-            "types",
-            "config",
-            "wire",
-            "log",
-            "process",
-            "supervisor::spawn",
-        ],
-    ),
+    ("process", &["types", "log"]),
+    ("api", &["types", "config", "wire", "log", "process"]),
     (
         "io",
         &[

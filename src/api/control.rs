@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::supervisor::spawn::pty::WindowSize;
+use crate::types::WindowSize;
 use crate::wire::ws::handshake::Accept;
 
 use super::body::{self, InputBody, InputEncoding, ResizeBody};

@@ -25,8 +25,8 @@ use std::time::Duration;
 use crate::config::Settings;
 use crate::log::Cursor;
 use crate::process::Table;
-use crate::supervisor::spawn::pty::WindowSize;
 use crate::types::ProcessId;
+use crate::types::WindowSize;
 use crate::wire::ws::handshake::Accept;
 
 pub use problem::Problem;

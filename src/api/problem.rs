@@ -3,8 +3,8 @@
 //! In: what went wrong, in the words of the room that found it. Out: a [`Reply`] with a problem
 //! body. The only place that knows status codes for errors.
 
-use crate::supervisor::spawn::{SpawnError, SpawnStage};
 use crate::types::ProcessId;
+use crate::types::{SpawnError, SpawnStage};
 use crate::wire::json;
 
 use super::reply::Reply;

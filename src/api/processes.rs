@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::process::table::Description;
 use crate::process::{Process, State, Table};
-use crate::supervisor::spawn::pty::WindowSize;
 use crate::types::ProcessId;
+use crate::types::WindowSize;
 
 use super::body::{self, CreateBody};
 use super::problem::Problem;

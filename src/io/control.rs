@@ -11,7 +11,7 @@ use crate::process::State;
 use crate::supervisor::message::Command;
 use crate::supervisor::reap;
 use crate::supervisor::spawn::pty;
-use crate::types::{JobId, ProcessId};
+use crate::types::{JobId, ProcessId, WindowSize};
 
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::host::input::{InputError, Patience};
@@ -117,7 +117,7 @@ pub(super) async fn input(
 }
 
 /// Changes the size of a terminal.
-pub(super) fn resize(server: &Server, id: ProcessId, size: pty::WindowSize) -> Reply {
+pub(super) fn resize(server: &Server, id: ProcessId, size: WindowSize) -> Reply {
     let child = server.children.borrow().get(&id).cloned();
     let Some(child) = child else {
         return Problem::conflict("PTY resize handle unavailable").reply();

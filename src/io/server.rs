@@ -17,9 +17,8 @@ use crate::config::Settings;
 use crate::process::{Notify, Run, Table};
 use crate::supervisor::Inbox;
 use crate::supervisor::message::{Command, Sender};
-use crate::supervisor::spawn::SpawnError;
 use crate::supervisor::spawn::environment::Environment;
-use crate::types::{JobId, ProcessId, Stream};
+use crate::types::{JobId, ProcessId, SpawnError, Stream};
 use crate::wire::http::head::HeadLimits;
 use crate::wire::http::response::DateCache;
 

@@ -5,8 +5,7 @@
 
 use crate::log::Arena;
 use crate::log::capture::Capture;
-use crate::supervisor::message::SpawnError;
-use crate::types::{ExitStatus, Stream};
+use crate::types::{ExitStatus, SpawnError, Stream};
 
 use super::notify::Notify;
 

@@ -13,9 +13,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-pub use crate::supervisor::spawn::SpawnError;
 pub use crate::supervisor::spawn::spec::SpawnSpec;
-use crate::types::{ExitStatus, JobId};
+use crate::types::{ExitStatus, JobId, SpawnError};
 
 /// What the I/O thread asks for.
 #[derive(Debug)]

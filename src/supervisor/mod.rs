@@ -37,14 +37,14 @@ use self::job::{Job, Phase};
 use self::message::{Command, Event, Receiver, Sender};
 use self::shutdown::Shutdown;
 use self::signals::SignalFd;
+use self::spawn::Spawned;
 use self::spawn::inherit::Inheritance;
 use self::spawn::pool::{Pool, Reports};
 use self::spawn::spec::SpawnSpec;
-use self::spawn::{SpawnError, Spawned};
 use self::state_dir::StateDir;
 use self::tree::kill::{self, Tree};
 use self::tree::mark::Marks;
-use crate::types::JobId;
+use crate::types::{JobId, SpawnError};
 
 /// A timed-out run is answered at most this long after its deadline, dead or not.
 const ANSWER_AFTER: Duration = Duration::from_millis(70);

@@ -8,10 +8,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::api::{Launch, Problem, Reply};
 use crate::process::Notify;
 use crate::supervisor::message::Command;
-use crate::supervisor::spawn::SpawnError;
-use crate::supervisor::spawn::pty::{self, WindowSize};
+use crate::supervisor::spawn::pty;
 use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
-use crate::types::{JobId, ProcessId, Stream};
+use crate::types::{JobId, ProcessId, SpawnError, Stream, WindowSize};
 
 use crate::io::host::input::Input;
 use crate::io::runtime::source::Source;

@@ -13,4 +13,4 @@ pub(crate) mod pool;
 pub mod pty;
 pub mod spec;
 
-pub use self::exec::{PidSlot, SpawnError, SpawnStage, Spawned, spawn};
+pub use self::exec::{PidSlot, Spawned, spawn};

@@ -25,9 +25,10 @@ use crate::supervisor::message::{Event, Sender};
 use crate::supervisor::spawn::inherit::Inheritance;
 use crate::supervisor::spawn::launchpad::Launchpad;
 use crate::supervisor::spawn::spec::SpawnSpec;
-use crate::supervisor::spawn::{PidSlot, SpawnError, SpawnStage, Spawned, spawn};
+use crate::supervisor::spawn::{PidSlot, Spawned, spawn};
 use crate::supervisor::tree::mark::Mark;
 use crate::types::JobId;
+use crate::types::{SpawnError, SpawnStage};
 
 /// Threads started without hesitation, which then stay. Each waits for its child's exec, which on
 /// a busy machine takes long; with two of them two cores started a fifth fewer children.

@@ -7,20 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-/// The size of a terminal, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowSize {
-    /// Columns.
-    pub cols: u16,
-    /// Rows.
-    pub rows: u16,
-}
-
-impl Default for WindowSize {
-    fn default() -> Self {
-        Self { cols: 80, rows: 24 }
-    }
-}
+use crate::types::WindowSize;
 
 /// Opens a new terminal of this size; both ends are close-on-exec and the master does not block.
 ///

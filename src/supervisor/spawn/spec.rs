@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, fstat};
 
 use crate::supervisor::spawn::environment::{Environment, pair};
-use crate::supervisor::spawn::{SpawnError, SpawnStage};
+use crate::types::{SpawnError, SpawnStage};
 
 /// `PATH` when neither the request nor the server has one (`confstr(_CS_PATH)`).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";

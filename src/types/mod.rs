@@ -1,0 +1,14 @@
+//! Vocabulary that every room shares. Knows nothing but itself.
+
+mod exit;
+mod ids;
+pub mod signal;
+mod spawn_error;
+mod stream;
+mod window;
+
+pub use self::exit::ExitStatus;
+pub use self::ids::{JobId, ProcessId};
+pub use self::spawn_error::{SpawnError, SpawnStage};
+pub use self::stream::{Stream, StreamFilter};
+pub use self::window::WindowSize;

@@ -1,0 +1,103 @@
+//! Signals by number and by name, as signal(7) has them.
+
+/// The standard signals of Linux.
+const NAMES: [(i32, &str); 31] = [
+    (libc::SIGHUP, "SIGHUP"),
+    (libc::SIGINT, "SIGINT"),
+    (libc::SIGQUIT, "SIGQUIT"),
+    (libc::SIGILL, "SIGILL"),
+    (libc::SIGTRAP, "SIGTRAP"),
+    (libc::SIGABRT, "SIGABRT"),
+    (libc::SIGBUS, "SIGBUS"),
+    (libc::SIGFPE, "SIGFPE"),
+    (libc::SIGKILL, "SIGKILL"),
+    (libc::SIGUSR1, "SIGUSR1"),
+    (libc::SIGSEGV, "SIGSEGV"),
+    (libc::SIGUSR2, "SIGUSR2"),
+    (libc::SIGPIPE, "SIGPIPE"),
+    (libc::SIGALRM, "SIGALRM"),
+    (libc::SIGTERM, "SIGTERM"),
+    (libc::SIGSTKFLT, "SIGSTKFLT"),
+    (libc::SIGCHLD, "SIGCHLD"),
+    (libc::SIGCONT, "SIGCONT"),
+    (libc::SIGSTOP, "SIGSTOP"),
+    (libc::SIGTSTP, "SIGTSTP"),
+    (libc::SIGTTIN, "SIGTTIN"),
+    (libc::SIGTTOU, "SIGTTOU"),
+    (libc::SIGURG, "SIGURG"),
+    (libc::SIGXCPU, "SIGXCPU"),
+    (libc::SIGXFSZ, "SIGXFSZ"),
+    (libc::SIGVTALRM, "SIGVTALRM"),
+    (libc::SIGPROF, "SIGPROF"),
+    (libc::SIGWINCH, "SIGWINCH"),
+    (libc::SIGIO, "SIGIO"),
+    (libc::SIGPWR, "SIGPWR"),
+    (libc::SIGSYS, "SIGSYS"),
+];
+
+/// The name of signal `number`; real-time signals are named from `SIGRTMIN`.
+pub fn name(number: i32) -> String {
+    if let Some((_, name)) = NAMES.iter().find(|(n, _)| *n == number) {
+        return (*name).to_owned();
+    }
+    match number - libc::SIGRTMIN() {
+        0 => "SIGRTMIN".to_owned(),
+        above @ 1.. => format!("SIGRTMIN+{above}"),
+        _ => format!("SIG{number}"),
+    }
+}
+
+/// The number of a signal by its name (`SIGINT`, `INT` or `int`, `RTMIN+3`) or its number, 1 to
+/// 64, in decimal. None for anything else.
+pub fn number(text: &str) -> Option<i32> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok().filter(|number| (1..=64).contains(number));
+    }
+    let upper = text.to_ascii_uppercase();
+    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some((number, _)) = NAMES.iter().find(|(_, name)| &name[3..] == short) {
+        return Some(*number);
+    }
+    let above = match short.strip_prefix("RTMIN")? {
+        "" => 0,
+        offset => offset
+            .strip_prefix('+')
+            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?
+            .parse()
+            .ok()?,
+    };
+    let number = libc::SIGRTMIN().checked_add(above)?;
+    (number <= libc::SIGRTMAX()).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_named_as_in_signal_7() {
+        assert_eq!(name(9), "SIGKILL");
+        assert_eq!(name(15), "SIGTERM");
+        assert_eq!(name(libc::SIGRTMIN() + 3), "SIGRTMIN+3");
+    }
+
+    #[test]
+    fn every_name_leads_back_to_its_number() {
+        for signal in (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+            assert_eq!(number(&name(signal)), Some(signal));
+            assert_eq!(number(&signal.to_string()), Some(signal));
+        }
+    }
+
+    #[test]
+    fn a_name_is_read_in_any_case_and_without_its_prefix() {
+        for text in ["SIGINT", "INT", "int", "sigint", "2"] {
+            assert_eq!(number(text), Some(2), "{text}");
+        }
+        for text in [
+            "", "0", "65", "-1", "+2", "SIG", "SIGNOPE", "RTMIN+", "RTMIN+99", "RTMIN+-1",
+        ] {
+            assert_eq!(number(text), None, "{text}");
+        }
+    }
+}

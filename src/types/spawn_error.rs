@@ -1,0 +1,38 @@
+//! Why a child was not started.
+
+use std::fmt;
+
+/// The step that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpawnStage {
+    /// An argument, variable or path holds a NUL byte.
+    Prepare,
+    /// No process could be made (clone(2)).
+    Clone,
+    /// The session, the descriptors or the terminal could not be set up.
+    Stdio,
+    /// The working directory cannot be entered (chdir(2)).
+    Cwd,
+    /// The program cannot be executed (execve(2)).
+    Exec,
+}
+
+/// Why there is no child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpawnError {
+    /// Where it failed.
+    pub stage: SpawnStage,
+    /// The errno; 0 for [`SpawnStage::Prepare`].
+    pub errno: i32,
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stage {
+            SpawnStage::Prepare => f.write_str("nul byte found in provided data"),
+            _ => write!(f, "{}", std::io::Error::from_raw_os_error(self.errno)),
+        }
+    }
+}
+
+impl std::error::Error for SpawnError {}
