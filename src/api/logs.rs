@@ -1,5 +1,6 @@
 //! `GET /v1/processes/{id}/logs`: as JSON at once, or where to begin following.
 
+use std::cmp::Ordering;
 use std::time::Instant;
 
 use crate::log::index::Entry;
@@ -18,15 +19,20 @@ use super::{Core, Outcome};
 /// Decides how a log request is answered.
 ///
 /// # Errors
-/// 404.
+/// 404; 410 for a reader of a log that is not this one.
 pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
     let log = &process.log;
     if query.follow {
-        let finished = process.is_over(Instant::now()) && query.since >= log.last();
-        if query.resumed && finished {
-            // Tells an EventSource to stop reconnecting.
-            return Ok(Outcome::Reply(Reply::new(204)));
+        if let Some(seen) = query.resumed
+            && process.is_over(Instant::now())
+        {
+            match seen.cmp(&log.last()) {
+                Ordering::Less => {}
+                // Tells an EventSource to stop reconnecting.
+                Ordering::Equal => return Ok(Outcome::Reply(Reply::new(204))),
+                Ordering::Greater => return Err(Problem::stale_cursor(seen, log.last())),
+            }
         }
         let cursor = match query.tail {
             Some(count) => Cursor::tail(log, query.filter, query.since, count),

@@ -107,6 +107,15 @@ impl Problem {
             .code("limit_reached")
     }
 
+    /// 410: the reader has seen more than this log ever held.
+    pub fn stale_cursor(seen: u64, last: u64) -> Self {
+        let message = format!(
+            "Last-Event-ID {seen} is greater than the last sequence of this exited process \
+             ({last}): it belongs to another process; begin again without it"
+        );
+        Self::new("gone", "Gone", 410, message).code("stale_cursor")
+    }
+
     /// 413: one input is longer than allowed.
     pub fn input_too_large(limit: u64) -> Self {
         let mut problem = Self::new(

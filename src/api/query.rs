@@ -30,8 +30,8 @@ pub struct LogsQuery {
     pub since: u64,
     /// As an event stream.
     pub follow: bool,
-    /// A `Last-Event-ID` header was sent, as an EventSource does when it reconnects.
-    pub resumed: bool,
+    /// The `Last-Event-ID` header, which an EventSource sends when it reconnects.
+    pub resumed: Option<u64>,
 }
 
 /// What a terminal viewer wants to see first.
@@ -155,7 +155,7 @@ pub fn logs(query: &Query<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuery
         tail,
         since: since.max(resumed.unwrap_or(0)),
         follow,
-        resumed: resumed.is_some(),
+        resumed,
     })
 }
 
@@ -194,11 +194,11 @@ mod tests {
         assert_eq!(parse("since=5", Some(b"3")).map(|q| q.since), Ok(5));
         assert_eq!(
             parse("since=3", Some(b"5")).map(|q| (q.since, q.resumed)),
-            Ok((5, true))
+            Ok((5, Some(5)))
         );
         assert_eq!(
             parse("since=3", Some(b"")).map(|q| (q.since, q.resumed)),
-            Ok((3, false))
+            Ok((3, None))
         );
         assert!(parse("", Some(b"-1")).is_err() && parse("", Some(b"1.0")).is_err());
     }
@@ -212,7 +212,7 @@ mod tests {
                 tail: Some(0),
                 since: 0,
                 follow: true,
-                resumed: false
+                resumed: None
             })
         );
         for raw in [

@@ -105,12 +105,10 @@ fn step(server: &Server, id: ProcessId, cursor: &mut Cursor) -> Step {
                 status, over_at, ..
             } => {
                 if process.is_over(Instant::now()) {
-                    sse::write_event(
-                        "exit",
-                        None,
-                        &exit_event(status, process.log.last()),
-                        &mut event,
-                    );
+                    let last = process.log.last();
+                    // An EventSource sends the id when it comes back, whatever it was shown, and
+                    // is told by a 204 that there is no more.
+                    sse::write_event("exit", Some(last), &exit_event(status, last), &mut event);
                     return Step::Last(event);
                 }
                 Step::Wait {

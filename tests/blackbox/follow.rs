@@ -19,6 +19,7 @@ on_both!(
     since_beyond_the_end_holds_for_live_entries,
     last_event_id_resumes,
     last_event_id_at_the_end_of_an_exited_process_is_204,
+    the_exit_event_brings_whoever_comes_back_to_a_204,
     death_by_signal_is_told,
     a_late_grandchild_does_not_hold_the_stream,
     a_paused_reader_gets_every_retained_entry,
@@ -62,7 +63,9 @@ fn expected_stream(server: &Server, id: &str) -> String {
         .last()
         .map_or(0, |e| e["sequence"].as_u64().unwrap());
     let code = &server.info(id)["exitCode"];
-    format!("{events}event: exit\ndata: {{\"exitCode\":{code},\"lastSequence\":{last}}}\n\n")
+    format!(
+        "{events}event: exit\nid: {last}\ndata: {{\"exitCode\":{code},\"lastSequence\":{last}}}\n\n"
+    )
 }
 
 fn events_are_exact_and_the_body_ends_after_exit(backend: Backend) {
@@ -98,7 +101,7 @@ fn an_exited_process_is_replayed_and_ended_at_once(backend: Backend) {
     let items = Follow::process(&server, &silent).rest();
     assert_eq!(
         raw_of(&items),
-        "event: exit\ndata: {\"exitCode\":2,\"lastSequence\":0}\n\n"
+        "event: exit\nid: 0\ndata: {\"exitCode\":2,\"lastSequence\":0}\n\n"
     );
 }
 
@@ -308,10 +311,12 @@ fn last_event_id_at_the_end_of_an_exited_process_is_204(backend: Backend) {
     server.feed(&id, "\n");
     assert_eq!(
         raw_of(&running.rest()),
-        "event: exit\ndata: {\"exitCode\":0,\"lastSequence\":2}\n\n"
+        "event: exit\nid: 2\ndata: {\"exitCode\":0,\"lastSequence\":2}\n\n"
     );
-    for value in ["2", "3", "18446744073709551615"] {
-        ask(value).expect_empty(204);
+    ask("2").expect_empty(204);
+    // Nobody was ever shown these by this process.
+    for value in ["3", "18446744073709551615"] {
+        assert_eq!(ask(value).problem(410, "gone")["code"], "stale_cursor");
     }
     // Not yet at the end, or without the header: the stream, which the SDK needs.
     let items = Follow::open(&server, &target, &[("Last-Event-ID", "1")]).rest();
@@ -319,8 +324,42 @@ fn last_event_id_at_the_end_of_an_exited_process_is_204(backend: Backend) {
     let items = Follow::open(&server, &format!("{target}&since=2"), &[]).rest();
     assert_eq!(
         raw_of(&items),
-        "event: exit\ndata: {\"exitCode\":0,\"lastSequence\":2}\n\n"
+        "event: exit\nid: 2\ndata: {\"exitCode\":0,\"lastSequence\":2}\n\n"
     );
+}
+
+fn the_exit_event_brings_whoever_comes_back_to_a_204(backend: Backend) {
+    let server = Server::open(backend);
+    let silent = server.spawn(&sh("exit 0"));
+    let both = server.spawn(&sh("echo a; sleep 0.1; echo b >&2"));
+    for id in [&silent, &both] {
+        server.await_exit(id);
+    }
+    // What is shown may be nothing, or end before the log does; its last id does not.
+    for (id, query, last) in [
+        (&silent, "", "0"),
+        (&both, "", "2"),
+        (&both, "&stream=stdout", "2"),
+        (&both, "&stream=pty", "2"),
+        (&both, "&tail=0", "2"),
+        (&both, "&since=9", "2"),
+    ] {
+        let target = format!("/v1/processes/{id}/logs?follow=true{query}");
+        let items = Follow::open(&server, &target, &[]).rest();
+        match items.last() {
+            Some(Item::Event { name, id, .. }) if name == "exit" => {
+                assert_eq!(
+                    id.map(|id| id.to_string()).as_deref(),
+                    Some(last),
+                    "{query}"
+                );
+            }
+            other => panic!("{query}: no exit event but {other:?}"),
+        }
+        server
+            .request("GET", &target, &[("Last-Event-ID", last)], b"")
+            .expect_empty(204);
+    }
 }
 
 fn death_by_signal_is_told(backend: Backend) {

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::sse::{bytes_of, sequences};
-use crate::harness::{Backend, Follow, Item, Launch, Server, on_both, skipped};
+use crate::harness::{Backend, Follow, Item, Launch, Server, on_both, sh, skipped};
 
 on_both!(
     every_process_method_of_the_official_client,
     an_event_source_resumes_through_cut_connections,
+    an_event_source_of_a_finished_process_comes_back_once,
     three_followers_at_once_get_the_bytes_that_were_written,
 );
 
@@ -215,6 +216,31 @@ fn an_event_source_resumes_through_cut_connections(backend: Backend) {
             &scratch.read("err"),
         );
     }
+}
+
+fn an_event_source_of_a_finished_process_comes_back_once(backend: Backend) {
+    if !ready() {
+        return;
+    }
+    let server = Server::open(backend);
+    let silent = server.spawn(&sh("exit 3"));
+    let both = server.spawn(&sh("echo a; sleep 0.1; echo b >&2"));
+    for id in [&silent, &both] {
+        server.await_exit(id);
+    }
+    let targets = [
+        (&silent, ""),
+        (&both, ""),
+        (&both, "&stream=stdout"),
+        (&both, "&stream=pty"),
+        (&both, "&tail=0"),
+        (&both, "&since=1"),
+    ]
+    .map(|(id, query)| format!("/v1/processes/{id}/logs?follow=true{query}"));
+    let url = format!("http://{}", server.address);
+    let mut args = vec![url.as_str()];
+    args.extend(targets.iter().map(String::as_str));
+    Script::start("finished.mjs", &args).finish();
 }
 
 fn three_followers_at_once_get_the_bytes_that_were_written(backend: Backend) {
