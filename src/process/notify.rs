@@ -16,8 +16,15 @@ pub struct Notify(Rc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     version: Cell<u64>,
-    next_key: Cell<u64>,
-    waiting: RefCell<Vec<(u64, Waker)>>,
+    waiting: RefCell<Waiting>,
+}
+
+/// Who waits for the version after the current one. Every place is found by its number, so that
+/// a log with many followers costs each of them the same.
+#[derive(Debug, Default)]
+struct Waiting {
+    places: Vec<Option<Waker>>,
+    free: Vec<u32>,
 }
 
 impl Notify {
@@ -31,26 +38,25 @@ impl Notify {
         self.0.version.set(self.0.version.get() + 1);
         // Taken out first: a waker may run code that waits again.
         let waiting = std::mem::take(&mut *self.0.waiting.borrow_mut());
-        for (_, waker) in &waiting {
+        for waker in waiting.places.iter().flatten() {
             waker.wake_by_ref();
         }
-        let mut slot = self.0.waiting.borrow_mut();
-        if slot.is_empty() && waiting.capacity() <= 64 {
-            // Keep the allocation; it will be wanted again.
+        let mut next = self.0.waiting.borrow_mut();
+        if next.places.is_empty() && waiting.places.capacity() <= 64 {
+            // Keep the allocations; they will be wanted again.
             let mut empty = waiting;
-            empty.clear();
-            *slot = empty;
+            empty.places.clear();
+            empty.free.clear();
+            *next = empty;
         }
     }
 
     /// Completes as soon as the version is not `seen`.
     pub fn changed(&self, seen: u64) -> Changed {
-        let key = self.0.next_key.get();
-        self.0.next_key.set(key + 1);
         Changed {
             inner: self.0.clone(),
             seen,
-            key,
+            place: None,
         }
     }
 }
@@ -60,32 +66,44 @@ impl Notify {
 pub struct Changed {
     inner: Rc<Inner>,
     seen: u64,
-    key: u64,
+    /// Where its waker is, while the version is still `seen`.
+    place: Option<u32>,
 }
 
 impl Future for Changed {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.inner.version.get() != self.seen {
             return Poll::Ready(());
         }
-        let mut waiting = self.inner.waiting.borrow_mut();
-        match waiting.iter_mut().find(|(key, _)| *key == self.key) {
-            Some((_, waker)) => waker.clone_from(cx.waker()),
-            None => waiting.push((self.key, cx.waker().clone())),
-        }
+        let place = {
+            let mut waiting = self.inner.waiting.borrow_mut();
+            let waiting = &mut *waiting;
+            let place = self.place.or_else(|| waiting.free.pop());
+            match place.and_then(|place| waiting.places.get_mut(place as usize)) {
+                Some(Some(waker)) => waker.clone_from(cx.waker()),
+                Some(empty) => *empty = Some(cx.waker().clone()),
+                None => waiting.places.push(Some(cx.waker().clone())),
+            }
+            // More than four billion waiters would not fit into memory.
+            place.or_else(|| u32::try_from(waiting.places.len() - 1).ok())
+        };
+        self.place = place;
         Poll::Pending
     }
 }
 
 impl Drop for Changed {
     fn drop(&mut self) {
-        if self.inner.version.get() == self.seen {
-            self.inner
-                .waiting
-                .borrow_mut()
-                .retain(|(key, _)| *key != self.key);
+        if self.inner.version.get() == self.seen
+            && let Some(place) = self.place
+        {
+            let mut waiting = self.inner.waiting.borrow_mut();
+            if let Some(waker) = waiting.places.get_mut(place as usize) {
+                *waker = None;
+                waiting.free.push(place);
+            }
         }
     }
 }
@@ -130,11 +148,16 @@ mod tests {
             assert!(waiter.as_mut().poll(&mut cx).is_pending());
         }
         waiters.pop();
+        let mut late = Box::pin(notify.changed(notify.version()));
+        assert!(late.as_mut().poll(&mut cx).is_pending());
+        drop(late);
+        let places = notify.0.waiting.borrow().places.len();
+        assert_eq!(places, 5, "a place that became free is used again");
         notify.notify();
         assert_eq!(count.0.load(Ordering::Relaxed), 4);
         for waiter in &mut waiters {
             assert!(waiter.as_mut().poll(&mut cx).is_ready());
         }
-        assert!(notify.0.waiting.borrow().is_empty());
+        assert!(notify.0.waiting.borrow().places.is_empty());
     }
 }

@@ -55,6 +55,8 @@ pub struct Process {
     pub open_outputs: u8,
     /// Tells of new output, of every change of state and of the end of outputs.
     pub changed: Notify,
+    /// Log bytes that the table counts for this record; 0 until it has exited.
+    counted_bytes: u64,
 }
 
 impl Process {
@@ -92,6 +94,8 @@ pub struct Table {
     /// Oldest exit first.
     exited: VecDeque<ProcessId>,
     exited_max: usize,
+    /// Log bytes of all exited records.
+    exited_bytes: u64,
 }
 
 impl Table {
@@ -104,6 +108,7 @@ impl Table {
             occupied: 0,
             exited: VecDeque::new(),
             exited_max,
+            exited_bytes: 0,
         }
     }
 
@@ -124,6 +129,7 @@ impl Table {
             frames: Batches::default(),
             open_outputs: 0,
             changed: Notify::default(),
+            counted_bytes: 0,
         });
         self.records.insert(id, process);
         Some(id)
@@ -171,29 +177,34 @@ impl Table {
     pub fn retire(&mut self, id: ProcessId) -> Vec<ProcessId> {
         self.occupied = self.occupied.saturating_sub(1);
         self.exited.push_back(id);
-        let mut bytes: u64 = self.exited.iter().map(|id| self.log_bytes(*id)).sum();
+        self.recount(id);
         let mut dropped = Vec::new();
         while self.exited.len() > self.exited_max.max(1)
-            || (bytes > EXITED_LOG_BYTES_MAX && self.exited.len() > 1)
+            || (self.exited_bytes > EXITED_LOG_BYTES_MAX && self.exited.len() > 1)
         {
             let Some(oldest) = self.exited.front().copied() else {
                 break;
             };
-            bytes -= self.log_bytes(oldest);
             self.remove(oldest);
             dropped.push(oldest);
         }
         dropped
     }
 
-    fn log_bytes(&self, id: ProcessId) -> u64 {
-        self.records.get(&id).map_or(0, |p| p.log.retained_bytes())
+    /// Counts the log of an exited record anew: what it left running may write on.
+    pub fn recount(&mut self, id: ProcessId) {
+        if let Some(process) = self.records.get_mut(&id) {
+            let bytes = process.log.retained_bytes();
+            self.exited_bytes = self.exited_bytes - process.counted_bytes + bytes;
+            process.counted_bytes = bytes;
+        }
     }
 
     /// Removes an exited record and its log; followers are told.
     pub fn remove(&mut self, id: ProcessId) {
         self.exited.retain(|exited| *exited != id);
         if let Some(mut process) = self.records.remove(&id) {
+            self.exited_bytes -= process.counted_bytes;
             process.log.clear(&mut self.arena);
             process.changed.notify();
         }
@@ -203,7 +214,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::ExitStatus;
+    use crate::types::{ExitStatus, Stream};
 
     fn describe() -> Description {
         Description {
@@ -244,6 +255,32 @@ mod tests {
         let id = table.reserve(describe(), 2).unwrap();
         assert!(table.get(id).is_none());
         assert_eq!(table.iter().count(), 0);
+    }
+
+    fn write(table: &mut Table, id: ProcessId, len: usize) {
+        let (process, arena) = table.get_mut(id).unwrap();
+        process.log.tail(arena).unwrap()[..len].fill(b'x');
+        process.log.commit(arena, len, Stream::Stdout, 0, 1 << 20);
+    }
+
+    #[test]
+    fn the_bytes_of_exited_logs_are_counted_while_they_grow_and_until_they_go() {
+        let mut table = Table::new(Arena::new().unwrap(), 2);
+        let ids: Vec<_> = (0..3)
+            .map(|_| table.reserve(describe(), 10).unwrap())
+            .collect();
+        write(&mut table, ids[0], 100);
+        assert_eq!(table.exited_bytes, 0, "a running one does not count");
+        exit(&mut table, ids[0]);
+        write(&mut table, ids[0], 20);
+        table.recount(ids[0]);
+        write(&mut table, ids[1], 3);
+        exit(&mut table, ids[1]);
+        assert_eq!(table.exited_bytes, 123);
+        exit(&mut table, ids[2]);
+        assert_eq!(table.exited_bytes, 3, "the oldest has gone");
+        table.remove(ids[1]);
+        assert_eq!(table.exited_bytes, 0);
     }
 
     #[test]

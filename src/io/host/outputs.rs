@@ -158,6 +158,9 @@ fn read_once(server: &Rc<Server>, sink: Sink, source: &Source) -> Result<Read, E
                 process
                     .log
                     .commit(arena, brought(&result), stream, now_ms(), limit);
+                if matches!(process.state, State::Exited { .. }) {
+                    table.recount(id);
+                }
                 drop(table);
                 trim_later(server);
                 return result;
