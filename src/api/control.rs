@@ -84,7 +84,7 @@ pub fn input(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem>
 /// Checks a new window size.
 ///
 /// # Errors
-/// 400 for a zero, 422 for a bad body, 404, 409 without a terminal.
+/// 400 for a size out of range, 422 for a bad body, 404, 409 without a terminal.
 pub fn resize(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
     let request: ResizeBody = body::object(bytes)?;
     let size = window(request.cols, request.rows)?;
@@ -101,15 +101,17 @@ pub fn resize(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem
     })
 }
 
-/// A size that a terminal can have.
+/// A size that a terminal may have.
 ///
 /// # Errors
-/// 400 for a zero.
+/// 400 beyond [`WindowSize::SIDE_MAX`] and for a zero.
 pub fn window(cols: u16, rows: u16) -> Result<WindowSize, Problem> {
-    if cols == 0 || rows == 0 {
-        return Err(Problem::invalid(
-            "cols and rows must be between 1 and 65535",
-        ));
+    let sides = 1..=WindowSize::SIDE_MAX;
+    if !sides.contains(&cols) || !sides.contains(&rows) {
+        return Err(Problem::invalid(format!(
+            "cols and rows must be between 1 and {}",
+            WindowSize::SIDE_MAX
+        )));
     }
     Ok(WindowSize { cols, rows })
 }

@@ -17,9 +17,6 @@ use super::route::Id;
 use super::run::check_command;
 use super::{Core, Launch, Outcome, refuse_while_ending};
 
-/// Columns and rows of a terminal, at most.
-const WINDOW_MAX: u64 = 1000;
-
 /// A record as JSON; the order of the fields is the order of the keys.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -124,11 +121,12 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
 }
 
 fn window(cols: Option<u64>, rows: Option<u64>) -> Result<WindowSize, Problem> {
-    let side = |name: &str, value: Option<u64>, default: u16| match value {
+    let side = |name: &str, value: Option<u64>, default: u16| match value.map(u16::try_from) {
         None => Ok(default),
-        Some(value @ 1..=WINDOW_MAX) => Ok(value as u16),
+        Some(Ok(value @ 1..=WindowSize::SIDE_MAX)) => Ok(value),
         Some(_) => Err(Problem::invalid(format!(
-            "{name} must be between 1 and {WINDOW_MAX}"
+            "{name} must be between 1 and {}",
+            WindowSize::SIDE_MAX
         ))),
     };
     let default = WindowSize::default();

@@ -15,6 +15,8 @@ on_both!(
     a_resize_is_seen_and_signalled,
     a_wrong_resize_changes_nothing,
     term_is_set_only_where_nobody_has_said,
+    the_window_of_the_server_does_not_reach_terminals,
+    erasing_takes_a_character_and_not_a_byte,
     job_control_works,
     the_foreground_is_hung_up_when_the_shell_dies,
     other_terminals_are_not_inherited,
@@ -60,7 +62,7 @@ fn a_new_terminal_has_the_usual_settings(backend: Backend) {
         "speed 38400 baud; rows 24; columns 80;",
         "intr = ^C;",
         "susp = ^Z;",
-        " -iutf8",
+        " iutf8",
     ] {
         assert!(settings.contains(setting), "{setting}: {settings}");
     }
@@ -119,18 +121,33 @@ fn a_resize_is_seen_and_signalled(backend: Backend) {
     ws.resize(81, 25);
     assert_eq!(ws.until("\r\n"), "25 81\r\n");
     server
-        .post(&resize_path(&id), &json!({"cols": 65535, "rows": 1}))
+        .post(&resize_path(&id), &json!({"cols": 1000, "rows": 1}))
         .json();
-    assert_eq!(ws.until("\r\n"), "1 65535\r\n");
+    assert_eq!(ws.until("\r\n"), "1 1000\r\n");
+    ws.resize(1, 1000);
+    assert_eq!(ws.until("\r\n"), "1000 1\r\n");
 }
 
 fn a_wrong_resize_changes_nothing(backend: Backend) {
     let server = Server::open(backend);
     let id = server.spawn(&tty("read x; stty size"));
     let path = resize_path(&id);
-    for (cols, rows) in [(0, 24), (80, 0), (0, 0)] {
+    let mut ws = Ws::attach(&server, &id, "");
+    for (cols, rows) in [
+        (0, 24),
+        (80, 0),
+        (0, 0),
+        (1001, 24),
+        (80, 1001),
+        (65535, 65535),
+    ] {
         let answer = server.post(&path, &json!({"cols": cols, "rows": rows}));
-        answer.problem(400, "invalid_request");
+        let problem = answer.problem(400, "invalid_request");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("between 1 and 1000"), "{detail}");
+        // The same range as on create, and the same words on either way.
+        ws.resize(cols, rows);
+        assert_eq!(ws.error(), detail);
     }
     for body in [
         json!({"cols": 65536, "rows": 24}),
@@ -149,7 +166,7 @@ fn a_wrong_resize_changes_nothing(backend: Backend) {
     let pipe = server.spawn(&sh("sleep 1000"));
     Problem::conflict("process is not running in tty mode")
         .check(&server.post(&resize_path(&pipe), &size));
-    Ws::attach(&server, &id, "").input("\n");
+    ws.input("\n");
     server.await_exit(&id);
     assert_eq!(server.output(&id, "pty"), b"\r\n24 80\r\n");
     Problem::conflict("PTY resize handle unavailable").check(&server.post(&path, &size));
@@ -169,13 +186,69 @@ fn term_is_set_only_where_nobody_has_said(backend: Backend) {
     assert_eq!(shown(&without, &sh(script)), "none none none\n");
     let with = launch().env("TERM", "vt220").start();
     assert_eq!(shown(&with, &tty(script)), "vt220 none none\r\n");
-    for server in [&without, &with] {
-        for term in ["ansi", ""] {
+    // What a program without a terminal is given says nothing of this one.
+    let dumb = launch().env("TERM", "dumb").start();
+    let empty = launch().env("TERM", "").start();
+    for server in [&dumb, &empty] {
+        assert_eq!(shown(server, &tty(script)), "xterm-256color none none\r\n");
+    }
+    assert_eq!(shown(&dumb, &sh(script)), "dumb none none\n");
+    for server in [&without, &with, &dumb, &empty] {
+        for term in ["ansi", "dumb", ""] {
             let mut body = tty(script);
             body["env"] = json!({"TERM": term});
             assert_eq!(shown(server, &body), format!("{term} none none\r\n"));
         }
     }
+}
+
+fn the_window_of_the_server_does_not_reach_terminals(backend: Backend) {
+    const WINDOW: [&str; 10] = [
+        "COLUMNS",
+        "LINES",
+        "TERMCAP",
+        "TMUX",
+        "TMUX_PANE",
+        "STY",
+        "WINDOWID",
+        "VTE_VERSION",
+        "TERM_PROGRAM",
+        "TERM_PROGRAM_VERSION",
+    ];
+    let mut launch = Launch::new(backend).args(&["--no-token"]).env("STYLE", "7");
+    for name in WINDOW {
+        launch = launch.env(name, "7");
+    }
+    let server = launch.start();
+    let seen = |body: &Value| {
+        let text = shown(&server, body);
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        let mut names: Vec<_> = pairs
+            .filter(|(name, value)| *value == "7" && (WINDOW.contains(name) || *name == "STYLE"))
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    // `env` itself, because a shell sets some of them.
+    let env = |tty: bool| json!({"command": "env", "tty": tty});
+    assert_eq!(seen(&env(true)), ["STYLE"]);
+    assert_eq!(seen(&env(false)).len(), WINDOW.len() + 1);
+    // Who asks for one gets it.
+    let mut asked = env(true);
+    asked["env"] = json!({"LINES": "7", "TERM_PROGRAM": "7", "TMUX": "8"});
+    assert_eq!(seen(&asked), ["LINES", "STYLE", "TERM_PROGRAM"]);
+}
+
+fn erasing_takes_a_character_and_not_a_byte(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&tty("echo on; head -n 1 | od -An -tx1"));
+    server.await_output(&id, "on");
+    // Backspace after two bytes, three and four.
+    Ws::attach(&server, &id, "").input("a\u{fc}\u{7f}\u{4e2d}\u{7f}\u{1f600}\u{7f}b\n");
+    server.await_exit(&id);
+    let output = String::from_utf8_lossy(&server.output(&id, "pty")).into_owned();
+    assert!(output.ends_with("\n 61 62 0a\r\n"), "{output}");
 }
 
 fn pid_of(info: &Value) -> i32 {

@@ -97,7 +97,7 @@ fn begin(
 /// Who decides what TERM is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TermRule {
-    /// Set it unless the request or the server has one.
+    /// Set it unless the request has one, or the server one that says something.
     IfMissing,
     /// Set it unless the request has one.
     Always,
@@ -117,7 +117,10 @@ pub(crate) fn spec(
     let set_term = match term {
         None => false,
         Some(TermRule::Always) => true,
-        Some(TermRule::IfMissing) => base.value("TERM").is_none(),
+        // Both say that the server itself has no terminal.
+        Some(TermRule::IfMissing) => base
+            .value("TERM")
+            .is_none_or(|term| term.is_empty() || term == "dumb"),
     } && !launch.env.iter().any(|(name, _)| name == "TERM");
     let asked = launch.env.iter().map(|(name, value)| (&**name, &**value));
     let own = asked.chain(set_term.then_some(("TERM", TERM)));

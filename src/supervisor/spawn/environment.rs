@@ -6,6 +6,22 @@
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+/// Variables that describe the window in which the server was started. A program on a terminal of
+/// its own would believe them rather than its terminal, for ever.
+const WINDOW: [&[u8]; 8] = [
+    b"COLUMNS",
+    b"LINES",
+    b"TERMCAP",
+    b"TMUX",
+    b"TMUX_PANE",
+    b"STY",
+    b"WINDOWID",
+    b"VTE_VERSION",
+];
+
+/// Names of more such variables begin with this: the terminal emulator's name and version.
+const WINDOW_PREFIX: &[u8] = b"TERM_PROGRAM";
+
 /// Variables in the form that execve(2) takes.
 #[derive(Debug, Default)]
 pub struct Environment(Vec<Variable>);
@@ -15,6 +31,8 @@ struct Variable {
     /// `NAME=value`.
     pair: CString,
     name_len: usize,
+    /// See [`WINDOW`].
+    of_window: bool,
 }
 
 impl Variable {
@@ -31,9 +49,15 @@ impl Environment {
     /// Prepares variables; one that holds a NUL byte, which no process can have, is left out.
     pub fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         let prepared = variables.filter_map(|(name, value)| {
+            let name = name.into_vec();
             let name_len = name.len();
-            let pair = pair(name.into_vec(), value.as_bytes()).ok()?;
-            Some(Variable { pair, name_len })
+            let of_window = WINDOW.contains(&&*name) || name.starts_with(WINDOW_PREFIX);
+            let pair = pair(name, value.as_bytes()).ok()?;
+            Some(Variable {
+                pair,
+                name_len,
+                of_window,
+            })
         });
         Self(prepared.collect())
     }
@@ -44,10 +68,12 @@ impl Environment {
         Some(OsStr::from_bytes(variable.value()))
     }
 
-    /// Every variable whose name is none of `hidden`.
-    pub(crate) fn without(&self, hidden: &[String]) -> impl Iterator<Item = &CStr> {
+    /// Every variable whose name is none of `hidden`; `terminal` leaves out those of the server's
+    /// own window, too.
+    pub(crate) fn without(&self, hidden: &[String], terminal: bool) -> impl Iterator<Item = &CStr> {
         self.0
             .iter()
+            .filter(move |v| !(terminal && v.of_window))
             .filter(|v| !hidden.iter().any(|name| v.name() == name.as_bytes()))
             .map(|v| v.pair.as_c_str())
     }
@@ -82,7 +108,17 @@ mod tests {
         );
         assert_eq!(environment.value("PATHS"), Some(OsStr::new("a=b")));
         assert_eq!(environment.value("PAT"), None);
-        let left: Vec<_> = environment.without(&["PATH".to_owned()]).collect();
+        let left: Vec<_> = environment.without(&["PATH".to_owned()], false).collect();
         assert_eq!(left, [c"PATHS=a=b"]);
+    }
+
+    #[test]
+    fn a_terminal_does_not_get_the_variables_of_the_servers_window() {
+        let names = ["STY", "STYLE", "TERM_PROGRAM_VERSION", "TERM", "LINES"];
+        let variables = names.map(|name| (OsString::from(name), OsString::from("1")));
+        let environment = Environment::new(variables.into_iter());
+        let left: Vec<_> = environment.without(&[], true).collect();
+        assert_eq!(left, [c"STYLE=1", c"TERM=1"]);
+        assert_eq!(environment.without(&[], false).count(), names.len());
     }
 }

@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{InputModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
 use crate::types::WindowSize;
 
@@ -21,6 +21,10 @@ pub fn open(size: WindowSize) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     // By descriptor (kernel 4.13), not by name: /dev/pts may be another mount's.
     let slave = ioctl_tiocgptpeer(&master, flags)?;
     set_size(&master, size)?;
+    // What is typed is UTF-8, so that erasing takes a character and not a byte (termios(3)).
+    let mut modes = tcgetattr(&slave)?;
+    modes.input_modes |= InputModes::IUTF8;
+    tcsetattr(&slave, OptionalActions::Now, &modes)?;
     rustix::io::ioctl_fionbio(&master, true)?;
     Ok((master, slave))
 }

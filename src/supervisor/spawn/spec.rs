@@ -121,7 +121,8 @@ impl SpawnSpec {
     /// The environment, each as `NAME=value`.
     pub(crate) fn environment(&self) -> impl Iterator<Item = &CStr> {
         let own = self.own.iter().map(CString::as_c_str);
-        self.base.without(&self.own_names).chain(own)
+        let terminal = matches!(self.stdio, Stdio::Terminal(_));
+        self.base.without(&self.own_names, terminal).chain(own)
     }
 
     /// What /proc shows for the descriptors that only this child and its descendants hold.
