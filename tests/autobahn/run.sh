@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the Autobahn WebSocket cases (groups 1 to 7, 9 and 10) against
-# examples/ws_echo. Fails on any failed case, more than two non-strict ones, or
+# examples/ws_echo.rs. Fails on any failed case, more than two non-strict ones, or
 # a case that did not run. Needs Python 3.10 or later with venv, and the package
 # index once. Results stay in <target>/autobahn/report.
 set -eu

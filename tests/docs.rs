@@ -1,0 +1,323 @@
+//! What documents and comments name must exist: files, headings, and modules of the source.
+//!
+//! A document goes stale in silence when a file is moved. These tests read every page of the
+//! repository, and the comments of every source file, and look up what is named there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Folders of the repository that documents name files of.
+const FOLDERS: [&str; 9] = [
+    "src/",
+    "tests/",
+    "docs/",
+    "bench/",
+    "fuzz/",
+    "examples/",
+    ".ci/",
+    ".cargo/",
+    ".github/",
+];
+
+/// What is built or installed, and so is not there in a fresh clone.
+const MADE: [&str; 4] = ["target", "node_modules", "fuzz/artifacts", "fuzz/coverage"];
+
+/// A page of the benchmark's is made of this text, so its links begin where that page lies.
+const INCLUDED: (&str, &str) = ("docs/benchmarks/missed.md", "docs/benchmarks.md");
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(root().join(file)).expect("a readable file")
+}
+
+/// Every file below `folder` whose name ends so, as a path from the root.
+fn files(folder: &Path, ending: &str, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        let name = path.strip_prefix(root()).expect("below the root");
+        let name = name.to_string_lossy().into_owned();
+        if MADE.iter().any(|made| name.ends_with(made)) || name == ".git" {
+            continue;
+        }
+        if path.is_dir() {
+            files(&path, ending, found);
+        } else if name.ends_with(ending) {
+            found.push(name);
+        }
+    }
+}
+
+fn pages() -> Vec<String> {
+    let mut found = Vec::new();
+    files(root(), ".md", &mut found);
+    assert!(found.len() > 20, "the pages are found: {found:?}");
+    found
+}
+
+/// The comments of a source file, or of anything whose comments begin with `#`.
+fn comments(file: &str) -> String {
+    let mark = if file.ends_with(".rs") { "//" } else { "#" };
+    read(file)
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix(mark))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Files with comments that name other files.
+fn commented() -> Vec<String> {
+    let mut found = Vec::new();
+    files(root(), ".rs", &mut found);
+    files(root(), ".toml", &mut found);
+    files(root(), ".sh", &mut found);
+    found.extend([".ci/run", "fuzz/run"].map(str::to_owned));
+    found
+}
+
+/// The targets of `[text](target)`, without those on other hosts.
+fn links(page: &str) -> Vec<&str> {
+    page.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|target| !target.contains("://") && !target.starts_with("mailto:"))
+        .collect()
+}
+
+/// The name that a heading can be linked by (as GitHub makes it).
+fn anchor(heading: &str) -> String {
+    heading
+        .trim_start_matches('#')
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+/// What is wrong with the links of one page.
+fn dead_links(page: &str, text: &str) -> Vec<String> {
+    let page = if page == INCLUDED.0 { INCLUDED.1 } else { page };
+    let folder = root().join(page).parent().expect("a folder").to_owned();
+    let mut dead = Vec::new();
+    for link in links(text) {
+        let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+        let target = match file {
+            "" => root().join(page),
+            file => folder.join(file),
+        };
+        let there = target.exists()
+            && (heading.is_empty()
+                || fs::read_to_string(&target).is_ok_and(|text| {
+                    text.lines()
+                        .any(|line| line.starts_with('#') && anchor(line) == heading)
+                }));
+        if !there {
+            dead.push(link.to_owned());
+        }
+    }
+    dead
+}
+
+/// Paths from the root that a text names. Patterns and placeholders are left out.
+fn named_paths(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !(c.is_alphanumeric() || "_./-*<>{}".contains(c)))
+        .map(|word| word.trim_end_matches(['.', '/', '-']))
+        .filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)))
+        .filter(|word| !word.contains(['*', '<', '{']) && !word.contains("NNN"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Named paths of `text` that do not exist. A path may also be meant from one of `from`.
+fn missing_paths(text: &str, from: &[PathBuf]) -> Vec<String> {
+    named_paths(text)
+        .into_iter()
+        .filter(|path| !MADE.iter().any(|made| path.contains(made)))
+        .filter(|path| !from.iter().any(|folder| folder.join(path).exists()))
+        .collect()
+}
+
+/// Names like `log::batch` between backticks whose first part `counts`.
+fn named_modules(text: &str, counts: impl Fn(&str) -> bool) -> BTreeSet<String> {
+    text.lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(|name| {
+            name.chars()
+                .all(|c| c.is_alphanumeric() || "_:".contains(c))
+        })
+        .filter(|name| {
+            name.split_once("::")
+                .is_some_and(|(first, _)| counts(first))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+/// In a page: everything but types and other crates, so that a room that is gone is noticed.
+fn in_a_page(first: &str) -> bool {
+    let lock = read("Cargo.lock");
+    in_a_comment(first)
+        || first.chars().all(|c| c.is_lowercase() || c == '_')
+            && first != "std"
+            && !lock.contains(&format!("\nname = \"{first}\"\n"))
+}
+
+/// In a comment, where names are short for what is near: those that begin with a room.
+fn in_a_comment(first: &str) -> bool {
+    let room = root().join("src").join(first);
+    room.is_dir() || room.with_extension("rs").exists()
+}
+
+/// Whether `name` is a module of the source, or something in the code of one.
+fn module_exists(name: &str) -> bool {
+    let mut module = root().join("src");
+    for part in name.split("::") {
+        let inner = module.join(part);
+        if inner.is_dir() || inner.with_extension("rs").exists() {
+            module = inner;
+            continue;
+        }
+        let code = [module.with_extension("rs"), module.join("mod.rs")]
+            .iter()
+            .find_map(|file| fs::read_to_string(file).ok())
+            .unwrap_or_default();
+        return code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .flat_map(|line| line.split(|c: char| !(c.is_alphanumeric() || c == '_')))
+            .any(|word| word == part);
+    }
+    true
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    let mut dead = Vec::new();
+    for page in pages() {
+        let text = read(&page);
+        dead.extend(
+            dead_links(&page, &text)
+                .into_iter()
+                .map(|link| format!("{page}: {link}")),
+        );
+    }
+    assert!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
+}
+
+#[test]
+fn every_path_that_is_named_exists() {
+    let mut missing = Vec::new();
+    let texts = pages().into_iter().map(|page| (read(&page), page));
+    let comments = commented().into_iter().map(|file| (comments(&file), file));
+    for (text, file) in texts.chain(comments) {
+        // A crate's own files are named from its folder, too.
+        let from: Vec<PathBuf> = root()
+            .join(&file)
+            .ancestors()
+            .skip(1)
+            .take_while(|folder| folder.starts_with(root()))
+            .map(Path::to_owned)
+            .collect();
+        missing.extend(
+            missing_paths(&text, &from)
+                .into_iter()
+                .map(|path| format!("{file}: {path}")),
+        );
+    }
+    assert!(missing.is_empty(), "no such file:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn every_module_that_is_named_exists() {
+    let mut missing = Vec::new();
+    let pages = pages()
+        .into_iter()
+        .map(|page| (named_modules(&read(&page), in_a_page), page));
+    let comments = commented()
+        .into_iter()
+        .map(|file| (named_modules(&comments(&file), in_a_comment), file));
+    for (names, file) in pages.chain(comments) {
+        for name in names.into_iter().filter(|name| !module_exists(name)) {
+            missing.push(format!("{file}: {name}"));
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "no such module:\n{}",
+        missing.join("\n")
+    );
+}
+
+#[test]
+fn every_room_is_on_the_map() {
+    let map = read("docs/ARCHITECTURE.md");
+    for entry in fs::read_dir(root().join("src"))
+        .expect("the source")
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != "lib.rs" {
+            assert!(
+                map.contains(&format!("`src/{name}")),
+                "docs/ARCHITECTURE.md does not say what src/{name} is"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_decision_is_listed_and_has_its_parts() {
+    let list = read("docs/design.md");
+    let mut decisions = Vec::new();
+    files(&root().join("docs/design"), ".md", &mut decisions);
+    decisions.sort();
+    for (number, file) in (1..).zip(&decisions) {
+        let name = file.trim_start_matches("docs/");
+        assert!(
+            name.starts_with(&format!("design/{number:03}-")),
+            "{file}: pages are numbered from 001 without a hole"
+        );
+        assert!(
+            list.contains(&format!("[{number:03}]({name})")),
+            "docs/design.md does not list {file}"
+        );
+        let text = read(file);
+        assert!(
+            text.starts_with(&format!("# {number:03} ")),
+            "{file}: the heading begins with the number"
+        );
+        for part in ["**Question.** ", "**Decided.** ", "**Reopen if** "] {
+            assert!(text.contains(part), "{file} has no {part}");
+        }
+    }
+}
+
+/// The checks above pass on a tidy repository; here is what makes each of them fail.
+#[test]
+fn what_is_not_there_is_found() {
+    let page = "[a](testing.md) [b](gone.md) [c](testing.md#fuzzing) [d](testing.md#flying) \
+        [e](https://example.org/gone.md)";
+    assert_eq!(
+        dead_links("docs/design.md", page),
+        ["gone.md", "testing.md#flying"]
+    );
+
+    let text = "`src/main.rs`, src/gone.rs. See docs/design/NNN-x.md and `fuzz/corpus/<target>/`.";
+    assert_eq!(
+        missing_paths(text, &[root().to_owned()]),
+        ["src/gone.rs".to_owned()]
+    );
+
+    let text = "`log::batch`, `log::gone`, `api::plan`, `log::batch::nowhere`, `gone::log`, \
+        `std::mem::gone`, `Type::gone`";
+    let gone: Vec<String> = named_modules(text, in_a_page)
+        .into_iter()
+        .filter(|name| !module_exists(name))
+        .collect();
+    assert_eq!(gone, ["gone::log", "log::batch::nowhere", "log::gone"]);
+}
