@@ -1,46 +1,71 @@
-//! What is due when: a heap of absolute times.
+//! What is due when: absolute times, at most one for each thing.
 //!
-//! In: things and their times. Out: those whose time has come, earliest first. Entries are never
-//! taken back; who pops one checks whether it still matters.
+//! In: things and their times, set anew or cancelled as often as wanted. Out: those whose time has
+//! come, earliest first. Who no longer cares for a thing cancels it: a client chooses some of the
+//! times, and an entry that waits for a year is memory for a year.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Things due, by time.
+/// Things due, by time. Holds as many entries as there are things with a time.
 #[derive(Debug)]
 pub struct Deadlines<T> {
-    heap: BinaryHeap<Reverse<(Instant, u64, T)>>,
-    pushed: u64,
+    /// By time; of the same time, by the order in which they were set.
+    queue: BTreeMap<(Instant, u64), T>,
+    /// Where each thing is in the queue.
+    places: BTreeMap<T, (Instant, u64)>,
+    set: u64,
 }
 
-impl<T: Ord> Default for Deadlines<T> {
+impl<T> Default for Deadlines<T> {
     fn default() -> Self {
         Self {
-            heap: BinaryHeap::new(),
-            pushed: 0,
+            queue: BTreeMap::new(),
+            places: BTreeMap::new(),
+            set: 0,
         }
     }
 }
 
-impl<T: Ord> Deadlines<T> {
-    /// Makes `what` due at `when`.
-    pub fn push(&mut self, when: Instant, what: T) {
-        self.pushed += 1;
-        self.heap.push(Reverse((when, self.pushed, what)));
+impl<T: Ord + Copy> Deadlines<T> {
+    /// Makes `what` due at `when`, and at no other time.
+    pub fn set(&mut self, when: Instant, what: T) {
+        self.set += 1;
+        let place = (when, self.set);
+        if let Some(old) = self.places.insert(what, place) {
+            self.queue.remove(&old);
+        }
+        self.queue.insert(place, what);
+    }
+
+    /// Makes `what` due at `when`, unless it is due before.
+    pub fn set_if_earlier(&mut self, when: Instant, what: T) {
+        if self.places.get(&what).is_none_or(|(at, _)| when < *at) {
+            self.set(when, what);
+        }
+    }
+
+    /// Makes `what` due at no time.
+    pub fn cancel(&mut self, what: T) {
+        if let Some(place) = self.places.remove(&what) {
+            self.queue.remove(&place);
+        }
     }
 
     /// When the next thing is due.
     pub fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((when, ..))| *when)
+        self.queue.first_key_value().map(|((when, _), _)| *when)
     }
 
     /// Takes the earliest thing that is due at `now`.
     pub fn pop(&mut self, now: Instant) -> Option<T> {
-        if self.next()? > now {
+        let first = self.queue.first_entry()?;
+        if first.key().0 > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, _, what))| what)
+        let what = first.remove();
+        self.places.remove(&what);
+        Some(what)
     }
 }
 
@@ -54,14 +79,34 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut deadlines = Deadlines::default();
-        for (ms, what) in [(30, 'c'), (10, 'a'), (20, 'b'), (10, 'z')] {
-            deadlines.push(at(ms), what);
+        for (ms, what) in [(30, 'c'), (10, 'z'), (20, 'b'), (10, 'a')] {
+            deadlines.set(at(ms), what);
         }
         assert_eq!(deadlines.pop(at(9)), None);
         assert_eq!(deadlines.next(), Some(at(10)));
         let due: Vec<_> = std::iter::from_fn(|| deadlines.pop(at(20))).collect();
-        assert_eq!(due, ['a', 'z', 'b']);
+        assert_eq!(due, ['z', 'a', 'b']);
         assert_eq!(deadlines.pop(at(29)), None);
         assert_eq!(deadlines.pop(at(30)), Some('c'));
+    }
+
+    #[test]
+    fn a_thing_has_one_time_however_often_it_is_set_and_none_once_cancelled() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut deadlines = Deadlines::default();
+        for ms in [20, 30, 10, 40] {
+            deadlines.set(at(ms), 'a');
+            deadlines.set_if_earlier(at(ms), 'b');
+            deadlines.set(at(ms), 'c');
+        }
+        deadlines.cancel('c');
+        deadlines.cancel('d');
+        assert_eq!((deadlines.queue.len(), deadlines.places.len()), (2, 2));
+        assert_eq!(deadlines.pop(at(39)), Some('b'));
+        assert_eq!(deadlines.pop(at(39)), None);
+        assert_eq!(deadlines.pop(at(40)), Some('a'));
+        assert_eq!(deadlines.next(), None);
+        assert!(deadlines.places.is_empty());
     }
 }

@@ -42,6 +42,7 @@ impl Supervisor {
         if !job.timed_out {
             self.events.send(Event::Exited { job: id, status });
         }
+        self.cancel_limits(id);
         self.pass_soon(id);
         self.remove_if_forgotten(id);
         self.look_whether_all_gone();
@@ -73,7 +74,7 @@ impl Supervisor {
 
     fn look_for_orphans_after(&mut self, pause: Duration) {
         if !std::mem::replace(&mut self.orphan_check, true) {
-            self.deadlines.push(Instant::now() + pause, Due::Orphans);
+            self.deadlines.set(Instant::now() + pause, Due::Orphans);
         }
     }
 

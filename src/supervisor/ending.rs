@@ -85,7 +85,7 @@ impl Supervisor {
             // A start that hangs, on a dead mount for instance; what hangs can often be killed.
             self.pool.kill_in_flight(id);
             ending.next = now + PASS_PAUSE_MAX;
-            self.deadlines.push(ending.next, Due::Pass(id));
+            self.deadlines.set(ending.next, Due::Pass(id));
             return self.hurry(id);
         }
         ending.next = now + ending.pause;
@@ -95,10 +95,11 @@ impl Supervisor {
             if let Some(job) = self.jobs.get_mut(&id) {
                 job.ending = None;
             }
+            self.deadlines.cancel(Due::Pass(id));
             self.answer_timeout(id);
             self.remove_if_forgotten(id);
         } else {
-            self.deadlines.push(next, Due::Pass(id));
+            self.deadlines.set(next, Due::Pass(id));
         }
     }
 

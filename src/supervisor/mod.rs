@@ -299,10 +299,8 @@ impl Supervisor {
             } => self.start(job, spec, deadline),
             Command::Stop { job, grace } => {
                 self.stop(job);
-                if let Some(grace) = grace
-                    && let Some(at) = Instant::now().checked_add(grace)
-                {
-                    self.deadlines.push(at, Due::Grace(job));
+                if let Some(grace) = grace {
+                    self.give_grace(job, grace);
                 }
             }
             Command::Kill { job } => self.end(job),
@@ -329,7 +327,7 @@ impl Supervisor {
         };
         self.jobs.insert(job, Box::new(Job::new(tree)));
         if let Some(at) = deadline {
-            self.deadlines.push(at, Due::Timeout(job));
+            self.deadlines.set(at, Due::Timeout(job));
         }
         self.pool.submit(job, spec, mark, group, now);
         self.look_for_relief(now);
@@ -400,6 +398,23 @@ impl Supervisor {
         }
     }
 
+    /// Has the tree of a job killed after `grace`, unless its leader has exited by then. One grace
+    /// per job: the earlier end holds, as it would if each stop had its own.
+    fn give_grace(&mut self, id: JobId, grace: Duration) {
+        if let Some(job) = self.jobs.get(&id)
+            && !matches!(job.phase, Phase::Exited(_))
+            && let Some(at) = Instant::now().checked_add(grace)
+        {
+            self.deadlines.set_if_earlier(at, Due::Grace(id));
+        }
+    }
+
+    /// Cancels what is due only to a leader that runs.
+    fn cancel_limits(&mut self, id: JobId) {
+        self.deadlines.cancel(Due::Timeout(id));
+        self.deadlines.cancel(Due::Grace(id));
+    }
+
     fn forget(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.forgotten = true;
@@ -421,6 +436,9 @@ impl Supervisor {
         let Some(job) = self.jobs.remove(&id) else {
             return;
         };
+        self.cancel_limits(id);
+        self.deadlines.cancel(Due::Answer(id));
+        self.deadlines.cancel(Due::Pass(id));
         self.marks.give_back(job.tree.mark);
         if let Some(state) = &mut self.options.state {
             state.forgotten(job.tree.leader);
@@ -450,7 +468,7 @@ impl Supervisor {
                     && !matches!(job.phase, Phase::Exited(_))
                 {
                     job.timed_out = true;
-                    self.deadlines.push(now + ANSWER_AFTER, Due::Answer(id));
+                    self.deadlines.set(now + ANSWER_AFTER, Due::Answer(id));
                     self.end(id);
                 }
             }
@@ -482,7 +500,7 @@ impl Supervisor {
             && let Some(at) = self.pool.relieve(now)
         {
             self.relief = true;
-            self.deadlines.push(at, Due::Relief);
+            self.deadlines.set(at, Due::Relief);
         }
     }
 }
@@ -501,5 +519,69 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: duration.as_secs() as i64,
         tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spawn::spec::Stdio;
+    use super::*;
+
+    /// Nothing but the child is touched: orphans and signals are left to the other tests' own.
+    fn supervisor() -> Supervisor {
+        let options = Options {
+            shutdown_grace: Duration::ZERO,
+            inheritance: Inheritance::for_tests(),
+            groups: Groups::Decided(None),
+            state: None,
+        };
+        Supervisor::new(options).unwrap().0
+    }
+
+    fn spec(command: &str) -> Box<SpawnSpec> {
+        let null = || std::fs::File::open("/dev/null").unwrap().into();
+        let stdio = Stdio::Outputs(Box::new([null(), null()]));
+        let (base, env) = (Arc::default(), std::iter::empty());
+        Box::new(SpawnSpec::new(command, &[], &base, env, None, stdio).unwrap())
+    }
+
+    #[test]
+    fn nothing_is_due_to_a_child_that_has_ended() {
+        const YEAR: Duration = Duration::from_secs(31_536_000);
+        let mut supervisor = supervisor();
+        let job = JobId::Run(1);
+        let year = Instant::now() + YEAR;
+        supervisor.start(job, spec("/bin/true"), Some(year));
+        for _ in 0..3 {
+            supervisor.on_command(Command::Stop {
+                job,
+                grace: Some(YEAR),
+            });
+        }
+        // The look at orphans is due in a moment, and a pass that has become superfluous.
+        let due_late = |supervisor: &mut Supervisor| {
+            while supervisor
+                .deadlines
+                .pop(Instant::now() + YEAR / 2)
+                .is_some()
+            {}
+            supervisor.deadlines.next()
+        };
+        assert!(due_late(&mut supervisor).is_some());
+        while !matches!(
+            supervisor.jobs.get(&job).map(|job| job.phase),
+            Some(Phase::Exited(_))
+        ) {
+            supervisor.on_inbox();
+            supervisor.on_exit(job);
+            std::thread::yield_now();
+        }
+        assert_eq!(due_late(&mut supervisor), None);
+        // Nor to one that has ended when it is asked for.
+        supervisor.on_command(Command::Stop {
+            job,
+            grace: Some(YEAR),
+        });
+        assert_eq!(due_late(&mut supervisor), None);
     }
 }

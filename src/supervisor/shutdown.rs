@@ -40,7 +40,7 @@ impl Supervisor {
         for id in ids {
             self.stop(id);
         }
-        self.deadlines.push(kill_at, Due::PassAll);
+        self.deadlines.set(kill_at, Due::PassAll);
         self.look_whether_all_gone();
     }
 
@@ -77,7 +77,7 @@ impl Supervisor {
             }
             self.events.send(Event::AllGone);
         } else {
-            self.deadlines.push(now + shutdown.pause, Due::PassAll);
+            self.deadlines.set(now + shutdown.pause, Due::PassAll);
             shutdown.pause = (shutdown.pause * 2).min(PASS_PAUSE_MAX);
         }
     }

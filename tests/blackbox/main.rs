@@ -23,6 +23,7 @@ mod errors;
 mod fixtures;
 mod follow;
 mod framing;
+mod graces;
 mod http_basics;
 mod idle;
 mod input;
