@@ -1,10 +1,41 @@
 //! procring: a process API server for sandboxes.
 //!
-//! Bytes flow child -> `io::runtime::source` -> `log` -> `log::cursor` -> `wire` -> `io::conn`.
+//! This is the map. Every room says at its top what goes in, what comes out, what it owns and what
+//! it does not know; docs/ARCHITECTURE.md walks a byte, a request and an exit through them.
 //!
-//! | room | in | out | knows |
-//! |---|---|---|---|
-//! | [`wire`] | bytes of a peer | requests, frames, events, and back | no socket, no clock |
+//! A room may name itself, the rooms below it in its own row, and what its row lists.
+//! `tests/layers.rs` reads this table and fails with the arrow that was broken, or with the room
+//! that is missing.
+//!
+//! | room | what it is | may name |
+//! |---|---|---|
+//! | `types` | words that every room shares: ids, streams, signals, exits, sizes | |
+//! | `config` | the limits that a client may change | types |
+//! | `wire` | bytes of a peer to requests, frames and events, and back; no socket, no clock | types |
+//! | `log` | child output in one mapping: slots, entries, cursors; never waits | types |
+//! | `process` | what a process is, the table of all, who waits for a change | types, log |
+//! | `api` | what a request means; decides, never waits | types, config, wire, log, process |
+//! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types |
+//! | `io` | the I/O thread: the only room that awaits | types, config, wire, log, process, api, supervisor |
+//! | `cli` | flags | io::runtime::backend, supervisor::cgroup |
+//! | `token` | how the token is kept from children | cli |
+//! | `main` | wires a server together and runs it | types, config, wire, log, process, api, supervisor, io, cli, token |
+//!
+//! Within a room that has wings, a wing may name less than the room:
+//!
+//! | wing | what it is | may name |
+//! |---|---|---|
+//! | `wire::http` | RFC 9112 heads, bodies and answers | wire |
+//! | `wire::ws` | RFC 6455 frames and messages | wire |
+//! | `wire::vt` | terminal escapes: what is cut from a replay | wire |
+//! | `wire::say` | JSON that is written directly | wire, types |
+//! | `supervisor::cgroup` | a cgroup for each child | supervisor::spawn::clone |
+//! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
+//! | `supervisor::spawn` | starting a child | supervisor, types |
+//! | `io::runtime` | drivers, readiness, timers, turns | |
+//! | `io::host` | our ends of children | io::runtime, io::server, io::conn::reader, types, log, process, api, supervisor |
+//! | `io::conn` | connections | io, types, wire, log, process, api, supervisor::message |
+//! | `io::terminal` | a terminal over WebSocket | io, types, wire, log, process, api, supervisor::spawn::pty |
 #![deny(unsafe_code)]
 // The docs are read by who works on this crate; they name private items.
 #![allow(rustdoc::private_intra_doc_links)]
