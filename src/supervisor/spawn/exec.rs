@@ -15,8 +15,8 @@
 //!   (the set that posix_spawn(3) itself uses), then execs or exits. It never unwinds or returns
 //!   into Rust code that belongs to the parent.
 //! - Everything it reads was built before and is borrowed by the suspended caller.
-//! - It writes only the last two fields of `ChildPlan`, its own stack, and errno (the thread-local of the
-//!   suspended thread).
+//! - It writes only the last three fields of `ChildPlan`, its own stack, its own room for a path, and
+//!   errno (the thread-local of the suspended thread).
 //! - All signals are blocked in the caller, so no handler can run in the child before it has set
 //!   default dispositions. `CLONE_SIGHAND` is not given: dispositions are the child's own copies.
 //!   Descriptors are, too, or become so by the child's first system call ([`Launchpad`]).
@@ -31,6 +31,7 @@ use crate::supervisor::spawn::clone::{self, Cloned, Files};
 use crate::supervisor::spawn::inherit::Inheritance;
 use crate::supervisor::spawn::launchpad::Launchpad;
 use crate::supervisor::spawn::newborn::Newborn;
+use crate::supervisor::spawn::search::{PATH_BYTES_MAX, Search};
 use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
 use crate::supervisor::tree::mark::Mark;
 use crate::types::{SpawnError, SpawnStage};
@@ -51,7 +52,8 @@ pub struct Spawned {
 pub type PidSlot = AtomicI32;
 
 struct ChildPlan<'a> {
-    candidates: &'a [CString],
+    /// Where the program is written while it is looked for.
+    path: &'a mut [u8; PATH_BYTES_MAX],
     argv: *const *const libc::c_char,
     envp: *const *const libc::c_char,
     cwd: *const libc::c_char,
@@ -61,6 +63,8 @@ struct ChildPlan<'a> {
     terminal: bool,
     inheritance: &'a Inheritance,
     mark: Mark,
+    /// None: `argv[0]` says where the program is.
+    search: Option<Search<'a>>,
     failure: Option<SpawnError>,
     /// Whether the child could raise its own OOM score. Before exec it shares this process's
     /// memory descriptor; while that is not dumpable, its files in /proc belong to root.
@@ -98,7 +102,7 @@ pub fn spawn(
         None => fds.map(|fd| fd.as_raw_fd()),
     };
     let mut plan = ChildPlan {
-        candidates: &spec.candidates,
+        path: &mut pad.path,
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
         cwd: spec.cwd.as_deref().map_or(std::ptr::null(), CStr::as_ptr),
@@ -107,6 +111,7 @@ pub fn spawn(
         terminal: matches!(spec.stdio, Stdio::Terminal(_)),
         inheritance,
         mark,
+        search: spec.search(),
         failure: None,
         oom_score_raised: false,
     };
@@ -251,18 +256,30 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
         if let Some(newborn) = newborn {
             newborn.end();
         }
-        let mut denied = false;
-        for candidate in plan.candidates {
-            libc::execve(candidate.as_ptr(), plan.argv, plan.envp);
-            match errno() {
-                libc::EACCES => denied = true,
-                // As execvp(3): the next directory may have it.
-                libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
-                _ => return fail(plan, SpawnStage::Exec),
+        match &mut plan.search {
+            None => {
+                libc::execve(*plan.argv, plan.argv, plan.envp);
             }
-        }
-        if denied {
-            *libc::__errno_location() = libc::EACCES;
+            Some(search) => {
+                // Where no path fits its room.
+                let mut refusal = libc::ENAMETOOLONG;
+                let mut denied = false;
+                while let Some(path) = search.next(plan.path) {
+                    libc::execve(path.as_ptr(), plan.argv, plan.envp);
+                    refusal = errno();
+                    match refusal {
+                        libc::EACCES => denied = true,
+                        // As execvp(3): the next directory may have it.
+                        libc::ENOENT
+                        | libc::ENOTDIR
+                        | libc::ESTALE
+                        | libc::ENODEV
+                        | libc::ETIMEDOUT => {}
+                        _ => return fail(plan, SpawnStage::Exec),
+                    }
+                }
+                *libc::__errno_location() = if denied { libc::EACCES } else { refusal };
+            }
         }
         fail(plan, SpawnStage::Exec)
     }
@@ -281,12 +298,21 @@ mod tests {
     use std::io::Read;
 
     fn run(command: &str, args: &[&str], cwd: Option<&str>) -> Result<String, SpawnError> {
+        run_in(command, args, cwd, "/usr/bin:/bin")
+    }
+
+    fn run_in(
+        command: &str,
+        args: &[&str],
+        cwd: Option<&str>,
+        path: &str,
+    ) -> Result<String, SpawnError> {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let errors = std::fs::File::open("/dev/null").unwrap();
         let stdio = Stdio::Outputs(Box::new([writer.into(), errors.into()]));
         let args: Vec<String> = args.iter().map(|s| (*s).to_owned()).collect();
         let base = Arc::default();
-        let env = [("PATH", "/usr/bin:/bin")].into_iter();
+        let env = [("PATH", path)].into_iter();
         let spec = SpawnSpec::new(command, &args, &base, env, cwd, stdio)?;
         let slot = PidSlot::new(0);
         let inheritance = Inheritance::for_tests();
@@ -368,6 +394,29 @@ mod tests {
             }
         );
         assert_eq!(error("a\0b", None).stage, SpawnStage::Prepare);
+    }
+
+    #[test]
+    fn a_program_is_looked_for_as_execvp_does() {
+        let look = |command: &str, path: &str, cwd| run_in(command, &["hi"], cwd, path);
+        let errno = |command: &str, path: &str, cwd| look(command, path, cwd).unwrap_err().errno;
+        // What is no directory, is not there or is too long is passed over.
+        let long = "d".repeat(PATH_BYTES_MAX);
+        let path = format!("/etc/passwd:/nowhere:{long}:/bin");
+        assert_eq!(look("echo", &path, None).unwrap(), "hi\n");
+        // An empty directory is the current one, and a relative one begins there.
+        for path in ["", ":/nowhere", "/nowhere:", "/nowhere::/etc"] {
+            assert_eq!(look("echo", path, Some("/bin")).unwrap(), "hi\n", "{path}");
+        }
+        assert_eq!(look("echo", "bin", Some("/usr")).unwrap(), "hi\n");
+        // Denied once is denied, if nothing is found.
+        assert_eq!(look("echo", "/:/bin", None).unwrap(), "hi\n");
+        assert_eq!(errno("etc", "/:/nowhere", None), libc::EACCES);
+        assert_eq!(errno("echo", "/nowhere:/etc/passwd", None), libc::ENOTDIR);
+        assert_eq!(errno("echo", "/etc/passwd:/nowhere", None), libc::ENOENT);
+        assert_eq!(errno("echo", &long, None), libc::ENAMETOOLONG);
+        assert_eq!(errno(&long, "/bin", None), libc::ENAMETOOLONG);
+        assert_eq!(errno("echo", &":".repeat(400_000), None), libc::E2BIG);
     }
 
     #[test]

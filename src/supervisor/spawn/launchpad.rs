@@ -1,4 +1,4 @@
-//! What a child stands on until exec: a stack, and numbers for its descriptors.
+//! What a child stands on until exec: a stack, room for a path, and numbers for its descriptors.
 //!
 //! In: the descriptors that become 0, 1 and 2. Out: low numbers that they can be found under.
 //! Belongs to one spawner thread and is used for one child after the other.
@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 
 use crate::supervisor::spawn::clone;
+use crate::supervisor::spawn::search::PATH_BYTES_MAX;
 
 /// Bytes of the child's stack until exec; the child calls nothing deep.
 const STACK_BYTES: usize = 32 << 10;
@@ -24,6 +25,8 @@ const STACK_BYTES: usize = 32 << 10;
 pub struct Launchpad {
     // u128 keeps the top 16-byte aligned, as the ABIs want it.
     pub(crate) stack: Box<[u128]>,
+    /// Where the child joins a directory of PATH with the program's name.
+    pub(super) path: Box<[u8; PATH_BYTES_MAX]>,
     pub(crate) staging: Option<Staging>,
 }
 
@@ -32,6 +35,7 @@ impl Default for Launchpad {
     fn default() -> Self {
         Self {
             stack: vec![0; STACK_BYTES / size_of::<u128>()].into_boxed_slice(),
+            path: Box::new([0; PATH_BYTES_MAX]),
             staging: None,
         }
     }

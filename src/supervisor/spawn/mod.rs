@@ -11,6 +11,7 @@ mod launchpad;
 mod newborn;
 pub(crate) mod pool;
 pub mod pty;
+mod search;
 pub mod spec;
 
 pub use self::exec::{PidSlot, Spawned, spawn};

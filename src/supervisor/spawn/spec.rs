@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, fstat};
 
 use crate::supervisor::spawn::environment::{Environment, pair};
+use crate::supervisor::spawn::search::{self, Search};
 use crate::types::{SpawnError, SpawnStage};
 
 /// `PATH` when neither the request nor the server has one (`confstr(_CS_PATH)`).
@@ -19,16 +20,28 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// What to start.
 #[derive(Debug)]
 pub struct SpawnSpec {
-    /// Paths to try in order, as execvp(3) would.
-    pub(crate) candidates: Vec<CString>,
     pub(crate) argv: Vec<CString>,
     pub(crate) cwd: Option<CString>,
     pub(crate) stdio: Stdio,
     base: Arc<Environment>,
     /// `NAME=value`, on top of `base`.
     own: Vec<CString>,
-    /// Names that are in `own`.
+    /// Names that are in `own`, sorted.
     own_names: Vec<String>,
+    path: Path,
+}
+
+/// Where the PATH is in which the program is looked for.
+#[derive(Clone, Copy, Debug)]
+enum Path {
+    /// The program's name has a slash.
+    Unused,
+    /// Among the request's own variables, at this place.
+    Own(usize),
+    /// Among the server's.
+    Base,
+    /// Nowhere.
+    Default,
 }
 
 /// What becomes descriptors 0, 1 and 2.
@@ -68,7 +81,8 @@ impl SpawnSpec {
     /// `PATH` unless it contains a slash; a relative one is resolved after changing to `cwd`.
     ///
     /// # Errors
-    /// [`SpawnStage::Prepare`] for a NUL byte anywhere.
+    /// [`SpawnStage::Prepare`] for a NUL byte anywhere, [`SpawnStage::Exec`] for a program that
+    /// cannot be looked for (see [`search::check`]).
     pub fn new<'a>(
         command: &str,
         args: &[String],
@@ -82,10 +96,13 @@ impl SpawnSpec {
             errno: 0,
         };
         let (mut own_pairs, mut own_names) = (Vec::new(), Vec::new());
-        let mut path = base.value("PATH");
+        let mut path = match base.value("PATH") {
+            Some(_) => Path::Base,
+            None => Path::Default,
+        };
         for (name, value) in own {
             if name == "PATH" {
-                path = Some(OsStr::new(value));
+                path = Path::Own(own_pairs.len());
             }
             own_pairs.push(pair(name.into(), value.as_bytes()).map_err(nul)?);
             own_names.push(name.to_owned());
@@ -94,28 +111,44 @@ impl SpawnSpec {
         for arg in args {
             argv.push(CString::new(arg.as_str()).map_err(nul)?);
         }
-        let candidates = if command.contains('/') {
-            vec![CString::new(command).map_err(nul)?]
-        } else {
-            let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
-            path.as_bytes()
-                .split(|&b| b == b':')
-                .map(|dir| {
-                    let dir = if dir.is_empty() { b"." } else { dir };
-                    CString::new([dir, b"/", command.as_bytes()].concat()).map_err(nul)
-                })
-                .collect::<Result<_, _>>()?
-        };
+        if command.contains('/') {
+            path = Path::Unused;
+        }
+        own_names.sort_unstable();
         let cwd = cwd.map(CString::new).transpose().map_err(nul)?;
-        Ok(Self {
-            candidates,
+        let spec = Self {
             argv,
             cwd,
             stdio,
             base: base.clone(),
             own: own_pairs,
             own_names,
-        })
+            path,
+        };
+        if let Some(path) = spec.path() {
+            search::check(path, command.as_bytes()).map_err(|errno| SpawnError {
+                stage: SpawnStage::Exec,
+                errno,
+            })?;
+        }
+        Ok(spec)
+    }
+
+    /// The PATH to look in; None if the program's name says where it is.
+    fn path(&self) -> Option<&[u8]> {
+        let path = match self.path {
+            Path::Unused => return None,
+            Path::Own(at) => self.own.get(at).and_then(|own| value(own)),
+            Path::Base => self.base.value("PATH").map(OsStr::as_bytes),
+            Path::Default => None,
+        };
+        Some(path.unwrap_or(DEFAULT_PATH.as_bytes()))
+    }
+
+    /// Where to look for the program; None if its name says where it is.
+    pub(super) fn search(&self) -> Option<Search<'_>> {
+        let name = self.argv.first()?;
+        Some(Search::new(self.path()?, name))
     }
 
     /// The environment, each as `NAME=value`.
@@ -138,4 +171,9 @@ impl SpawnSpec {
         });
         marks.collect()
     }
+}
+
+/// What stands behind `PATH=`.
+fn value(pair: &CString) -> Option<&[u8]> {
+    pair.as_bytes().strip_prefix(b"PATH=")
 }

@@ -1,0 +1,65 @@
+//! What one request may cost: about its own size, not the product of two of its parts.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Backend, Server, on_both};
+
+on_both!(a_long_name_and_a_path_of_many_directories_are_not_multiplied);
+
+/// The most that a server ever had resident, KiB (proc_pid_status(5), VmHWM).
+fn peak_kib(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid)).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    number.expect("VmHWM").parse().expect("a number")
+}
+
+fn a_long_name_and_a_path_of_many_directories_are_not_multiplied(backend: Backend) {
+    let server = Server::open(backend);
+    let no_file = |command: &str, path: &str| json!({"command": command, "env": {"PATH": path}});
+    let name = "n".repeat(255);
+    let directories = format!("/{}:", "d".repeat(200)).repeat(4000);
+    // As much as JSON of a megabyte takes while it is read.
+    const GROWTH_KIB: u64 = 16 << 10;
+    let before = peak_kib(&server);
+    let check = |body: Value, code: &str, text: &str| {
+        for (target, tty) in [("/run", false), ("", false), ("", true)] {
+            let mut body = body.clone();
+            body["tty"] = tty.into();
+            let answer = server.post(&format!("/v1/processes{target}"), &body);
+            let problem = answer.problem(502, "stream_error");
+            let what = if tty { "tty process" } else { "process" };
+            let message = format!("failed to spawn {what}: {text}");
+            assert_eq!(problem["code"], code, "{problem}");
+            assert_eq!(problem["details"]["message"], message, "{problem}");
+        }
+    };
+    let too_long = "File name too long (os error 36)";
+    check(
+        no_file(&"n".repeat(4000), &":".repeat(400_000)),
+        "ENAMETOOLONG",
+        too_long,
+    );
+    check(
+        no_file(&format!("{name}n"), "/bin"),
+        "ENAMETOOLONG",
+        too_long,
+    );
+    check(
+        no_file(&name, &":".repeat(400_000)),
+        "E2BIG",
+        "Argument list too long (os error 7)",
+    );
+    check(
+        no_file(&name, &directories),
+        "ENOENT",
+        "No such file or directory (os error 2)",
+    );
+    let grown = peak_kib(&server) - before;
+    eprintln!("{grown} KiB more");
+    assert!(grown < GROWTH_KIB, "{grown} KiB more at the peak");
+    // The number of directories is bounded, not their use.
+    let path = format!("{}/bin:/usr/bin", "/nowhere:".repeat(4000));
+    let found = json!({"command": "sh", "args": ["-c", "exit 3"], "env": {"PATH": path}});
+    assert_eq!(server.run(&found)["exitCode"], 3);
+}
