@@ -1,5 +1,5 @@
-//! JSON bodies: what is accepted is what a tree of the same text says, and every refusal is a
-//! whole problem of bounded size.
+//! JSON bodies: what is accepted is what a tree of the same text says, every refusal is a whole
+//! problem of bounded size, and strict handling refuses unknown fields besides, nothing else.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,16 +7,17 @@ use std::fmt;
 use procring::api::Problem;
 use procring::api::body::{CreateBody, InputBody, ResizeBody, RunBody, object};
 use procring::config::Settings;
+use serde::de::DeserializeOwned;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 /// Checks one input as every kind of body.
 pub fn json_body(data: &[u8]) {
     let tree = serde_json::from_slice::<Value>(data).ok();
-    check("run", data, &tree, object::<RunBody>(data), |v| {
+    check::<RunBody>("run", data, &tree, &RUN, |v| {
         command(v) && number(v, "timeoutMs") && number(v, "maxOutputBytes")
     });
-    check("create", data, &tree, object::<CreateBody>(data), |v| {
+    check::<CreateBody>("create", data, &tree, &CREATE, |v| {
         command(v)
             && ["tty", "interactive"]
                 .iter()
@@ -24,32 +25,19 @@ pub fn json_body(data: &[u8]) {
             && number(v, "cols")
             && number(v, "rows")
     });
-    check("input", data, &tree, object::<InputBody>(data), |v| {
+    check::<InputBody>("input", data, &tree, &["data", "encoding"], |v| {
         v["data"].is_string() && text(v, "encoding")
     });
-    check("resize", data, &tree, object::<ResizeBody>(data), |v| {
-        ["cols", "rows"]
-            .iter()
-            .all(|name| v[name].as_u64().is_some_and(|n| n <= 0xffff))
+    check::<ResizeBody>("resize", data, &tree, &SIZE, |v| {
+        SIZE.iter()
+            .all(|name| integer(&v[name]).is_some_and(|n| n <= 0xffff))
     });
-    check("config", data, &tree, object::<Settings>(data), |v| {
-        [
-            "maxConcurrentProcesses",
-            "defaultRunTimeoutMs",
-            "maxRunTimeoutMs",
-            "maxOutputBytes",
-            "maxLogBytesPerProcess",
-            "maxInputBytesPerRequest",
-        ]
-        .iter()
-        .all(|name| v[name].is_u64())
+    check::<Settings>("config", data, &tree, &CONFIG, |v| {
+        CONFIG.iter().all(|name| integer(&v[name]).is_some())
     });
-    if let (Ok(run), Some(tree)) = (object::<RunBody>(data), &tree) {
+    if let (Ok(run), Some(tree)) = (object::<RunBody>(data, false), &tree) {
         assert_eq!(tree["command"], *run.command);
-        assert_eq!(
-            tree.get("timeoutMs").and_then(Value::as_u64),
-            run.timeout_ms
-        );
+        assert_eq!(tree.get("timeoutMs").and_then(integer), run.timeout_ms);
         let args = tree.get("args").and_then(Value::as_array);
         let args: Vec<_> = args
             .into_iter()
@@ -64,8 +52,67 @@ pub fn json_body(data: &[u8]) {
     }
 }
 
-/// `fits` says whether a tree has the right shape.
-fn check<T>(
+/// The fields of each body, besides those above.
+const RUN: [&str; 6] = [
+    "command",
+    "args",
+    "cwd",
+    "env",
+    "timeoutMs",
+    "maxOutputBytes",
+];
+const CREATE: [&str; 8] = [
+    "command",
+    "args",
+    "cwd",
+    "env",
+    "tty",
+    "interactive",
+    "cols",
+    "rows",
+];
+const SIZE: [&str; 2] = ["cols", "rows"];
+const CONFIG: [&str; 6] = [
+    "maxConcurrentProcesses",
+    "defaultRunTimeoutMs",
+    "maxRunTimeoutMs",
+    "maxOutputBytes",
+    "maxLogBytesPerProcess",
+    "maxInputBytesPerRequest",
+];
+
+/// `fits` says whether a tree has the right shape; `known` are the names it may hold.
+fn check<T: DeserializeOwned>(
+    what: &str,
+    data: &[u8],
+    tree: &Option<Value>,
+    known: &[&str],
+    fits: impl Fn(&Value) -> bool,
+) {
+    let strict = object::<T>(data, true);
+    let lenient = object::<T>(data, false);
+    // Strict handling reads an unknown name and skips its value, as lenient handling does.
+    match (&lenient, &strict) {
+        (Ok(_), strict) => {
+            let names = tree.as_ref().and_then(Value::as_object);
+            if let Some(names) = names {
+                let unknown = names.keys().any(|name| !known.contains(&name.as_str()));
+                assert_eq!(strict.is_err(), unknown, "{what}: {tree:?}");
+            }
+            if let Err(problem) = strict {
+                assert_eq!(problem.reply().status, 422, "{what}");
+                assert!(problem.detail().len() < 4000, "{what}");
+            }
+        }
+        (Err(problem), Err(other)) => {
+            assert_eq!(problem.reply().status, other.reply().status, "{what}");
+        }
+        (Err(problem), Ok(_)) => panic!("{what}: strict takes more: {}", problem.detail()),
+    }
+    conclude(what, data, tree, lenient, fits);
+}
+
+fn conclude<T>(
     what: &str,
     data: &[u8],
     tree: &Option<Value>,
@@ -183,5 +230,12 @@ fn text(tree: &Value, name: &str) -> bool {
 
 fn number(tree: &Value, name: &str) -> bool {
     tree.get(name)
-        .is_none_or(|value| value.is_u64() || value.is_null())
+        .is_none_or(|value| integer(value).is_some() || value.is_null())
+}
+
+/// An unsigned integer of 64 bits, however it is written.
+fn integer(value: &Value) -> Option<u64> {
+    let whole = |float: &f64| float.fract() == 0.0 && *float >= 0.0 && *float < 2_f64.powi(64);
+    let of_float = || value.as_f64().filter(whole).map(|float| float as u64);
+    value.as_u64().or_else(of_float)
 }

@@ -4,7 +4,8 @@
 use procring::api::body;
 use procring::api::frame::{ClientFrame, client_frame};
 use procring::wire::ws::message::{Event, Reader, ReaderLimits};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 /// The other opinion.
 #[derive(Debug, Deserialize)]
@@ -15,10 +16,20 @@ enum Tagged {
         encoding: Option<String>,
     },
     Resize {
+        #[serde(deserialize_with = "side")]
         cols: u16,
+        #[serde(deserialize_with = "side")]
         rows: u16,
     },
     Close,
+}
+
+/// A number without a fraction, however it is written.
+fn side<'de, D: Deserializer<'de>>(decoder: D) -> Result<u16, D::Error> {
+    let value = f64::deserialize(decoder)?;
+    let fits = value.fract() == 0.0 && (0.0..=65_535.0).contains(&value);
+    fits.then_some(value as u16)
+        .ok_or_else(|| D::Error::custom("not a side"))
 }
 
 /// Checks one input twice: as one frame's text, and as the bytes of a connection.

@@ -1,8 +1,9 @@
 //! Request bodies: from JSON to checked values.
 //!
 //! In: the bytes of a body. Out: a typed request, or a problem that names the field. serde does
-//! the decoding; what it is too lenient about is refused here.
+//! the decoding, as `decode` has it; what it is too lenient about is refused here.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -10,7 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::problem::Problem;
+use super::decode::{Json, Notes};
+use super::problem::{Problem, shortened};
 
 /// `POST /v1/processes/run`.
 #[derive(Debug, Deserialize)]
@@ -79,19 +81,24 @@ pub struct ResizeBody {
 /// Characters of a field's path, and of what is wrong with it, that a problem quotes.
 const MESSAGE_CHARS_MAX: usize = 200;
 
-/// Decodes a body that must be one JSON object and nothing else.
+/// Decodes a body that must be one JSON object and nothing else. `strict` refuses fields that
+/// nobody knows, which are skipped else.
 ///
 /// # Errors
 /// 400 for what is not JSON, 422 for JSON of another shape; the problem names the field.
-pub fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    object_in("the request body", bytes)
+pub fn object<T: DeserializeOwned>(bytes: &[u8], strict: bool) -> Result<T, Problem> {
+    read("the request body", bytes, strict)
 }
 
-/// As [`object`], with another word for what the object is in.
+/// As [`object`], not strict, with another word for what the object is in.
 ///
 /// # Errors
 /// As [`object`].
 pub fn object_in<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T, Problem> {
+    read(place, bytes, false)
+}
+
+fn read<T: DeserializeOwned>(place: &str, bytes: &[u8], strict: bool) -> Result<T, Problem> {
     let unreadable = |error: serde_json::Error| {
         Problem::unreadable(400, format!("{place} is not valid JSON: {error}"))
     };
@@ -115,12 +122,15 @@ pub fn object_in<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T, Pr
             Ok(_) => Problem::unreadable(422, format!("{place} must be a JSON object")),
         });
     }
-    let shortened = |message: String| match message.char_indices().nth(MESSAGE_CHARS_MAX) {
-        Some((end, _)) => format!("{}...", &message[..end]),
-        None => message,
-    };
+    let notes = strict.then(RefCell::<Notes>::default);
     let mut decoder = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
+    let mut track = serde_path_to_error::Track::new();
+    let value = T::deserialize(Json {
+        inner: serde_path_to_error::Deserializer::new(&mut decoder, &mut track),
+        notes: notes.as_ref(),
+    });
+    let value = value.map_err(|error| {
+        let error = serde_path_to_error::Error::new(track.path(), error);
         let path = error.path().to_string();
         let error = error.into_inner();
         if error.is_data() {
@@ -130,14 +140,22 @@ pub fn object_in<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T, Pr
                 format!("{path}: ")
             };
             // Both may quote the body, at any length.
-            let (field, error) = (shortened(field), shortened(error.to_string()));
+            let field = shortened(&field, MESSAGE_CHARS_MAX);
+            let error = shortened(&error.to_string(), MESSAGE_CHARS_MAX);
             Problem::unreadable(422, format!("{place} has the wrong shape: {field}{error}"))
         } else {
             unreadable(error)
         }
     })?;
     decoder.end().map_err(unreadable)?;
-    Ok(value)
+    match notes.map(|notes| notes.into_inner().unknown) {
+        Some(unknown) if !unknown.is_empty() => {
+            let message =
+                format!("{place} has unknown fields: {unknown}; strict handling refuses them");
+            Err(Problem::unreadable(422, message))
+        }
+        _ => Ok(value),
+    }
 }
 
 /// How the `data` of an input is encoded.
@@ -173,9 +191,12 @@ impl InputEncoding {
 pub fn input_bytes(data: String, encoding: InputEncoding, limit: u64) -> Result<Vec<u8>, Problem> {
     let bytes = match encoding {
         InputEncoding::Utf8 => data.into_bytes(),
-        InputEncoding::Base64 => STANDARD
-            .decode(data.as_bytes())
-            .map_err(|error| Problem::invalid(format!("invalid base64 input: {error}")))?,
+        InputEncoding::Base64 => STANDARD.decode(data.as_bytes()).map_err(|error| {
+            Problem::invalid(format!(
+                "invalid base64 input: {error}; a request without \"encoding\" is base64, text \
+                     as it is needs \"encoding\":\"utf8\""
+            ))
+        })?,
     };
     if bytes.len() as u64 > limit {
         return Err(Problem::input_too_large(limit));
@@ -188,7 +209,7 @@ mod tests {
     use super::*;
 
     fn status(body: &str) -> (u16, String) {
-        match object::<RunBody>(body.as_bytes()) {
+        match object::<RunBody>(body.as_bytes(), false) {
             Ok(_) => (200, String::new()),
             Err(problem) => (problem.reply().status, problem.detail()),
         }
@@ -216,7 +237,7 @@ mod tests {
             r#"{"command":5}"#,
             r#"{"command":"a","args":null}"#,
             r#"{"command":"a","timeoutMs":-1}"#,
-            r#"{"command":"a","timeoutMs":1.0}"#,
+            r#"{"command":"a","timeoutMs":1.5}"#,
             r#"{"command":"a","timeoutMs":18446744073709551616}"#,
             r#"{"command":"a","command":"b"}"#,
             r#"{"command":"a","env":null}"#,
@@ -227,9 +248,29 @@ mod tests {
         for body in [
             r#"{"command":"a","cwd":null,"timeoutMs":null,"zzz":[1]}"#,
             r#" {"command":"a","timeoutMs":18446744073709551615} "#,
+            r#"{"command":"a","timeoutMs":94388.0,"maxOutputBytes":1e3}"#,
         ] {
             assert_eq!(status(body), (200, String::new()), "{body}");
         }
+    }
+
+    #[test]
+    fn strict_handling_refuses_unknown_fields_once_the_known_ones_are_right() {
+        let strict = |body: &str| match object::<RunBody>(body.as_bytes(), true) {
+            Ok(_) => (200, String::new()),
+            Err(problem) => (problem.reply().status, problem.detail()),
+        };
+        let known = r#"{"command":"a","args":[],"env":{"any":"x"},"timeoutMs":1e3}"#;
+        assert_eq!(strict(known).0, 200);
+        let (status, detail) = strict(r#"{"timeout_ms":5,"command":"a","x":{"y":[1]}}"#);
+        assert_eq!(status, 422);
+        assert!(
+            detail.contains("timeout_ms (nearest known: timeoutMs), x ("),
+            "{detail}"
+        );
+        assert!(strict(r#"{"command":5,"x":1}"#).1.contains("command: "));
+        assert_eq!(strict(r#"{"command":"a","x":1} x"#).0, 400);
+        assert_eq!(strict(r#"{"command":"a","command":"b"}"#).0, 422);
     }
 
     #[test]

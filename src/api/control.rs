@@ -64,7 +64,7 @@ pub fn kill(id: &Id, wait_ms: Option<u64>, core: &Core<'_>) -> Result<Outcome, P
 /// # Errors
 /// 400, 413 or 422 for the body, 404, 409 for an exited process.
 pub fn input(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
-    let request: InputBody = body::object(bytes)?;
+    let request: InputBody = body::object(bytes, core.strict)?;
     let encoding = InputEncoding::parse(request.encoding.as_deref(), InputEncoding::Base64)?;
     let data = body::input_bytes(
         request.data,
@@ -86,7 +86,7 @@ pub fn input(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem>
 /// # Errors
 /// 400 for a size out of range, 422 for a bad body, 404, 409 without a terminal.
 pub fn resize(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
-    let request: ResizeBody = body::object(bytes)?;
+    let request: ResizeBody = body::object(bytes, core.strict)?;
     let size = window(request.cols, request.rows)?;
     let process = find(id, core)?;
     if !process.description.tty {

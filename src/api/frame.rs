@@ -102,6 +102,13 @@ mod tests {
                 },
             ),
             (
+                r#"{"type":"resize","cols":1e2,"rows":24.0}"#,
+                ClientFrame::Resize {
+                    cols: 100,
+                    rows: 24,
+                },
+            ),
+            (
                 r#"{"type":"close","data":5,"cols":"x"}"#,
                 ClientFrame::Close,
             ),
@@ -131,7 +138,7 @@ mod tests {
             r#"{"type":"resize","cols":1}"#,
             r#"{"type":"resize","cols":1,"rows":65536}"#,
             r#"{"type":"resize","cols":-1,"rows":1}"#,
-            r#"{"type":"resize","cols":1.0,"rows":1}"#,
+            r#"{"type":"resize","cols":1.5,"rows":1}"#,
         ] {
             assert!(client_frame(text).is_err(), "{text}");
         }

@@ -9,6 +9,7 @@
 pub mod body;
 pub mod control;
 pub mod cors;
+mod decode;
 pub mod frame;
 pub mod guard;
 pub mod logs;
@@ -19,6 +20,7 @@ pub mod reply;
 pub mod route;
 pub mod run;
 pub mod settings;
+mod strict;
 
 use std::time::Duration;
 
@@ -44,6 +46,8 @@ pub struct Core<'a> {
     pub table: &'a mut Table,
     /// The server is ending: no new work.
     pub shutting_down: bool,
+    /// The request wants fields that nobody knows to be refused.
+    pub strict: bool,
 }
 
 /// What to start.

@@ -7,13 +7,19 @@ use crate::types::ProcessId;
 use crate::types::{SpawnError, SpawnStage};
 use crate::wire::json;
 
+use super::Launch;
 use super::reply::Reply;
 
+/// Characters of a path that a problem quotes; the kernel takes no longer ones (PATH_MAX).
+const PATH_CHARS_MAX: usize = 4096;
+
 /// What `details` holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Details {
     None,
     Message,
+    /// The message, and the file that is missing.
+    Missing(Box<str>),
     /// The message is `process <id>`.
     Process,
     BytesWritten(u64),
@@ -170,8 +176,24 @@ impl Problem {
         problem
     }
 
-    /// A spawn that failed: 502, or 503 where the server is out of something.
-    pub fn spawn(error: SpawnError, tty: bool) -> Self {
+    /// A spawn that failed: 502, or 503 where the server is out of something. Says which file is
+    /// missing, since the program and the directory to run it in give the same text.
+    pub fn spawn(error: SpawnError, tty: bool, launch: &Launch) -> Self {
+        let mut problem = Self::of_spawn(error, tty);
+        if error.errno == libc::ENOENT {
+            let missing = match error.stage {
+                SpawnStage::Cwd => launch.cwd.as_deref(),
+                SpawnStage::Exec => Some(launch.command.as_str()),
+                SpawnStage::Prepare | SpawnStage::Clone | SpawnStage::Stdio => None,
+            };
+            if let Some(path) = missing {
+                problem.details = Details::Missing(shortened(path, PATH_CHARS_MAX).into());
+            }
+        }
+        problem
+    }
+
+    fn of_spawn(error: SpawnError, tty: bool) -> Self {
         let what = if tty { "tty process" } else { "process" };
         let message = format!("failed to spawn {what}: {error}");
         let exhausted = matches!(
@@ -227,11 +249,18 @@ impl Problem {
         json::write_string(self.title, &mut body);
         body.extend_from_slice(format!(",\"status\":{},\"detail\":", self.status).as_bytes());
         json::write_string(&self.detail(), &mut body);
-        match self.details {
+        match &self.details {
             Details::None => {}
             Details::Message => {
                 body.extend_from_slice(b",\"details\":{\"message\":");
                 json::write_string(&self.message, &mut body);
+                body.push(b'}');
+            }
+            Details::Missing(path) => {
+                body.extend_from_slice(b",\"details\":{\"message\":");
+                json::write_string(&self.message, &mut body);
+                body.extend_from_slice(b",\"path\":");
+                json::write_string(path, &mut body);
                 body.push(b'}');
             }
             Details::Process => {
@@ -261,6 +290,14 @@ impl Problem {
             reply = reply.header("retry-after", "1");
         }
         reply
+    }
+}
+
+/// The beginning of what a client sent, as a problem may quote it.
+pub(super) fn shortened(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -309,6 +346,15 @@ fn errno_name(errno: i32) -> Option<&'static str> {
 mod tests {
     use super::*;
 
+    fn launch() -> Launch {
+        Launch {
+            command: "no-such".to_owned(),
+            args: Vec::new(),
+            cwd: Some("/nowhere".to_owned()),
+            env: Vec::new(),
+        }
+    }
+
     fn body(problem: &Problem) -> String {
         String::from_utf8(problem.reply().body.into_owned()).unwrap()
     }
@@ -330,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_and_a_missing_directory_differ_in_their_code_only() {
+    fn a_missing_program_and_a_missing_directory_differ_in_their_code_and_path() {
         let exec = SpawnError {
             stage: SpawnStage::Exec,
             errno: libc::ENOENT,
@@ -339,9 +385,11 @@ mod tests {
             stage: SpawnStage::Cwd,
             errno: libc::ENOENT,
         };
-        let of = |error| body(&Problem::spawn(error, false));
-        assert!(of(exec).ends_with(r#""code":"ENOENT"}"#), "{}", of(exec));
-        assert_eq!(of(exec).replace("ENOENT", "cwd_missing"), of(cwd));
+        let of = |error| body(&Problem::spawn(error, false, &launch()));
+        let end = r#","path":"no-such"},"code":"ENOENT"}"#;
+        assert!(of(exec).ends_with(end), "{}", of(exec));
+        let other = r#","path":"/nowhere"},"code":"cwd_missing"}"#;
+        assert_eq!(of(exec).replace(end, other), of(cwd));
         assert!(
             of(exec).contains("failed to spawn process: No such file or directory (os error 2)")
         );
@@ -355,6 +403,7 @@ mod tests {
                 errno: libc::EAGAIN,
             },
             false,
+            &launch(),
         );
         let reply = problem.reply();
         assert_eq!(reply.status, 503);

@@ -86,7 +86,7 @@ pub(super) fn find<'a>(id: &Id, core: &'a Core<'_>) -> Result<&'a Process, Probl
 /// # Errors
 /// 400 or 422 for a bad body, 409 at the concurrency limit, 503 while the server ends.
 pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
-    let request: CreateBody = body::object(bytes)?;
+    let request: CreateBody = body::object(bytes, core.strict)?;
     check_command(&request.command)?;
     let terminal = if request.tty {
         Some(window(request.cols, request.rows)?)

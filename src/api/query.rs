@@ -1,14 +1,17 @@
 //! Query parameters and the headers that act like them.
 //!
 //! In: a decoded query. Out: typed values, or a problem that names the parameter and what it may
-//! be. Unknown parameters are ignored, a known one given twice or empty is refused.
+//! be. A known one given twice or empty is refused. Unknown ones are those that nobody asked for;
+//! they are ignored unless the request wants it otherwise.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use crate::types::StreamFilter;
 use crate::wire::http::target::Query;
 
 use super::problem::Problem;
+use super::strict::Unknown;
 
 /// Which processes a list shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,21 +61,67 @@ pub struct TerminalQuery {
     pub binary_input: bool,
 }
 
-fn unique<'q>(query: &Query<'q>, name: &str) -> Result<Option<Cow<'q, str>>, Problem> {
-    query.unique(name).map_err(|_| {
-        Problem::unreadable(
-            400,
-            format!("query parameter {name} is given more than once"),
-        )
-    })
+/// The parameters of a request, and the names that were asked for.
+#[derive(Debug)]
+pub struct Params<'q> {
+    query: Query<'q>,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+impl<'q> Params<'q> {
+    /// The parameters of `raw`, the text behind `?`.
+    pub fn parse(raw: &'q str) -> Self {
+        Self {
+            query: Query::parse(raw),
+            asked: RefCell::default(),
+        }
+    }
+
+    /// The first value of a parameter that may be repeated.
+    pub fn first(&self, name: &'static str) -> Option<Cow<'q, str>> {
+        self.asked.borrow_mut().push(name);
+        let mut pairs = self.query.pairs();
+        pairs
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value)
+    }
+
+    fn unique(&self, name: &'static str) -> Result<Option<Cow<'q, str>>, Problem> {
+        self.asked.borrow_mut().push(name);
+        self.query.unique(name).map_err(|_| {
+            Problem::unreadable(
+                400,
+                format!("query parameter {name} is given more than once"),
+            )
+        })
+    }
+
+    /// Refuses parameters that have not been asked for.
+    ///
+    /// # Errors
+    /// 400 naming them.
+    pub fn refuse_unknown(&self) -> Result<(), Problem> {
+        let asked = self.asked.borrow();
+        let mut unknown = Unknown::default();
+        for (name, _) in self.query.pairs() {
+            if !asked.iter().any(|known| *known == name) {
+                unknown.note(&[], &name, &asked);
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let message = format!("unknown query parameters: {unknown}; strict handling refuses them");
+        Err(Problem::unreadable(400, message))
+    }
 }
 
 fn choice<T: Copy>(
-    query: &Query<'_>,
-    name: &str,
+    query: &Params<'_>,
+    name: &'static str,
     choices: &[(&str, T)],
 ) -> Result<Option<T>, Problem> {
-    let Some(value) = unique(query, name)? else {
+    let Some(value) = query.unique(name)? else {
         return Ok(None);
     };
     match choices.iter().find(|(word, _)| *word == value) {
@@ -98,8 +147,8 @@ fn unsigned(text: &str) -> Option<u64> {
 ///
 /// # Errors
 /// 400 for anything else under that name.
-pub fn number(query: &Query<'_>, name: &str) -> Result<Option<u64>, Problem> {
-    let Some(value) = unique(query, name)? else {
+pub fn number(query: &Params<'_>, name: &'static str) -> Result<Option<u64>, Problem> {
+    let Some(value) = query.unique(name)? else {
         return Ok(None);
     };
     let bad = || {
@@ -115,7 +164,7 @@ pub fn number(query: &Query<'_>, name: &str) -> Result<Option<u64>, Problem> {
 ///
 /// # Errors
 /// 400 for an unknown one.
-pub fn owner(query: &Query<'_>) -> Result<Owner, Problem> {
+pub fn owner(query: &Params<'_>) -> Result<Owner, Problem> {
     let choices = [
         ("user", Owner::User),
         ("desktop", Owner::Nobody),
@@ -128,8 +177,8 @@ pub fn owner(query: &Query<'_>) -> Result<Owner, Problem> {
 ///
 /// # Errors
 /// 400 naming the parameter.
-pub fn logs(query: &Query<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuery, Problem> {
-    let filter = match unique(query, "stream")? {
+pub fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuery, Problem> {
+    let filter = match query.unique("stream")? {
         None => StreamFilter::default(),
         Some(word) => StreamFilter::parse(&word).ok_or_else(|| {
             Problem::unreadable(
@@ -163,7 +212,7 @@ pub fn logs(query: &Query<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuery
 ///
 /// # Errors
 /// 400 naming the parameter.
-pub fn terminal(query: &Query<'_>) -> Result<TerminalQuery, Problem> {
+pub fn terminal(query: &Params<'_>) -> Result<TerminalQuery, Problem> {
     let replay = choice(
         query,
         "replay",
@@ -186,7 +235,7 @@ mod tests {
     use crate::types::Stream;
 
     fn parse(raw: &str, last: Option<&[u8]>) -> Result<LogsQuery, Problem> {
-        logs(&Query::parse(raw), last)
+        logs(&Params::parse(raw), last)
     }
 
     #[test]

@@ -5,12 +5,13 @@
 
 use crate::types::ProcessId;
 use crate::wire::http::head::{Head, Method};
-use crate::wire::http::target::{Query, decode_segment, split_target};
+use crate::wire::http::prefer::preference;
+use crate::wire::http::target::{decode_segment, split_target};
 use crate::wire::ws::handshake::{self, Accept, HandshakeError, UpgradeRequest};
 
 use super::guard::Guard;
 use super::problem::Problem;
-use super::query::{self, LogsQuery, Owner, TerminalQuery};
+use super::query::{self, LogsQuery, Owner, Params, TerminalQuery};
 use super::reply::Reply;
 
 /// A process id as the client wrote it.
@@ -179,6 +180,13 @@ fn endpoint(path: &str) -> Option<(Endpoint, &str)> {
     Some((endpoint, id))
 }
 
+/// Whether a request wants names that nobody knows to be refused (`Prefer: handling=strict`,
+/// RFC 7240, 4.4).
+pub fn is_strict(head: &Head<'_>) -> bool {
+    let handling = preference(head.headers("prefer"), "handling");
+    handling.is_some_and(|word| word.eq_ignore_ascii_case(b"strict"))
+}
+
 /// Decides what a request asks for.
 ///
 /// # Errors
@@ -203,7 +211,7 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
     let Some((endpoint, id)) = found else {
         return Err(Problem::no_route().reply());
     };
-    let query = Query::parse(raw_query.unwrap_or_default());
+    let query = Params::parse(raw_query.unwrap_or_default());
     let allowed = endpoint.allows(head.method());
     let with_allow = |reply: Reply| {
         if allowed {
@@ -215,10 +223,7 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
     if endpoint.needs_token() {
         // Browsers cannot set headers on a WebSocket, so there, and only there, the query counts.
         let access_token = match endpoint {
-            Endpoint::Terminal => query
-                .pairs()
-                .find(|(name, _)| name == "access_token")
-                .map(|(_, value)| value),
+            Endpoint::Terminal => query.first("access_token"),
             _ => None,
         };
         if !guard.token_matches(head.header("authorization"), access_token.as_deref()) {
@@ -243,7 +248,13 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
         parsed: ProcessId::parse(&id),
         raw: id,
     };
-    action(endpoint, head, id, &query).map_err(|problem| {
+    let planned = action(endpoint, head, id, &query).and_then(|plan| {
+        if is_strict(head) {
+            query.refuse_unknown()?;
+        }
+        Ok(plan)
+    });
+    planned.map_err(|problem| {
         let reply = problem.reply();
         let upgrade = endpoint == Endpoint::Terminal && reply.status == 400;
         if upgrade {
@@ -254,7 +265,12 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
     })
 }
 
-fn action(endpoint: Endpoint, head: &Head<'_>, id: Id, query: &Query<'_>) -> Result<Plan, Problem> {
+fn action(
+    endpoint: Endpoint,
+    head: &Head<'_>,
+    id: Id,
+    query: &Params<'_>,
+) -> Result<Plan, Problem> {
     let posts = head.method() == Method::Post;
     let ignore = |action| {
         Ok(Plan {

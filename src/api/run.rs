@@ -18,7 +18,7 @@ use super::{Core, Launch, Outcome, body, refuse_while_ending};
 /// # Errors
 /// 400 or 422 for a bad body, 503 while the server ends.
 pub fn plan(bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
-    let request: RunBody = body::object(bytes)?;
+    let request: RunBody = body::object(bytes, core.strict)?;
     check_command(&request.command)?;
     refuse_while_ending(core)?;
     Ok(Outcome::Run {
@@ -41,12 +41,18 @@ pub(super) fn check_command(command: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The answer to a run that has ended, `duration` after it was asked for.
-pub fn reply(run: &mut Run, end: RunEnd, duration: Duration, arena: &Arena) -> Reply {
+/// The answer to a run of `launch` that has ended, `duration` after it was asked for.
+pub fn reply(
+    launch: &Launch,
+    run: &mut Run,
+    end: RunEnd,
+    duration: Duration,
+    arena: &Arena,
+) -> Reply {
     let (timed_out, status) = match end {
         RunEnd::Exited(status) => (false, Some(status)),
         RunEnd::TimedOut(status) => (true, status),
-        RunEnd::NotStarted(error) => return Problem::spawn(error, false).reply(),
+        RunEnd::NotStarted(error) => return Problem::spawn(error, false, launch).reply(),
     };
     for capture in [&mut run.stdout, &mut run.stderr] {
         if capture.truncated() {

@@ -23,7 +23,7 @@ pub fn get(core: &Core<'_>) -> Outcome {
 /// # Errors
 /// 400 for a zero, 422 for a missing or mistyped field.
 pub fn set(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
-    let wanted: Settings = body::object(bytes)?;
+    let wanted: Settings = body::object(bytes, core.strict)?;
     *core.settings = wanted
         .validated()
         .map_err(|error| Problem::invalid(error.message()))?;

@@ -8,6 +8,7 @@ on_both!(
     defaults_and_key_order,
     post_replaces_and_answers_the_stored_object,
     zeros_are_400_and_change_nothing,
+    integers_may_be_written_as_floats,
     wrong_shapes_are_422_and_change_nothing,
     the_default_timeout_is_lowered_to_the_maximum,
     the_largest_values_are_accepted,
@@ -66,11 +67,22 @@ fn zeros_are_400_and_change_nothing(backend: Backend) {
     assert_eq!(server.get(PATH).text(), DEFAULTS);
 }
 
+fn integers_may_be_written_as_floats(backend: Backend) {
+    let server = Server::open(backend);
+    for field in keys(DEFAULTS) {
+        let floats = changed(&field, json!(77))
+            .to_string()
+            .replace("77", "7.7e1");
+        let answer = server.post_text(PATH, &floats);
+        assert_eq!(answer.json()[&field], 77, "{field}");
+    }
+}
+
 fn wrong_shapes_are_422_and_change_nothing(backend: Backend) {
     let server = Server::open(backend);
     for field in keys(DEFAULTS) {
         for value in [
-            json!(1.0),
+            json!(1.5),
             json!("1"),
             json!(null),
             json!(-1),

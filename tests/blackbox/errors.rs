@@ -102,6 +102,12 @@ fn spawn_errors_are_502_with_the_os_text(backend: Backend) {
                 Some(code) => problem.code(code),
                 None => problem.any_code(),
             };
+            // One text for two things that can be missing: the details say which it was.
+            let problem = match code {
+                Some("ENOENT") => problem.path(body["command"].as_str().unwrap()),
+                Some("cwd_missing") => problem.path(body["cwd"].as_str().unwrap()),
+                _ => problem,
+            };
             problem.check(&server.post(target, body));
         }
     }
@@ -310,8 +316,13 @@ fn odd_text_in_json_and_paths(backend: Backend) {
     Problem::no_process("\0").check(&server.get("/v1/processes/%00"));
     Problem::no_process("\u{1}\u{7f}").check(&server.get("/v1/processes/%01%7F"));
     Problem::no_process("..").check(&server.get("/v1/processes/%2e%2e"));
-    // Numbers as u64, in every spelling that is not one.
-    for number in ["1e3", "1.0", "-0", "0x10", "1_000"] {
+    // Integers as JSON has them (a float without a fraction is one), in no other spelling.
+    for number in ["1e4", "94388.0", "-0", "0.0"] {
+        let body = format!(r#"{{"command":"true","timeoutMs":{number},"maxOutputBytes":1.0}}"#);
+        let answer = server.post_text("/v1/processes/run", &body).json();
+        assert_eq!(answer["exitCode"], 0, "{number}");
+    }
+    for number in ["1e-3", "1.5", "-1.0", "1e20", "0x10", "1_000"] {
         let body = format!(r#"{{"command":"true","timeoutMs":{number}}}"#);
         let status = server.post_text("/v1/processes/run", &body).status;
         assert!(matches!(status, 400 | 422), "{number}: {status}");

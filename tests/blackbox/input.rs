@@ -85,6 +85,11 @@ fn wrong_encodings_and_base64_are_400(backend: Backend) {
             detail.as_str().unwrap().starts_with(start),
             "{data:?}: {detail}"
         );
+        // Most who see this meant text, and did not know what is the default.
+        assert!(
+            detail.as_str().unwrap().contains(r#""encoding":"utf8""#),
+            "{data:?}: {detail}"
+        );
     }
     utf8(&server, &id, "only this").expect(200);
     assert_eq!(server.await_output(&id, "this"), "only this");

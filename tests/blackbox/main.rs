@@ -38,6 +38,7 @@ mod sdk;
 mod small_endpoints;
 mod storm;
 mod strangers;
+mod strict;
 mod supervision;
 mod supervision_books;
 mod supervision_bounds;

@@ -87,7 +87,8 @@ fn the_size_may_be_chosen_on_create(backend: Backend) {
         assert_eq!(size, format!("{rows} {cols}\r\n"));
     }
     let mut wide = tty("stty size");
-    wide["cols"] = 200.into();
+    // A float without a fraction is an integer (also below, and in frames).
+    wide["cols"] = json!(200.0);
     assert_eq!(shown(&server, &wide), "24 200\r\n");
     for (cols, rows) in [(0, 24), (80, 0), (1001, 24), (80, 1001), (65535, 65535)] {
         let answer = server.post("/v1/processes", &with(cols.into(), rows.into()));
@@ -121,7 +122,7 @@ fn a_resize_is_seen_and_signalled(backend: Backend) {
     ws.resize(81, 25);
     assert_eq!(ws.until("\r\n"), "25 81\r\n");
     server
-        .post(&resize_path(&id), &json!({"cols": 1000, "rows": 1}))
+        .post(&resize_path(&id), &json!({"cols": 1e3, "rows": 1}))
         .json();
     assert_eq!(ws.until("\r\n"), "1 1000\r\n");
     ws.resize(1, 1000);

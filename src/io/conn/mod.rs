@@ -153,6 +153,7 @@ impl Conn {
                 settings: &mut settings,
                 table: &mut table,
                 shutting_down,
+                strict: facts.strict,
             };
             let outcome = api::execute(action, &body, &mut core);
             self.server.settings.set(settings);

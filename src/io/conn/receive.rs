@@ -6,6 +6,7 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use crate::api::route::is_strict;
 use crate::api::{self, BodyPolicy, Plan, Problem, Reply};
 use crate::wire::Parsed;
 use crate::wire::http::chunked::{ChunkDecoder, ChunkError};
@@ -39,6 +40,8 @@ pub(super) struct Facts {
     pub(super) framing: BodyFraming,
     pub(super) expects_continue: bool,
     pub(super) preflight: bool,
+    /// Names that nobody knows are refused.
+    pub(super) strict: bool,
     /// `origin`, `access-control-request-method`, `access-control-request-headers`.
     pub(super) cors: Option<Box<[Option<Vec<u8>>; 3]>>,
 }
@@ -58,6 +61,7 @@ impl Facts {
             framing: head.body(),
             expects_continue: head.expects_continue(),
             preflight: head.method() == Method::Options,
+            strict: is_strict(head),
             cors: cors.iter().any(Option::is_some).then(|| Box::new(cors)),
         }
     }

@@ -98,6 +98,9 @@ impl Conn {
                 .iter()
                 .map(|(name, value): &(_, Cow<'_, str>)| (*name, value.as_ref())),
         );
+        if facts.strict {
+            fields.push(("preference-applied", "handling=strict"));
+        }
         let head = ResponseHead {
             status: reply.status,
             content_type: reply.content_type,

@@ -61,7 +61,7 @@ pub(crate) async fn create(
         .and_then(|starting| starting.result);
     match result {
         Some(Ok(record)) => record,
-        Some(Err(error)) => Problem::spawn(error, tty).reply(),
+        Some(Err(error)) => Problem::spawn(error, tty, &launch).reply(),
         None => Problem::from(id).reply(),
     }
 }
@@ -78,7 +78,8 @@ fn begin(
         None => open_pipes(server)?,
     };
     let term = tty.then_some(TermRule::IfMissing);
-    let spec = spec(server, launch, stdio, term).map_err(|error| Problem::spawn(error, tty))?;
+    let spec =
+        spec(server, launch, stdio, term).map_err(|error| Problem::spawn(error, tty, launch))?;
     let done = Notify::default();
     let starting = Starting {
         child,

@@ -91,6 +91,7 @@ pub(crate) async fn run(
     let mut runs = server.runs.borrow_mut();
     let run = runs.get_mut(&underway.key)?;
     Some(reply(
+        &launch,
         run,
         end,
         started.elapsed(),
@@ -106,7 +107,7 @@ fn begin<'a>(
 ) -> Result<Underway<'a>, Problem> {
     let (sources, stdio) = open_run_pipes(server)?;
     let spec = spec(server, launch, stdio, Some(TermRule::Always))
-        .map_err(|error| Problem::spawn(error, false))?;
+        .map_err(|error| Problem::spawn(error, false, launch))?;
     let key = server.next_run.get();
     server.next_run.set(key + 1);
     server.runs.borrow_mut().insert(key, Run::new(output_max));

@@ -131,6 +131,18 @@ impl Problem {
         .details(details)
     }
 
+    /// Adds the file that is missing to the details of [`Problem::refused_by_os`].
+    pub(crate) fn path(self, path: &str) -> Self {
+        // Another server has no path; see `PROCRING_TEST_BIN`.
+        if super::launch::foreign().is_some() {
+            return self;
+        }
+        let details = self.details.as_deref().and_then(|d| d.strip_suffix('}'));
+        let details = details.expect("details to add to");
+        let details = format!(r#"{details},"path":{}}}"#, json!(path));
+        self.details(details)
+    }
+
     fn new(status: u16, kind: &'static str, title: &'static str, detail: String) -> Self {
         Self {
             status,
