@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use monoio::net::TcpStream;
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with, sockopt};
+use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown, sockopt};
 
 use crate::supervisor::message::{Event, Receiver};
 
@@ -44,17 +44,29 @@ pub async fn serve(
     let socket = Source::new(OwnedFd::from(listener))?;
     // Before the first connection is accepted: there may not be a descriptor left after it.
     let bell = Source::new(rustix::io::fcntl_dupfd_cloexec(&events, 3)?)?;
-    let accepting = accept_all(&server, &socket);
-    let handling = events::handle(server.clone(), events, bell);
-    let (accepting, clock) = (pin!(accepting), pin!(clock));
-    let failing = pin!(race(accepting, clock));
-    match race(failing, pin!(handling)).await {
+    let end = {
+        let accepting = pin!(accept_all(&server, &socket));
+        let handling = pin!(events::handle(server.clone(), events, bell));
+        let clock = pin!(clock);
+        let failing = pin!(race(accepting, clock));
+        race(failing, handling).await
+    };
+    close(socket);
+    match end {
         First::Left(First::Left(error) | First::Right(error)) => Err(error),
         First::Right(result) => {
             sleep(LAST_WORDS).await;
             result
         }
     }
+}
+
+/// Frees the address at once. A ring that waits for the socket keeps it beyond the end of the
+/// process, until the kernel has taken the ring apart; one that does not listen is in nobody's
+/// way (SO_REUSEADDR, socket(7)), and nothing waits for it.
+fn close(socket: Source) {
+    // Fails for a socket that does not listen any more.
+    let _ = shutdown(&socket, Shutdown::Both);
 }
 
 async fn accept_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
