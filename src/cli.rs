@@ -42,7 +42,7 @@ Options:
   -h, --help                    print this
   -V, --version                 print the version
 
-The variable PROCRING_TOKEN acts like --token; no child ever sees it.
+The variable PROCRING_TOKEN acts like --token; no child ever sees it. An empty one is refused.
 
 Exit codes: 0 ended by a signal, 1 could not start, 2 wrong usage, 78 --io-backend uring
 where io_uring is not available.
@@ -234,7 +234,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usa
     ] {
         if values
             .iter()
-            .any(|value| value.is_empty() || value.chars().any(char::is_control))
+            .any(|value| value.trim().is_empty() || value.chars().any(char::is_control))
         {
             return Err(UsageError(format!(
                 "{flag} must not be empty or hold control characters"

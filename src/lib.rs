@@ -19,7 +19,8 @@
 //! | `io` | the I/O thread: the only room that awaits | types, config, wire, log, process, api, supervisor |
 //! | `cli` | flags | io::runtime::backend, supervisor::cgroup |
 //! | `token` | how the token is kept from children | cli |
-//! | `main` | wires a server together and runs it | types, config, wire, log, process, api, supervisor, io, cli, token |
+//! | `notice` | lines for whoever started the server | |
+//! | `main` | wires a server together and runs it | types, config, wire, log, process, api, supervisor, io, cli, token, notice |
 //!
 //! Within a room that has wings, a wing may name less than the room:
 //!
@@ -45,6 +46,7 @@ pub mod cli;
 pub mod config;
 pub mod io;
 pub mod log;
+pub mod notice;
 pub mod process;
 pub mod supervisor;
 pub mod token;

@@ -1,10 +1,12 @@
 //! The `procring` binary: flags, the two threads, the exit code.
 
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use procring::api::cors::Cors;
 use procring::api::guard::Guard;
@@ -12,18 +14,26 @@ use procring::cli::{self, Invocation, ServerArgs, UsageError};
 use procring::io::runtime::backend::{self, Choice};
 use procring::io::server::{Options, Server};
 use procring::log::Arena;
+use procring::notice;
 use procring::process::Table;
 use procring::supervisor::cgroup::{self, Cgroups};
 use procring::supervisor::spawn::environment::Environment;
 use procring::supervisor::spawn::inherit::Inheritance;
 use procring::supervisor::state_dir::StateDir;
 use procring::supervisor::{self, Groups, Supervisor, signals};
-use procring::token;
+use procring::token::{self, Found};
 use procring::wire::http::head::HeadLimits;
 use rustix::process::{Resource, getrlimit};
 
 /// Children that have a cgroup of their own at the same time; more are swept for.
 const CGROUPS_MAX: usize = 4096;
+
+/// How long a busy address is tried again: the ring of a server that was killed holds it some 10 ms
+/// beyond the process.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+
+/// Between two tries.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the server did not start.
 enum Failure {
@@ -37,35 +47,35 @@ enum Failure {
 
 fn main() -> ExitCode {
     let result = match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Invocation::Help) => {
-            print!("{}", cli::HELP);
-            return ExitCode::SUCCESS;
-        }
-        Ok(Invocation::Version) => {
-            println!("procring {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
-        }
+        Ok(Invocation::Help) => answer(cli::HELP),
+        Ok(Invocation::Version) => answer(concat!("procring ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Invocation::Server(args)) => serve(&args),
         Err(error) => Err(Failure::Usage(error)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(error)) => {
-            eprintln!("procring: {error}\nTry `procring --help`.");
+            notice::line(format_args!("{error}\nTry `procring --help`."));
             ExitCode::from(2)
         }
         Err(Failure::Backend(error)) => {
-            eprintln!(
-                "procring: --io-backend uring: io_uring is not available: {error}; likely a seccomp profile or \
+            notice::line(format_args!(
+                "--io-backend uring: io_uring is not available: {error}; likely a seccomp profile or \
                  kernel.io_uring_disabled; --io-backend auto falls back to epoll"
-            );
+            ));
             ExitCode::from(78)
         }
         Err(Failure::Start(error)) => {
-            eprintln!("procring: {error}");
+            notice::line(error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// What was asked for on the command line, on standard output.
+fn answer(text: &str) -> Result<(), Failure> {
+    notice::answer(text)
+        .map_err(|error| Failure::Start(format!("standard output cannot be written: {error}")))
 }
 
 fn serve(args: &ServerArgs) -> Result<(), Failure> {
@@ -73,7 +83,7 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         let what = what.to_owned();
         move |error: std::io::Error| Failure::Start(format!("{what}: {error}"))
     };
-    let token = token::find(args).map_err(Failure::Start)?;
+    let Found { token, exposed } = token::find(args).map_err(Failure::Start)?;
     cli::check_open(args, token.is_some()).map_err(Failure::Usage)?;
 
     // Before any thread is started: they inherit the mask.
@@ -126,16 +136,23 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         .spawn(|| supervisor.run())
         .map_err(start("supervisor"))?;
     if let Some(error) = &built.denied {
-        eprintln!(
-            "procring: warning: io_uring is not available: {error}; likely a seccomp profile or \
+        notice::line(format_args!(
+            "warning: io_uring is not available: {error}; likely a seccomp profile or \
              kernel.io_uring_disabled; using epoll"
-        );
+        ));
+    }
+    if let Some(error) = exposed {
+        notice::line(format_args!(
+            "warning: the token can be read in /proc/{}/cmdline or environ, because it cannot be \
+             overwritten there: {error}; --token-file keeps it out of both",
+            std::process::id()
+        ));
     }
     let access = if open { "no token" } else { "token required" };
-    eprintln!(
-        "procring: listening on http://{address} ({access}, {})",
+    notice::line(format_args!(
+        "listening on http://{address} ({access}, {})",
         built.backend
-    );
+    ));
     built
         .driver
         .block_on(async {
@@ -171,7 +188,9 @@ fn state_dir(dir: &Path, cgroups: Option<&Cgroups>) -> Result<StateDir, Failure>
     let (state, ended) = StateDir::open(dir, groups.as_deref())
         .map_err(|error| Failure::Start(format!("--state-dir {}: {error}", dir.display())))?;
     if ended > 0 {
-        eprintln!("procring: ended {ended} processes that a killed server left behind");
+        notice::line(format_args!(
+            "ended {ended} processes that a killed server left behind"
+        ));
     }
     Ok(state)
 }
@@ -182,17 +201,26 @@ fn bind(args: &ServerArgs) -> Result<TcpListener, Failure> {
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(&args.host);
-    TcpListener::bind((host, args.port)).map_err(|error| {
-        Failure::Start(format!(
-            "cannot listen on {host} port {}: {error}",
-            args.port
-        ))
-    })
+    let busy_until = Instant::now() + BUSY_FOR;
+    loop {
+        match TcpListener::bind((host, args.port)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < busy_until => {
+                thread::sleep(BUSY_PAUSE);
+            }
+            Err(error) => {
+                return Err(Failure::Start(format!(
+                    "cannot listen on {host} port {}: {error}",
+                    args.port
+                )));
+            }
+        }
+    }
 }
 
 /// The environment of children: this process's own, without the token.
 fn base_env(token: Option<&str>) -> Environment {
     Environment::new(std::env::vars_os().filter(|(name, value)| {
-        !token::VARIABLES.iter().any(|own| name == own) && token.is_none_or(|token| value != token)
+        name != token::VARIABLE && token.is_none_or(|token| value != token)
     }))
 }

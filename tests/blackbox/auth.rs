@@ -14,7 +14,10 @@ on_both!(
     token_wins_over_no_token,
     an_open_server_takes_any_credentials,
     the_token_reaches_no_child,
+    no_child_finds_the_token_in_what_proc_shows_of_the_server,
+    a_server_with_a_token_keeps_its_name,
     a_token_file_is_read,
+    a_token_is_taken_without_the_blanks_around_it,
 );
 
 const TOKEN: &str = "s3cret-Token";
@@ -255,6 +258,92 @@ fn the_token_reaches_no_child(backend: Backend) {
         assert!(environment.contains("PATH="), "{environment}");
         assert!(!environment.contains(TOKEN), "{environment}");
         assert!(!server.stderr().contains(TOKEN), "{}", server.stderr());
+    }
+}
+
+/// Arguments, environment and descriptors of the server, as a child sees them that may be root.
+const LOOK: &str = "cat /proc/$PPID/cmdline /proc/$PPID/environ; \
+                    for fd in /proc/$PPID/fd/*; do readlink $fd; done";
+
+fn no_child_finds_the_token_in_what_proc_shows_of_the_server(backend: Backend) {
+    let flag = |args: &[&str]| Launch::new(backend).args(args);
+    for (launch, arguments) in [
+        (flag(&["--token", TOKEN]), "--token\0xxxxxxxxxxxx\0"),
+        (flag(&["--token=s3cret-Token"]), "--token=xxxxxxxxxxxx\0"),
+        (flag(&["-nts3cret-Token"]), "-ntxxxxxxxxxxxx\0"),
+        (flag(&[]).env("PROCRING_TOKEN", TOKEN), ""),
+        (
+            flag(&["-t", TOKEN])
+                .env("PROCRING_TOKEN", "s3cret-other")
+                .env("SAME", TOKEN),
+            "-t\0xxxxxxxxxxxx\0",
+        ),
+    ] {
+        let server = launch.env("SEEN_BY_ROOT", "yes").start();
+        let bearer = format!("Bearer {TOKEN}");
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("Authorization", &bearer),
+        ];
+        let body = crate::harness::sh(LOOK).to_string();
+        let answer = server.request("POST", "/v1/processes/run", &headers, body.as_bytes());
+        let seen = answer.json()["stdout"].as_str().unwrap().to_owned();
+        assert!(
+            seen.contains("server\0") && seen.contains(arguments),
+            "{seen:?}"
+        );
+        assert!(!seen.contains("s3cret"), "{seen:?}");
+        assert!(
+            !seen.contains("token") || seen.contains("--token"),
+            "{seen:?}"
+        );
+        // A server of this user shows its environment to root only.
+        // SAFETY: no argument, cannot fail.
+        if unsafe { libc::geteuid() } == 0 {
+            assert!(seen.contains("SEEN_BY_ROOT=yes"), "{seen:?}");
+        }
+        assert!(
+            !server.stderr().contains("can be read"),
+            "{}",
+            server.stderr()
+        );
+    }
+}
+
+fn a_server_with_a_token_keeps_its_name(backend: Backend) {
+    let server = locked(backend);
+    let of = |file: &str| std::fs::read(format!("/proc/{}/{file}", server.pid)).unwrap();
+    assert_eq!(of("comm"), b"procring\n");
+    let arguments = String::from_utf8(of("cmdline")).unwrap();
+    let program = arguments.split('\0').next().unwrap();
+    assert_eq!(program, env!("CARGO_BIN_EXE_procring"));
+}
+
+fn a_token_is_taken_without_the_blanks_around_it(backend: Backend) {
+    for server in [
+        Launch::new(backend).env("PROCRING_TOKEN", &format!("{TOKEN}\n")),
+        Launch::new(backend).args(&["--token", &format!(" {TOKEN} ")]),
+    ] {
+        let server = server.start();
+        Problem::no_token().check(&server.get("/v1/health"));
+        with(&server, &format!("Bearer {TOKEN}")).expect(200);
+    }
+}
+
+/// No server starts open, or locked for everybody, because a secret is not what it should be.
+#[test]
+fn a_variable_that_can_be_no_token_is_refused() {
+    for value in ["", " \n", "a\nb", "a\tb"] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_procring"));
+        let output = command
+            .args(["server", "--port", "0", "--no-token"])
+            .env("PROCRING_TOKEN", value)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{value:?}: {output:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains("PROCRING_TOKEN"), "{stderr}");
+        assert!(!value.contains('a') || !stderr.contains(value), "{stderr}");
     }
 }
 

@@ -49,6 +49,7 @@ mod supervision_pids;
 mod supervision_short;
 mod supervision_state;
 mod supervision_trees;
+mod surroundings;
 mod terminal;
 mod terminal_frames;
 mod terminal_input;

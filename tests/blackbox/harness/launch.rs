@@ -32,6 +32,7 @@ pub(crate) struct Launch {
     cwd: Option<std::path::PathBuf>,
     before: Before,
     listen: Vec<String>,
+    stderr: Option<Stdio>,
 }
 
 /// What a started program gets between fork and exec.
@@ -63,7 +64,15 @@ impl Launch {
             listen: ["--host", "127.0.0.1", "--port"]
                 .map(str::to_owned)
                 .to_vec(),
+            stderr: None,
         }
+    }
+
+    /// Another standard error than a pipe that is read; then there is no start line to be seen,
+    /// and the port is one that was free a moment ago.
+    pub(crate) fn stderr(mut self, to: impl Into<Stdio>) -> Self {
+        self.stderr = Some(to.into());
+        self
     }
 
     /// Another address and port to listen on; the tests talk to `127.0.0.1` or `[::1]`.
@@ -145,7 +154,8 @@ impl Launch {
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_procring").to_owned());
         let mut line = [self.wrapper.clone(), self.exec_wrapper].concat();
         line.push(program);
-        let port = if foreign.is_some() { free_port() } else { 0 };
+        let silent = foreign.is_some() || self.stderr.is_some();
+        let port = if silent { free_port() } else { 0 };
         line.push("server".to_owned());
         line.extend(self.listen);
         if line.last().is_some_and(|last| last == "--port") {
@@ -160,7 +170,7 @@ impl Launch {
             .args(&line[1..])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+            .stderr(self.stderr.unwrap_or_else(Stdio::piped));
         let (name, value) = mark.split_once('=').unwrap();
         command.env(name, value).env_remove("PROCRING_TOKEN");
         for (name, value) in &self.env {
@@ -178,8 +188,8 @@ impl Launch {
         let child = command.spawn().expect("start the server");
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut server = Server::adopt(child, mark, address);
-        if foreign.is_some() {
-            eventually("the other server to listen", || {
+        if silent {
+            eventually("a server that says nothing to listen", || {
                 TcpStream::connect(address).ok()
             });
         } else {

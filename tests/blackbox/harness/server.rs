@@ -25,16 +25,17 @@ struct Stderr {
 
 impl Stderr {
     fn capture(child: &mut Child) -> Self {
-        let pipe = child.stderr.take().expect("a pipe");
         let text = Arc::new(Mutex::new(String::new()));
         let (tell, first_lines) = mpsc::channel();
-        let sink = Arc::clone(&text);
-        std::thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                sink.lock().unwrap().push_str(&format!("{line}\n"));
-                let _ = tell.send(line);
-            }
-        });
+        if let Some(pipe) = child.stderr.take() {
+            let sink = Arc::clone(&text);
+            std::thread::spawn(move || {
+                for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                    sink.lock().unwrap().push_str(&format!("{line}\n"));
+                    let _ = tell.send(line);
+                }
+            });
+        }
         Self {
             text,
             first_lines: Arc::new(Mutex::new(first_lines)),
