@@ -17,10 +17,11 @@ use procring::log::Arena;
 use procring::notice;
 use procring::process::Table;
 use procring::supervisor::cgroup::{self, Cgroups};
+use procring::supervisor::signals::{self, Hangup};
 use procring::supervisor::spawn::environment::Environment;
 use procring::supervisor::spawn::inherit::Inheritance;
 use procring::supervisor::state_dir::StateDir;
-use procring::supervisor::{self, Groups, Supervisor, signals};
+use procring::supervisor::{self, Groups, Supervisor};
 use procring::token::{self, Found};
 use procring::wire::http::head::HeadLimits;
 use rustix::process::{Resource, getrlimit};
@@ -86,6 +87,7 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
     let Found { token, exposed } = token::find(args).map_err(Failure::Start)?;
     cli::check_open(args, token.is_some()).map_err(Failure::Usage)?;
 
+    let hangup = Hangup::at_start();
     // Before any thread is started: they inherit the mask.
     signals::block_all();
     signals::reset_child_signal();
@@ -124,6 +126,7 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
     let (groups, state) = groups_and_state(args)?;
     let child_options = supervisor::Options {
         shutdown_grace: args.shutdown_grace,
+        hangup,
         inheritance,
         groups,
         state,

@@ -232,6 +232,19 @@ impl Problem {
         }
     }
 
+    /// A terminal that could not be made: as [`Problem::resource`], but what is missing is not the
+    /// program.
+    pub fn no_terminal(errno: i32) -> Self {
+        let mut problem = Self::resource("no terminal for the process", errno);
+        if problem.status != 503 {
+            problem.message.push_str(
+                "; terminals need /dev/ptmx (or /dev/pts/ptmx) and a devpts mounted on /dev/pts",
+            );
+            problem.code = Some("pty_unavailable");
+        }
+        problem
+    }
+
     /// The sentence that a WebSocket error frame shows: `detail`.
     pub fn detail(&self) -> String {
         if self.kind == "token_invalid" {
@@ -393,6 +406,21 @@ mod tests {
         assert!(
             of(exec).contains("failed to spawn process: No such file or directory (os error 2)")
         );
+    }
+
+    #[test]
+    fn a_missing_terminal_is_not_a_missing_program_and_too_many_can_be_retried() {
+        let missing = body(&Problem::no_terminal(libc::ENOENT));
+        assert!(
+            missing.contains("(os error 2); terminals need /dev/ptmx"),
+            "{missing}"
+        );
+        assert!(
+            missing.ends_with(r#""code":"pty_unavailable"}"#),
+            "{missing}"
+        );
+        let too_many = Problem::no_terminal(libc::ENOSPC);
+        assert_eq!((too_many.status, too_many.code), (503, Some("ENOSPC")));
     }
 
     #[test]

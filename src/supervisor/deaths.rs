@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::supervisor::job::Phase;
 use crate::supervisor::message::Event;
+use crate::supervisor::signals::Word;
 use crate::supervisor::tree::kill;
 use crate::supervisor::{Due, Supervisor, reap};
 use crate::types::JobId;
@@ -51,14 +52,16 @@ impl Supervisor {
     /// Takes what the signalfd has: deaths, and the word to end.
     pub(crate) fn on_signals(&mut self) {
         let mut merged = false;
-        while let Some((signal, pid)) = self.signals.next() {
-            match signal {
+        while let Some(word) = self.signals.next() {
+            match word {
                 // Our own children come through their pidfds as well.
-                libc::SIGCHLD => {
+                Word::ChildDied(pid) => {
                     self.reap(pid);
                     merged = true;
                 }
-                _ => self.begin_shutdown(),
+                Word::End => self.begin_shutdown(),
+                // Nothing that the server was started with can change yet.
+                Word::Reload => {}
             }
         }
         // One signal may stand for several deaths.

@@ -36,7 +36,7 @@ use self::deadline::Deadlines;
 use self::job::{Job, Phase};
 use self::message::{Command, Event, Receiver, Sender};
 use self::shutdown::Shutdown;
-use self::signals::SignalFd;
+use self::signals::{Hangup, SignalFd};
 use self::spawn::Spawned;
 use self::spawn::inherit::Inheritance;
 use self::spawn::pool::{Pool, Reports};
@@ -93,6 +93,8 @@ pub enum Groups {
 pub struct Options {
     /// Between SIGTERM and SIGKILL when the server ends.
     pub shutdown_grace: Duration,
+    /// What SIGHUP means.
+    pub hangup: Hangup,
     /// What every child gets.
     pub inheritance: Inheritance,
     /// Where each child gets a cgroup of its own.
@@ -161,7 +163,7 @@ impl Supervisor {
         let (commands, inbox) = message::channel()?;
         let (events, receiver) = message::channel()?;
         let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
-        let signals = SignalFd::new()?;
+        let signals = SignalFd::new(options.hangup)?;
         epoll::add(
             &epoll,
             &inbox,
@@ -530,6 +532,7 @@ mod tests {
     /// Nothing but the child is touched: orphans and signals are left to the other tests' own.
     fn supervisor() -> Supervisor {
         let options = Options {
+            hangup: Hangup::Reload,
             shutdown_grace: Duration::ZERO,
             inheritance: Inheritance::for_tests(),
             groups: Groups::Decided(None),

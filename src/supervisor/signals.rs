@@ -1,7 +1,14 @@
 //! Signals as a descriptor, and what children must not inherit of them.
 //!
-//! In: signals sent to the server. Out: their numbers, read from a signalfd (signalfd(2)). All
-//! signals are blocked in every thread, so no handler ever runs.
+//! In: signals sent to the server. Out: what they mean, read from a signalfd (signalfd(2)). Every
+//! signal is blocked in every thread, faults and SIGTSTP apart, so no handler ever runs.
+//!
+//! | signal | |
+//! |---|---|
+//! | SIGTERM, SIGINT, SIGQUIT | the end begins; once more, and it ends at once |
+//! | SIGHUP | the same where the server has a controlling terminal, which is then gone; nothing where it was started ignoring it (nohup(1)); elsewhere a word to reload |
+//! | SIGTSTP | stops the server until SIGCONT, as Ctrl-Z in a shell wants it (and `bg` goes on) |
+//! | SIGTTIN, SIGTTOU | nothing: a server in the background writes its lines to a terminal with `stty tostop`, too |
 //!
 //! # Safety
 //! Thin calls of libc on local, fully initialised signal sets.
@@ -11,14 +18,19 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Blocks every signal in the calling thread and those it starts later.
+use rustix::fs::{Mode, OFlags, open};
+
+/// Blocks every signal in the calling thread and those it starts later, but those that act without
+/// a handler.
 pub fn block_all() {
     // SAFETY: `sigfillset` initialises the set before it is used.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut all);
-        // A fault must still end the process with a core instead of looping.
+        // A fault must still end the process with a core instead of looping. A stop needs nothing
+        // of this process, and a child on its way to exec leaves the group that gets it.
         for signal in [
+            libc::SIGTSTP,
             libc::SIGSEGV,
             libc::SIGBUS,
             libc::SIGFPE,
@@ -55,36 +67,101 @@ pub fn reset_child_signal() {
     }
 }
 
-/// SIGCHLD, SIGTERM and SIGINT as a readable descriptor.
+/// What a hangup (SIGHUP) means to this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hangup {
+    /// It was started ignoring it.
+    Nothing,
+    /// Its terminal is gone.
+    End,
+    /// Somebody sent it.
+    Reload,
+}
+
+impl Hangup {
+    /// To be asked at start, before [`block_all`]: a terminal that has hung up is nobody's
+    /// controlling terminal.
+    pub fn at_start() -> Self {
+        let terminal = || {
+            let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+            // ENXIO without one.
+            open("/dev/tty", flags, Mode::empty()).is_ok()
+        };
+        if ignored().contains(&libc::SIGHUP) {
+            Self::Nothing
+        } else if terminal() {
+            Self::End
+        } else {
+            Self::Reload
+        }
+    }
+}
+
+/// What a signal says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// A child has died, one of this pid at least.
+    ChildDied(i32),
+    /// The server is to end.
+    End,
+    /// The server is to read its settings again.
+    Reload,
+}
+
+/// The signals that mean something, as a readable descriptor.
 #[derive(Debug)]
-pub struct SignalFd(File);
+pub struct SignalFd {
+    file: File,
+    hangup: Hangup,
+}
 
 impl SignalFd {
     /// Opens it; the signals must be blocked (see [`block_all`]).
     ///
     /// # Errors
     /// As signalfd(2).
-    pub fn new() -> std::io::Result<Self> {
+    pub fn new(hangup: Hangup) -> std::io::Result<Self> {
         // SAFETY: `sigemptyset` initialises the set; the returned descriptor, if not negative, is
         // new and nobody else's.
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut set);
-            for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT] {
+            for signal in [
+                libc::SIGCHLD,
+                libc::SIGTERM,
+                libc::SIGINT,
+                libc::SIGQUIT,
+                libc::SIGHUP,
+            ] {
                 libc::sigaddset(&mut set, signal);
             }
             let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
             if fd < 0 {
                 return Err(std::io::Error::last_os_error());
             }
-            Ok(Self(File::from(OwnedFd::from_raw_fd(fd))))
+            let file = File::from(OwnedFd::from_raw_fd(fd));
+            Ok(Self { file, hangup })
+        }
+    }
+
+    /// What the next pending signal says.
+    pub fn next(&self) -> Option<Word> {
+        loop {
+            let (signal, pid) = self.read()?;
+            return Some(match (signal, self.hangup) {
+                (libc::SIGCHLD, _) => Word::ChildDied(pid),
+                // One that is blocked comes here although it is ignored.
+                (libc::SIGHUP, Hangup::Nothing) => continue,
+                (libc::SIGHUP, Hangup::Reload) => Word::Reload,
+                _ => Word::End,
+            });
         }
     }
 
     /// The next pending signal's number and, for SIGCHLD, the pid it is about.
-    pub fn next(&self) -> Option<(i32, i32)> {
+    fn read(&self) -> Option<(i32, i32)> {
         let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
-        let read = (&self.0).read(&mut info).ok()?;
+        let read = (&self.file).read(&mut info).ok()?;
         if read < info.len() {
             return None;
         }
@@ -97,6 +174,6 @@ impl SignalFd {
 
 impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 }

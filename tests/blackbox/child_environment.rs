@@ -17,6 +17,7 @@ on_both!(
     the_soft_descriptor_limit_and_umask_are_the_servers_own,
     managed_stdin_is_an_open_pipe,
     the_server_is_not_killed_first_for_lack_of_memory,
+    what_is_between_the_server_and_its_own_starter_reaches_no_child,
 );
 
 /// What `body` writes to its output, once as a run and once as a managed process.
@@ -82,6 +83,51 @@ fn the_servers_environment_then_the_requests(backend: Backend) {
     };
     assert_eq!(sorted(&managed), sorted(&server_side));
     assert_eq!(sorted(&run), sorted(&server_side));
+}
+
+fn what_is_between_the_server_and_its_own_starter_reaches_no_child(backend: Backend) {
+    const ITS_OWN: [&str; 17] = [
+        "NOTIFY_SOCKET",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_PIDFDID",
+        "LISTEN_FDNAMES",
+        "FDSTORE",
+        "MAINPID",
+        "SYSTEMD_EXEC_PID",
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+        "CREDENTIALS_DIRECTORY",
+        "MEMORY_PRESSURE_WATCH",
+        "MEMORY_PRESSURE_WRITE",
+        "NODE_CHANNEL_FD",
+        "NODE_CHANNEL_SERIALIZATION_MODE",
+    ];
+    let mut launch = Launch::new(backend).args(&["--no-token"]);
+    for name in ITS_OWN {
+        launch = launch.env(name, "1");
+    }
+    let server = launch.env("NOTIFY_SOCKETS", "kept").start();
+    let cat = json!({"command": "cat", "args": ["/proc/self/environ"]});
+    for environment in both_ways(&server, &cat) {
+        let entries = entries(&environment);
+        assert!(entries.contains(&"NOTIFY_SOCKETS=kept"), "{entries:?}");
+        for name in ITS_OWN {
+            let leaked = entries.iter().any(|e| e.split('=').next() == Some(name));
+            assert!(!leaked, "{name}: {entries:?}");
+        }
+    }
+    // Who asks for one has a reason.
+    let mut body = cat;
+    body["env"] = json!({"NOTIFY_SOCKET": "/mine", "LISTEN_FDS": "0"});
+    for environment in both_ways(&server, &body) {
+        let entries = entries(&environment);
+        for asked in ["NOTIFY_SOCKET=/mine", "LISTEN_FDS=0"] {
+            assert!(entries.contains(&asked), "{asked}: {entries:?}");
+        }
+    }
 }
 
 fn odd_names_are_passed_on(backend: Backend) {

@@ -164,7 +164,8 @@ fn open_pipes(server: &Server) -> Result<Ends, Problem> {
 }
 
 fn open_terminal(server: &Server, size: WindowSize) -> Result<Ends, Problem> {
-    let (master, slave) = pty::open(size).map_err(refused("no terminal for the process"))?;
+    let (master, slave) =
+        pty::open(size).map_err(|errno| Problem::no_terminal(errno.raw_os_error()))?;
     let master = registered(server, master)?;
     Ok(Ends {
         stdio: Stdio::Terminal(slave),

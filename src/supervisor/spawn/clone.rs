@@ -140,6 +140,12 @@ pub(crate) unsafe fn close_from(first: u32, flags: libc::c_uint) -> libc::c_long
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) }
 }
 
+/// Marks every descriptor from `first` on as close-on-exec (kernel 5.11); false where that fails.
+pub(super) fn mark_from(first: u32) -> bool {
+    // SAFETY: nothing is closed before an exec.
+    unsafe { close_from(first, libc::CLOSE_RANGE_CLOEXEC) == 0 }
+}
+
 /// Whether [`close_from`] works here.
 pub(crate) fn can_close_ranges() -> bool {
     // SAFETY: no descriptor has this number.

@@ -22,6 +22,32 @@ const WINDOW: [&[u8]; 8] = [
 /// Names of more such variables begin with this: the terminal emulator's name and version.
 const WINDOW_PREFIX: &[u8] = b"TERM_PROGRAM";
 
+/// Variables that are about the server itself and wrong, or none of the business, for children:
+/// the conversation with whoever started it, by a socket, a pid or descriptors that children do not
+/// have. A child that answered for the server could have it restarted, and Node.js does not start
+/// with a channel that is not there. A request may still set them.
+const OF_THE_SERVER: [&str; 17] = [
+    // systemd (sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5)).
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "LISTEN_FDNAMES",
+    "FDSTORE",
+    "MAINPID",
+    "SYSTEMD_EXEC_PID",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "CREDENTIALS_DIRECTORY",
+    "MEMORY_PRESSURE_WATCH",
+    "MEMORY_PRESSURE_WRITE",
+    // Node.js (child_process, `stdio: 'ipc'`), so also pm2.
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+];
+
 /// Variables in the form that execve(2) takes.
 #[derive(Debug, Default)]
 pub struct Environment(Vec<Variable>);
@@ -46,9 +72,12 @@ impl Variable {
 }
 
 impl Environment {
-    /// Prepares variables; one that holds a NUL byte, which no process can have, is left out.
+    /// Prepares the server's variables for children: all but those that are about the server
+    /// itself. One that holds a NUL byte, which no process can have, is left out.
     pub fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
-        let prepared = variables.filter_map(|(name, value)| {
+        let for_children =
+            variables.filter(|(name, _)| !OF_THE_SERVER.iter().any(|own| name == own));
+        let prepared = for_children.filter_map(|(name, value)| {
             let name = name.into_vec();
             let name_len = name.len();
             let of_window = WINDOW.contains(&&*name) || name.starts_with(WINDOW_PREFIX);

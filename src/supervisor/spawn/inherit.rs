@@ -10,11 +10,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
 
 use crate::supervisor::signals;
+use crate::supervisor::spawn::clone;
 
 /// What every child of this server gets, found out once at start.
 #[derive(Clone, Debug)]
@@ -25,7 +27,7 @@ pub struct Inheritance {
     pub nofile: (u64, u64),
     /// What to write to the child's oom_score_adj (proc(5)), if it is to be raised.
     pub oom_score_adj: Option<CString>,
-    /// `/dev/null`, for children that get no input.
+    /// `/dev/null`, or what is as empty, for children that get no input.
     pub null: Arc<OwnedFd>,
 }
 
@@ -36,7 +38,7 @@ impl Inheritance {
     /// Finds out what children get and prepares this process.
     ///
     /// # Errors
-    /// When `/dev/null` cannot be opened.
+    /// When there are no descriptors to be had.
     pub fn prepare() -> std::io::Result<Self> {
         open_standard_fds()?;
         close_on_exec_above_2();
@@ -61,8 +63,18 @@ impl Inheritance {
             ignored_signals: signals::ignored(),
             nofile,
             oom_score_adj: raised_oom_score(),
-            null: Arc::new(fs::File::open("/dev/null")?.into()),
+            null: Arc::new(null()?),
         })
+    }
+}
+
+/// `/dev/null`. In an image without it, a pipe that nobody writes to: who reads it is at the end at
+/// once, who writes to it is refused.
+fn null() -> std::io::Result<OwnedFd> {
+    let mut options = fs::OpenOptions::new();
+    match options.read(true).write(true).open("/dev/null") {
+        Ok(file) => Ok(file.into()),
+        Err(_) => Ok(pipe_with(PipeFlags::CLOEXEC)?.0),
     }
 }
 
@@ -80,11 +92,7 @@ fn raised_oom_score() -> Option<CString> {
 /// A descriptor that the server opens must never become 0, 1 or 2.
 fn open_standard_fds() -> std::io::Result<()> {
     loop {
-        let null: OwnedFd = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?
-            .into();
+        let null = null()?;
         if null.as_raw_fd() > 2 {
             return Ok(());
         }
@@ -95,6 +103,10 @@ fn open_standard_fds() -> std::io::Result<()> {
 
 /// Marks every descriptor that was inherited.
 pub(crate) fn close_on_exec_above_2() {
+    if clone::mark_from(3) {
+        return;
+    }
+    // Kernels before 5.11.
     let Ok(fds) = fs::read_dir("/proc/self/fd") else {
         return;
     };
@@ -127,7 +139,7 @@ impl Inheritance {
             ignored_signals: signals::ignored(),
             nofile: (512, 1024),
             oom_score_adj: None,
-            null: Arc::new(fs::File::open("/dev/null").unwrap().into()),
+            null: Arc::new(null().unwrap()),
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{InputModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
@@ -15,7 +17,15 @@ use crate::types::WindowSize;
 /// When there is no pseudoterminal left (ENOSPC, /proc/sys/kernel/pty/max) or no descriptor.
 pub fn open(size: WindowSize) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = openpt(flags)?;
+    let master = match openpt(flags) {
+        // Images that mount devpts without the usual link to it.
+        Err(Errno::NOENT) => {
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+            // What is missing is the first one, whatever the second one says.
+            fs::open("/dev/pts/ptmx", flags, Mode::empty()).map_err(|_| Errno::NOENT)?
+        }
+        master => master?,
+    };
     grantpt(&master)?;
     unlockpt(&master)?;
     // By descriptor (kernel 4.13), not by name: /dev/pts may be another mount's.

@@ -5,6 +5,7 @@
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,6 +45,8 @@ pub(crate) struct Before {
     pub(crate) ignore_hangup: bool,
     /// Whether an inherited descriptor 57 stays open over exec.
     pub(crate) leak_descriptor: bool,
+    /// A terminal's slave side, to lead a session on.
+    pub(crate) terminal: Option<RawFd>,
 }
 
 impl Launch {
@@ -141,6 +144,13 @@ impl Launch {
         self
     }
 
+    /// Starts the server as the leader of a session on this terminal, whose slave side is to stay
+    /// open until then.
+    pub(crate) fn on_terminal(mut self, slave: &impl AsRawFd) -> Self {
+        self.before.terminal = Some(slave.as_raw_fd());
+        self
+    }
+
     /// Starts and waits until the server listens.
     #[track_caller]
     pub(crate) fn start(self) -> Server {
@@ -182,8 +192,11 @@ impl Launch {
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
-        // A group of its own: a child that signals its group must not reach the tests.
-        command.process_group(0);
+        // A group of its own: a child that signals its group must not reach the tests. Who leads
+        // a session leads a group, too, and could not begin one if it did already.
+        if self.before.terminal.is_none() {
+            command.process_group(0);
+        }
         before_exec(&mut command, self.before);
         let child = command.spawn().expect("start the server");
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -217,13 +230,20 @@ pub(crate) fn before_exec(command: &mut Command, before: Before) {
         };
         // SAFETY: sets a disposition that needs no handler.
         unsafe { libc::signal(libc::SIGHUP, action) };
+        if let Some(slave) = before.terminal {
+            // SAFETY: no pointer; on an error the server has no terminal, and the test fails.
+            unsafe {
+                libc::setsid();
+                libc::ioctl(slave, libc::TIOCSCTTY, 0);
+            }
+        }
         if before.leak_descriptor {
             // SAFETY: plain integers; the copy of standard input is not close-on-exec.
             unsafe { libc::dup2(0, 57) };
         }
         denial.as_mut().map_or(Ok(()), Denial::install)
     };
-    // SAFETY: the closure makes only raw system calls (prctl, sigaction, dup2) on memory it
+    // SAFETY: the closure makes only raw system calls (prctl, sigaction, setsid, ioctl, dup2) on memory it
     // owns since before the fork; it neither allocates nor locks.
     unsafe { command.pre_exec(hook) };
 }
