@@ -31,11 +31,12 @@
 //! | `wire::vt` | terminal escapes: what is cut from a replay | wire |
 //! | `wire::say` | JSON that is written directly | wire, types |
 //! | `supervisor::cgroup` | a cgroup for each child | supervisor::spawn::clone |
+//! | `supervisor::mailbox` | a queue between two threads and its doorbell | |
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
 //! | `supervisor::spawn` | starting a child | supervisor, types |
 //! | `io::runtime` | drivers, readiness, timers, turns | |
 //! | `io::host` | our ends of children | io::runtime, io::server, io::conn::reader, types, log, process, api, supervisor |
-//! | `io::conn` | connections | io, types, wire, log, process, api, supervisor::message |
+//! | `io::conn` | connections | io, types, wire, log, process, api, supervisor::message, supervisor::mailbox |
 //! | `io::terminal` | a terminal over WebSocket | io, types, wire, log, process, api, supervisor::spawn::pty |
 #![deny(unsafe_code)]
 // The docs are read by who works on this crate; they name private items.

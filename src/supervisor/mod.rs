@@ -12,6 +12,7 @@ pub mod deadline;
 mod deaths;
 mod ending;
 mod job;
+pub mod mailbox;
 pub mod message;
 pub mod reap;
 mod shutdown;
@@ -23,7 +24,6 @@ pub mod tree;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -34,7 +34,8 @@ use rustix::process::Signal;
 use self::cgroup::Cgroups;
 use self::deadline::Deadlines;
 use self::job::{Job, Phase};
-use self::message::{Command, Event, Receiver, Sender};
+use self::mailbox::{Receiver, Sender};
+use self::message::{Command, Event};
 use self::shutdown::Shutdown;
 use self::signals::{Hangup, SignalFd};
 use self::spawn::Spawned;
@@ -160,8 +161,8 @@ impl Supervisor {
     pub fn new(options: Options) -> std::io::Result<(Self, Sender<Inbox>, Receiver<Event>)> {
         // Orphans of children become children of this process instead of init's.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-        let (commands, inbox) = message::channel()?;
-        let (events, receiver) = message::channel()?;
+        let (commands, inbox) = mailbox::channel()?;
+        let (events, receiver) = mailbox::channel()?;
         let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let signals = SignalFd::new(options.hangup)?;
         epoll::add(
@@ -180,7 +181,6 @@ impl Supervisor {
             inbox: commands.clone(),
             events: events.clone(),
             epoll: epoll.clone(),
-            wanted: Arc::new(AtomicBool::new(false)),
         };
         let pool = Pool::new(options.inheritance.clone(), reports);
         let supervisor = Self {
@@ -258,7 +258,7 @@ impl Supervisor {
                 if !self.waits_for_spawners() {
                     break;
                 }
-                self.pool.want();
+                self.inbox.want();
                 self.on_inbox();
                 if self.passing.is_empty() {
                     break;

@@ -12,7 +12,8 @@ use monoio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown, sockopt};
 
-use crate::supervisor::message::{Event, Receiver};
+use crate::supervisor::mailbox::Receiver;
+use crate::supervisor::message::Event;
 
 use crate::io::conn;
 use crate::io::host::events;

@@ -7,7 +7,8 @@ use crate::api::Reply;
 use crate::api::processes::{self, now_ms};
 use crate::process::run::RunEnd;
 use crate::process::state::Happening;
-use crate::supervisor::message::{Command, Event, Receiver};
+use crate::supervisor::mailbox::Receiver;
+use crate::supervisor::message::{Command, Event};
 use crate::types::{JobId, ProcessId, SpawnError};
 
 use crate::io::host::outputs::{Sink, child_exited, ingest};

@@ -7,12 +7,14 @@
 //! A spawn that went well does not wake the supervisor: the thread tells the I/O thread itself,
 //! enters the pidfd into the supervisor's epoll set, and leaves the rest in its inbox, to be read
 //! when it wakes for the child's exit or anything else. Only if the supervisor has said that it
-//! waits for this ([`Pool::want`], or spawns queued behind it) does the bell ring.
+//! waits for this ([`Receiver::want`], or spawns queued behind it) does the bell ring.
+//!
+//! [`Receiver::want`]: crate::supervisor::mailbox::Receiver::want
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,7 +23,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::supervisor::Inbox;
 use crate::supervisor::cgroup::Group;
-use crate::supervisor::message::{Event, Sender};
+use crate::supervisor::mailbox::Sender;
+use crate::supervisor::message::Event;
 use crate::supervisor::spawn::inherit::Inheritance;
 use crate::supervisor::spawn::launchpad::Launchpad;
 use crate::supervisor::spawn::spec::SpawnSpec;
@@ -65,8 +68,6 @@ pub(crate) struct Reports {
     pub(crate) events: Sender<Event>,
     /// The supervisor's epoll set.
     pub(crate) epoll: Arc<OwnedFd>,
-    /// The supervisor wants to be woken by the next report.
-    pub(crate) wanted: Arc<AtomicBool>,
 }
 
 impl Reports {
@@ -93,12 +94,7 @@ impl Reports {
         if !crate::supervisor::watch(&self.epoll, &pidfd, pid) {
             self.inbox.send(Inbox::Unwatched);
         }
-        // Pairs with the fence in `Pool::want`: either this sees the wish, or the supervisor,
-        // looking at its inbox after wishing, sees the message.
-        fence(Ordering::SeqCst);
-        if self.wanted.swap(false, Ordering::Relaxed) {
-            self.inbox.ring();
-        }
+        self.inbox.ring_if_wanted();
     }
 }
 
@@ -208,12 +204,6 @@ impl Pool {
         !self.waiting.is_empty()
     }
 
-    /// Asks the next report to ring. The caller looks at its inbox once more before it sleeps.
-    pub(crate) fn want(&self) {
-        self.reports.wanted.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
     /// Whether a child with this pid is about to be reported.
     pub(crate) fn is_in_flight(&self, pid: i32) -> bool {
         self.in_flight
@@ -320,7 +310,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::message;
+    use crate::supervisor::mailbox;
     use crate::supervisor::spawn::spec::Stdio;
     use crate::supervisor::tree::mark::Marks;
     use rustix::event::epoll;
@@ -335,12 +325,11 @@ mod tests {
 
     #[test]
     fn threads_that_were_started_for_want_of_progress_end_after_it() {
-        let (inbox, done) = message::channel().unwrap();
+        let (inbox, done) = mailbox::channel().unwrap();
         let reports = Reports {
             inbox,
-            events: message::channel().unwrap().0,
+            events: mailbox::channel().unwrap().0,
             epoll: Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC).unwrap()),
-            wanted: Arc::default(),
         };
         let mut pool = Pool::new(Inheritance::for_tests(), reports);
         let mut marks = Marks::new();
