@@ -118,11 +118,12 @@ pub enum Outcome {
         /// Where to begin.
         cursor: Cursor,
     },
-    /// Remove the record of a process that has ended, end what is left of its tree, and answer
-    /// 204; 409 if it runs.
+    /// Remove the record of a process that has ended, and answer 204; 409 if it runs.
     Delete {
         /// Which process.
         id: ProcessId,
+        /// End what is left of its tree before.
+        tree: bool,
     },
     /// Upgrade to a WebSocket on this terminal.
     Terminal {
@@ -168,7 +169,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::Create => processes::create(body, core),
         Action::List { owner } => Ok(processes::list(owner, core)),
         Action::Get(id) => processes::get(&id, core),
-        Action::Delete(id) => processes::delete(&id, core),
+        Action::Delete { id, tree } => processes::delete(&id, tree, core),
         Action::Logs { id, query } => logs::logs(&id, &query, core),
         Action::Stop { id, wait, grace } => control::stop(&id, wait, grace, core),
         Action::Kill { id, wait } => control::kill(&id, wait, core),

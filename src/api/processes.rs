@@ -1,13 +1,13 @@
 //! Create, list, get and delete managed processes; the record as clients see it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use crate::process::table::Description;
 use crate::process::{Process, State, Table};
-use crate::types::ProcessId;
 use crate::types::WindowSize;
+use crate::types::{JobId, ProcessId};
 
 use super::body::{self, CreateBody};
 use super::problem::Problem;
@@ -38,6 +38,8 @@ struct Info<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     exited_at_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    descendants: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<String>,
 }
 
@@ -64,6 +66,7 @@ fn info(process: &Process) -> Info<'_> {
             State::Exited { at_ms, .. } => Some(at_ms),
             _ => None,
         },
+        descendants: process.descendants(Instant::now()),
         signal: status.and_then(|status| status.signal_name()),
     }
 }
@@ -163,24 +166,25 @@ pub fn get(id: &Id, core: &Core<'_>) -> Result<Outcome, Problem> {
 ///
 /// # Errors
 /// 404.
-pub fn delete(id: &Id, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub fn delete(id: &Id, tree: bool, core: &Core<'_>) -> Result<Outcome, Problem> {
     let id = find(id, core)?.id;
-    Ok(Outcome::Delete { id })
+    Ok(Outcome::Delete { id, tree })
 }
 
-/// Removes an exited record and its log.
+/// Removes an exited record and its log. Returns what the supervisor calls it.
 ///
 /// # Errors
 /// 404; 409 while it runs.
-pub fn remove(id: ProcessId, table: &mut Table) -> Result<(), Problem> {
+pub fn remove(id: ProcessId, table: &mut Table) -> Result<JobId, Problem> {
     let process = table.get(id).ok_or_else(|| Problem::from(id))?;
     if process.state.is_running() {
         return Err(Problem::conflict(
             "process is still running; stop or kill it before delete",
         ));
     }
+    let job = process.job;
     table.remove(id);
-    Ok(())
+    Ok(job)
 }
 
 /// Milliseconds since the Unix epoch; 0 for a clock before it.

@@ -160,6 +160,15 @@ pub fn number(query: &Params<'_>, name: &'static str) -> Result<Option<u64>, Pro
     unsigned(&value).map(Some).ok_or_else(bad)
 }
 
+/// A parameter that is `true` or `false`, the latter if it is missing.
+///
+/// # Errors
+/// 400 for anything else under that name.
+pub fn flag(query: &Params<'_>, name: &'static str) -> Result<bool, Problem> {
+    let words = [("true", true), ("false", false)];
+    Ok(choice(query, name, &words)?.unwrap_or(false))
+}
+
 /// The `owner` of a list.
 ///
 /// # Errors
@@ -189,7 +198,7 @@ pub fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuer
     };
     let tail = number(query, "tail")?;
     let since = number(query, "since")?.unwrap_or(0);
-    let follow = choice(query, "follow", &[("true", true), ("false", false)])?.unwrap_or(false);
+    let follow = flag(query, "follow")?;
     let resumed = match last_event_id {
         None | Some(b"") => None,
         Some(value) => Some(

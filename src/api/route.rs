@@ -46,7 +46,12 @@ pub enum Action {
     /// `GET /v1/processes/{id}`
     Get(Id),
     /// `DELETE /v1/processes/{id}`
-    Delete(Id),
+    Delete {
+        /// Which process.
+        id: Id,
+        /// `tree`
+        tree: bool,
+    },
     /// `GET /v1/processes/{id}/logs`
     Logs {
         /// Of which process.
@@ -295,7 +300,10 @@ fn action(
         Endpoint::Settings if posts => read(Action::SetSettings),
         Endpoint::Settings => ignore(Action::GetSettings),
         Endpoint::Run => read(Action::Run),
-        Endpoint::Process if head.method() == Method::Delete => ignore(Action::Delete(id)),
+        Endpoint::Process if head.method() == Method::Delete => ignore(Action::Delete {
+            id,
+            tree: query::flag(query, "tree")?,
+        }),
         Endpoint::Process => ignore(Action::Get(id)),
         Endpoint::Logs => {
             let query = query::logs(query, head.header("last-event-id"))?;

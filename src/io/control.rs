@@ -7,11 +7,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::api::{Problem, Reply, Signal, processes};
-use crate::process::State;
+use crate::process::{Process, State};
 use crate::supervisor::message::Command;
 use crate::supervisor::reap;
 use crate::supervisor::spawn::pty;
-use crate::types::{JobId, ProcessId, WindowSize};
+use crate::types::{ProcessId, WindowSize};
 
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::host::input::{InputError, Patience};
@@ -23,19 +23,33 @@ use crate::io::server::Server;
 /// How long the news of an exit may take that has happened, and the last output after it.
 const EXIT_NEWS_MAX: Duration = Duration::from_secs(1);
 
-/// Sends the signal and waits for the exit, at most `wait`.
+/// How long what is left of a tree may take to end before its record is removed all the same.
+const TREE_END_MAX: Duration = Duration::from_secs(2);
+
+/// Sends the signal and waits, at most `wait`: for the exit, or, if that has been, for the end of
+/// what is left of the tree.
 pub(super) async fn signal_and_wait(
     server: &Server,
     id: ProcessId,
     signal: Signal,
     wait: Duration,
 ) -> Reply {
-    let job = JobId::Process(id);
+    let Some((job, running)) = server.table.borrow_mut().get_mut(id).map(|(process, _)| {
+        let running = process.state.is_running();
+        process.told_to_end |= running;
+        (process.job, running)
+    }) else {
+        return Problem::from(id).reply();
+    };
     server.command(match signal {
         Signal::Stop { grace } => Command::Stop { job, grace },
         Signal::Kill => Command::Kill { job },
     });
-    until_exited(server, id, wait).await;
+    if running {
+        until_exited(server, id, wait).await;
+    } else {
+        until(server, id, wait, |process| process.left == 0).await;
+    }
     match server.table.borrow().get(id) {
         None => Problem::from(id).reply(),
         Some(process) => processes::reply(process),
@@ -44,10 +58,15 @@ pub(super) async fn signal_and_wait(
 
 /// Completes when the process is shown as exited or is gone, at the latest after `wait`.
 async fn until_exited(server: &Server, id: ProcessId, wait: Duration) {
+    until(server, id, wait, |process| !process.state.is_running()).await;
+}
+
+/// Completes when `done` is true of the process or it is gone, at the latest after `wait`.
+async fn until(server: &Server, id: ProcessId, wait: Duration, done: impl Fn(&Process) -> bool) {
     let deadline = Instant::now() + wait;
     loop {
         let changed = match server.table.borrow().get(id) {
-            Some(process) if process.state.is_running() => process.changed.clone(),
+            Some(process) if !done(process) => process.changed.clone(),
             _ => return,
         };
         let seen = changed.version();
@@ -61,7 +80,9 @@ async fn until_exited(server: &Server, id: ProcessId, wait: Duration) {
 
 /// Removes the record of a process that has ended. One that counts as running may have ended, too:
 /// who has waited for that by other means is faster than the news through the supervisor.
-pub(super) async fn delete(server: &Rc<Server>, id: ProcessId) -> Reply {
+///
+/// What is left of its tree lives on, or with `tree` is ended before.
+pub(super) async fn delete(server: &Rc<Server>, id: ProcessId, tree: bool) -> Reply {
     let state = server.table.borrow().get(id).map(|process| process.state);
     let news_to_come = match state {
         Some(State::Running { pid }) => reap::has_ended(pid),
@@ -71,10 +92,20 @@ pub(super) async fn delete(server: &Rc<Server>, id: ProcessId) -> Reply {
     if news_to_come {
         until_exited(server, id, EXIT_NEWS_MAX).await;
     }
-    if let Err(problem) = processes::remove(id, &mut server.table.borrow_mut()) {
-        return problem.reply();
+    if tree {
+        let exited = |process: &&Process| !process.state.is_running();
+        let job = server.table.borrow().get(id).filter(exited).map(|p| p.job);
+        if let Some(job) = job {
+            server.command(Command::Kill { job });
+            until(server, id, TREE_END_MAX, |process| process.left == 0).await;
+        }
     }
-    server.end(id);
+    let removed = processes::remove(id, &mut server.table.borrow_mut());
+    let job = match removed {
+        Ok(job) => job,
+        Err(problem) => return problem.reply(),
+    };
+    server.forget(id, job);
     trim_later(server);
     Reply::new(204)
 }

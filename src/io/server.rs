@@ -159,11 +159,9 @@ impl Server {
             .is_none_or(|process| process.is_over(Instant::now()))
     }
 
-    /// Forgets the descriptors of a removed record and ends what is left of its tree.
-    pub fn end(&self, id: ProcessId) {
+    /// Forgets the descriptors of a removed record. What is left of its tree lives on.
+    pub fn forget(&self, id: ProcessId, job: JobId) {
         self.children.borrow_mut().remove(&id);
-        self.command(Command::End {
-            job: JobId::Process(id),
-        });
+        self.command(Command::Forget { job });
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! - Ids are never reused. A reservation takes an id and a place under the concurrency limit at
 //!   the same moment, so that the limit is exact under parallel creates.
-//! - Exited records are kept up to a number and a total of log bytes; the oldest goes first.
+//! - Exited records are kept up to a number and a total of log bytes; the oldest goes first, one
+//!   whose tree lives on only when there are no others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -14,7 +15,7 @@ use super::notify::Notify;
 use super::state::{Happening, State};
 use crate::log::batch::Batches;
 use crate::log::{Arena, Log};
-use crate::types::ProcessId;
+use crate::types::{JobId, ProcessId};
 
 /// Log bytes that exited records hold together, at most: 1 GiB, a hundred full logs.
 const EXITED_LOG_BYTES_MAX: u64 = 1 << 30;
@@ -41,6 +42,8 @@ pub struct Description {
 pub struct Process {
     /// Its number.
     pub id: ProcessId,
+    /// What the supervisor calls it.
+    pub job: JobId,
     /// What was asked for.
     pub description: Description,
     /// Where it is in its life.
@@ -53,7 +56,11 @@ pub struct Process {
     pub frames: Batches,
     /// Output descriptors that have not reached their end.
     pub open_outputs: u8,
-    /// Tells of new output, of every change of state and of the end of outputs.
+    /// How many of its tree live on after its exit.
+    pub left: u32,
+    /// It was asked to end, so what is left of its tree is most likely about to end, too.
+    pub told_to_end: bool,
+    /// Tells of new output, of every change of state or of `left`, and of the end of outputs.
     pub changed: Notify,
     /// Log bytes that the table counts for this record; 0 until it has exited.
     counted_bytes: u64,
@@ -67,6 +74,23 @@ impl Process {
             State::Exited { over_at, .. } => self.open_outputs == 0 || now >= over_at,
             _ => false,
         }
+    }
+
+    /// How many of its tree live on, as far as clients are told: after its exit, and after a
+    /// moment if it was asked to end.
+    pub fn descendants(&self, now: Instant) -> Option<u32> {
+        match self.state {
+            State::Exited { over_at, .. } if !self.told_to_end || now >= over_at => {
+                Some(self.left).filter(|&left| left > 0)
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes how many of its tree live on. Tells who waits.
+    pub fn leaves(&mut self, left: u32) {
+        self.left = left;
+        self.changed.notify();
     }
 
     /// Moves its state, if `what` can happen now. Tells who waits.
@@ -122,12 +146,15 @@ impl Table {
         let id = ProcessId(self.last_id);
         let process = Box::new(Process {
             id,
+            job: JobId::Process(id),
             description,
             state: State::Starting,
             log: Log::default(),
             events: Batches::default(),
             frames: Batches::default(),
             open_outputs: 0,
+            left: 0,
+            told_to_end: false,
             changed: Notify::default(),
             counted_bytes: 0,
         });
@@ -173,8 +200,8 @@ impl Table {
     }
 
     /// Notes that a process has become exited, and drops the oldest exited records that are too
-    /// many. Returns their ids.
-    pub fn retire(&mut self, id: ProcessId) -> Vec<ProcessId> {
+    /// many. Returns what the supervisor calls those.
+    pub fn retire(&mut self, id: ProcessId) -> Vec<JobId> {
         self.occupied = self.occupied.saturating_sub(1);
         self.exited.push_back(id);
         self.recount(id);
@@ -182,13 +209,21 @@ impl Table {
         while self.exited.len() > self.exited_max.max(1)
             || (self.exited_bytes > EXITED_LOG_BYTES_MAX && self.exited.len() > 1)
         {
-            let Some(oldest) = self.exited.front().copied() else {
+            let Some(oldest) = self.dispensable() else {
                 break;
             };
+            dropped.extend(self.records.get(&oldest).map(|process| process.job));
             self.remove(oldest);
-            dropped.push(oldest);
         }
         dropped
+    }
+
+    /// The oldest exited record whose tree is gone, or the oldest of all; not the newest, which
+    /// nobody has had the time to look at.
+    fn dispensable(&self) -> Option<ProcessId> {
+        let older = || self.exited.iter().copied().rev().skip(1).rev();
+        let gone = |id: &ProcessId| self.records.get(id).is_none_or(|p| p.left == 0);
+        older().find(gone).or_else(|| older().next())
     }
 
     /// Counts the log of an exited record anew: what it left running may write on.
@@ -227,7 +262,7 @@ mod tests {
         }
     }
 
-    fn exit(table: &mut Table, id: ProcessId) -> Vec<ProcessId> {
+    fn exit(table: &mut Table, id: ProcessId) -> Vec<JobId> {
         let (process, _) = table.get_mut(id).unwrap();
         let now = Instant::now();
         assert!(process.happen(Happening::Spawned { pid: 1 }, now, 0));
@@ -284,6 +319,28 @@ mod tests {
     }
 
     #[test]
+    fn a_record_whose_tree_lives_stays_while_there_are_others() {
+        let mut table = Table::new(Arena::new().unwrap(), 2);
+        let ids: Vec<_> = (0..5)
+            .map(|_| table.reserve(describe(), 10).unwrap())
+            .collect();
+        let mut exit_and_leave = |n: usize, left| {
+            table.get_mut(ids[n]).unwrap().0.leaves(left);
+            exit(&mut table, ids[n])
+        };
+        assert!(exit_and_leave(0, 3).is_empty());
+        assert!(exit_and_leave(1, 0).is_empty());
+        assert_eq!(exit_and_leave(2, 1), [JobId::Process(ids[1])]);
+        assert_eq!(
+            exit_and_leave(3, 0),
+            [JobId::Process(ids[0])],
+            "all others live"
+        );
+        table.get_mut(ids[2]).unwrap().0.leaves(0);
+        assert_eq!(exit(&mut table, ids[4]), [JobId::Process(ids[2])]);
+    }
+
+    #[test]
     fn the_oldest_exited_record_goes_first() {
         let mut table = Table::new(Arena::new().unwrap(), 2);
         let ids: Vec<_> = (0..4)
@@ -291,7 +348,7 @@ mod tests {
             .collect();
         assert!(exit(&mut table, ids[2]).is_empty());
         assert!(exit(&mut table, ids[0]).is_empty());
-        assert_eq!(exit(&mut table, ids[1]), [ids[2]]);
+        assert_eq!(exit(&mut table, ids[1]), [JobId::Process(ids[2])]);
         assert!(table.get(ids[2]).is_none() && table.get(ids[0]).is_some());
     }
 }

@@ -41,7 +41,12 @@ impl Supervisor {
         self.by_pid.remove(&job.tree.leader);
         self.last_reaped = job.tree.leader;
         if !job.timed_out {
-            self.events.send(Event::Exited { job: id, status });
+            let left = self.left_at_exit(id);
+            self.events.send(Event::Exited {
+                job: id,
+                status,
+                left,
+            });
         }
         self.cancel_limits(id);
         self.pass_soon(id);
@@ -106,7 +111,7 @@ impl Supervisor {
         if let Some(&job) = self.by_pid.get(&pid) {
             self.on_exit(job);
         } else if !self.pool.is_in_flight(pid) {
-            reap::reap_orphan(pid);
+            self.reap_orphan(pid);
         }
     }
 }

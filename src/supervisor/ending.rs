@@ -59,13 +59,17 @@ impl Supervisor {
         due.sort_unstable();
         due.dedup();
         let orphans = Orphans::look(&|pid| self.is_managed(pid));
+        self.leftovers.reaped(orphans.reaped());
         let everywhere = OnceCell::new();
         for id in due {
             self.pass(id, &orphans, &everywhere);
         }
+        if let Some(everywhere) = everywhere.get() {
+            self.leftovers.reaped(everywhere.reaped());
+        }
     }
 
-    fn is_managed(&self, pid: i32) -> bool {
+    pub(crate) fn is_managed(&self, pid: i32) -> bool {
         self.by_pid.contains_key(&pid) || self.pool.is_in_flight(pid)
     }
 
@@ -96,6 +100,7 @@ impl Supervisor {
                 job.ending = None;
             }
             self.deadlines.cancel(Due::Pass(id));
+            self.tree_is_gone(id);
             self.answer_timeout(id);
             self.remove_if_forgotten(id);
         } else {

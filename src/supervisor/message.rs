@@ -69,6 +69,15 @@ pub enum Event {
         job: JobId,
         /// How it ended.
         status: ExitStatus,
+        /// How many others of its tree were alive then.
+        left: u32,
+    },
+    /// How many of the tree of an exited child are alive, since that has changed.
+    Left {
+        /// Which child.
+        job: JobId,
+        /// How many; at least 1 as long as anybody is.
+        left: u32,
     },
     /// The deadline passed. The tree is dead, or has been refusing to die for a moment.
     TimedOut {

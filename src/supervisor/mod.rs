@@ -12,6 +12,7 @@ pub mod deadline;
 mod deaths;
 mod ending;
 mod job;
+mod leftovers;
 pub mod mailbox;
 pub mod message;
 pub mod reap;
@@ -34,6 +35,7 @@ use rustix::process::Signal;
 use self::cgroup::Cgroups;
 use self::deadline::Deadlines;
 use self::job::{Job, Phase};
+use self::leftovers::Leftovers;
 use self::mailbox::{Receiver, Sender};
 use self::message::{Command, Event};
 use self::shutdown::Shutdown;
@@ -120,6 +122,8 @@ enum Due {
     Relief,
     /// Orphans may have died unnoticed.
     Orphans,
+    /// What is left of a tree may have ended.
+    Left(JobId),
 }
 
 /// The supervisor's state; [`Supervisor::run`] is its thread.
@@ -138,6 +142,7 @@ pub struct Supervisor {
     /// The last managed child that was reaped; its SIGCHLD is still to come.
     last_reaped: i32,
     deadlines: Deadlines<Due>,
+    leftovers: Leftovers,
     orphan_check: bool,
     relief: bool,
     /// Trees to be looked at before this turn ends.
@@ -195,6 +200,7 @@ impl Supervisor {
             by_pid: HashMap::new(),
             last_reaped: 0,
             deadlines: Deadlines::default(),
+            leftovers: Leftovers::default(),
             orphan_check: false,
             relief: false,
             passing: Vec::new(),
@@ -264,6 +270,7 @@ impl Supervisor {
                     break;
                 }
             }
+            self.tell_left();
         }
     }
 
@@ -441,6 +448,7 @@ impl Supervisor {
         self.cancel_limits(id);
         self.deadlines.cancel(Due::Answer(id));
         self.deadlines.cancel(Due::Pass(id));
+        self.forget_left(id);
         self.marks.give_back(job.tree.mark);
         if let Some(state) = &mut self.options.state {
             state.forgotten(job.tree.leader);
@@ -494,6 +502,7 @@ impl Supervisor {
                 self.orphan_check = false;
                 self.reap_orphans();
             }
+            Due::Left(id) => self.look_at_left(id, now),
         }
     }
 

@@ -54,12 +54,9 @@ pub fn peek_any() -> Option<i32> {
     }
 }
 
-/// Reaps a dead child of ours that is not managed.
-pub fn reap_orphan(pid: i32) {
-    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-        let _ = waitid(
-            WaitId::Pid(pid),
-            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-        );
-    }
+/// Reaps a child of ours that is not managed, if it is dead; whether it was.
+pub fn reap_orphan(pid: i32) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    rustix::process::Pid::from_raw(pid)
+        .is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_))))
 }

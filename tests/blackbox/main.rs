@@ -28,6 +28,7 @@ mod graces;
 mod http_basics;
 mod idle;
 mod input;
+mod leftovers;
 mod limits;
 mod logs;
 mod pipes;

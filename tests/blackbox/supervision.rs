@@ -27,7 +27,7 @@ on_both!(
     kill_reaches_descendants_in_sessions_of_their_own,
     kill_wins_against_a_double_fork,
     kill_and_timeout_win_against_a_process_that_forks_and_exits_in_a_loop,
-    exit_alone_ends_nothing_but_kill_and_delete_do,
+    neither_exit_nor_delete_ends_what_is_left_but_kill_does,
     every_child_leads_a_group_of_its_own,
     kill_0_in_a_child_does_not_reach_the_server,
     sigterm_and_sigint_end_everything_and_exit_0,
@@ -270,9 +270,10 @@ fn kill_and_timeout_win_against_a_process_that_forks_and_exits_in_a_loop(backend
     await_quiet();
 }
 
-fn exit_alone_ends_nothing_but_kill_and_delete_do(backend: Backend) {
+fn neither_exit_nor_delete_ends_what_is_left_but_kill_does(backend: Backend) {
     let server = Server::open(backend);
     for ending in ["kill", "delete"] {
+        let path = |id: &str| format!("/v1/processes/{id}");
         let id = server.spawn(&sh(
             "sleep 77 & setsid sleep 77 & (setsid sleep 77 &) ; exit 0",
         ));
@@ -287,9 +288,13 @@ fn exit_alone_ends_nothing_but_kill_and_delete_do(backend: Backend) {
         match ending {
             "kill" => assert_eq!(server.kill(&id)["exitCode"], 0),
             _ => {
-                server
-                    .delete(&format!("/v1/processes/{id}"))
-                    .expect_empty(204);
+                server.delete(&path(&id)).expect_empty(204);
+                server.get(&path(&id)).expect(404);
+                std::thread::sleep(Duration::from_millis(300));
+                assert_eq!(server.survivors().len(), 3, "delete has ended something");
+                for pid in server.survivors() {
+                    crate::harness::server::send_signal(pid, libc::SIGKILL);
+                }
             }
         }
         await_nobody(&server);

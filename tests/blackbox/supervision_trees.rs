@@ -21,17 +21,34 @@ on_both!(
 
 /// How a server ends trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     Cgroup,
     SweepAsRoot,
     SweepAsNobody,
+}
+
+impl Way {
+    /// Whether daemons that share nothing but a mark are known to be of their tree; says so in
+    /// plain sight where they are not.
+    pub(crate) fn knows_daemons(self) -> bool {
+        let knows = self != Way::SweepAsNobody || io_priorities_have_hints();
+        if !knows {
+            skipped_anywhere("a kernel before 6.5 has no mark for trees of an unprivileged server");
+        }
+        knows
+    }
 }
 
 /// A server for each way that this machine offers.
 ///
 /// Each is the first process of a PID namespace, where there can be any: with it ends whatever a
 /// failing test would leave.
-fn every_way(backend: Backend) -> Vec<(Way, Server)> {
+pub(crate) fn every_way(backend: Backend) -> Vec<(Way, Server)> {
+    every_way_with(backend, &[])
+}
+
+/// The same, with more arguments for the servers.
+pub(crate) fn every_way_with(backend: Backend, args: &[&str]) -> Vec<(Way, Server)> {
     let namespace: &[&str] = &["unshare", "-fp", "--mount-proc", "--kill-child"];
     let wrapped = Command::new(namespace[0])
         .args(&namespace[1..])
@@ -39,7 +56,9 @@ fn every_way(backend: Backend) -> Vec<(Way, Server)> {
         .output()
         .is_ok_and(|output| output.status.success());
     let open = |cgroup: &str| {
-        let launch = Launch::new(backend).args(&["--no-token", "--cgroup", cgroup]);
+        let launch = Launch::new(backend)
+            .args(&["--no-token", "--cgroup", cgroup])
+            .args(args);
         if wrapped {
             launch.through(namespace)
         } else {
@@ -163,8 +182,7 @@ const DAEMONS: &str = "(setsid sh -c 'exec <&- >&- 2>&-; (setsid sleep 77 &) ; e
 
 fn daemons_that_shed_every_tie_end_with_their_process(backend: Backend) {
     for (way, server) in every_way(backend) {
-        if way == Way::SweepAsNobody && !io_priorities_have_hints() {
-            skipped_anywhere("a kernel before 6.5 has no mark for trees of an unprivileged server");
+        if !way.knows_daemons() {
             continue;
         }
         let bystander = server.spawn(&sh(

@@ -214,7 +214,7 @@ impl Conn {
             }
             Outcome::Input { id, data } => input(&server, id, &data, &mut self.reader).await,
             Outcome::Resize { id, size } => Some(resize(&server, id, size)),
-            Outcome::Delete { id } => Some(delete(&server, id).await),
+            Outcome::Delete { id, tree } => Some(delete(&server, id, tree).await),
             // Answered by the caller.
             Outcome::Reply(_)
             | Outcome::Fetch(_)

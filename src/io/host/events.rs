@@ -34,10 +34,17 @@ pub(crate) async fn handle(
                     JobId::Process(id) => start_decided(&server, id, Err(error)),
                     JobId::Run(key) => run_ended(&server, key, RunEnd::NotStarted(error)),
                 },
-                Event::Exited { job, status } => match job {
-                    JobId::Process(id) => child_exited(&server, id, status),
+                Event::Exited { job, status, left } => match job {
+                    JobId::Process(id) => child_exited(&server, id, status, left),
                     JobId::Run(key) => run_ended(&server, key, RunEnd::Exited(status)),
                 },
+                Event::Left { job, left } => {
+                    if let JobId::Process(id) = job
+                        && let Some((process, _)) = server.table.borrow_mut().get_mut(id)
+                    {
+                        process.leaves(left);
+                    }
+                }
                 Event::TimedOut { job, status } => {
                     if let JobId::Run(key) = job {
                         run_ended(&server, key, RunEnd::TimedOut(status));

@@ -16,7 +16,7 @@ use crate::log::SLOT_BYTES;
 use crate::process::State;
 use crate::process::state::Happening;
 use crate::supervisor::message::Command;
-use crate::types::{ExitStatus, JobId, ProcessId, Stream};
+use crate::types::{ExitStatus, ProcessId, Stream};
 
 use crate::io::host::capacity::Capacity;
 use crate::io::runtime::source::Source;
@@ -234,12 +234,13 @@ fn ended(server: &Rc<Server>, sink: Sink) {
 }
 
 /// The direct child of a managed process is gone: takes its last output and shows it as exited.
-pub(crate) fn child_exited(server: &Rc<Server>, id: ProcessId, status: ExitStatus) {
+pub(crate) fn child_exited(server: &Rc<Server>, id: ProcessId, status: ExitStatus, left: u32) {
     {
         let mut table = server.table.borrow_mut();
         let Some((process, _)) = table.get_mut(id) else {
             return;
         };
+        process.left = left;
         if !process.happen(Happening::Ended(status), Instant::now(), now_ms()) {
             return;
         }
@@ -283,10 +284,8 @@ fn conclude(server: &Rc<Server>, id: ProcessId) {
     };
     // Its input is closed; its outputs are read on by their own tasks.
     server.children.borrow_mut().remove(&id);
-    for id in dropped {
-        server.command(Command::Forget {
-            job: JobId::Process(id),
-        });
+    for job in dropped {
+        server.command(Command::Forget { job });
     }
     trim_later(server);
 }

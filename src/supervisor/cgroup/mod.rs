@@ -99,24 +99,29 @@ impl std::error::Error for CgroupError {}
 #[derive(Debug)]
 pub struct Group {
     name: String,
-    dir: OwnedFd,
-    events: OwnedFd,
+    /// The directory that it is in.
+    parent: Arc<OwnedFd>,
+    /// None once its job has exited: it may be needed for as long as what the job left behind
+    /// lives, and is opened anew then.
+    open: Option<Open>,
     killed: AtomicBool,
 }
 
+/// The descriptors of a group whose job runs.
+#[derive(Debug)]
+struct Open {
+    dir: OwnedFd,
+    events: OwnedFd,
+}
+
 impl Group {
-    fn open(parent: BorrowedFd<'_>, name: String) -> io::Result<Self> {
-        let dir = open_dir(parent, &name)?;
-        let events = openat(
-            &dir,
-            "cgroup.events",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+    fn open(parent: &Arc<OwnedFd>, name: String) -> io::Result<Self> {
+        let dir = open_dir(parent.as_fd(), &name)?;
+        let events = open_events(dir.as_fd())?;
         Ok(Self {
             name,
-            dir,
-            events,
+            parent: parent.clone(),
+            open: Some(Open { dir, events }),
             killed: AtomicBool::new(false),
         })
     }
@@ -124,18 +129,33 @@ impl Group {
     /// SIGKILL to every member. Nothing if the descriptor table is full: the sweep follows.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Relaxed);
-        let _ = kill(self.dir.as_fd());
+        let _ = match &self.open {
+            Some(open) => kill(open.dir.as_fd()),
+            None => open_dir(self.parent.as_fd(), &self.name).and_then(|dir| kill(dir.as_fd())),
+        };
     }
 
-    /// Whether anybody lives in it.
+    /// Whether anybody lives in it; also true if that cannot be found out.
     pub fn is_populated(&self) -> bool {
-        is_populated(self.events.as_fd())
+        if let Some(open) = &self.open {
+            return is_populated(open.events.as_fd());
+        }
+        let events =
+            open_dir(self.parent.as_fd(), &self.name).and_then(|dir| open_events(dir.as_fd()));
+        match events {
+            Ok(events) => is_populated(events.as_fd()),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
     }
-}
 
-impl AsFd for Group {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
+    /// Where a child can be born.
+    pub fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        self.open.as_ref().map(|open| open.dir.as_fd())
+    }
+
+    /// The last part of its path.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -145,7 +165,7 @@ pub struct Cgroups {
     parent: PathBuf,
     name: String,
     /// Locked (flock(2)) as long as the server lives: who gets the lock knows it is gone.
-    dir: OwnedFd,
+    dir: Arc<OwnedFd>,
     idle: Vec<Arc<Group>>,
     /// Names of groups whose job is forgotten while somebody still lives in them.
     abandoned: VecDeque<String>,
@@ -205,7 +225,7 @@ impl Cgroups {
         let mut groups = Self {
             parent: parent.to_owned(),
             name,
-            dir,
+            dir: Arc::new(dir),
             idle: Vec::new(),
             abandoned: VecDeque::new(),
             open: 0,
@@ -215,7 +235,7 @@ impl Cgroups {
             usable: true,
         };
         let born = groups.take().is_some_and(|group| {
-            let born = clone::can_be_born_in(group.as_fd());
+            let born = group.birthplace().is_some_and(clone::can_be_born_in);
             groups.give_back(group);
             born
         });
@@ -246,7 +266,7 @@ impl Cgroups {
         self.made += 1;
         let name = self.made.to_string();
         mkdirat(&self.dir, name.as_str(), Mode::from(0o755)).ok()?;
-        match Group::open(self.dir.as_fd(), name.clone()) {
+        match Group::open(&self.dir, name.clone()) {
             Ok(group) => {
                 self.open += 1;
                 Some(Arc::new(group))
@@ -260,16 +280,49 @@ impl Cgroups {
 
     /// Takes a group back whose job is forgotten. Who still lives in it lives on.
     pub fn give_back(&mut self, group: Arc<Group>) {
-        if group.is_populated() {
-            self.open -= 1;
-            self.abandoned.push_back(group.name.clone());
-        } else if self.usable && self.idle.len() < IDLE_MAX && !group.killed.load(Ordering::Relaxed)
-        {
+        let populated = group.is_populated();
+        let clean = group.open.is_some() && !group.killed.load(Ordering::Relaxed);
+        if clean && !populated && self.usable && self.idle.len() < IDLE_MAX {
             self.idle.push(group);
-        } else {
+            return;
+        }
+        if group.open.is_some() {
             self.open -= 1;
+        }
+        if populated {
+            self.abandoned.push_back(group.name.clone());
+        } else {
             self.remove(&group.name);
         }
+    }
+
+    /// The same group without its descriptors: its job has exited, and what the job left behind
+    /// lives in it, perhaps for long.
+    pub fn close(&mut self, group: &Group) -> Arc<Group> {
+        if group.open.is_some() {
+            self.open -= 1;
+        }
+        Arc::new(Group {
+            name: group.name.clone(),
+            parent: group.parent.clone(),
+            open: None,
+            killed: AtomicBool::new(group.killed.load(Ordering::Relaxed)),
+        })
+    }
+
+    /// How many processes live in a group and those below it.
+    pub fn members(&self, group: &Group) -> usize {
+        members(&self.path().join(&group.name))
+    }
+
+    /// The name of the group of this server that a process is in or was when it died.
+    pub fn name_of(&self, pid: i32) -> Option<String> {
+        let membership = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let path = membership
+            .lines()
+            .find_map(|line| line.strip_prefix("0::"))?;
+        let mut parts = path.split('/').skip_while(|part| *part != self.name);
+        parts.nth(1).map(str::to_owned)
     }
 
     /// A child could not be born in its group. Makes no more of them if that goes on.
@@ -318,6 +371,11 @@ impl Cgroups {
 fn open_dir(parent: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(openat(parent, name, flags, Mode::empty())?)
+}
+
+fn open_events(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(openat(dir, "cgroup.events", flags, Mode::empty())?)
 }
 
 fn kill(dir: BorrowedFd<'_>) -> io::Result<()> {

@@ -272,7 +272,7 @@ impl Pool {
                 slot,
             } in requests
             {
-                let group = group.as_deref().map(AsFd::as_fd);
+                let group = group.as_deref().and_then(Group::birthplace);
                 let result = spawn(&spec, &inheritance, mark, group, &slot, &mut pad);
                 // The child's ends of its pipes close before anybody hears that it runs.
                 drop(spec);

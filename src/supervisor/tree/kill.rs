@@ -73,6 +73,14 @@ pub fn pass(tree: &Tree, orphans: &Orphans) -> usize {
     found.max(seen).max(unsure).max(usize::from(more))
 }
 
+/// How many of these processes and their descendants are alive.
+pub(crate) fn count(pids: impl Iterator<Item = i32>) -> usize {
+    let mut members = HashSet::new();
+    pids.for_each(|pid| collect(pid, &mut members));
+    let alive = |pid: &&i32| stat(**pid).is_some_and(|stat| stat.is_alive());
+    members.iter().filter(alive).count()
+}
+
 /// One pass over every descendant of the server.
 pub fn pass_all() -> usize {
     let mut members = HashSet::new();

@@ -31,6 +31,8 @@ pub struct Orphans {
     alive: Vec<(i32, Stat)>,
     /// Nobody died while he was looked at. Who did may have left children that were not seen.
     settled: Cell<bool>,
+    /// Who was reaped meanwhile.
+    reaped: Vec<i32>,
     by_session: Index<i32>,
     by_mark: OnceCell<Index<u64>>,
     by_file: OnceCell<Index<String>>,
@@ -52,16 +54,29 @@ impl Orphans {
 
     fn look_at(managed: &dyn Fn(i32) -> bool, children: &dyn Fn() -> Vec<i32>) -> Self {
         let mut looks = 0;
+        let mut reaped = Vec::new();
         loop {
             looks += 1;
-            let (orphans, dead) = Self::among(children().into_iter().filter(|&pid| !managed(pid)));
+            let (mut orphans, dead) =
+                Self::among(children().into_iter().filter(|&pid| !managed(pid)));
             // Children of the dead came to the end of the list, perhaps after it was read.
             if dead.is_empty() || looks == LOOKS_MAX {
                 orphans.settled.set(dead.is_empty());
+                orphans.reaped = reaped;
                 return orphans;
             }
-            dead.into_iter().for_each(reap::reap_orphan);
+            reaped.extend(dead.into_iter().filter(|&pid| reap::reap_orphan(pid)));
         }
+    }
+
+    /// Who was found dead and reaped: their numbers may be others' by now.
+    pub(crate) fn reaped(&self) -> &[i32] {
+        &self.reaped
+    }
+
+    /// The living, whoever they belong to.
+    pub(crate) fn alive(&self) -> impl Iterator<Item = i32> + '_ {
+        self.alive.iter().map(|(pid, _)| *pid)
     }
 
     /// Whether those of a tree are all that there are.
@@ -77,7 +92,7 @@ impl Orphans {
     }
 
     /// The living among them, and the dead.
-    fn among(pids: impl Iterator<Item = i32>) -> (Self, Vec<i32>) {
+    pub(crate) fn among(pids: impl Iterator<Item = i32>) -> (Self, Vec<i32>) {
         let (mut alive, mut dead) = (Vec::new(), Vec::new());
         for pid in pids {
             let stat = kill::stat(pid);
@@ -91,6 +106,7 @@ impl Orphans {
         let orphans = Self {
             alive,
             settled: Cell::new(true),
+            reaped: Vec::new(),
             by_session,
             by_mark: OnceCell::new(),
             by_file: OnceCell::new(),
