@@ -10,22 +10,22 @@
 //! | room | what it is | may name |
 //! |---|---|---|
 //! | `types` | words that every room shares: ids, streams, signals, exits, sizes | |
-//! | `config` | the limits that a client may change | types |
+//! | `config` | flags, and the limits that a client may change | types |
 //! | `wire` | bytes of a peer to requests, frames and events, and back; no socket, no clock | types |
 //! | `log` | child output in one mapping: slots, entries, cursors; never waits | types |
 //! | `process` | what a process is, the table of all, who waits for a change | types, log |
 //! | `api` | what a request means; decides, never waits | types, config, wire, log, process |
 //! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types |
 //! | `io` | the I/O thread: the only room that awaits | types, config, wire, log, process, api, supervisor |
-//! | `cli` | flags | io::runtime::backend, supervisor::cgroup |
-//! | `token` | how the token is kept from children | cli |
+//! | `token` | how the token is kept from children | config |
 //! | `notice` | lines for whoever started the server | |
-//! | `main` | wires a server together and runs it | types, config, wire, log, process, api, supervisor, io, cli, token, notice |
+//! | `main` | wires a server together and runs it | types, config, wire, log, process, api, supervisor, io, token, notice |
 //!
 //! Within a room that has wings, a wing may name less than the room:
 //!
 //! | wing | what it is | may name |
 //! |---|---|---|
+//! | `config::flags` | the table of flags, the command line, the environment | |
 //! | `wire::http` | RFC 9112 heads, bodies and answers | wire |
 //! | `wire::ws` | RFC 6455 frames and messages | wire |
 //! | `wire::vt` | terminal escapes: what is cut from a replay | wire |
@@ -34,7 +34,7 @@
 //! | `supervisor::mailbox` | a queue between two threads and its doorbell | |
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
 //! | `supervisor::spawn` | starting a child | supervisor, types |
-//! | `io::runtime` | drivers, readiness, timers, turns | |
+//! | `io::runtime` | drivers, readiness, timers, turns | config |
 //! | `io::host` | our ends of children | io::runtime, io::server, io::conn::reader, types, log, process, api, supervisor |
 //! | `io::conn` | connections | io, types, wire, log, process, api, supervisor::message, supervisor::mailbox |
 //! | `io::terminal` | a terminal over WebSocket | io, types, wire, log, process, api, supervisor::spawn::pty |
@@ -43,7 +43,6 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod api;
-pub mod cli;
 pub mod config;
 pub mod io;
 pub mod log;

@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use procring::api::cors::Cors;
 use procring::api::guard::Guard;
-use procring::cli::{self, Invocation, ServerArgs, UsageError};
-use procring::io::runtime::backend::{self, Choice};
+use procring::config::flags::{
+    self, BackendChoice, CgroupChoice, Invocation, ServerArgs, UsageError,
+};
+use procring::io::runtime::backend;
 use procring::io::server::{Options, Server};
 use procring::log::Arena;
 use procring::notice;
 use procring::process::Table;
-use procring::supervisor::cgroup::{self, Cgroups};
+use procring::supervisor::cgroup::Cgroups;
 use procring::supervisor::signals::{self, Hangup};
 use procring::supervisor::spawn::environment::Environment;
 use procring::supervisor::spawn::inherit::Inheritance;
@@ -47,8 +49,9 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    let result = match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Invocation::Help) => answer(cli::HELP),
+    let result = match flags::parse(std::env::args_os().skip(1), std::env::vars_os()) {
+        Ok(Invocation::Help) => answer(&flags::help()),
+        Ok(Invocation::Man) => answer(&flags::man()),
         Ok(Invocation::Version) => answer(concat!("procring ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Invocation::Server(args)) => serve(&args),
         Err(error) => Err(Failure::Usage(error)),
@@ -85,7 +88,7 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         move |error: std::io::Error| Failure::Start(format!("{what}: {error}"))
     };
     let Found { token, exposed } = token::find(args).map_err(Failure::Start)?;
-    cli::check_open(args, token.is_some()).map_err(Failure::Usage)?;
+    flags::check_open(args, token.is_some()).map_err(Failure::Usage)?;
 
     let hangup = Hangup::at_start();
     // Before any thread is started: they inherit the mask.
@@ -120,8 +123,10 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
     let arena = Arena::new().map_err(|error| Failure::Start(error.to_string()))?;
     let table = Table::new(arena, args.exited_max);
     let mut built = backend::build(args.backend).map_err(|error| match args.backend {
-        Choice::Uring => Failure::Backend(error),
-        Choice::Auto | Choice::Epoll => Failure::Start(format!("I/O backend: {error}")),
+        BackendChoice::Uring => Failure::Backend(error),
+        BackendChoice::Auto | BackendChoice::Epoll => {
+            Failure::Start(format!("I/O backend: {error}"))
+        }
     })?;
     let (groups, state) = groups_and_state(args)?;
     let child_options = supervisor::Options {
@@ -171,14 +176,14 @@ fn groups_and_state(args: &ServerArgs) -> Result<(Groups, Option<StateDir>), Fai
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let open_max = usize::try_from(descriptors / 16).map_or(CGROUPS_MAX, |n| n.min(CGROUPS_MAX));
     let cgroups = match (args.cgroup, &args.state_dir) {
-        (cgroup::Choice::Off, _) => None,
-        (cgroup::Choice::On, _) => {
+        (CgroupChoice::Off, _) => None,
+        (CgroupChoice::On, _) => {
             let made = Cgroups::new(open_max);
             Some(made.map_err(|error| Failure::Start(format!("--cgroup on: {error}")))?)
         }
-        (cgroup::Choice::Auto, None) => return Ok((Groups::AtBegin { open_max }, None)),
+        (CgroupChoice::Auto, None) => return Ok((Groups::AtBegin { open_max }, None)),
         // The record names them.
-        (cgroup::Choice::Auto, Some(_)) => Cgroups::new(open_max).ok(),
+        (CgroupChoice::Auto, Some(_)) => Cgroups::new(open_max).ok(),
     };
     let state = args.state_dir.as_deref();
     let state = state.map(|dir| state_dir(dir, cgroups.as_ref()));
@@ -224,6 +229,6 @@ fn bind(args: &ServerArgs) -> Result<TcpListener, Failure> {
 /// The environment of children: this process's own, without the token.
 fn base_env(token: Option<&str>) -> Environment {
     Environment::new(std::env::vars_os().filter(|(name, value)| {
-        name != token::VARIABLE && token.is_none_or(|token| value != token)
+        !flags::is_variable(name) && token.is_none_or(|token| value != token)
     }))
 }

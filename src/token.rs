@@ -7,7 +7,7 @@ mod conceal;
 
 use std::fs;
 
-use crate::cli::ServerArgs;
+use crate::config::flags::ServerArgs;
 
 /// Acts like `--token`; no child gets it.
 pub const VARIABLE: &str = "PROCRING_TOKEN";

@@ -18,6 +18,7 @@ on_both!(
     managed_stdin_is_an_open_pipe,
     the_server_is_not_killed_first_for_lack_of_memory,
     what_is_between_the_server_and_its_own_starter_reaches_no_child,
+    a_flag_given_as_a_variable_holds_and_reaches_no_child,
 );
 
 /// What `body` writes to its output, once as a run and once as a managed process.
@@ -127,6 +128,28 @@ fn what_is_between_the_server_and_its_own_starter_reaches_no_child(backend: Back
         for asked in ["NOTIFY_SOCKET=/mine", "LISTEN_FDS=0"] {
             assert!(entries.contains(&asked), "{asked}: {entries:?}");
         }
+    }
+}
+
+fn a_flag_given_as_a_variable_holds_and_reaches_no_child(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&["--no-token"])
+        .env(
+            "PROCRING_CORS_ALLOW_ORIGIN",
+            "http://a.example, http://b.example",
+        )
+        .env("PROCRING_OTHER", "kept")
+        .start();
+    let origin = [("Origin", "http://b.example")];
+    let answer = server.request("GET", "/v1/health", &origin, b"");
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        Some("http://b.example")
+    );
+    let cat = json!({"command": "cat", "args": ["/proc/self/environ"]});
+    for environment in both_ways(&server, &cat) {
+        assert!(!environment.contains("CORS_ALLOW"), "{environment:?}");
+        assert!(environment.contains("PROCRING_OTHER=kept"));
     }
 }
 

@@ -8,22 +8,11 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 
+use crate::config::flags::BackendChoice;
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
 /// Entries of the submission queue; the completion queue has twice as many.
 const RING_ENTRIES: u32 = 1024;
-
-/// What `--io-backend` asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Choice {
-    /// io_uring where it is allowed, else epoll.
-    #[default]
-    Auto,
-    /// io_uring or nothing.
-    Uring,
-    /// epoll.
-    Epoll,
-}
 
 /// What won.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +69,10 @@ pub struct Built {
 /// Builds the runtime that `choice` asks for.
 ///
 /// # Errors
-/// With [`Choice::Uring`], why there is no io_uring; else why not even epoll works.
-pub fn build(choice: Choice) -> io::Result<Built> {
+/// With [`BackendChoice::Uring`], why there is no io_uring; else why not even epoll works.
+pub fn build(choice: BackendChoice) -> io::Result<Built> {
     let mut denied = None;
-    if choice != Choice::Epoll {
+    if choice != BackendChoice::Epoll {
         match uring() {
             Ok((runtime, backend)) => {
                 return Ok(Built {
@@ -92,7 +81,7 @@ pub fn build(choice: Choice) -> io::Result<Built> {
                     denied: None,
                 });
             }
-            Err(error) if choice == Choice::Uring => return Err(error),
+            Err(error) if choice == BackendChoice::Uring => return Err(error),
             Err(error) => denied = Some(error),
         }
     }

@@ -47,17 +47,6 @@ const REFUSALS_MAX: u32 = 64;
 /// Abandoned groups looked at whenever one is wanted.
 const ABANDONED_PER_LOOK: usize = 2;
 
-/// What `--cgroup` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// Use cgroups where they can be had.
-    Auto,
-    /// Refuse to start without them.
-    On,
-    /// Never make any.
-    Off,
-}
-
 /// Why there are no cgroups to be had.
 #[derive(Debug)]
 pub enum CgroupError {

@@ -1,0 +1,429 @@
+//! The command line and the environment.
+//!
+//! In: arguments and variables. Out: an [`Invocation`], or a sentence that says what is wrong with
+//! them. Knows neither sockets nor files; `--token-file` is read by `token`.
+
+mod table;
+mod text;
+mod value;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::Arg;
+
+use self::table::{FLAGS, Flag, Takes};
+
+pub use self::text::{help, man};
+
+/// What `--io-backend` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// io_uring where it is allowed, else epoll.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// What `--cgroup` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupChoice {
+    /// Use cgroups where they can be had.
+    Auto,
+    /// Refuse to start without them.
+    On,
+    /// Never make any.
+    Off,
+}
+
+/// What the arguments ask for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Print [`help`].
+    Help,
+    /// Print [`man`].
+    Man,
+    /// Print the version.
+    Version,
+    /// Serve.
+    Server(Box<ServerArgs>),
+}
+
+/// The flags of `procring server`.
+#[derive(Clone, Debug)]
+pub struct ServerArgs {
+    /// Address or name to bind.
+    pub host: String,
+    /// Port; 0 for any.
+    pub port: u16,
+    /// `--token`.
+    pub token: Option<String>,
+    /// `--token-file`.
+    pub token_file: Option<PathBuf>,
+    /// `--no-token`.
+    pub no_token: bool,
+    /// `--allowed-host`.
+    pub allowed_hosts: Vec<String>,
+    /// `--cors-allow-origin`.
+    pub cors_origins: Vec<String>,
+    /// `--cors-allow-method`.
+    pub cors_methods: Vec<String>,
+    /// `--cors-allow-header`.
+    pub cors_headers: Vec<String>,
+    /// `--cors-allow-credentials`.
+    pub cors_credentials: bool,
+    /// `--io-backend`.
+    pub backend: BackendChoice,
+    /// `--max-exited`.
+    pub exited_max: usize,
+    /// `--max-connections`.
+    pub connections_max: usize,
+    /// `--shutdown-grace`.
+    pub shutdown_grace: Duration,
+    /// `--cgroup`.
+    pub cgroup: CgroupChoice,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Default for ServerArgs {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 2468,
+            token: None,
+            token_file: None,
+            no_token: false,
+            allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
+            cors_methods: Vec::new(),
+            cors_headers: Vec::new(),
+            cors_credentials: false,
+            backend: BackendChoice::Auto,
+            exited_max: 1024,
+            connections_max: 8192,
+            shutdown_grace: Duration::from_secs(3),
+            cgroup: CgroupChoice::Auto,
+            state_dir: None,
+        }
+    }
+}
+
+/// Why the arguments were refused; the text names the flag and what it may be.
+#[derive(Debug)]
+pub struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+impl From<lexopt::Error> for UsageError {
+    fn from(error: lexopt::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Whether an address can only be reached from this machine.
+pub fn is_loopback(host: &str) -> bool {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Reads the arguments, without the program's name, and the variables of the environment, which
+/// hold where the arguments are silent.
+///
+/// # Errors
+/// For anything unknown, missing or out of range.
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Invocation, UsageError> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut given: Vec<(&Flag, Option<OsString>)> = Vec::new();
+    let mut server = false;
+    while let Some(arg) = parser.next()? {
+        let flag = match &arg {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Invocation::Help),
+            Arg::Short('V') | Arg::Long("version") => return Ok(Invocation::Version),
+            Arg::Value(word) if !server && word == "man" => return Ok(Invocation::Man),
+            Arg::Value(word) if !server && word == "server" => {
+                server = true;
+                continue;
+            }
+            Arg::Short(short) => FLAGS.iter().find(|flag| flag.short == Some(*short)),
+            Arg::Long(long) => FLAGS.iter().find(|flag| flag.long == *long),
+            Arg::Value(_) => None,
+        };
+        let Some(flag) = flag else {
+            return Err(arg.unexpected().into());
+        };
+        let value = match flag.takes {
+            Takes::Nothing(_) => None,
+            Takes::Value(..) | Takes::Values(..) => Some(parser.value()?),
+        };
+        given.push((flag, value));
+    }
+    if !server {
+        return Err(UsageError(
+            "the command is missing; try `procring server`".to_owned(),
+        ));
+    }
+    let mut server = ServerArgs::default();
+    for (name, value) in variables {
+        let flag = FLAGS
+            .iter()
+            .find(|flag| name == variable(flag.long).as_str());
+        if let Some(flag) = flag
+            && flag.long != TOKEN
+            && given.iter().all(|(other, _)| other.long != flag.long)
+        {
+            set_from_variable(&mut server, flag, &value)?;
+        }
+    }
+    for (flag, value) in given {
+        let source = format!("--{}", flag.long);
+        match (flag.takes, value) {
+            (Takes::Nothing(set), _) => set(&mut server),
+            (Takes::Value(_, set) | Takes::Values(_, set), value) => {
+                apply(&mut server, flag, set, &source, &value.unwrap_or_default())?;
+            }
+        }
+    }
+    Ok(Invocation::Server(Box::new(server)))
+}
+
+/// The flag whose variable `token` reads itself: it overwrites it where others could see it.
+const TOKEN: &str = "token";
+
+/// The variable of a flag.
+fn variable(long: &str) -> String {
+    format!("PROCRING_{}", long.to_uppercase().replace('-', "_"))
+}
+
+/// Whether a variable of the environment is a flag's. Children do not get it: a server that one of
+/// them starts is another one.
+pub fn is_variable(name: &OsStr) -> bool {
+    FLAGS
+        .iter()
+        .any(|flag| name == variable(flag.long).as_str())
+}
+
+fn set_from_variable(
+    server: &mut ServerArgs,
+    flag: &Flag,
+    value: &OsStr,
+) -> Result<(), UsageError> {
+    let source = variable(flag.long);
+    match flag.takes {
+        Takes::Nothing(set) => {
+            let on = value::switch(value);
+            if on.map_err(|must| refusal(flag, &source, value, &must))? {
+                set(server);
+            }
+        }
+        Takes::Value(_, set) => apply(server, flag, set, &source, value)?,
+        Takes::Values(_, set) => {
+            for item in value.as_bytes().split(|byte| *byte == b',') {
+                apply(
+                    server,
+                    flag,
+                    set,
+                    &source,
+                    OsStr::from_bytes(item.trim_ascii()),
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn apply(
+    server: &mut ServerArgs,
+    flag: &Flag,
+    set: table::Set,
+    source: &str,
+    value: &OsStr,
+) -> Result<(), UsageError> {
+    set(server, value).map_err(|must| refusal(flag, source, value, &must))
+}
+
+fn refusal(flag: &Flag, source: &str, value: &OsStr, must: &str) -> UsageError {
+    // A secret does not belong into a log.
+    if flag.long == TOKEN {
+        return UsageError(format!("{source} {must}"));
+    }
+    UsageError(format!("{source} {value:?}: {must}"))
+}
+
+/// Refuses an open server on an address that others can reach, unless that is asked for.
+///
+/// # Errors
+/// What to add to the command line.
+pub fn check_open(args: &ServerArgs, has_token: bool) -> Result<(), UsageError> {
+    if has_token || args.no_token || is_loopback(&args.host) {
+        return Ok(());
+    }
+    Err(UsageError(format!(
+        "--host {}: whoever reaches this address could run commands; add --token or, if that is \
+         what you want, --no-token",
+        args.host
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_variables(args: &[&str], variables: &[(&str, &str)]) -> Result<ServerArgs, String> {
+        let args = std::iter::once("server").chain(args.iter().copied());
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        match parse(args.map(OsString::from), variables) {
+            Ok(Invocation::Server(args)) => Ok(*args),
+            Ok(_) => Err("not the server".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn server(args: &[&str]) -> Result<ServerArgs, String> {
+        with_variables(args, &[])
+    }
+
+    #[test]
+    fn every_flag_of_the_reference_is_taken_in_both_forms() {
+        let long = server(&[
+            "--host",
+            "h",
+            "--port",
+            "7",
+            "--token",
+            "t",
+            "--cors-allow-origin",
+            "o",
+            "--cors-allow-method=m",
+            "--cors-allow-header",
+            "x",
+            "--cors-allow-credentials",
+            "--no-telemetry",
+            "--no-token",
+        ])
+        .unwrap();
+        let short = server(&[
+            "-H", "h", "-p7", "-t", "t", "-O", "o", "-M", "m", "-A", "x", "-C", "-n",
+        ])
+        .unwrap();
+        assert_eq!(format!("{long:?}"), format!("{short:?}"));
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for args in [
+            &["--port", "70000"][..],
+            &["--port"],
+            &["--nope"],
+            &["extra"],
+            &["--io-backend", "kqueue"],
+            &["--max-exited", "0"],
+            &["--cgroup", "v2"],
+            &["--shutdown-grace", "-1"],
+            &["--shutdown-grace", "NaN"],
+            &["--token", ""],
+        ] {
+            assert!(server(args).is_err(), "{args:?}");
+        }
+        for args in [&[][..], &["serve"], &["--port", "1"]] {
+            assert!(
+                parse(args.iter().map(OsString::from), []).is_err(),
+                "{args:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_flag_the_value_and_what_it_may_be_but_no_secret() {
+        let error = |args: &[&str]| server(args).unwrap_err();
+        assert_eq!(
+            error(&["--io-backend", "kqueue"]),
+            "--io-backend \"kqueue\": must be auto, uring or epoll"
+        );
+        assert_eq!(
+            error(&["-p", "70000"]),
+            "--port \"70000\": must be a number from 0 to 65535"
+        );
+        assert!(!error(&["-t", "secret\n"]).contains("secret"));
+    }
+
+    #[test]
+    fn a_variable_is_the_flag_of_its_name_and_the_flag_wins() {
+        let found = with_variables(
+            &["--max-exited", "5"],
+            &[
+                ("PROCRING_MAX_EXITED", "6"),
+                ("PROCRING_PORT", "7"),
+                ("PROCRING_NO_TOKEN", "true"),
+                ("PROCRING_CORS_ALLOW_ORIGIN", "http://a, http://b"),
+                ("PROCRING_NOPE", "x"),
+                ("PORT", "8"),
+            ],
+        )
+        .unwrap();
+        assert_eq!((found.exited_max, found.port, found.no_token), (5, 7, true));
+        assert_eq!(found.cors_origins, ["http://a", "http://b"]);
+        let off = with_variables(&[], &[("PROCRING_NO_TOKEN", "0")]).unwrap();
+        assert!(!off.no_token);
+        let error = with_variables(&[], &[("PROCRING_NO_TOKEN", "maybe")]).unwrap_err();
+        assert_eq!(
+            error,
+            "PROCRING_NO_TOKEN \"maybe\": must be true, 1, false or 0"
+        );
+        assert!(is_variable(OsStr::new("PROCRING_STATE_DIR")));
+        assert!(!is_variable(OsStr::new("PROCRING_STATE")));
+    }
+
+    #[test]
+    fn the_table_has_the_defaults_that_hold() {
+        let mut from_table = ServerArgs::default();
+        for flag in FLAGS {
+            if let (Takes::Value(_, set), Some(default)) = (flag.takes, flag.default) {
+                set(&mut from_table, OsStr::new(default)).unwrap();
+            }
+        }
+        assert_eq!(
+            format!("{from_table:?}"),
+            format!("{:?}", ServerArgs::default())
+        );
+    }
+
+    #[test]
+    fn an_open_server_is_for_this_machine_unless_asked_for() {
+        let args = |host: &str, no_token| ServerArgs {
+            host: host.into(),
+            no_token,
+            ..ServerArgs::default()
+        };
+        for host in ["127.0.0.1", "localhost", "::1", "[::1]", "127.9.9.9"] {
+            assert!(check_open(&args(host, false), false).is_ok(), "{host}");
+        }
+        for host in ["0.0.0.0", "::", "example.com", "10.0.0.1"] {
+            assert!(check_open(&args(host, false), false).is_err(), "{host}");
+            assert!(check_open(&args(host, true), false).is_ok());
+            assert!(check_open(&args(host, false), true).is_ok());
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Every flag of `procring server`, once: what it is called, what it takes, what it is for.
+//!
+//! The parser, the environment, `--help` and the manual page read this table; there is no other
+//! list of flags.
+
+use std::ffi::OsStr;
+
+use super::ServerArgs;
+use super::value::{choice, grace, number, positive, text};
+use super::{BackendChoice, CgroupChoice};
+
+/// Takes a value; the error says what it must be.
+pub(super) type Set = fn(&mut ServerArgs, &OsStr) -> Result<(), String>;
+
+/// What follows a flag.
+#[derive(Clone, Copy)]
+pub(super) enum Takes {
+    /// Nothing.
+    Nothing(fn(&mut ServerArgs)),
+    /// One value, the last one counts.
+    Value(&'static str, Set),
+    /// One value each time; all of them count.
+    Values(&'static str, Set),
+}
+
+/// One flag.
+pub(super) struct Flag {
+    /// Behind two dashes; the variable is `PROCRING_` and this in capitals.
+    pub(super) long: &'static str,
+    /// Behind one dash.
+    pub(super) short: Option<char>,
+    /// What follows it.
+    pub(super) takes: Takes,
+    /// What holds without it, as it would be written.
+    pub(super) default: Option<&'static str>,
+    /// One line for `--help`.
+    pub(super) help: &'static str,
+    /// More sentences for the manual page.
+    pub(super) more: &'static str,
+}
+
+/// All flags, in the order of `--help`.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag {
+        long: "host",
+        short: Some('H'),
+        takes: Takes::Value("HOST", |args, value| {
+            args.host = text(value)?;
+            Ok(())
+        }),
+        default: Some("127.0.0.1"),
+        help: "address to bind",
+        more: "An address that others can reach needs a token or an explicit --no-token.",
+    },
+    Flag {
+        long: "port",
+        short: Some('p'),
+        takes: Takes::Value("PORT", |args, value| {
+            args.port = number(value, "a number from 0 to 65535")?;
+            Ok(())
+        }),
+        default: Some("2468"),
+        help: "port to bind; 0 lets the kernel choose",
+        more: "An address that is still held by a server that has just ended is tried again for \
+               a second.",
+    },
+    Flag {
+        long: "token",
+        short: Some('t'),
+        takes: Takes::Value("TOKEN", |args, value| {
+            args.token = Some(header_text(value)?);
+            Ok(())
+        }),
+        default: None,
+        help: "require `Authorization: Bearer TOKEN`",
+        more: "It is overwritten in the process's own command line and environment, and no child \
+               gets it. An empty one is refused.",
+    },
+    Flag {
+        long: "token-file",
+        short: None,
+        takes: Takes::Value("FILE", |args, value| {
+            args.token_file = Some(value.into());
+            Ok(())
+        }),
+        default: None,
+        help: "the same, from the first line of FILE",
+        more: "",
+    },
+    Flag {
+        long: "no-token",
+        short: Some('n'),
+        takes: Takes::Nothing(|args| args.no_token = true),
+        default: None,
+        help: "no token, also on an address that others can reach",
+        more: "Whoever reaches the address can run commands. A token that is given all the same \
+               is required.",
+    },
+    Flag {
+        long: "allowed-host",
+        short: None,
+        takes: Takes::Values("HOST", |args, value| {
+            args.allowed_hosts.push(text(value)?);
+            Ok(())
+        }),
+        default: None,
+        help: "allow this Host besides local ones; * for any",
+        more: "Only a server without a token on a loopback address looks at it, against pages \
+               that have another name resolve to this machine.",
+    },
+    Flag {
+        long: "cors-allow-origin",
+        short: Some('O'),
+        takes: Takes::Values("O", |args, value| {
+            args.cors_origins.push(header_text(value)?);
+            Ok(())
+        }),
+        default: None,
+        help: "allow pages of this origin; * for any",
+        more: "",
+    },
+    Flag {
+        long: "cors-allow-method",
+        short: Some('M'),
+        takes: Takes::Values("M", |args, value| {
+            args.cors_methods.push(header_text(value)?);
+            Ok(())
+        }),
+        default: Some("any"),
+        help: "methods named to browsers",
+        more: "",
+    },
+    Flag {
+        long: "cors-allow-header",
+        short: Some('A'),
+        takes: Takes::Values("H", |args, value| {
+            args.cors_headers.push(header_text(value)?);
+            Ok(())
+        }),
+        default: Some("any"),
+        help: "headers named to browsers",
+        more: "",
+    },
+    Flag {
+        long: "cors-allow-credentials",
+        short: Some('C'),
+        takes: Takes::Nothing(|args| args.cors_credentials = true),
+        default: None,
+        help: "let browsers send credentials",
+        more: "",
+    },
+    Flag {
+        long: "io-backend",
+        short: None,
+        takes: Takes::Value("BACKEND", |args, value| {
+            let words = [
+                ("auto", BackendChoice::Auto),
+                ("uring", BackendChoice::Uring),
+                ("epoll", BackendChoice::Epoll),
+            ];
+            args.backend = choice(value, &words)?;
+            Ok(())
+        }),
+        default: Some("auto"),
+        help: "auto, uring or epoll",
+        more: "auto takes io_uring where it is allowed. With uring, a server that cannot have it \
+               ends with exit code 78.",
+    },
+    Flag {
+        long: "max-exited",
+        short: None,
+        takes: Takes::Value("N", |args, value| {
+            args.exited_max = positive(value)?;
+            Ok(())
+        }),
+        default: Some("1024"),
+        help: "exited processes kept for inspection",
+        more: "The oldest goes first.",
+    },
+    Flag {
+        long: "max-connections",
+        short: None,
+        takes: Takes::Value("N", |args, value| {
+            args.connections_max = positive(value)?;
+            Ok(())
+        }),
+        default: Some("8192"),
+        help: "connections at the same time",
+        more: "One more is answered 503.",
+    },
+    Flag {
+        long: "shutdown-grace",
+        short: None,
+        takes: Takes::Value("SECONDS", |args, value| {
+            args.shutdown_grace = grace(value)?;
+            Ok(())
+        }),
+        default: Some("3"),
+        help: "between SIGTERM and SIGKILL when the server ends",
+        more: "At most 3600.",
+    },
+    Flag {
+        long: "cgroup",
+        short: None,
+        takes: Takes::Value("WHEN", |args, value| {
+            let words = [
+                ("auto", CgroupChoice::Auto),
+                ("on", CgroupChoice::On),
+                ("off", CgroupChoice::Off),
+            ];
+            args.cgroup = choice(value, &words)?;
+            Ok(())
+        }),
+        default: Some("auto"),
+        help: "a cgroup v2 for each process: auto, on or off",
+        more: "With on, a server that cannot make cgroups does not start.",
+    },
+    Flag {
+        long: "state-dir",
+        short: None,
+        takes: Takes::Value("DIR", |args, value| {
+            args.state_dir = Some(value.into());
+            Ok(())
+        }),
+        default: None,
+        help: "end what a killed server left behind, as noted in DIR",
+        more: "",
+    },
+    Flag {
+        long: "no-telemetry",
+        short: None,
+        takes: Takes::Nothing(|_| {}),
+        default: None,
+        help: "accepted for compatibility; there is no telemetry",
+        more: "",
+    },
+];
+
+/// What can stand in a header.
+fn header_text(value: &OsStr) -> Result<String, String> {
+    let value = text(value)?;
+    if value.trim().is_empty() || value.chars().any(char::is_control) {
+        return Err("must not be empty or hold control characters".to_owned());
+    }
+    Ok(value)
+}

@@ -1,0 +1,53 @@
+//! Reads one value of a flag. Every error completes "FLAG VALUE: ...".
+
+use std::ffi::OsStr;
+use std::str::FromStr;
+use std::time::Duration;
+
+const GRACE_MAX: Duration = Duration::from_secs(3600);
+
+/// Any text.
+pub(super) fn text(value: &OsStr) -> Result<String, String> {
+    let value = value.to_str().ok_or("must be UTF-8")?;
+    Ok(value.to_owned())
+}
+
+/// A number; `what` says which.
+pub(super) fn number<T: FromStr>(value: &OsStr, what: &str) -> Result<T, String> {
+    let number = value.to_str().and_then(|value| value.parse().ok());
+    number.ok_or_else(|| format!("must be {what}"))
+}
+
+/// A number greater than 0.
+pub(super) fn positive(value: &OsStr) -> Result<usize, String> {
+    let what = "a number greater than 0";
+    match number(value, what)? {
+        0 => Err(format!("must be {what}")),
+        number => Ok(number),
+    }
+}
+
+/// Seconds, with a fraction or without.
+pub(super) fn grace(value: &OsStr) -> Result<Duration, String> {
+    let seconds = number(value, "a number of seconds")?;
+    let grace = Duration::try_from_secs_f64(seconds).ok();
+    grace
+        .filter(|grace| *grace <= GRACE_MAX)
+        .ok_or_else(|| format!("must be between 0 and {} seconds", GRACE_MAX.as_secs()))
+}
+
+/// One of these words.
+pub(super) fn choice<T: Copy>(value: &OsStr, words: &[(&str, T)]) -> Result<T, String> {
+    if let Some((_, chosen)) = words.iter().find(|(word, _)| value == *word) {
+        return Ok(*chosen);
+    }
+    let (last, others) = words.split_last().ok_or("has no values")?;
+    let others: Vec<_> = others.iter().map(|(word, _)| *word).collect();
+    Err(format!("must be {} or {}", others.join(", "), last.0))
+}
+
+/// What a variable of the environment says of a flag that takes nothing.
+pub(super) fn switch(value: &OsStr) -> Result<bool, String> {
+    let words = [("true", true), ("1", true), ("false", false), ("0", false)];
+    choice(value, &words)
+}
