@@ -1,5 +1,6 @@
 //! The `procring` binary: flags, the two threads, the exit code.
 
+use std::fmt::Display;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::Path;
@@ -18,7 +19,7 @@ use procring::io::server::{Options, Server};
 use procring::log::Arena;
 use procring::notice;
 use procring::process::Table;
-use procring::supervisor::cgroup::Cgroups;
+use procring::supervisor::cgroup::{Cgroups, IfHiding};
 use procring::supervisor::signals::{self, Hangup};
 use procring::supervisor::spawn::environment::Environment;
 use procring::supervisor::spawn::inherit::Inheritance;
@@ -141,7 +142,7 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
     thread::Builder::new()
         .name("supervisor".to_owned())
         .stack_size(256 << 10)
-        .spawn(|| supervisor.run())
+        .spawn(|| supervisor.run(|error| without_groups(error)))
         .map_err(start("supervisor"))?;
     if let Some(error) = &built.denied {
         notice::line(format_args!(
@@ -176,18 +177,39 @@ fn groups_and_state(args: &ServerArgs) -> Result<(Groups, Option<StateDir>), Fai
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let open_max = usize::try_from(descriptors / 16).map_or(CGROUPS_MAX, |n| n.min(CGROUPS_MAX));
     let cgroups = match (args.cgroup, &args.state_dir) {
-        (CgroupChoice::Off, _) => None,
+        (CgroupChoice::Off, _) => {
+            without_groups(&"--cgroup off");
+            None
+        }
         (CgroupChoice::On, _) => {
-            let made = Cgroups::new(open_max);
-            Some(made.map_err(|error| Failure::Start(format!("--cgroup on: {error}")))?)
+            let made = Cgroups::new(open_max, IfHiding::Accept);
+            let made = made.map_err(|error| Failure::Start(format!("--cgroup on: {error}")))?;
+            if let Some(hidden) = made.hidden() {
+                notice::line(format_args!("warning: --cgroup on hides {hidden}"));
+            }
+            Some(made)
         }
         (CgroupChoice::Auto, None) => return Ok((Groups::AtBegin { open_max }, None)),
         // The record names them.
-        (CgroupChoice::Auto, Some(_)) => Cgroups::new(open_max).ok(),
+        (CgroupChoice::Auto, Some(_)) => {
+            let made = Cgroups::new(open_max, IfHiding::Refuse);
+            made.inspect_err(|error| without_groups(error)).ok()
+        }
     };
     let state = args.state_dir.as_deref();
     let state = state.map(|dir| state_dir(dir, cgroups.as_ref()));
     Ok((Groups::Decided(cgroups), state.transpose()?))
+}
+
+/// How sure the end of a tree is depends on it (docs/security.md).
+fn without_groups(why: &dyn Display) {
+    let how = if Path::new("/proc/self/stat").exists() {
+        "trees are ended by a search of /proc, which a process that hides on purpose escapes until \
+         the server ends"
+    } else {
+        "and no /proc: of a tree only the process group of its first process is ended"
+    };
+    notice::line(format_args!("no cgroup for each process ({why}): {how}"));
 }
 
 /// Ends what a killed server left behind, and begins the record for the next one.

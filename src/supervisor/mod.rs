@@ -32,7 +32,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::event::{Timespec, epoll};
 use rustix::process::Signal;
 
-use self::cgroup::Cgroups;
+use self::cgroup::{CgroupError, Cgroups, IfHiding};
 use self::deadline::Deadlines;
 use self::job::{Job, Phase};
 use self::leftovers::Leftovers;
@@ -213,11 +213,15 @@ impl Supervisor {
         Ok((supervisor, commands, receiver))
     }
 
-    /// Runs until the process ends.
-    pub fn run(mut self) {
+    /// Runs until the process ends. `without` hears why there are no groups, if that is found out
+    /// only now.
+    pub fn run(mut self, without: impl FnOnce(&CgroupError)) {
         self.cgroups = match &mut self.options.groups {
             Groups::Decided(cgroups) => cgroups.take(),
-            Groups::AtBegin { open_max } => Cgroups::new(*open_max).ok(),
+            Groups::AtBegin { open_max } => {
+                let made = Cgroups::new(*open_max, IfHiding::Refuse);
+                made.inspect_err(without).ok()
+            }
         };
         let mut ready = Vec::with_capacity(64);
         loop {

@@ -89,7 +89,11 @@ fn io_backend_epoll_is_taken_without_a_warning(backend: Backend) {
     let asked = Launch::new(Backend::Epoll).args(&["--no-token", "--io-backend", "epoll"]);
     let server = asked.deny(deny).start();
     server.get("/v1/health").expect(200);
-    assert_eq!(server.stderr().lines().count(), 1, "{:?}", server.stderr());
+    assert!(
+        !server.stderr().contains("warning"),
+        "{:?}",
+        server.stderr()
+    );
 }
 
 fn a_taken_port_exits_1_and_is_named(backend: Backend) {
@@ -188,7 +192,7 @@ fn denied_io_uring_falls_back_to_epoll_with_one_warning_line() {
             .start();
         server.get("/v1/health").expect(200);
         let stderr = server.stderr();
-        let warnings: Vec<_> = stderr.lines().filter(|l| *l != server.start_line).collect();
+        let warnings: Vec<_> = stderr.lines().filter(|l| l.contains("warning")).collect();
         assert_eq!(warnings.len(), 1, "{stderr}");
         assert!(warnings[0].contains("io_uring"), "{stderr}");
         assert!(names_errno(warnings[0], errno, name), "{stderr}");

@@ -4,7 +4,7 @@
 use std::fs::OpenOptions;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ on_both!(
     quit_begins_the_end_as_term_does,
     ctrl_z_stops_the_server_and_it_goes_on_where_it_was,
     an_image_with_nothing_in_it_will_do,
+    how_sure_the_end_of_a_tree_is_stands_at_the_start,
+    commands_see_the_limits_of_the_servers_group,
 );
 
 /// A pipe that holds all it can, and its reader.
@@ -186,6 +188,113 @@ fn an_image_with_nothing_in_it_will_do(backend: Backend) {
         skipped_anywhere("chroot(1) is refused");
     }
     std::fs::remove_dir_all(&image).unwrap();
+}
+
+fn how_sure_the_end_of_a_tree_is_stands_at_the_start(backend: Backend) {
+    let launch = |cgroup| Launch::new(backend).args(&["--no-token", "--cgroup", cgroup]);
+    let without = launch("off").start();
+    let told = eventually("a line about it", || {
+        let stderr = without.stderr();
+        let line = stderr.lines().find(|line| line.contains("no cgroup"));
+        line.map(str::to_owned)
+    });
+    assert!(told.contains("(--cgroup off)"), "{told}");
+    assert!(told.contains("/proc"), "{told}");
+    if let Some(unified) = unified() {
+        let sure = launch("auto").start();
+        // A group was made for it, so it was decided.
+        let seen = sure.run(&sh("cut -d: -f3 /proc/self/cgroup | grep procring-"));
+        if seen["exitCode"] == 0 {
+            assert!(!sure.stderr().contains("no cgroup"), "{}", sure.stderr());
+        } else {
+            skipped_anywhere(&format!("no groups in {}", unified.display()));
+        }
+    }
+}
+
+/// Where the version 2 hierarchy is mounted.
+fn unified() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+    mount.split(' ').nth(4).map(PathBuf::from)
+}
+
+/// A group with limits, below the root; removed when dropped.
+struct Limited(PathBuf);
+
+impl Limited {
+    fn new(name: &str) -> std::io::Result<Self> {
+        let root = unified().ok_or(std::io::ErrorKind::NotFound)?;
+        let on = std::fs::read_to_string(root.join("cgroup.subtree_control"))?;
+        let missing = ["memory", "cpu"].iter().find(|c| !on.contains(*c));
+        if missing.is_some() {
+            return Err(std::io::ErrorKind::NotFound.into());
+        }
+        let limited = Self(root.join(name));
+        std::fs::create_dir(&limited.0)?;
+        std::fs::write(limited.0.join("memory.max"), "536870912")?;
+        std::fs::write(limited.0.join("memory.high"), "500000000")?;
+        std::fs::write(limited.0.join("cpu.max"), "50000 100000")?;
+        Ok(limited)
+    }
+
+    fn launch(&self, backend: Backend, cgroup: &str) -> Launch {
+        let join = r#"echo $$ > "$0/cgroup.procs" && exec "$@""#;
+        let through = ["sh", "-c", join, self.0.to_str().unwrap()];
+        let launch = Launch::new(backend).args(&["--no-token", "--cgroup", cgroup]);
+        launch.through_exec(&through)
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+fn commands_see_the_limits_of_the_servers_group(backend: Backend) {
+    let name = format!("limited-{}-{}", std::process::id(), backend.word());
+    let Ok(limited) = Limited::new(&name) else {
+        return skipped_anywhere("no memory and cpu controllers of version 2 for children");
+    };
+    let see = sh(
+        "cd /sys/fs/cgroup; cd unified 2>/dev/null; g=$(sed -n s/^0::.//p /proc/self/cgroup);
+                  echo $g; cat $g/memory.max $g/memory.high $g/cpu.max",
+    );
+    let limits = "536870912\n499998720\n50000 100000\n";
+    let seen = |server: &Server| {
+        let run = server.run(&see);
+        assert_eq!(run["exitCode"], 0, "{run}");
+        let text = run["stdout"].as_str().unwrap().to_owned();
+        let (group, shown) = text.split_once('\n').unwrap();
+        assert_eq!(shown, limits, "{run}");
+        group.to_owned()
+    };
+    // Alone in it: in groups of their own, again and again. When it ends, all is as it was.
+    let mut server = limited.launch(backend, "auto").start();
+    for _ in 0..3 {
+        let group = seen(&server);
+        assert!(group.contains("/procring-"), "{group}");
+    }
+    server.spawn(&sh("setsid sleep 77 & exec sleep 77"));
+    server.signal(libc::SIGTERM);
+    assert_eq!(server.await_end(Duration::from_secs(20)).code(), Some(0));
+    assert_eq!(server.survivors(), [0; 0], "left behind");
+    let on = std::fs::read_to_string(limited.0.join("cgroup.subtree_control")).unwrap();
+    assert_eq!(on.trim(), "");
+    // With company, there are no groups but the server's own, and that is said.
+    let mut company = Command::new("sleep").arg("77").spawn().unwrap();
+    std::fs::write(limited.0.join("cgroup.procs"), company.id().to_string()).unwrap();
+    let crowded = limited.launch(backend, "auto").start();
+    assert_eq!(seen(&crowded), name);
+    let stderr = crowded.stderr();
+    assert!(stderr.contains("memory.max 536870912"), "{stderr}");
+    // Who insists has them, and is warned.
+    let insisting = limited.launch(backend, "on").start();
+    assert!(insisting.stderr().contains("warning: --cgroup on hides"));
+    assert_ne!(insisting.run(&see)["exitCode"], 0);
+    company.kill().unwrap();
+    company.wait().unwrap();
 }
 
 #[test]

@@ -213,7 +213,10 @@ pub(super) const FLAGS: &[Flag] = &[
         }),
         default: Some("auto"),
         help: "a cgroup v2 for each process: auto, on or off",
-        more: "With on, a server that cannot make cgroups does not start.",
+        more: "Without one, a process that hides on purpose outlives its tree, and a line at start \
+               says so. With on, a server that cannot make cgroups does not start. With auto there \
+               are none where they would hide memory.max, memory.high or cpu.max of the server's \
+               own group and those cannot be handed on.",
     },
     Flag {
         long: "state-dir",

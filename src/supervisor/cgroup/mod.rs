@@ -15,6 +15,14 @@
 //! that was killed is not: kernels compare its count of kills with that of the parent's group
 //! (seen on 6.18), and kill whoever is born into it. The same can be true of the server's own
 //! group from the start, so [`Cgroups::new`] tries.
+//!
+//! Children see the limits of the server's group all the same ([`handing_on`]), or there are no
+//! groups for them.
+
+mod handing_on;
+mod limits;
+#[cfg(test)]
+mod testing;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -27,6 +35,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use self::handing_on::{HandingOn, Refusal};
+use self::limits::Limits;
 use crate::supervisor::spawn::clone;
 use rustix::fs::{
     Access, AtFlags, FlockOperation, Mode, OFlags, accessat, flock, mkdirat, openat, unlinkat,
@@ -47,6 +57,15 @@ const REFUSALS_MAX: u32 = 64;
 /// Abandoned groups looked at whenever one is wanted.
 const ABANDONED_PER_LOOK: usize = 2;
 
+/// What to do where children in groups of their own would not see limits of the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfHiding {
+    /// Have no groups.
+    Refuse,
+    /// Have them all the same.
+    Accept,
+}
+
 /// Why there are no cgroups to be had.
 #[derive(Debug)]
 pub enum CgroupError {
@@ -56,6 +75,8 @@ pub enum CgroupError {
     NoKill,
     /// A child cannot be born in a group, or does not survive it.
     NoBirth,
+    /// Children would not see limits that the server has.
+    HidesLimits(Box<Hidden>),
     /// The server's own group cannot be made or opened.
     Refused {
         /// The directory it would be in.
@@ -73,6 +94,11 @@ impl fmt::Display for CgroupError {
             CgroupError::NoBirth => {
                 f.write_str("no child can be started in a group; likely a seccomp profile")
             }
+            CgroupError::HidesLimits(hidden) => write!(
+                f,
+                "it would hide {hidden}; alone in a delegated group the server could, and \
+                 --cgroup on hides them"
+            ),
             CgroupError::Refused { parent, error } => write!(
                 f,
                 "no group can be made in {}: {error}; likely mounted read-only or not delegated",
@@ -83,6 +109,23 @@ impl fmt::Display for CgroupError {
 }
 
 impl std::error::Error for CgroupError {}
+
+/// Limits that children in groups of their own do not see.
+#[derive(Debug)]
+pub struct Hidden {
+    limits: Limits,
+    refusal: Refusal,
+}
+
+impl fmt::Display for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limits, refusal } = self;
+        write!(
+            f,
+            "{limits} from commands, which cannot be handed on: {refusal}"
+        )
+    }
+}
 
 /// A group for one job.
 #[derive(Debug)]
@@ -163,19 +206,51 @@ pub struct Cgroups {
     made: u64,
     refusals: u32,
     usable: bool,
+    handing_on: Option<Box<HandingOn>>,
+    hidden: Option<Box<Hidden>>,
 }
 
 impl Cgroups {
     /// Makes the server's own group below the one it is in, and removes empty ones that killed
     /// servers left there.
     ///
-    /// At most `open_max` groups, two descriptors each, are open at the same time.
+    /// At most `open_max` groups, two descriptors each, are open at the same time. With
+    /// [`IfHiding::Accept`] there are groups even if they hide limits ([`Cgroups::hidden`]).
     ///
     /// # Errors
     /// Why there cannot be groups.
-    pub fn new(open_max: usize) -> Result<Self, CgroupError> {
-        let parent = own_directory().ok_or(CgroupError::NotMounted)?;
-        Self::below(&parent, open_max)
+    pub fn new(open_max: usize, if_hiding: IfHiding) -> Result<Self, CgroupError> {
+        let place = Place::own().ok_or(CgroupError::NotMounted)?;
+        let mut groups = Self::below(&place.group, open_max)?;
+        let limits = Limits::of(&place.group, &place.top);
+        if limits.is_some() {
+            match HandingOn::begin(limits, &place.group, &groups.path()) {
+                Ok(handing_on) => groups.hand_on(handing_on),
+                Err(refusal) => {
+                    let hidden = Box::new(Hidden { limits, refusal });
+                    if if_hiding == IfHiding::Refuse {
+                        groups.remove_all();
+                        return Err(CgroupError::HidesLimits(hidden));
+                    }
+                    groups.hidden = Some(hidden);
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    /// The limits that children do not see.
+    pub fn hidden(&self) -> Option<&Hidden> {
+        self.hidden.as_deref()
+    }
+
+    /// New groups show the limits; those that are there do not.
+    fn hand_on(&mut self, handing_on: HandingOn) {
+        self.handing_on = Some(Box::new(handing_on));
+        for group in std::mem::take(&mut self.idle) {
+            self.open -= 1;
+            self.remove(&group.name);
+        }
     }
 
     fn below(parent: &Path, open_max: usize) -> Result<Self, CgroupError> {
@@ -222,6 +297,8 @@ impl Cgroups {
             made: 0,
             refusals: 0,
             usable: true,
+            handing_on: None,
+            hidden: None,
         };
         let born = groups.take().is_some_and(|group| {
             let born = group.birthplace().is_some_and(clone::can_be_born_in);
@@ -255,7 +332,11 @@ impl Cgroups {
         self.made += 1;
         let name = self.made.to_string();
         mkdirat(&self.dir, name.as_str(), Mode::from(0o755)).ok()?;
-        match Group::open(&self.dir, name.clone()) {
+        let shown = self
+            .handing_on
+            .as_ref()
+            .map_or(Ok(()), |on| on.write(&name));
+        match shown.and_then(|()| Group::open(&self.dir, name.clone())) {
             Ok(group) => {
                 self.open += 1;
                 Some(Arc::new(group))
@@ -339,6 +420,9 @@ impl Cgroups {
     pub fn remove_all(&mut self) {
         self.idle.clear();
         remove_with_children(&self.path());
+        if let Some(handing_on) = self.handing_on.take() {
+            handing_on.end();
+        }
     }
 
     fn look_at_abandoned(&mut self) {
@@ -409,6 +493,7 @@ pub(crate) fn end_left_behind(path: &Path) -> usize {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     remove_with_children(path);
+    handing_on::remove_left_behind(path);
     members
 }
 
@@ -450,17 +535,27 @@ fn remove_with_children(path: &Path) {
     let _ = fs::remove_dir(path);
 }
 
-/// Where this process's group is in the file system.
-fn own_directory() -> Option<PathBuf> {
-    let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = membership
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))?;
-    directory(own, &fs::read_to_string("/proc/self/mountinfo").ok()?)
+/// A group in the file system.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    group: PathBuf,
+    /// Where the hierarchy is mounted: nothing above is to be seen.
+    top: PathBuf,
+}
+
+impl Place {
+    /// This process's group.
+    fn own() -> Option<Self> {
+        let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = membership
+            .lines()
+            .find_map(|line| line.strip_prefix("0::"))?;
+        place(own, &fs::read_to_string("/proc/self/mountinfo").ok()?)
+    }
 }
 
 /// Where the group `own` is, by mountinfo (proc_pid_mountinfo(5)).
-fn directory(own: &str, mountinfo: &str) -> Option<PathBuf> {
+fn place(own: &str, mountinfo: &str) -> Option<Place> {
     if own.split('/').any(|part| part == "..") {
         // Outside of this cgroup namespace.
         return None;
@@ -472,9 +567,10 @@ fn directory(own: &str, mountinfo: &str) -> Option<PathBuf> {
         }
         let mut fields = mount.split(' ').skip(3);
         let root = unescape(fields.next()?);
-        let mount_point = unescape(fields.next()?);
+        let top = unescape(fields.next()?);
         let below = Path::new(own).strip_prefix(root).ok()?;
-        Some(mount_point.join(below))
+        let group = top.join(below);
+        Some(Place { group, top })
     })
 }
 
@@ -512,7 +608,7 @@ mod tests {
 
     #[test]
     fn the_own_group_is_found_wherever_it_is_mounted() {
-        let found = |own, text: &str| directory(own, text).map(|p| p.display().to_string());
+        let found = |own, text: &str| place(own, text).map(|p| p.group.display().to_string());
         assert_eq!(
             found("/a/b", HYBRID).as_deref(),
             Some("/sys/fs/cgroup/unified/a/b")
@@ -537,7 +633,7 @@ mod tests {
 
     #[test]
     fn a_group_is_used_again_once_it_is_empty_and_all_are_removed_at_the_end() {
-        let Ok(mut groups) = Cgroups::new(2) else {
+        let Ok(mut groups) = Cgroups::new(2, IfHiding::Accept) else {
             // No hierarchy to write to: the black-box tests say so in plain sight.
             return;
         };
