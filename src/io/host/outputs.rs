@@ -19,6 +19,8 @@ use crate::supervisor::message::Command;
 use crate::types::{ExitStatus, ProcessId, Stream};
 
 use crate::io::host::capacity::Capacity;
+use crate::io::runtime::pauses::Pauses;
+use crate::io::runtime::race::race;
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::sleep;
 use crate::io::runtime::turn::Turn;
@@ -26,6 +28,9 @@ use crate::io::server::Server;
 
 /// Bytes read from one output before the others have their turn.
 const TURN_BYTES: u64 = 256 << 10;
+
+/// The first pause before a terminal that nobody has open is looked at again.
+const HUNG_UP_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long freed slots keep their pages for the next output.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
@@ -47,8 +52,11 @@ pub(crate) enum Pumped {
         /// What there was, in bytes.
         brought: u64,
     },
-    /// There will never be more.
-    Ended,
+    /// Nobody holds the other end open. A terminal may be opened again.
+    Ended {
+        /// What there was, in bytes.
+        brought: u64,
+    },
 }
 
 /// Reads one output to its end.
@@ -70,11 +78,41 @@ pub(crate) fn ingest(
         {
             match pump(&server, sink, &source, TURN_BYTES) {
                 Pumped::Waiting { brought } => capacity.brought(brought),
-                Pumped::Ended => break,
+                // Boxed, because it is rare and the task of every idle process has room for it.
+                Pumped::Ended { .. } if Box::pin(opened_again(&server, sink, &source)).await => {}
+                Pumped::Ended { .. } => break,
             }
         }
         drop(capacity);
         ended(&server, sink);
+    }
+}
+
+/// Waits until a terminal that nobody has open is opened again, which only its process can want.
+/// False if there is none that still runs.
+///
+/// A program may close its terminal and come back to it: login and agetty do, to be its only
+/// users (vhangup(2)), and whatever opens /dev/tty. Nothing tells of that, and until then the
+/// terminal is ready, always: looked at now and then.
+async fn opened_again(server: &Rc<Server>, sink: Sink, source: &Source) -> bool {
+    let Sink::Log(id, Stream::Pty) = sink else {
+        return false;
+    };
+    let mut pauses = Pauses::from(HUNG_UP_PAUSE);
+    loop {
+        let changed = match server.table.borrow().get(id) {
+            Some(process) if matches!(process.state, State::Running { .. }) => {
+                process.changed.clone()
+            }
+            _ => return false,
+        };
+        let changed = changed.changed(changed.version());
+        race(pin!(sleep(pauses.longer())), pin!(changed)).await;
+        match pump(server, sink, source, TURN_BYTES) {
+            Pumped::Waiting { .. } => return true,
+            Pumped::Ended { brought: 0 } => {}
+            Pumped::Ended { .. } => pauses.begin_again(),
+        }
     }
 }
 
@@ -110,7 +148,7 @@ fn pump_until(
                 }
             }
             Err(Errno::AGAIN) => break false,
-            // A terminal whose last user is gone answers EIO; it is its end, not an error.
+            // A terminal that nobody has open answers EIO, which is no error.
             Err(_) => break true,
         }
     };
@@ -120,10 +158,10 @@ fn pump_until(
     {
         process.changed.notify();
     }
-    if ended {
-        return Pumped::Ended;
-    }
     let brought = budget - left;
+    if ended {
+        return Pumped::Ended { brought };
+    }
     Pumped::Waiting { brought }
 }
 
@@ -250,7 +288,10 @@ pub(crate) fn child_exited(server: &Rc<Server>, id: ProcessId, status: ExitStatu
     for (stream, source) in child.iter().flat_map(|child| &child.outputs) {
         let sink = Sink::Log(id, *stream);
         all_read &= match stream {
-            Stream::Pty => pump(server, sink, source, TURN_BYTES) == Pumped::Ended,
+            Stream::Pty => {
+                let pumped = pump(server, sink, source, TURN_BYTES);
+                matches!(pumped, Pumped::Ended { .. })
+            }
             // What the child wrote is in the pipe, all of it; somebody else may write on.
             Stream::Stdout | Stream::Stderr => {
                 pump_rest(server, sink, source);

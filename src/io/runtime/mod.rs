@@ -3,6 +3,7 @@
 //! In: descriptors and times. Out: futures. Knows no process and no request.
 
 pub mod backend;
+pub(crate) mod pauses;
 pub(crate) mod race;
 pub(crate) mod source;
 pub(crate) mod timer;
