@@ -2,6 +2,7 @@
 //!
 //! In: what [`crate::api`] has decided. Out: the answer, once there is one.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,11 +15,14 @@ use crate::supervisor::spawn::pty;
 use crate::types::{ProcessId, WindowSize};
 
 use crate::io::conn::reader::{Filled, Reader};
-use crate::io::host::input::{InputError, Patience};
+use crate::io::host::input::InputError;
 use crate::io::host::outputs::trim_later;
 use crate::io::runtime::race::{First, race};
-use crate::io::runtime::timer::sleep;
+use crate::io::runtime::timer::{sleep, within};
 use crate::io::server::Server;
+
+/// How long an input may wait for its process to read: somebody waits for the answer.
+const INPUT_PATIENCE: Duration = Duration::from_millis(4800);
 
 /// How long the news of an exit may take that has happened, and the last output after it.
 const EXIT_NEWS_MAX: Duration = Duration::from_secs(1);
@@ -122,8 +126,10 @@ pub(super) async fn input(
     let Some(child) = child else {
         return Some(not_running());
     };
+    let written = Cell::new(0);
     let result = {
-        let write = child.input.write(server, id, data, Patience::InAll);
+        let mut write = pin!(child.input.write(server, id, data, &written));
+        let write = within(INPUT_PATIENCE, write.as_mut());
         // A client that half-closes waits for its answer; the write's own limit holds.
         let broken = async {
             if client.lost().await == Filled::End {
@@ -136,10 +142,10 @@ pub(super) async fn input(
         }
     };
     Some(match result {
-        Ok(()) => Reply::json(format!("{{\"bytesWritten\":{}}}", data.len()).into_bytes()),
-        Err(InputError::NotRunning) => not_running(),
-        Err(InputError::Timeout { written }) => Problem::input_timeout(written).reply(),
-        Err(InputError::Failed(errno)) => {
+        Some(Ok(())) => Reply::json(format!("{{\"bytesWritten\":{}}}", data.len()).into_bytes()),
+        Some(Err(InputError::NotRunning)) => not_running(),
+        None => Problem::input_timeout(written.get() as u64).reply(),
+        Some(Err(InputError::Failed(errno))) => {
             let errno = errno.raw_os_error();
             let error = std::io::Error::from_raw_os_error(errno);
             Problem::stream(format!("failed to write stdin: {error}"), Some(errno)).reply()

@@ -53,6 +53,7 @@ mod supervision_trees;
 mod surroundings;
 mod terminal;
 mod terminal_frames;
+mod terminal_hangups;
 mod terminal_input;
 mod terminal_programs;
 mod terminal_pty;

@@ -13,16 +13,19 @@ on_both!(
     input_that_no_terminal_program_reads_is_answered_503_with_what_was_taken,
     an_unread_terminal_holds_nothing_else_up,
     a_viewer_whose_input_is_not_read_is_served_on,
+    what_is_typed_while_the_program_is_busy_waits_until_it_reads,
+    what_may_not_wait_is_refused_whole_and_the_rest_arrives_without_a_hole,
+    what_a_viewer_typed_waits_five_seconds_after_it_has_gone,
     what_was_typed_before_a_viewer_left_still_arrives,
     a_paste_of_one_mebibyte_arrives_exact,
     a_paste_to_a_program_that_reads_slowly_arrives_exact,
 );
 
 /// A file of one test, gone when dropped.
-struct File(PathBuf);
+pub(crate) struct File(pub(crate) PathBuf);
 
 impl File {
-    fn new(name: &str, backend: Backend) -> Self {
+    pub(crate) fn new(name: &str, backend: Backend) -> Self {
         let name = format!("{name}-{}-{}", std::process::id(), backend.word());
         Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name))
     }
@@ -166,18 +169,157 @@ fn a_viewer_whose_input_is_not_read_is_served_on(backend: Backend) {
     assert_eq!(ws.next(), Got::Close(Some(1000), String::new()));
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(3), "{took:?}");
-    // One that stays is told what became of each of its inputs, in bounded time.
-    let mut ws = Ws::attach(&server, &id, "?replay=none");
-    let begun = Instant::now();
-    for _ in 0..5 {
-        ws.input("not read");
+}
+
+/// Programs that read nothing until a file is there, and then all of it into another one.
+struct Busy {
+    server: Server,
+    id: String,
+    go: File,
+    out: File,
+}
+
+impl Busy {
+    fn new(name: &str, backend: Backend) -> Self {
+        let server = Server::open(backend);
+        let (go, out) = (
+            File::new(&format!("{name}-go"), backend),
+            File::new(&format!("{name}-out"), backend),
+        );
+        let id = server.spawn(&tty(&format!(
+            "stty raw -echo; echo on; while [ ! -e {} ]; do sleep 0.05; done; exec cat >{}",
+            go.0.display(),
+            out.0.display()
+        )));
+        server.await_output(&id, "on");
+        Self {
+            server,
+            id,
+            go,
+            out,
+        }
     }
-    for _ in 0..5 {
-        let message = ws.error();
-        assert!(message.contains("0 of 8 bytes"), "{message}");
+
+    fn attach(&self) -> Ws {
+        Ws::attach(&self.server, &self.id, "?input=binary&replay=none")
     }
-    let took = begun.elapsed();
-    assert!(took < Duration::from_secs(9), "{took:?}");
+
+    /// Lets the program read; gives all that was typed, at least `len` bytes.
+    fn read(&self, len: usize) -> Vec<u8> {
+        const END: &[u8] = b"the end";
+        std::fs::write(&self.go.0, "").unwrap();
+        self.out.await_content(len);
+        assert_eq!(write(&self.server, &self.id, END).0, 200);
+        eventually("all that was typed", || {
+            let mut got = std::fs::read(&self.out.0).ok()?;
+            let len = got.strip_suffix(END)?.len();
+            got.truncate(len);
+            Some(got)
+        })
+    }
+}
+
+/// Whether what was sent just now was taken; else what was said of it.
+fn taken(ws: &mut Ws) -> Result<(), String> {
+    ws.send(PING, b"");
+    match ws.next() {
+        Got::Pong(_) => Ok(()),
+        Got::Text(error) => {
+            assert_eq!(error["type"], "error", "{error}");
+            assert_eq!(ws.next(), Got::Pong(Vec::new()));
+            Err(error["message"].as_str().unwrap().to_owned())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn what_is_typed_while_the_program_is_busy_waits_until_it_reads(backend: Backend) {
+    let busy = Busy::new("busy", backend);
+    let mut ws = busy.attach();
+    // More than the kernel holds, far less than may wait.
+    let data = pattern(300_000);
+    for piece in data.chunks(50_000) {
+        ws.send(BINARY, piece);
+    }
+    // Longer than an input over REST waits.
+    assert_eq!(ws.poll(Duration::from_secs(6)), None, "nothing is given up");
+    assert!(busy.read(data.len()) == data, "not what was typed");
+    assert_eq!(taken(&mut ws), Ok(()), "no error came");
+}
+
+fn what_may_not_wait_is_refused_whole_and_the_rest_arrives_without_a_hole(backend: Backend) {
+    let busy = Busy::new("bound", backend);
+    let data = pattern(1_500_000);
+    let mut pieces = data.chunks(50_000);
+    let (mut one, mut other) = (busy.attach(), busy.attach());
+    let mut accepted = 0;
+    let refusal = loop {
+        let piece = pieces.next().expect("a bound");
+        one.send(BINARY, piece);
+        match taken(&mut one) {
+            Ok(()) => accepted += piece.len(),
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!((900_000..1_100_000).contains(&accepted), "{accepted}");
+    let of = "of these 50000 bytes none was taken";
+    assert!(refusal.contains(of), "{refusal}");
+    // The bound is that of the process, so the other viewer meets it, too, and at once now.
+    other.send(BINARY, &data[..60_000]);
+    let refusal = taken(&mut other).unwrap_err();
+    let of = "of these 60000 bytes none was taken";
+    assert!(refusal.contains(of), "{refusal}");
+    // A smaller one would find room; but then there would be a hole where the refused one was.
+    one.send(BINARY, b"x");
+    assert!(taken(&mut one).is_err());
+    // Everything else is served.
+    one.resize(99, 33);
+    assert_eq!(taken(&mut one), Ok(()));
+    let got = busy.read(accepted);
+    assert!(got == data[..accepted], "not what was taken");
+    for ws in [&mut one, &mut other] {
+        ws.send(BINARY, b"again");
+        assert_eq!(taken(ws), Ok(()));
+    }
+}
+
+fn what_a_viewer_typed_waits_five_seconds_after_it_has_gone(backend: Backend) {
+    let busy = Busy::new("gone", backend);
+    let held = fill(&busy.server, &busy.id);
+    let mut config = busy.server.get("/v1/processes/config").json();
+    config["maxInputBytesPerRequest"] = json!(2_000_000);
+    busy.server
+        .post("/v1/processes/config", &config)
+        .expect(200);
+    let leave: [fn(Ws); 3] = [
+        |ws| ws.cut(),
+        |mut ws| ws.send(CLOSE, &[0x03, 0xe8]),
+        |mut ws| ws.raw(&[0xff; 20]),
+    ];
+    for leave in leave {
+        let mut ws = busy.attach();
+        for piece in [b'-'; 300_000].chunks(50_000) {
+            ws.send(BINARY, piece);
+        }
+        assert_eq!(taken(&mut ws), Ok(()));
+        leave(ws);
+    }
+    // An input of this size waits alone, so not before all of theirs are given up.
+    let mut ws = busy.attach();
+    let more = pattern(1_100_000);
+    eventually("room", || {
+        ws.send(BINARY, &more);
+        taken(&mut ws).ok()
+    });
+    let expected = [held, more].concat();
+    let mut got = busy.read(expected.len());
+    let typed = got.len();
+    got.retain(|byte| *byte != b'-');
+    assert!(
+        typed - got.len() < 50_000,
+        "{typed}: more than the terminal may have taken"
+    );
+    assert!(got == expected, "not what was typed");
 }
 
 fn what_was_typed_before_a_viewer_left_still_arrives(backend: Backend) {

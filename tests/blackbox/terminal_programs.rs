@@ -49,7 +49,7 @@ fn answer(command: &str, argument: &str) -> Option<String> {
     String::from_utf8(out.stdout).ok()
 }
 
-fn found(program: &str) -> bool {
+pub(crate) fn found(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     if !there {

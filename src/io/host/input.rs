@@ -1,26 +1,27 @@
 //! Bytes to a child's pipe or terminal, in order, without holding anybody else up.
 //!
 //! In: one input at a time, first come first served. Out: all of it taken over, or how much was.
-//! A process that does not read delays only the inputs queued behind it.
+//! A process that does not read delays only the inputs queued behind it; how long one may wait is
+//! for the caller to say.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::pin::pin;
+use std::future::{Future, pending};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::process::Notify;
 use crate::types::ProcessId;
 
+use crate::io::host::backlog::Backlog;
+use crate::io::runtime::pauses::Pauses;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::{sleep, within};
 use crate::io::server::Server;
-
-/// How long an input may wait for its process to read.
-const PATIENCE: Duration = Duration::from_millis(4800);
 
 /// How long after a broken pipe the exit of its process may be heard of.
 const EXIT_PATIENCE: Duration = Duration::from_millis(100);
@@ -36,21 +37,8 @@ pub(crate) struct Input {
     queue: RefCell<VecDeque<u64>>,
     next_ticket: Cell<u64>,
     moved: Notify,
-    /// When the process's end last took a byte.
-    taken: Cell<Instant>,
-}
-
-/// What an input's time is counted from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// From the call: somebody waits for the answer.
-    InAll,
-    /// From the last byte that was taken, of this or another input, if that is later than
-    /// `asked`: a long paste to a slow program goes through.
-    WhileItTakes {
-        /// When the input was asked for.
-        asked: Instant,
-    },
+    /// What waits to be written here for viewers of a terminal.
+    backlog: Backlog,
 }
 
 /// Why an input was not taken over completely.
@@ -58,11 +46,6 @@ pub(crate) enum Patience {
 pub(crate) enum InputError {
     /// The process is over.
     NotRunning,
-    /// The process did not read; this many bytes were taken.
-    Timeout {
-        /// Bytes that the pipe or terminal took.
-        written: u64,
-    },
     /// write(2) failed.
     Failed(Errno),
 }
@@ -71,6 +54,19 @@ pub(crate) enum InputError {
 struct Ticket<'a> {
     input: &'a Input,
     number: u64,
+}
+
+impl Ticket<'_> {
+    /// Completes when this is the first one.
+    async fn first(&self) {
+        loop {
+            let seen = self.input.moved.version();
+            if self.input.queue.borrow().front() == Some(&self.number) {
+                return;
+            }
+            self.input.moved.changed(seen).await;
+        }
+    }
 }
 
 impl Drop for Ticket<'_> {
@@ -91,7 +87,7 @@ impl Input {
             queue: RefCell::new(VecDeque::new()),
             next_ticket: Cell::new(0),
             moved: Notify::default(),
-            taken: Cell::new(Instant::now()),
+            backlog: Backlog::new(),
         })
     }
 
@@ -100,85 +96,68 @@ impl Input {
         &self.source
     }
 
-    /// Writes all of `data`.
+    /// What waits to be written here for viewers of a terminal.
+    pub(crate) fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// Writes all of `data`, however long that takes while the process runs; `written` tells how
+    /// much there has been taken. Dropped while it waits, it writes no more.
     ///
     /// # Errors
-    /// See [`InputError`]; dropped while waiting, it writes no more.
+    /// See [`InputError`].
     pub(crate) async fn write(
         &self,
         server: &Server,
         id: ProcessId,
         data: &[u8],
-        patience: Patience,
+        written: &Cell<usize>,
     ) -> Result<(), InputError> {
-        let called = Instant::now();
         let ticket = self.enqueue();
-        let mut written = 0;
+        let over = InputError::NotRunning;
+        while_running(server, id, pin!(ticket.first()))
+            .await
+            .ok_or(over)?;
+        let mut pauses = Pauses::from(RETRY_AFTER);
         // Readiness that the next write did not confirm must not become a busy loop.
         let mut woken_in_vain = false;
-        loop {
-            let (running, changed) = match server.table.borrow().get(id) {
-                Some(process) => (process.state.is_running(), process.changed.clone()),
-                None => (false, Notify::default()),
-            };
-            if !running {
-                return Err(InputError::NotRunning);
-            }
-            let (seen, seen_queue) = (changed.version(), self.moved.version());
-            let first = self.queue.borrow().front() == Some(&ticket.number);
-            let mut refused = false;
-            if first {
-                match data.get(written..) {
-                    None | Some([]) => return Ok(()),
-                    Some(rest) => match self.source.write(rest) {
-                        Ok(0) | Err(Errno::AGAIN) => refused = true,
-                        Ok(len) => {
-                            written += len;
-                            self.taken.set(Instant::now());
-                            woken_in_vain = false;
-                            continue;
-                        }
-                        Err(errno) => {
-                            // A process that ends closes its input before its exit is heard of.
-                            let over = errno == Errno::PIPE && exits_soon(server, id).await;
-                            return Err(match over {
-                                true => InputError::NotRunning,
-                                false => InputError::Failed(errno),
-                            });
-                        }
-                    },
+        while let Some(rest @ [_, ..]) = data.get(written.get()..) {
+            let pause = match self.source.write(rest) {
+                Ok(len @ 1..) => {
+                    written.set(written.get() + len);
+                    self.backlog.taken();
+                    (woken_in_vain, pauses) = (false, Pauses::from(RETRY_AFTER));
+                    continue;
                 }
-            }
-            let since = match patience {
-                Patience::InAll => called,
-                Patience::WhileItTakes { asked } => asked.max(self.taken.get()),
+                Ok(0) | Err(Errno::AGAIN) => {
+                    let pause = woken_in_vain;
+                    woken_in_vain = !pause;
+                    pause
+                }
+                // Nobody has the terminal open now, which may change while the process runs.
+                // Until then it is ready, always.
+                Err(Errno::IO) => true,
+                Err(errno) => {
+                    // A process that ends closes its input before its exit is heard of.
+                    let over = errno == Errno::PIPE && exits_soon(server, id).await;
+                    return Err(match over {
+                        true => InputError::NotRunning,
+                        false => InputError::Failed(errno),
+                    });
+                }
             };
-            let deadline = since + PATIENCE;
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(InputError::Timeout {
-                    written: written as u64,
-                });
-            }
-            let pause = refused && woken_in_vain;
             let progress = async {
                 if pause {
-                    sleep(RETRY_AFTER).await;
-                } else if refused {
-                    let _ = self.source.writable().await;
+                    sleep(pauses.longer()).await;
                 } else {
-                    self.moved.changed(seen_queue).await;
+                    let _ = self.source.writable().await;
                 }
             };
-            let until = async {
-                let mut timer = pin!(sleep(left));
-                let mut changed = pin!(changed.changed(seen));
-                race(timer.as_mut(), changed.as_mut()).await
-            };
-            if let First::Left(()) = race(pin!(progress), pin!(until)).await {
-                woken_in_vain = refused;
-            }
+            while_running(server, id, pin!(progress))
+                .await
+                .ok_or(over)?;
         }
+        Ok(())
     }
 
     fn enqueue(&self) -> Ticket<'_> {
@@ -192,16 +171,27 @@ impl Input {
     }
 }
 
+/// What `future` comes to; None as soon as the process is over.
+async fn while_running<F: Future>(
+    server: &Server,
+    id: ProcessId,
+    mut future: Pin<&mut F>,
+) -> Option<F::Output> {
+    loop {
+        let changed = match server.table.borrow().get(id) {
+            Some(process) if process.state.is_running() => process.changed.clone(),
+            _ => return None,
+        };
+        let changed = changed.changed(changed.version());
+        if let First::Left(output) = race(future.as_mut(), pin!(changed)).await {
+            return Some(output);
+        }
+    }
+}
+
 /// Whether the process is over within [`EXIT_PATIENCE`].
 async fn exits_soon(server: &Server, id: ProcessId) -> bool {
-    let exited = async {
-        loop {
-            let changed = match server.table.borrow().get(id) {
-                Some(process) if process.state.is_running() => process.changed.clone(),
-                _ => return,
-            };
-            changed.changed(changed.version()).await;
-        }
-    };
-    within(EXIT_PATIENCE, pin!(exited)).await.is_some()
+    let mut never = pin!(pending::<()>());
+    let over = while_running(server, id, never.as_mut());
+    within(EXIT_PATIENCE, pin!(over)).await.is_some()
 }

@@ -3,8 +3,8 @@
 //! In: an upgraded connection. Out: `ready`, replayed and live output, `exit`, a clean close.
 //! Two loops share one task: one reads the client, one writes to it; what the first has to say
 //! goes through a small outbox. A task of its own passes on what the client types. A viewer that
-//! reads slowly costs a cursor; an input that the program does not read holds up later input of
-//! this viewer only.
+//! reads slowly costs a cursor; an input waits until the program reads it and holds up later
+//! input of this viewer only.
 
 mod liveness;
 mod typing;
@@ -33,12 +33,13 @@ use crate::wire::ws::message::{Event, Reader as Messages, ReaderLimits};
 
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
-use crate::io::host::input::{InputError, Patience};
+use crate::io::host::backlog::BYTES_MAX;
+use crate::io::host::input::InputError;
 use crate::io::runtime::race::race;
 use crate::io::runtime::timer::{sleep, sleep_until, within};
 use crate::io::server::Server;
 use crate::io::terminal::liveness::{Liveness, Verdict};
-use crate::io::terminal::typing::Typing;
+use crate::io::terminal::typing::{INPUT_COST_BYTES, Typing, cost};
 
 /// How long the client has to answer a close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
@@ -54,6 +55,9 @@ const REPLAY_FRAME_BYTES: usize = 64 << 10;
 
 /// Answers that wait to be written; a client that asks faster than it reads waits.
 const OUTBOX_BYTES_MAX: usize = 64 << 10;
+
+/// What is typed is not read any more.
+const NOT_RUNNING: &str = "conflict: process is not running";
 
 /// Close codes of RFC 6455, 7.4.1, and the one that says that output has been lost.
 const CLOSE_NORMAL: u16 = 1000;
@@ -144,6 +148,8 @@ pub(crate) async fn attach(
     let writing = session.write(writer);
     race(pin!(reading), pin!(writing)).await;
     session.typing.close();
+    // Whatever becomes of what was typed, there is nobody to tell.
+    session.close_sent.set(true);
 }
 
 impl Session {
@@ -167,7 +173,7 @@ impl Session {
                         return self.close(&echo).await;
                     }
                     Ok(Some(event)) => {
-                        if self.on_event(event) {
+                        if self.on_event(event).await {
                             let mut frame = Vec::new();
                             write_close(CLOSE_NORMAL, "", &mut frame);
                             return self.close(&frame).await;
@@ -180,7 +186,6 @@ impl Session {
                     }
                 }
                 self.room_in_outbox().await;
-                self.typing.room().await;
             }
             reader.consume(there);
             match reader.fill().await {
@@ -191,17 +196,17 @@ impl Session {
     }
 
     /// Handles anything but a close. True if the client asked to end.
-    fn on_event(&self, event: Event) -> bool {
+    async fn on_event(&self, event: Event) -> bool {
         match event {
             Event::Text(text) => match client_frame(&text) {
                 Ok(ClientFrame::Close) => return true,
-                Ok(ClientFrame::Input { data, encoding }) => self.text_input(data, encoding),
+                Ok(ClientFrame::Input { data, encoding }) => self.text_input(data, encoding).await,
                 Ok(ClientFrame::Resize { cols, rows }) => self.resize(cols, rows),
                 Err(problem) => {
                     self.error(&format!("invalid terminal frame: {}", problem.detail()))
                 }
             },
-            Event::Binary(data) if self.query.binary_input => self.input(data),
+            Event::Binary(data) if self.query.binary_input => self.input(data).await,
             Event::Binary(_) => self.error("binary input is not supported; use text JSON frames"),
             Event::Ping(payload) => self.send(|out| write_frame(Opcode::Pong, &payload, out)),
             Event::Pong(_) | Event::Close(_) => {}
@@ -209,16 +214,17 @@ impl Session {
         false
     }
 
-    fn text_input(&self, data: String, encoding: Option<String>) {
+    async fn text_input(&self, data: String, encoding: Option<String>) {
         let decoded = InputEncoding::parse(encoding.as_deref(), InputEncoding::Utf8)
             .and_then(|encoding| body::input_bytes(data, encoding, u64::MAX));
         match decoded {
-            Ok(data) => self.input(data),
+            Ok(data) => self.input(data).await,
             Err(problem) => self.error(&problem.detail()),
         }
     }
 
-    fn input(&self, data: Vec<u8>) {
+    /// Has an input wait for the program to read it, or says that it was not taken.
+    async fn input(&self, data: Vec<u8>) {
         if self.query.read_only {
             return self.error("this connection is read-only");
         }
@@ -228,31 +234,60 @@ impl Session {
                 "input payload exceeds maxInputBytesPerRequest ({limit})"
             ));
         }
-        self.typing.push(data);
-    }
-
-    /// Writes what the client types until it is gone and all of that is written.
-    async fn pass_on(&self) {
-        while let Some((typed, data)) = self.typing.next().await {
-            self.pass(typed, &data).await;
+        let child = self.server.children.borrow().get(&self.id).cloned();
+        let Some(child) = child else {
+            return self.error(NOT_RUNNING);
+        };
+        let backlog = child.input.backlog();
+        let place = match self.typing.refuses() {
+            true => None,
+            false => backlog.place(cost(&data)).await,
+        };
+        // The client was not read while that waited, so it could not be heard.
+        self.heard.set(Instant::now());
+        match place {
+            Some(place) => self.typing.push(data, place),
+            None => {
+                self.typing.refused();
+                self.error(&format!(
+                    "input not taken: the process does not read what was typed before it (at most \
+                     {BYTES_MAX} bytes may wait, {INPUT_COST_BYTES} of them for each input); of \
+                     these {} bytes none was taken, send them again later",
+                    data.len()
+                ));
+            }
         }
     }
 
-    async fn pass(&self, typed: Instant, data: &[u8]) {
-        let child = self.server.children.borrow().get(&self.id).cloned();
-        let Some(child) = child else {
-            return self.error("conflict: process is not running");
+    /// Writes what the client types until it is gone and all of that is written or given up.
+    async fn pass_on(&self) {
+        let all = async {
+            while let Some(typed) = self.typing.next().await {
+                self.pass(&typed.data).await;
+            }
         };
-        let patience = Patience::WhileItTakes { asked: typed };
-        let written = child.input.write(&self.server, self.id, data, patience);
-        match written.await {
+        race(pin!(all), pin!(self.typing.expired())).await;
+        self.typing.clear();
+    }
+
+    async fn pass(&self, data: &[u8]) {
+        let child = self.server.children.borrow().get(&self.id).cloned();
+        let result = match child {
+            Some(child) => {
+                let written = Cell::new(0);
+                child
+                    .input
+                    .write(&self.server, self.id, data, &written)
+                    .await
+            }
+            None => Err(InputError::NotRunning),
+        };
+        match result {
             Ok(()) => {}
-            Err(InputError::NotRunning) => self.error("conflict: process is not running"),
-            Err(InputError::Timeout { written }) => {
-                let total = data.len();
-                self.error(&format!(
-                    "the process did not read its input in time; it took {written} of {total} bytes"
-                ));
+            Err(InputError::NotRunning) => {
+                // One answer for all: nothing that was typed later is read either.
+                self.typing.clear();
+                self.error(NOT_RUNNING);
             }
             Err(InputError::Failed(errno)) => {
                 let error = std::io::Error::from_raw_os_error(errno.raw_os_error());

@@ -1,82 +1,120 @@
 //! What one viewer has typed and the program has not taken yet.
 //!
-//! In: inputs, in order, with the time they came. Out: the next one to write. Bounded. It stands
-//! between a connection and its terminal, so that the connection is read on while a program does
-//! not read its input, and what was typed before a viewer left still arrives.
+//! In: inputs, in order, each with its place in the process's backlog. Out: the next one to
+//! write. It stands between a connection and its terminal, so that the connection is read on while
+//! a program does not read its input, and what was typed before a viewer left still arrives.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::process::Notify;
 
-/// Bytes that may wait before the connection is no longer read, less one message.
-const WAITING_BYTES_MAX: usize = 1 << 20;
+use crate::io::host::backlog::Place;
+use crate::io::runtime::timer::sleep_until;
 
 /// What an input costs on top of its bytes, so that empty ones are bounded, too.
-const INPUT_COST_BYTES: usize = 64;
+pub(super) const INPUT_COST_BYTES: usize = 64;
+
+/// How long what a viewer typed may wait after it has gone, all of it together.
+const GONE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// An input, and its place until it is written or given up.
+#[derive(Debug)]
+pub(super) struct Typed {
+    pub(super) data: Vec<u8>,
+    _place: Place,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Typing {
-    waiting: RefCell<VecDeque<(Instant, Vec<u8>)>>,
-    /// Of all waiting, see [`cost`].
-    bytes: Cell<usize>,
-    /// Nobody types any more.
-    closed: Cell<bool>,
+pub(super) struct Typing {
+    waiting: RefCell<VecDeque<Typed>>,
+    /// One has been handed out to be written.
+    writing: Cell<bool>,
+    /// An input was refused while others waited.
+    refused: Cell<bool>,
+    /// When the viewer left.
+    closed: Cell<Option<Instant>>,
     changed: Notify,
 }
 
 impl Typing {
     /// Puts an input behind the others.
-    pub(crate) fn push(&self, data: Vec<u8>) {
-        self.bytes.set(self.bytes.get() + cost(&data));
-        self.waiting.borrow_mut().push_back((Instant::now(), data));
+    pub(super) fn push(&self, data: Vec<u8>, place: Place) {
+        let typed = Typed {
+            data,
+            _place: place,
+        };
+        self.waiting.borrow_mut().push_back(typed);
         self.changed.notify();
+    }
+
+    /// An input was refused.
+    pub(super) fn refused(&self) {
+        self.refused.set(!self.is_empty());
+    }
+
+    /// Whether an input would have to be refused because one was that came before it: what the
+    /// program reads must have no hole in it.
+    pub(super) fn refuses(&self) -> bool {
+        self.refused.get()
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.writing.get() && self.waiting.borrow().is_empty()
+    }
+
+    /// Forgets what waits.
+    pub(super) fn clear(&self) {
+        self.waiting.borrow_mut().clear();
     }
 
     /// There will be no more.
-    pub(crate) fn close(&self) {
-        self.closed.set(true);
+    pub(super) fn close(&self) {
+        self.closed.set(Some(Instant::now()));
         self.changed.notify();
     }
 
-    /// Waits until there is room for another input.
-    pub(crate) async fn room(&self) {
-        loop {
-            let seen = self.changed.version();
-            if self.bytes.get() < WAITING_BYTES_MAX {
-                return;
-            }
-            self.changed.changed(seen).await;
-        }
-    }
-
-    /// Waits for the next input: when it was typed, and its bytes. None when there is no more.
-    pub(crate) async fn next(&self) -> Option<(Instant, Vec<u8>)> {
+    /// Waits for the next input; the one before has been dealt with. None when there is no more.
+    pub(super) async fn next(&self) -> Option<Typed> {
+        self.writing.set(false);
         loop {
             let seen = self.changed.version();
             let first = self.waiting.borrow_mut().pop_front();
-            if let Some((typed, data)) = first {
-                self.bytes.set(self.bytes.get().saturating_sub(cost(&data)));
-                self.changed.notify();
-                return Some((typed, data));
+            if first.is_some() {
+                self.writing.set(true);
+                return first;
             }
-            if self.closed.get() {
+            self.refused.set(false);
+            if self.closed.get().is_some() {
                 return None;
             }
             self.changed.changed(seen).await;
         }
     }
+
+    /// Completes when the viewer has been gone for [`GONE_PATIENCE`].
+    pub(super) async fn expired(&self) {
+        loop {
+            let seen = self.changed.version();
+            if let Some(closed) = self.closed.get() {
+                return sleep_until(closed + GONE_PATIENCE).await;
+            }
+            self.changed.changed(seen).await;
+        }
+    }
 }
 
-fn cost(data: &[u8]) -> usize {
-    data.len() + INPUT_COST_BYTES
+/// What an input takes of the backlog.
+pub(super) fn cost(data: &Vec<u8>) -> usize {
+    data.capacity().saturating_add(INPUT_COST_BYTES)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::host::backlog::{BYTES_MAX, Backlog};
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
@@ -86,32 +124,60 @@ mod tests {
     }
 
     fn next(typing: &Typing) -> Poll<Option<Vec<u8>>> {
-        poll(async { typing.next().await.map(|(_, data)| data) })
+        poll(async { typing.next().await.map(|typed| typed.data) })
+    }
+
+    fn push(typing: &Typing, backlog: &Backlog, data: &[u8]) {
+        let data = data.to_vec();
+        match poll(backlog.place(cost(&data))) {
+            Poll::Ready(Some(place)) => typing.push(data, place),
+            other => panic!("no place but {other:?}"),
+        }
     }
 
     #[test]
     fn what_was_typed_before_the_end_comes_out_in_order() {
-        let typing = Typing::default();
+        let (typing, backlog) = (Typing::default(), Backlog::new());
         assert_eq!(next(&typing), Poll::Pending);
-        typing.push(b"a".to_vec());
-        typing.push(b"".to_vec());
+        push(&typing, &backlog, b"a");
+        push(&typing, &backlog, b"");
         typing.close();
         assert_eq!(next(&typing), Poll::Ready(Some(b"a".to_vec())));
         assert_eq!(next(&typing), Poll::Ready(Some(b"".to_vec())));
         assert_eq!(next(&typing), Poll::Ready(None));
+        assert_eq!(backlog.bytes(), 0);
     }
 
     #[test]
-    fn many_small_inputs_and_a_large_one_fill_it_alike() {
+    fn many_small_inputs_and_a_large_one_fill_the_backlog_alike() {
         for len in [0, 1, 2 << 20] {
-            let typing = Typing::default();
+            let (typing, backlog) = (Typing::default(), Backlog::new());
+            let data = vec![0; len];
             let mut pushed = 0;
-            while poll(typing.room()).is_ready() {
-                typing.push(vec![0; len]);
+            while backlog.bytes() == 0 || backlog.bytes() + cost(&data) <= BYTES_MAX {
+                push(&typing, &backlog, &data);
                 pushed += 1;
-                assert!(pushed <= WAITING_BYTES_MAX / INPUT_COST_BYTES);
+                assert!(pushed <= BYTES_MAX / INPUT_COST_BYTES);
             }
-            assert!(next(&typing).is_ready() && poll(typing.room()).is_ready());
+            typing.clear();
+            assert_eq!(backlog.bytes(), 0);
         }
+    }
+
+    #[test]
+    fn after_a_refusal_nothing_is_taken_until_all_before_it_is_written() {
+        let (typing, backlog) = (Typing::default(), Backlog::new());
+        typing.refused();
+        assert!(!typing.refuses(), "nothing was before it");
+        push(&typing, &backlog, b"a");
+        push(&typing, &backlog, b"b");
+        typing.refused();
+        assert!(typing.refuses());
+        for input in [b"a", b"b"] {
+            assert_eq!(next(&typing), Poll::Ready(Some(input.to_vec())));
+            assert!(typing.refuses(), "it is still being written");
+        }
+        assert_eq!(next(&typing), Poll::Pending);
+        assert!(!typing.refuses());
     }
 }

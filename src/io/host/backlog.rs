@@ -1,0 +1,142 @@
+//! What waits for one process to read its terminal, of all its viewers together.
+//!
+//! In: how much an input needs, and what the process took. Out: room for it, given back when
+//! dropped, or none. Owns the count, no bytes.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::process::Notify;
+
+use crate::io::runtime::race::race;
+use crate::io::runtime::timer::sleep_until;
+
+/// What may wait. A single input that is larger waits alone.
+pub(crate) const BYTES_MAX: usize = 1 << 20;
+
+/// A full backlog of which the process takes nothing for this long refuses what comes.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// The longest wait for room, however little the process takes meanwhile: the viewer is not read
+/// while its input waits for that.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// See the module. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Backlog(Rc<State>);
+
+#[derive(Debug)]
+struct State {
+    bytes: Cell<usize>,
+    /// When the process last took a byte.
+    taken: Cell<Instant>,
+    /// Since when there has been no room for what came.
+    full: Cell<Option<Instant>>,
+    freed: Notify,
+}
+
+/// Room for one input.
+#[derive(Debug)]
+pub(crate) struct Place {
+    backlog: Backlog,
+    bytes: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let state = &self.backlog.0;
+        state
+            .bytes
+            .set(state.bytes.get().saturating_sub(self.bytes));
+        state.freed.notify();
+    }
+}
+
+impl Backlog {
+    /// Nothing waits.
+    pub(crate) fn new() -> Self {
+        Self(Rc::new(State {
+            bytes: Cell::new(0),
+            taken: Cell::new(Instant::now()),
+            full: Cell::new(None),
+            freed: Notify::default(),
+        }))
+    }
+
+    /// What waits now, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes.get()
+    }
+
+    /// The process took something.
+    pub(crate) fn taken(&self) {
+        self.0.taken.set(Instant::now());
+    }
+
+    /// Room for an input; waits for it as long as the process takes something now and then. None
+    /// if it does not.
+    pub(crate) async fn place(&self, bytes: usize) -> Option<Place> {
+        let asked = Instant::now();
+        loop {
+            let seen = self.0.freed.version();
+            if let Some(place) = self.place_now(bytes) {
+                return Some(place);
+            }
+            let full = self.0.full.get().unwrap_or(asked);
+            self.0.full.set(Some(full));
+            let stuck = full.max(self.0.taken.get()) + STUCK_AFTER;
+            let until = stuck.min(asked + WAIT_MAX);
+            if until <= Instant::now() {
+                return None;
+            }
+            race(pin!(self.0.freed.changed(seen)), pin!(sleep_until(until))).await;
+        }
+    }
+
+    fn place_now(&self, bytes: usize) -> Option<Place> {
+        let waiting = self.bytes();
+        if waiting > 0 && waiting.saturating_add(bytes) > BYTES_MAX {
+            return None;
+        }
+        self.0.full.set(None);
+        self.0.bytes.set(waiting + bytes);
+        Some(Place {
+            backlog: self.clone(),
+            bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_over_all_and_given_back() {
+        let backlog = Backlog::new();
+        let half = BYTES_MAX / 2;
+        let first = backlog.place_now(half).unwrap();
+        let second = backlog.clone().place_now(half).unwrap();
+        assert!(backlog.place_now(1).is_none());
+        assert_eq!(backlog.bytes(), BYTES_MAX);
+        drop(first);
+        assert!(backlog.place_now(half + 1).is_none());
+        let third = backlog.place_now(half).unwrap();
+        drop((second, third));
+        assert_eq!(backlog.bytes(), 0);
+    }
+
+    #[test]
+    fn an_input_larger_than_all_room_waits_alone() {
+        let backlog = Backlog::new();
+        let large = backlog.place_now(BYTES_MAX * 3).unwrap();
+        assert!(backlog.place_now(0).is_none());
+        drop(large);
+        let small = backlog.place_now(1).unwrap();
+        assert!(backlog.place_now(BYTES_MAX).is_none());
+        drop(small);
+        assert!(backlog.place_now(usize::MAX).is_some());
+    }
+}
