@@ -20,6 +20,7 @@ use procring::log::Arena;
 use procring::notice;
 use procring::process::Table;
 use procring::supervisor::cgroup::{Cgroups, IfHiding};
+use procring::supervisor::living::Living;
 use procring::supervisor::signals::{self, Hangup};
 use procring::supervisor::spawn::environment::Environment;
 use procring::supervisor::spawn::inherit::Inheritance;
@@ -129,6 +130,7 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
             Failure::Start(format!("I/O backend: {error}"))
         }
     })?;
+    let _living = Living::begin().map_err(start("lock of a living server"))?;
     let (groups, state) = groups_and_state(args)?;
     let child_options = supervisor::Options {
         shutdown_grace: args.shutdown_grace,

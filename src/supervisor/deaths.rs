@@ -3,15 +3,14 @@
 //! In: signals, an exited child's pidfd, a look that is due. Out: [`Event::Exited`]; nobody stays a
 //! zombie. What it means for a tree that is being killed is `ending`'s.
 
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use crate::supervisor::job::Phase;
 use crate::supervisor::message::Event;
 use crate::supervisor::signals::Word;
-use crate::supervisor::tree::kill;
+use crate::supervisor::tree::procfs;
 use crate::supervisor::{Due, Supervisor, reap};
-use crate::types::JobId;
+use crate::types::{ExitStatus, JobId};
 
 /// How long after a death to look for orphans that died with it: SIGCHLD is not queued, so one
 /// signal may stand for several deaths.
@@ -26,27 +25,47 @@ const ORPHANS_MANY: usize = 256;
 const SWEEPS_OF_ALL: u32 = 32;
 
 impl Supervisor {
-    /// Reaps a managed child and tells of it, if it is dead.
+    /// Tells of a managed child and reaps it, if it is dead.
     pub(crate) fn on_exit(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        let Some(pidfd) = &job.pidfd else { return };
-        let Some(status) = reap::try_wait(pidfd.as_fd()) else {
+        let Some(leader) = job.leader.take() else {
             return;
         };
-        job.pidfd = None;
-        job.phase = Phase::Exited(status);
-        job.tree.reaped = true;
-        self.by_pid.remove(&job.tree.leader);
-        self.last_reaped = job.tree.leader;
-        if !job.timed_out {
-            let left = self.left_at_exit(id);
-            self.events.send(Event::Exited {
-                job: id,
-                status,
-                left,
-            });
+        let pid = leader.pid();
+        if !leader.has_ended() {
+            job.leader = Some(leader);
+            return;
+        }
+        // Its number is anybody's from here on.
+        self.claims.left(id, pid);
+        let status = match leader.reap() {
+            Ok(status) => {
+                self.by_pid.remove(&pid);
+                self.orphans.reaped(pid);
+                status
+            }
+            Err(leader) => {
+                // A tracer has not let go of it; what will tell of that is SIGCHLD.
+                self.unwatched = true;
+                self.claims.led(id, pid);
+                job.leader = Some(leader);
+                procfs::stat(pid).map_or(ExitStatus::Signal(libc::SIGKILL), |stat| {
+                    reap::from_wait_status(stat.exit_status)
+                })
+            }
+        };
+        if !matches!(job.phase, Phase::Exited(_)) {
+            job.phase = Phase::Exited(status);
+            if !job.timed_out {
+                let left = self.left_at_exit(id);
+                self.events.send(Event::Exited {
+                    job: id,
+                    status,
+                    left,
+                });
+            }
         }
         self.cancel_limits(id);
         self.pass_soon(id);
@@ -88,7 +107,7 @@ impl Supervisor {
 
     /// Reaps every dead child that nobody manages.
     pub(crate) fn reap_orphans(&mut self) {
-        let adopted = kill::adopted().filter(|pids| pids.len() <= ORPHANS_MANY);
+        let adopted = procfs::adopted().filter(|pids| pids.len() <= ORPHANS_MANY);
         self.sweeps = self.sweeps.wrapping_add(1);
         if !self.unwatched
             && !self.sweeps.is_multiple_of(SWEEPS_OF_ALL)
@@ -107,7 +126,7 @@ impl Supervisor {
     }
 
     /// Reaps a child if it is dead, unless its spawner has yet to report it.
-    fn reap(&mut self, pid: i32) {
+    pub(crate) fn reap(&mut self, pid: i32) {
         if let Some(&job) = self.by_pid.get(&pid) {
             self.on_exit(job);
         } else if !self.pool.is_in_flight(pid) {

@@ -1,22 +1,38 @@
 //! The end of one tree: passes over it until nobody of it is left.
 //!
 //! In: a request to kill, a deadline, the death of a leader. Out: [`Event::TimedOut`] where a run
-//! waits for it. All trees that are due in one turn of the supervisor share one look at the
-//! orphans, taken after everything that has died in that turn was reaped.
+//! waits for it. A pass begins with what is enough for most trees, a write to `cgroup.kill` and a
+//! killpg(2) for the leader's group. The rest, a walk over descendants and a look at orphans, may
+//! be over thousands, so it is done in steps ([`Supervisor::make_steps`]) with the supervisor's
+//! other work between them. All trees that wait for a look share it.
 //!
 //! [`Event::TimedOut`]: super::message::Event::TimedOut
 
-use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
-use crate::supervisor::job::{Ending, Phase};
-use crate::supervisor::tree::kill;
-use crate::supervisor::tree::orphans::Orphans;
+use rustix::process::Signal;
+
+use crate::supervisor::job::{Ending, Pass, Phase};
+use crate::supervisor::tree::identity::{Leader, Process};
+use crate::supervisor::tree::mark::now_ticks;
+use crate::supervisor::tree::orphans::Looked;
+use crate::supervisor::tree::procfs;
+use crate::supervisor::tree::walk::Walk;
 use crate::supervisor::{Due, PASS_PAUSE_MAX, Supervisor};
 use crate::types::JobId;
 
 /// Before the second pass; each further pause is twice as long.
 const PASS_PAUSE_MIN: Duration = Duration::from_micros(500);
+
+/// Steps are made for so long before the supervisor sees to everything else.
+const STEPS: Duration = Duration::from_millis(1);
+
+/// So long over one tree before it is the next one's turn.
+const STEP: Duration = Duration::from_micros(250);
+
+/// Passes over a group that `cgroup.kill` should have emptied before its members are killed one
+/// by one.
+const PASSES_BY_GROUP: u32 = 2;
 
 impl Supervisor {
     /// Begins to kill a tree, or does nothing if that is under way.
@@ -28,6 +44,8 @@ impl Supervisor {
             job.ending = Some(Ending {
                 pause: PASS_PAUSE_MIN,
                 next: Instant::now(),
+                passes: 0,
+                pass: Pass::Over,
             });
             self.passing.push(id);
         }
@@ -50,30 +68,17 @@ impl Supervisor {
         }
     }
 
-    /// One pass over every tree that is due.
+    /// Begins a pass over every tree that is due.
     pub(crate) fn run_passes(&mut self) {
-        if self.passing.is_empty() {
-            return;
-        }
         let mut due = std::mem::take(&mut self.passing);
         due.sort_unstable();
         due.dedup();
-        let orphans = Orphans::look(&|pid| self.is_managed(pid));
-        self.leftovers.reaped(orphans.reaped());
-        let everywhere = OnceCell::new();
         for id in due {
-            self.pass(id, &orphans, &everywhere);
-        }
-        if let Some(everywhere) = everywhere.get() {
-            self.leftovers.reaped(everywhere.reaped());
+            self.begin_pass(id);
         }
     }
 
-    pub(crate) fn is_managed(&self, pid: i32) -> bool {
-        self.by_pid.contains_key(&pid) || self.pool.is_in_flight(pid)
-    }
-
-    fn pass(&mut self, id: JobId, orphans: &Orphans, everywhere: &OnceCell<Orphans>) {
+    fn begin_pass(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -81,8 +86,9 @@ impl Supervisor {
         let Some(ending) = &mut job.ending else {
             return;
         };
-        // A pass that a death brought forward has made others superfluous.
-        if now < ending.next {
+        // A pass that a death brought forward has made others superfluous; one that is under way
+        // is followed by another if there is need.
+        if now < ending.next || !matches!(ending.pass, Pass::Over) {
             return;
         }
         if job.phase == Phase::Starting {
@@ -94,34 +100,202 @@ impl Supervisor {
         }
         ending.next = now + ending.pause;
         ending.pause = (ending.pause * 2).min(PASS_PAUSE_MAX);
-        let next = ending.next;
-        if self.is_gone(id, orphans, everywhere) {
-            if let Some(job) = self.jobs.get_mut(&id) {
-                job.ending = None;
+        ending.passes += 1;
+        let mut walk = Walk::default();
+        let ended = job.leader.as_ref().is_none_or(Leader::has_ended);
+        if let Some(leader) = job.leader.as_ref().filter(|_| !ended) {
+            // Before it is killed: they lose it then.
+            walk.add_listed(procfs::children_of(leader.pid()));
+        }
+        // A group that was killed cannot be used again, so an empty one is left alone.
+        if let Some(group) = &job.tree.group
+            && (!ended || group.is_populated())
+        {
+            group.kill();
+            if ending.passes > PASSES_BY_GROUP {
+                walk.add_listed(group.members());
             }
-            self.deadlines.cancel(Due::Pass(id));
-            self.tree_is_gone(id);
-            self.answer_timeout(id);
-            self.remove_if_forgotten(id);
-        } else {
-            self.deadlines.set(next, Due::Pass(id));
+        }
+        if let Some(leader) = &job.leader {
+            leader.signal_group(Signal::KILL);
+        }
+        ending.pass = Pass::Walking { walk, whole: ended };
+        self.stepping.push_back(id);
+        if ended {
+            self.kill_tracer(id);
         }
     }
 
-    /// Kills who is left of a tree; whether there was nobody.
-    fn is_gone(&self, id: JobId, orphans: &Orphans, everywhere: &OnceCell<Orphans>) -> bool {
-        let Some(tree) = self.jobs.get(&id).map(|job| &job.tree) else {
-            return true;
+    /// Whether [`Supervisor::make_steps`] would do something.
+    pub(crate) fn has_steps_to_make(&self) -> bool {
+        !self.stepping.is_empty() || self.orphans.is_looking()
+    }
+
+    /// Goes on with passes and looks, for a moment.
+    pub(crate) fn make_steps(&mut self) {
+        let until = Instant::now() + STEPS;
+        while self.has_steps_to_make() {
+            if let Some(id) = self.stepping.pop_front() {
+                self.step_over(id, until.min(Instant::now() + STEP));
+            }
+            let (by_pid, pool) = (&self.by_pid, &self.pool);
+            let managed = |pid| by_pid.contains_key(&pid) || pool.is_in_flight(pid);
+            let looked = self.orphans.step(&mut self.claims, &managed, until);
+            self.leftovers.look_has_reaped(self.orphans.take_reaped());
+            if let Some(looked) = looked {
+                self.leftovers.look_is_over();
+                self.on_looked(looked);
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+    }
+
+    fn step_over(&mut self, id: JobId, until: Instant) {
+        let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) else {
+            return;
         };
-        if kill::pass(tree, orphans) > 0 || !tree.reaped {
-            return false;
+        let (walk, whole) = match &mut ending.pass {
+            Pass::Walking { walk, whole } => (walk, *whole),
+            // Whoever was left after a look was met.
+            Pass::Gathering { walk } => (walk, false),
+            Pass::Over | Pass::Looking { .. } => return,
+        };
+        if !walk.step(Some(until)) {
+            return self.stepping.push_back(id);
         }
-        if tree.group.is_some() {
-            // Nobody is missed in a group.
-            return true;
+        let whole = whole && walk.met_nobody();
+        match std::mem::replace(&mut ending.pass, Pass::Over) {
+            Pass::Walking { .. } => self.after_walk(id, whole),
+            _ => self.end_pass(id),
         }
-        let everywhere =
-            everywhere.get_or_init(|| Orphans::look_everywhere(&|pid| self.is_managed(pid)));
-        kill::pass(tree, everywhere) == 0
+    }
+
+    /// Nobody is left of those that the leader or the group led to, if the pass is `whole`.
+    fn after_walk(&mut self, id: JobId, whole: bool) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        match &job.tree.group {
+            None => self.look(id, false, whole),
+            Some(group) if !whole || group.is_populated() => self.end_pass(id),
+            Some(_) => {
+                // Members that moved themselves elsewhere are few, and nobody waits for them.
+                self.answer_timeout(id);
+                self.look(id, true, true);
+            }
+        }
+    }
+
+    fn look(&mut self, id: JobId, everywhere: bool, whole: bool) {
+        let number = self.orphans.want(everywhere);
+        if let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) {
+            ending.pass = Pass::Looking {
+                number,
+                everywhere,
+                whole,
+            };
+            self.looking.push(id);
+        }
+    }
+
+    /// A look is over that some have waited for.
+    fn on_looked(&mut self, looked: Looked) {
+        let waiting = std::mem::take(&mut self.looking);
+        for id in waiting {
+            let pass = self.jobs.get(&id).and_then(|job| job.ending.as_ref());
+            match pass.map(|ending| &ending.pass) {
+                Some(Pass::Looking { number, .. }) if *number > looked.number => {
+                    self.looking.push(id);
+                }
+                Some(Pass::Looking { .. }) => self.after_look(id, looked.settled),
+                _ => {}
+            }
+        }
+    }
+
+    fn after_look(&mut self, id: JobId, settled: bool) {
+        let members = self.orphans.of(id);
+        let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) else {
+            return;
+        };
+        let Pass::Looking {
+            everywhere, whole, ..
+        } = ending.pass
+        else {
+            return;
+        };
+        if !members.is_empty() {
+            let mut walk = Walk::default();
+            walk.add(members.iter().copied());
+            ending.pass = Pass::Gathering { walk };
+            self.stepping.push_back(id);
+            return self.bury(members);
+        }
+        match (whole && settled, everywhere) {
+            (false, _) => self.end_pass(id),
+            (true, false) => self.look(id, true, true),
+            (true, true) => self.end_passes(id),
+        }
+    }
+
+    /// Reaps the dead among orphans. Who has a tracer has no children any more, and counts as gone.
+    fn bury(&mut self, orphans: Vec<Process>) {
+        for orphan in orphans {
+            let pid = orphan.pid();
+            if procfs::stat(pid).is_none_or(|stat| !stat.is_alive()) {
+                self.reap(pid);
+                self.orphans.disown(pid);
+            }
+        }
+    }
+
+    /// Somebody may be left: there is to be another pass.
+    fn end_pass(&mut self, id: JobId) {
+        if let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) {
+            ending.pass = Pass::Over;
+            self.deadlines.set(ending.next, Due::Pass(id));
+        }
+    }
+
+    fn end_passes(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.ending = None;
+        }
+        self.deadlines.cancel(Due::Pass(id));
+        self.tree_is_gone(id);
+        self.answer_timeout(id);
+        self.remove_if_forgotten(id);
+    }
+
+    /// A leader that has ended and cannot be reaped has a tracer, which is of its tree unless it is
+    /// of another one or comes from elsewhere.
+    fn kill_tracer(&mut self, id: JobId) {
+        let Some(leader) = self.jobs.get(&id).and_then(|job| job.leader.as_ref()) else {
+            return;
+        };
+        let Some(tracer) = procfs::status_number(leader.pid(), "TracerPid") else {
+            return;
+        };
+        let Some((tracer, _)) = Process::listed(tracer, now_ticks()) else {
+            return;
+        };
+        let own = std::process::id() as i32;
+        let mut top = tracer.pid();
+        while let Some(stat) = procfs::stat(top)
+            && stat.parent != own
+        {
+            top = stat.parent;
+        }
+        let of_this_tree = match (self.by_pid.get(&top), self.orphans.owner(top)) {
+            (Some(&of), _) | (None, Some(Some(of))) => of == id,
+            // Nobody's, and a child of ours if it is known.
+            (None, Some(None)) => true,
+            (None, None) => false,
+        };
+        if of_this_tree && let Some((handle, _)) = tracer.open() {
+            handle.kill();
+        }
     }
 }

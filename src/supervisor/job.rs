@@ -1,10 +1,10 @@
 //! What the supervisor knows of one child.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::supervisor::tree::kill::Tree;
+use crate::supervisor::tree::Tree;
+use crate::supervisor::tree::identity::Leader;
+use crate::supervisor::tree::walk::Walk;
 use crate::types::ExitStatus;
 
 /// Where a child is in its life.
@@ -16,12 +16,38 @@ pub(crate) enum Phase {
 }
 
 /// Kill requested, not yet done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Ending {
     /// Between the next pass and the one after.
     pub(crate) pause: Duration,
     /// When the next pass is due.
     pub(crate) next: Instant,
+    /// Passes so far.
+    pub(crate) passes: u32,
+    pub(crate) pass: Pass,
+}
+
+/// One pass over a tree. A group is enough to kill by; without one the orphans are looked at. Before
+/// a tree is called gone there is a look at all children of the server, group or not.
+#[derive(Debug)]
+pub(crate) enum Pass {
+    /// The last one is over, or there was none.
+    Over,
+    /// Those that the leader led to are killed.
+    Walking {
+        walk: Walk,
+        /// The leader had ended when this pass began.
+        whole: bool,
+    },
+    /// A look is under way or will be.
+    Looking {
+        number: u64,
+        everywhere: bool,
+        /// As far as this pass has met nobody and missed nobody.
+        whole: bool,
+    },
+    /// Those that the look has shown are killed.
+    Gathering { walk: Walk },
 }
 
 /// One child and its tree.
@@ -29,7 +55,8 @@ pub(crate) struct Ending {
 pub(crate) struct Job {
     pub(crate) phase: Phase,
     pub(crate) tree: Tree,
-    pub(crate) pidfd: Option<Arc<OwnedFd>>,
+    /// The child, from exec until it is reaped.
+    pub(crate) leader: Option<Leader>,
     pub(crate) ending: Option<Ending>,
     /// SIGTERM was asked for before there was a process.
     pub(crate) stop_pending: bool,
@@ -47,7 +74,7 @@ impl Job {
         Self {
             phase: Phase::Starting,
             tree,
-            pidfd: None,
+            leader: None,
             ending: None,
             stop_pending: false,
             hasty: false,

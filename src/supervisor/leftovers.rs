@@ -20,8 +20,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::supervisor::message::Event;
-use crate::supervisor::tree::kill;
-use crate::supervisor::tree::orphans::Orphans;
+use crate::supervisor::tree::walk;
 use crate::supervisor::{Due, Supervisor, reap};
 use crate::types::JobId;
 
@@ -37,24 +36,24 @@ const LOOK_AFTER: [Duration; 3] = [
 /// task out of its group only after its parent has been told.
 const LOOK_AFTER_DEATH: Duration = Duration::from_millis(20);
 
-/// Looks in a row at orphans that are new, while somebody is found dead in each.
-const LOOKS_MAX: u32 = 4;
+/// Orphans that are looked at in one go when a leader exits. After more of them the rest is left
+/// to a look in steps.
+const ORPHANS_AT_ONCE: usize = 64;
 
 /// Deaths in one turn whose groups are asked for; after more of them all trees are looked at.
 const DEATHS_ASKED_MAX: usize = 32;
 
-/// Trees without leaders, and the orphans that have been seen.
+/// Trees without leaders.
 #[derive(Debug, Default)]
 pub(crate) struct Leftovers {
-    /// Orphans that have been looked at, and the tree that they belong to. Each is reaped by this
-    /// thread and leaves the table then, so that a number in it means the process it was.
-    known: HashMap<i32, Option<JobId>>,
     /// Trees that live on.
     trees: HashMap<JobId, Left>,
     /// Trees in which somebody has died.
     changed: Vec<JobId>,
     /// Somebody has died and nobody knows in which tree.
     all_changed: bool,
+    /// A tree was counted before all orphans were known.
+    counted_early: bool,
 }
 
 /// What is known of a tree that lives on.
@@ -67,25 +66,20 @@ struct Left {
 }
 
 impl Leftovers {
-    fn of(&self, id: JobId) -> impl Iterator<Item = i32> + '_ {
-        let of = self.known.iter().filter(move |(_, of)| **of == Some(id));
-        of.map(|(pid, _)| *pid)
-    }
-
-    /// Who was in `tree`, if that is known, has been reaped.
-    fn died(&mut self, pid: i32, tree: Option<JobId>) {
-        let known = self.known.remove(&pid).flatten();
-        let trees = known.into_iter().chain(tree);
+    /// Somebody of these trees has been reaped.
+    fn died(&mut self, trees: impl Iterator<Item = JobId>) {
         self.changed
             .extend(trees.filter(|id| self.trees.contains_key(id)));
     }
 
-    /// Orphans were reaped in the course of a look.
-    pub(crate) fn reaped(&mut self, pids: &[i32]) {
-        for pid in pids {
-            self.known.remove(pid);
-        }
-        self.all_changed |= !pids.is_empty() && !self.trees.is_empty();
+    /// Whether orphans of any tree were reaped in the course of a look.
+    pub(crate) fn look_has_reaped(&mut self, any: bool) {
+        self.all_changed |= any && !self.trees.is_empty();
+    }
+
+    /// All orphans are known, as of now.
+    pub(crate) fn look_is_over(&mut self) {
+        self.all_changed |= std::mem::take(&mut self.counted_early);
     }
 
     /// The trees to be counted, each once.
@@ -157,7 +151,8 @@ impl Supervisor {
     pub(crate) fn reap_orphan(&mut self, pid: i32) {
         let tree = self.tree_by_group(pid);
         if reap::reap_orphan(pid) {
-            self.leftovers.died(pid, tree);
+            let known = self.orphans.reaped(pid);
+            self.leftovers.died(known.into_iter().chain(tree));
         }
     }
 
@@ -218,64 +213,22 @@ impl Supervisor {
                 false => 0,
             },
             _ => {
-                self.learn_orphans(id);
-                let mut of = self.leftovers.of(id).peekable();
-                match of.peek() {
-                    // Who is dead but not reaped may have left others: one until that is known.
-                    Some(_) => kill::count(of).max(1),
-                    None => 0,
+                let (by_pid, pool) = (&self.by_pid, &self.pool);
+                let managed = |pid| by_pid.contains_key(&pid) || pool.is_in_flight(pid);
+                let learned = self.orphans.learn(&self.claims, &managed, ORPHANS_AT_ONCE);
+                self.leftovers.look_has_reaped(self.orphans.take_reaped());
+                if !learned {
+                    self.leftovers.counted_early = true;
+                    self.orphans.want(false);
+                }
+                let of = self.orphans.of(id);
+                // Who is dead but not reaped may have left others: one until that is known.
+                match of.is_empty() && learned {
+                    true => 0,
+                    false => walk::count(of).max(1),
                 }
             }
         };
         u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
-    /// Looks at orphans that have not been looked at: most likely they are of the tree `id`.
-    ///
-    /// Where the kernel does not list orphans ([`kill::adopted`]) nobody is found: a search among
-    /// all processes at every exit would cost too much.
-    fn learn_orphans(&mut self, id: JobId) {
-        for _ in 0..LOOKS_MAX {
-            let mut new = kill::adopted().unwrap_or_default();
-            new.retain(|&pid| !self.leftovers.known.contains_key(&pid) && !self.is_managed(pid));
-            if new.is_empty() {
-                return;
-            }
-            let (orphans, dead) = Orphans::among(new.into_iter());
-            self.assign(&orphans, id);
-            for &pid in &dead {
-                self.reap_orphan(pid);
-            }
-            // Children of the dead came to the end of the list, perhaps after it was read.
-            if dead.is_empty() {
-                return;
-            }
-        }
-    }
-
-    /// Finds out whose these orphans are; `first` is asked first.
-    fn assign(&mut self, orphans: &Orphans, first: JobId) {
-        let known = &mut self.leftovers.known;
-        known.extend(orphans.alive().map(|pid| (pid, None)));
-        let mut unclaimed = orphans.alive().count();
-        let mut claim = |id: JobId, pids: Vec<i32>| {
-            for pid in pids {
-                let before = known.insert(pid, Some(id));
-                unclaimed -= usize::from(before == Some(None));
-            }
-            unclaimed == 0
-        };
-        if let Some(job) = self.jobs.get(&first)
-            && claim(first, orphans.of(&job.tree))
-        {
-            return;
-        }
-        for (&id, job) in &self.jobs {
-            // A tree with a group is counted by it, and one without a leader has no orphans yet.
-            let counts = job.tree.group.is_none() && job.tree.leader > 0 && id != first;
-            if counts && claim(id, orphans.of(&job.tree)) {
-                return;
-            }
-        }
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! [`mailbox`]: crate::supervisor::mailbox
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 pub use crate::supervisor::spawn::spec::SpawnSpec;
@@ -38,6 +39,14 @@ pub enum Command {
     Forget {
         /// Which child.
         job: JobId,
+    },
+    /// The server has closed its side of the terminal that was made for this child, apart from
+    /// `master`: with that its name is free for others.
+    TerminalClosed {
+        /// Which child.
+        job: JobId,
+        /// None if there was no descriptor left for a copy.
+        master: Option<OwnedFd>,
     },
     /// [`Command::Kill`], then [`Command::Forget`].
     End {

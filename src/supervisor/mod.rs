@@ -13,6 +13,7 @@ mod deaths;
 mod ending;
 mod job;
 mod leftovers;
+pub mod living;
 pub mod mailbox;
 pub mod message;
 pub mod reap;
@@ -22,7 +23,7 @@ pub mod spawn;
 pub mod state_dir;
 pub mod tree;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,8 +46,10 @@ use self::spawn::inherit::Inheritance;
 use self::spawn::pool::{Pool, Reports};
 use self::spawn::spec::SpawnSpec;
 use self::state_dir::StateDir;
-use self::tree::kill::{self, Tree};
-use self::tree::mark::Marks;
+use self::tree::Tree;
+use self::tree::claims::Claims;
+use self::tree::identity::Leader;
+use self::tree::orphans::Orphans;
 use crate::types::{JobId, SpawnError};
 
 /// A timed-out run is answered at most this long after its deadline, dead or not.
@@ -139,8 +142,6 @@ pub struct Supervisor {
     /// Boxed, because a table of this kind is half empty at worst.
     jobs: HashMap<JobId, Box<Job>>,
     by_pid: HashMap<i32, JobId>,
-    /// The last managed child that was reaped; its SIGCHLD is still to come.
-    last_reaped: i32,
     deadlines: Deadlines<Due>,
     leftovers: Leftovers,
     orphan_check: bool,
@@ -153,7 +154,12 @@ pub struct Supervisor {
     sweeps: u32,
     /// Children to be stopped or killed as soon as they exist.
     hasty: usize,
-    marks: Marks,
+    claims: Claims,
+    orphans: Orphans,
+    /// Trees that a step of a pass is to be made over.
+    stepping: VecDeque<JobId>,
+    /// Trees whose pass waits for a look.
+    looking: Vec<JobId>,
     shutdown: Option<Shutdown>,
 }
 
@@ -198,7 +204,6 @@ impl Supervisor {
             pool,
             jobs: HashMap::new(),
             by_pid: HashMap::new(),
-            last_reaped: 0,
             deadlines: Deadlines::default(),
             leftovers: Leftovers::default(),
             orphan_check: false,
@@ -207,7 +212,10 @@ impl Supervisor {
             unwatched: false,
             sweeps: 0,
             hasty: 0,
-            marks: Marks::new(),
+            claims: Claims::default(),
+            orphans: Orphans::default(),
+            stepping: VecDeque::new(),
+            looking: Vec::new(),
             shutdown: None,
         };
         Ok((supervisor, commands, receiver))
@@ -225,10 +233,12 @@ impl Supervisor {
         };
         let mut ready = Vec::with_capacity(64);
         loop {
-            let timeout = self
-                .deadlines
-                .next()
-                .map(|at| timespec(at.saturating_duration_since(Instant::now())));
+            let timeout = if self.has_steps_to_make() {
+                Some(timespec(Duration::ZERO))
+            } else {
+                let next = self.deadlines.next();
+                next.map(|at| timespec(at.saturating_duration_since(Instant::now())))
+            };
             ready.clear();
             if let Err(error) =
                 epoll::wait(&self.epoll, spare_capacity(&mut ready), timeout.as_ref())
@@ -251,11 +261,6 @@ impl Supervisor {
                         if let Some(&job) = self.by_pid.get(&pid) {
                             self.on_exit(job);
                         }
-                        // Dead, but a tracer has not let go of it; it will not be announced again.
-                        if self.by_pid.contains_key(&pid) {
-                            self.unwatched = true;
-                            self.look_for_orphans();
-                        }
                     }
                 }
             }
@@ -274,6 +279,7 @@ impl Supervisor {
                     break;
                 }
             }
+            self.make_steps();
             self.tell_left();
         }
     }
@@ -318,6 +324,13 @@ impl Supervisor {
             }
             Command::Kill { job } => self.end(job),
             Command::Forget { job } => self.forget(job),
+            Command::TerminalClosed { job, master } => {
+                if let Some(known) = self.jobs.get_mut(&job) {
+                    self.claims
+                        .files_closed(job, &std::mem::take(&mut known.tree.files));
+                }
+                drop(master);
+            }
             Command::End { job } => {
                 self.end(job);
                 self.forget(job);
@@ -327,17 +340,19 @@ impl Supervisor {
 
     fn start(&mut self, job: JobId, spec: Box<SpawnSpec>, deadline: Option<Instant>) {
         let now = Instant::now();
-        let mark = self.marks.take();
         let group = self.cgroups.as_mut().and_then(Cgroups::take);
         // In a group nobody needs to be found by its descriptors.
-        let marks = group.as_ref().map_or_else(|| spec.marks(), |_| Vec::new());
+        let files = group.as_ref().map_or_else(|| spec.files(), |_| Vec::new());
+        let mark = self.claims.begin(job, &files);
         let tree = Tree {
-            leader: 0,
-            reaped: false,
+            session: 0,
             mark,
-            marks,
+            files,
             group: group.clone(),
         };
+        if self.claims.marks().wants_census() {
+            self.orphans.want(true);
+        }
         self.jobs.insert(job, Box::new(Job::new(tree)));
         if let Some(at) = deadline {
             self.deadlines.set(at, Due::Timeout(job));
@@ -370,12 +385,13 @@ impl Supervisor {
             }) => {
                 job.phase = Phase::Running;
                 let unused = job.tree.group.take_if(|_| !in_group);
-                job.tree.leader = pid;
+                job.tree.session = pid;
+                self.claims.led(id, pid);
                 if let Some(state) = &mut self.options.state {
-                    state.begun(pid, job.tree.mark.timer_slack_ns);
+                    state.begun(pid, job.tree.mark);
                 }
                 self.by_pid.insert(pid, id);
-                job.pidfd = Some(pidfd);
+                job.leader = Some(Leader::new(pid, pidfd));
                 let stop = std::mem::take(&mut job.stop_pending);
                 if let (Some(group), Some(cgroups)) = (unused, &mut self.cgroups) {
                     cgroups.refused(group);
@@ -403,9 +419,11 @@ impl Supervisor {
                 self.hurry(id);
             }
             Phase::Running => {
-                kill::signal_group(job.tree.leader, Signal::TERM);
-                // A stopped process handles SIGTERM only once it goes on.
-                kill::signal_group(job.tree.leader, Signal::CONT);
+                if let Some(leader) = &job.leader {
+                    leader.signal_group(Signal::TERM);
+                    // A stopped process handles SIGTERM only once it goes on.
+                    leader.signal_group(Signal::CONT);
+                }
             }
             Phase::Exited(_) => {}
         }
@@ -453,9 +471,16 @@ impl Supervisor {
         self.deadlines.cancel(Due::Answer(id));
         self.deadlines.cancel(Due::Pass(id));
         self.forget_left(id);
-        self.marks.give_back(job.tree.mark);
+        let tree = &job.tree;
+        self.claims.forget(id, tree.session, tree.mark, &tree.files);
+        self.orphans
+            .forget(id, tree.mark.value().map(|(_, value)| value));
+        if let Some(leader) = &job.leader {
+            // A tracer holds on to it; it is reaped like an orphan.
+            self.by_pid.remove(&leader.pid());
+        }
         if let Some(state) = &mut self.options.state {
-            state.forgotten(job.tree.leader);
+            state.forgotten(job.tree.session);
         }
         if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.cgroups) {
             cgroups.give_back(group);

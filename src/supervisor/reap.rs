@@ -31,6 +31,15 @@ pub fn try_wait(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     }
 }
 
+/// What waitpid(2) would give for a child that cannot be reaped.
+pub fn from_wait_status(status: i32) -> ExitStatus {
+    let signal = status & 0x7f;
+    match (signal, status >> 8 & 0xff) {
+        (0, code) => ExitStatus::Code(code),
+        (signal, _) => ExitStatus::Signal(signal),
+    }
+}
+
 /// Whether a child has ended, left as it is (`WNOWAIT`); also if it has been reaped meanwhile.
 /// For any thread; who asks after a pid that is a later child's by now hears about that one.
 pub fn has_ended(pid: i32) -> bool {

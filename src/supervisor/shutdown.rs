@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use crate::supervisor::message::Event;
-use crate::supervisor::tree::kill;
+use crate::supervisor::tree::procfs;
+use crate::supervisor::tree::walk::Walk;
 use crate::supervisor::{Due, PASS_PAUSE_MAX, Supervisor};
 use crate::types::JobId;
 
@@ -56,11 +57,11 @@ impl Supervisor {
         if let Some(cgroups) = &self.cgroups {
             cgroups.kill_all();
         }
-        let found = kill::pass_all();
+        let mut walk = Walk::default();
+        walk.add_listed(procfs::children_of(std::process::id() as i32));
+        walk.step(None);
         self.reap_orphans();
-        // A run that timed out is answered before the last word.
-        self.run_passes();
-        let quiet = found == 0 && self.by_pid.is_empty() && self.pool.is_quiet();
+        let quiet = walk.met().is_empty() && self.by_pid.is_empty() && self.pool.is_quiet();
         let Some(shutdown) = &mut self.shutdown else {
             return;
         };
@@ -69,6 +70,11 @@ impl Supervisor {
         }
         if quiet || now >= shutdown.give_up_at {
             shutdown.done = true;
+            // A run that timed out is answered before the last word.
+            let unanswered: Vec<JobId> = self.jobs.keys().copied().collect();
+            unanswered
+                .into_iter()
+                .for_each(|id| self.answer_timeout(id));
             if let Some(cgroups) = &mut self.cgroups {
                 cgroups.remove_all();
             }

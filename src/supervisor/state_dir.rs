@@ -4,8 +4,10 @@
 //! the end of what is left. Owns the file. Knows nothing of jobs but their leaders' pids.
 //!
 //! The file is locked (flock(2)) as long as its server lives: who gets the lock knows it is gone.
-//! Its lines: `boot ID`, `group PATH` if there are cgroups, `+PID START SLACK` and `-PID`, where
-//! START is in clock ticks since boot (proc_pid_stat(5)) and SLACK is the tree's timer slack.
+//! Its lines: `boot ID`, `pids INODE`, `group PATH` if there are cgroups, `+PID START MARK VALUE` and
+//! `-PID`. The first two say where the numbers are valid: since this boot, in this PID namespace.
+//! START is in clock ticks since boot (proc_pid_stat(5)); MARK and VALUE are the tree's mark, `-` if
+//! it has none.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -18,7 +20,11 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::supervisor::cgroup;
-use crate::supervisor::tree::kill;
+use crate::supervisor::living::Servers;
+use crate::supervisor::tree::identity::Process;
+use crate::supervisor::tree::mark::{Kind, Mark, carried_by_some_thread};
+use crate::supervisor::tree::procfs::{self, Stat};
+use crate::supervisor::tree::walk::Walk;
 
 /// What the names of the files end with.
 const SUFFIX: &str = ".jobs";
@@ -34,7 +40,7 @@ const PASS_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Leader {
     start_ticks: u64,
-    timer_slack_ns: u64,
+    mark: Option<(Kind, u64)>,
 }
 
 /// The record of this server.
@@ -59,9 +65,9 @@ impl StateDir {
             .recursive(true)
             .mode(0o700)
             .create(dir)?;
-        let boot = boot_id();
-        let ended = end_left_behind(dir, &boot)?;
-        let mut header = format!("boot {boot}\n");
+        let place = place();
+        let ended = end_left_behind(dir, &place)?;
+        let mut header = place;
         if let Some(groups) = groups {
             let _ = writeln!(header, "group {}", groups.display());
         }
@@ -82,11 +88,13 @@ impl StateDir {
     }
 
     /// Writes a new tree down. A full disk only means that it is missing.
-    pub(crate) fn begun(&mut self, pid: i32, timer_slack_ns: u64) {
-        let Some(stat) = kill::stat(pid) else { return };
+    pub(crate) fn begun(&mut self, pid: i32, mark: Mark) {
+        let Some(stat) = procfs::stat(pid) else {
+            return;
+        };
         let leader = Leader {
             start_ticks: stat.start_ticks,
-            timer_slack_ns,
+            mark: mark.value(),
         };
         self.known.insert(pid, leader);
         self.append(&line(pid, leader));
@@ -121,7 +129,11 @@ impl StateDir {
 }
 
 fn line(pid: i32, leader: Leader) -> String {
-    format!("+{pid} {} {}\n", leader.start_ticks, leader.timer_slack_ns)
+    let start = leader.start_ticks;
+    match leader.mark {
+        Some((kind, value)) => format!("+{pid} {start} {} {value}\n", kind.word()),
+        None => format!("+{pid} {start} -\n"),
+    }
 }
 
 /// A locked file with this content, in place of what is there.
@@ -139,14 +151,15 @@ fn begin(path: &Path, content: &str) -> io::Result<File> {
     Ok(file)
 }
 
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|id| id.trim().to_owned())
-        .unwrap_or_default()
+/// Where numbers of processes are valid, as the first lines of a record.
+fn place() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let pids = rustix::fs::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino);
+    format!("boot {}\npids {pids}\n", boot.trim())
 }
 
 /// Ends what the files in `dir` name, those of living servers excepted, and removes them.
-fn end_left_behind(dir: &Path, boot: &str) -> io::Result<usize> {
+fn end_left_behind(dir: &Path, place: &str) -> io::Result<usize> {
     let mut ended = 0;
     for entry in fs::read_dir(dir)?.flatten() {
         let path = entry.path();
@@ -160,9 +173,10 @@ fn end_left_behind(dir: &Path, boot: &str) -> io::Result<usize> {
         let Ok(text) = fs::read_to_string(&path) else {
             continue;
         };
-        let record = Record::parse(&text);
-        // After a reboot nothing is left, and the numbers are other processes'.
-        if record.boot == boot {
+        // After a reboot, and in another PID namespace, nothing is left that could be known, and
+        // the numbers are other processes'.
+        if let Some(text) = text.strip_prefix(place) {
+            let record = Record::parse(text);
             if let Some(group) = record.group {
                 ended += cgroup::end_left_behind(Path::new(group));
             }
@@ -173,9 +187,8 @@ fn end_left_behind(dir: &Path, boot: &str) -> io::Result<usize> {
     Ok(ended)
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Record<'a> {
-    boot: &'a str,
     group: Option<&'a str>,
     leaders: HashMap<i32, Leader>,
 }
@@ -183,29 +196,14 @@ struct Record<'a> {
 impl<'a> Record<'a> {
     /// Lines that make no sense, such as the last one of a crash, are left out.
     fn parse(text: &'a str) -> Self {
-        let mut record = Self {
-            boot: "",
-            group: None,
-            leaders: HashMap::new(),
-        };
-        for line in text.lines() {
-            if let Some(boot) = line.strip_prefix("boot ") {
-                record.boot = boot;
-            } else if let Some(group) = line.strip_prefix("group ") {
+        let mut record = Self::default();
+        // The last line is whole if it ends.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        for line in whole.lines() {
+            if let Some(group) = line.strip_prefix("group ") {
                 record.group = Some(group);
             } else if let Some(begun) = line.strip_prefix('+') {
-                let mut numbers = begun.split(' ').map(str::parse::<u64>);
-                if let (Some(Ok(pid)), Some(Ok(start_ticks)), Some(Ok(timer_slack_ns))) =
-                    (numbers.next(), numbers.next(), numbers.next())
-                    && let Ok(pid) = i32::try_from(pid)
-                    && pid > 1
-                {
-                    let leader = Leader {
-                        start_ticks,
-                        timer_slack_ns,
-                    };
-                    record.leaders.insert(pid, leader);
-                }
+                record.leaders.extend(parse_leader(begun));
             } else if let Some(Ok(pid)) = line.strip_prefix('-').map(str::parse) {
                 record.leaders.remove(&pid);
             }
@@ -214,36 +212,87 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Kills the recorded leaders that still are who they were, what else is in their sessions or
-/// carries their timer slack, and all descendants.
+fn parse_leader(line: &str) -> Option<(i32, Leader)> {
+    let mut words = line.split(' ');
+    let pid = words.next()?.parse().ok().filter(|pid| *pid > 1)?;
+    let start_ticks = words.next()?.parse().ok()?;
+    let mark = match words.next()? {
+        "-" => None,
+        kind => Some((Kind::from_word(kind)?, words.next()?.parse().ok()?)),
+    };
+    Some((pid, Leader { start_ticks, mark }))
+}
+
+/// Kills those that [`Left::includes`], and all descendants. Returns how many there were.
 fn end_trees(leaders: &HashMap<i32, Leader>) -> usize {
-    let mut ended = HashSet::new();
+    let mut ended: HashSet<Process> = HashSet::new();
     for _ in 0..PASSES_MAX {
         if leaders.is_empty() {
             break;
         }
-        let found = kill::kill_all_with_descendants(&|pid, stat| {
-            if let Some(leader) = leaders.get(&pid) {
-                return leader.start_ticks == stat.start_ticks;
-            }
-            let slack = kill::timer_slack_ns(pid);
-            let carries = |leader: &Leader| {
-                stat.start_ticks >= leader.start_ticks && slack == Some(leader.timer_slack_ns)
-            };
-            match leaders.get(&stat.session) {
-                Some(leader) if slack.is_none() => stat.start_ticks >= leader.start_ticks,
-                Some(leader) => carries(leader),
-                // A daemon in a session of its own; living servers' have them among their children.
-                None => leaders.values().any(carries) && !kill::has_server_above(stat.parent),
-            }
-        });
-        if found.is_empty() {
+        let left = Left::now(leaders);
+        let own = std::process::id() as i32;
+        let found = procfs::all_pids()
+            .filter(|&pid| pid != own)
+            .filter_map(|pid| {
+                let stat = procfs::stat(pid)?;
+                (stat.is_alive() && left.includes(pid, &stat)).then(|| Process::new(pid, &stat))
+            });
+        let mut walk = Walk::default();
+        walk.add(found);
+        walk.step(None);
+        if walk.met_nobody() {
             break;
         }
-        ended.extend(found);
+        ended.extend(walk.met());
         std::thread::sleep(PASS_PAUSE);
     }
     ended.len()
+}
+
+/// Who a killed server left.
+struct Left<'a> {
+    leaders: &'a HashMap<i32, Leader>,
+    /// Marks and when their trees began.
+    marks: HashMap<(Kind, u64), u64>,
+    servers: Option<Servers>,
+}
+
+impl<'a> Left<'a> {
+    fn now(leaders: &'a HashMap<i32, Leader>) -> Self {
+        let marks = leaders.values();
+        Self {
+            leaders,
+            marks: marks
+                .filter_map(|leader| Some((leader.mark?, leader.start_ticks)))
+                .collect(),
+            servers: Servers::now(),
+        }
+    }
+
+    /// A recorded leader that still is who it was, who is in the session of such a one, or who
+    /// carries a recorded mark and is not below a server that lives: marks of servers overlap.
+    fn includes(&self, pid: i32, stat: &Stat) -> bool {
+        if let Some(leader) = self.leaders.get(&pid)
+            && leader.start_ticks == stat.start_ticks
+        {
+            return true;
+        }
+        if let Some(leader) = self.leaders.get(&stat.session)
+            && procfs::stat(stat.session).is_some_and(|is| is.start_ticks == leader.start_ticks)
+        {
+            return true;
+        }
+        let carries = |kind| {
+            let value = carried_by_some_thread(pid, kind, stat)?;
+            self.marks.get(&(kind, value))
+        };
+        let kinds = [Kind::TimerSlack, Kind::IoPriority];
+        let carries = kinds.into_iter().filter_map(carries);
+        let of_a_tree = carries.into_iter().any(|began| stat.start_ticks >= *began);
+        let below_none = |servers: &Servers| !servers.include_ancestor_of(pid);
+        of_a_tree && self.servers.as_ref().is_some_and(below_none)
+    }
 }
 
 #[cfg(test)]
@@ -252,18 +301,25 @@ mod tests {
 
     #[test]
     fn a_record_holds_who_was_begun_and_not_forgotten() {
-        let text = "boot b-1\ngroup /x/procring-7-0\n+10 500 50001\n+11 501 50002\n-10\n+12 50";
+        let text = "group /x/procring-7-0\n+10 500 slack 50001\n+11 501 ioprio 16452\n+13 502 -\n\
+                    -10\n+12 50";
         let record = Record::parse(text);
-        assert_eq!(
-            (record.boot, record.group),
-            ("b-1", Some("/x/procring-7-0"))
-        );
-        let leader = Leader {
-            start_ticks: 501,
-            timer_slack_ns: 50_002,
-        };
-        assert_eq!(record.leaders, HashMap::from([(11, leader)]));
-        for text in ["+1 2 3\n", "+-5 2 3\n", "+5 x 3\n", "\n-\n+\n"] {
+        assert_eq!(record.group, Some("/x/procring-7-0"));
+        let leader = |start_ticks, mark| Leader { start_ticks, mark };
+        let known = [
+            (11, leader(501, Some((Kind::IoPriority, 16_452)))),
+            (13, leader(502, None)),
+        ];
+        assert_eq!(record.leaders, HashMap::from(known));
+        for text in [
+            "+1 2 slack 3\n",
+            "+-5 2 slack 3\n",
+            "+5 x slack 3\n",
+            "+5 2 3\n",
+            "+5 2 slack\n",
+            "+5 2 -",
+            "\n-\n+\n",
+        ] {
             assert_eq!(Record::parse(text).leaders, HashMap::new(), "{text:?}");
         }
     }
@@ -275,10 +331,10 @@ mod tests {
         assert_eq!(ended, 0);
         let me = std::process::id() as i32;
         for _ in 0..STALE_LINES_MAX {
-            state.begun(me, 50_001);
+            state.begun(me, Mark::none());
             state.forgotten(me);
         }
-        state.begun(me, 50_001);
+        state.begun(me, Mark::none());
         let text = fs::read_to_string(&state.path).unwrap();
         assert!(text.lines().count() < STALE_LINES_MAX + 8);
         assert!(Record::parse(&text).leaders.contains_key(&me));

@@ -74,7 +74,7 @@ fn begin(
 ) -> Result<Notify, Problem> {
     let tty = terminal.is_some();
     let Ends { stdio, child } = match terminal {
-        Some(size) => open_terminal(server, size)?,
+        Some(size) => open_terminal(server, id, size)?,
         None => open_pipes(server)?,
     };
     let term = tty.then_some(TermRule::IfMissing);
@@ -135,6 +135,10 @@ fn refused(what: &'static str) -> impl Fn(rustix::io::Errno) -> Problem {
 
 /// One of our ends on the runtime, unless it is one of the last descriptors.
 fn registered(server: &Server, fd: OwnedFd) -> Result<Rc<Source>, Problem> {
+    source(server, fd).map(Rc::new)
+}
+
+fn source(server: &Server, fd: OwnedFd) -> Result<Source, Problem> {
     if !server.may_use(&fd) {
         return Err(Problem::resource(
             "no descriptor to spare (RLIMIT_NOFILE)",
@@ -144,7 +148,7 @@ fn registered(server: &Server, fd: OwnedFd) -> Result<Rc<Source>, Problem> {
     let errno = |error: std::io::Error| {
         Problem::resource("no descriptor", error.raw_os_error().unwrap_or(libc::EIO))
     };
-    Source::new(fd).map(Rc::new).map_err(errno)
+    Source::new(fd).map_err(errno)
 }
 
 fn open_pipes(server: &Server) -> Result<Ends, Problem> {
@@ -163,10 +167,17 @@ fn open_pipes(server: &Server) -> Result<Ends, Problem> {
     })
 }
 
-fn open_terminal(server: &Server, size: WindowSize) -> Result<Ends, Problem> {
+fn open_terminal(server: &Rc<Server>, id: ProcessId, size: WindowSize) -> Result<Ends, Problem> {
     let (master, slave) =
         pty::open(size).map_err(|errno| Problem::no_terminal(errno.raw_os_error()))?;
-    let master = registered(server, master)?;
+    let (of, job) = (Rc::downgrade(server), JobId::Process(id));
+    // Its name is the next terminal's, so the supervisor closes it, when it knows.
+    let farewell = move |master| {
+        if let Some(server) = of.upgrade() {
+            server.command(Command::TerminalClosed { job, master });
+        }
+    };
+    let master = Rc::new(source(server, master)?.before_close(farewell));
     Ok(Ends {
         stdio: Stdio::Terminal(slave),
         child: Child {

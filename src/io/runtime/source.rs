@@ -11,15 +11,36 @@
 //! is sound while that owner is borrowed.
 #![allow(unsafe_code)]
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use monoio::net::UnixStream;
+use rustix::io::fcntl_dupfd_cloexec;
 
 /// A non-blocking descriptor that is not a socket of ours.
-#[derive(Debug)]
-pub(crate) struct Source(UnixStream);
+pub(crate) struct Source {
+    stream: UnixStream,
+    farewell: Option<Box<Farewell>>,
+}
+
+/// Gets a copy of the descriptor that is about to be closed, None if there can be none.
+type Farewell = dyn FnOnce(Option<OwnedFd>);
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Source").field(&self.stream).finish()
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Some(farewell) = self.farewell.take() {
+            farewell(fcntl_dupfd_cloexec(&*self, 3).ok());
+        }
+    }
+}
 
 impl Source {
     /// Registers a descriptor, which becomes non-blocking.
@@ -28,7 +49,17 @@ impl Source {
     /// When the driver refuses it, for instance epoll a regular file.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self(UnixStream::from_std(fd.into())?))
+        Ok(Self {
+            stream: UnixStream::from_std(fd.into())?,
+            farewell: None,
+        })
+    }
+
+    /// Has `farewell` called when the descriptor is about to be closed. While that keeps the copy
+    /// it gets, what the descriptor leads to is not free for others.
+    pub(crate) fn before_close(mut self, farewell: impl FnOnce(Option<OwnedFd>) + 'static) -> Self {
+        self.farewell = Some(Box::new(farewell));
+        self
     }
 
     /// Completes when a read would not block, at the end, or on an error.
@@ -36,7 +67,7 @@ impl Source {
     /// # Errors
     /// When the driver cannot wait.
     pub(crate) fn readable(&self) -> impl Future<Output = io::Result<()>> {
-        self.0.readable(false)
+        self.stream.readable(false)
     }
 
     /// Completes when a write would not block, or on an error.
@@ -44,7 +75,7 @@ impl Source {
     /// # Errors
     /// When the driver cannot wait.
     pub(crate) fn writable(&self) -> impl Future<Output = io::Result<()>> {
-        self.0.writable(false)
+        self.stream.writable(false)
     }
 
     /// As read(2).
@@ -72,6 +103,6 @@ impl Source {
 impl AsFd for Source {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the stream owns the descriptor and is borrowed for as long as the result.
-        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+        unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
     }
 }

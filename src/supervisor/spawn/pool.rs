@@ -19,8 +19,6 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-
 use crate::supervisor::Inbox;
 use crate::supervisor::cgroup::Group;
 use crate::supervisor::mailbox::Sender;
@@ -29,6 +27,7 @@ use crate::supervisor::spawn::inherit::Inheritance;
 use crate::supervisor::spawn::launchpad::Launchpad;
 use crate::supervisor::spawn::spec::SpawnSpec;
 use crate::supervisor::spawn::{PidSlot, Spawned, spawn};
+use crate::supervisor::tree::identity::Handle;
 use crate::supervisor::tree::mark::Mark;
 use crate::types::JobId;
 use crate::types::{SpawnError, SpawnStage};
@@ -219,11 +218,9 @@ impl Pool {
         let number = slot.load(Ordering::Acquire);
         // The slot is emptied before the child is collected: if it still has the number, then the
         // pidfd is the child's.
-        if let Some(pid) = Pid::from_raw(number)
-            && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
-            && slot.load(Ordering::Acquire) == number
-        {
-            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        let still_so = || slot.load(Ordering::Acquire) == number;
+        if let Some(child) = Handle::newborn(number, still_so) {
+            child.kill();
         }
     }
 

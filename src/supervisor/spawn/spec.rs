@@ -4,18 +4,23 @@
 //! so that a child between clone and exec needs none. Starts nothing.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, fstat, major};
 
 use crate::supervisor::spawn::environment::{Environment, pair};
 use crate::supervisor::spawn::search::{self, Search};
+use crate::supervisor::tree::claims::FileId;
 use crate::types::{SpawnError, SpawnStage};
 
 /// `PATH` when neither the request nor the server has one (`confstr(_CS_PATH)`).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// Device numbers of pseudoterminals' slaves (Documentation/admin-guide/devices.txt).
+const TERMINAL_MAJORS: RangeInclusive<u32> = 136..=143;
 
 /// What to start.
 #[derive(Debug)]
@@ -158,18 +163,18 @@ impl SpawnSpec {
         self.base.without(&self.own_names, terminal).chain(own)
     }
 
-    /// What /proc shows for the descriptors that only this child and its descendants hold.
-    pub(crate) fn marks(&self) -> Vec<String> {
-        let marks = self.stdio.own().iter().filter_map(|fd| {
-            let stat = fstat(fd).ok()?;
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
-                return Some(format!("pipe:[{}]", stat.st_ino));
-            }
-            let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
-            let path = path.into_os_string().into_string().ok()?;
-            path.starts_with("/dev/pts/").then_some(path)
-        });
-        marks.collect()
+    /// The pipes and the terminal that only this child and its descendants have.
+    pub(crate) fn files(&self) -> Vec<FileId> {
+        let of_its_own = |stat: &rustix::fs::Stat| match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Fifo => true,
+            FileType::CharacterDevice => TERMINAL_MAJORS.contains(&major(stat.st_rdev)),
+            _ => false,
+        };
+        let stats = self.stdio.own().iter().filter_map(|fd| fstat(fd).ok());
+        stats
+            .filter(of_its_own)
+            .map(|stat| FileId::new(&stat))
+            .collect()
     }
 }
 

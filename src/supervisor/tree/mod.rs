@@ -2,7 +2,34 @@
 //!
 //! In: /proc, the marks and groups that children were born with. Out: who was found, and signals
 //! to them. Knows no queue, no deadline and no message.
+//!
+//! - [`identity`]: what a process is; the only place that signals any.
+//! - [`claims`]: which tree an orphan is of. [`mark`]: what its members carry.
+//! - [`orphans`]: looks at the server's children, in steps. [`walk`]: kills, in steps.
 
-pub mod kill;
+use std::sync::Arc;
+
+use self::claims::FileId;
+use self::mark::Mark;
+use crate::supervisor::cgroup::Group;
+
+pub(crate) mod claims;
+pub(crate) mod identity;
 pub mod mark;
 pub(crate) mod orphans;
+pub(crate) mod procfs;
+pub(crate) mod walk;
+
+/// What a tree is known by.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    /// The leader's pid, also its session and group; 0 before there is one. A number only: see
+    /// [`claims`] for how long it is the tree's.
+    pub(crate) session: i32,
+    /// What its members carry.
+    pub(crate) mark: Mark,
+    /// Pipes and the terminal that were made for it.
+    pub(crate) files: Vec<FileId>,
+    /// The cgroup that only this tree is in.
+    pub(crate) group: Option<Arc<Group>>,
+}

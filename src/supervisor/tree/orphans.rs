@@ -1,257 +1,347 @@
-//! Orphans that the kernel gave to the server, and which tree each came from.
+//! Orphans that the kernel gave to the server, and the tree that each came from.
 //!
-//! In: what /proc says, at one moment. Out: those of a tree. One look serves every tree that is
-//! being killed in the same turn: hundreds of trees may end at once, with hundreds of orphans, and
-//! a look at each orphan for each tree would take seconds. Kills nobody.
-//!
-//! Parentage is lost when an orphan is adopted, so it is known by what it kept:
-//! - its session is the leader's (the leader calls setsid; a daemon may leave it);
-//! - it carries the tree's [`Mark`](super::mark::Mark);
-//! - one of its descriptors 0 to 2 is a pipe or terminal of this tree.
+//! In: looks at the server's children, in steps. Out: the members of a tree among them. What was
+//! found out about an orphan is kept until it is reaped: it is a child of ours, so its number is
+//! its own until then, and with thousands of them a look asks only about those who are new. One
+//! look serves everybody who waits for it. Kills nobody; reaps the dead it meets.
 
-use std::cell::{Cell, OnceCell};
-use std::collections::HashMap;
-use std::fs;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Instant;
 
-use rustix::process::{Pid, test_kill_process};
-
+use super::claims::{Claims, Verdict};
+use super::identity::Process;
+use super::procfs;
 use crate::supervisor::reap;
-use crate::supervisor::tree::kill::{self, Stat, Tree};
-use crate::supervisor::tree::mark;
+use crate::types::JobId;
 
-/// Looks in a row, while somebody is found dead in each.
-const LOOKS_MAX: u32 = 4;
+/// Times that the list is read in one look, while it has somebody new in it. Who died meanwhile
+/// may have left children.
+const ROUNDS_MAX: u32 = 4;
 
-/// Orphans by number in `alive`.
-type Index<K> = HashMap<K, Vec<usize>>;
+/// Looks at an orphan that seems to be nobody's, the start of its tree may have been on its way.
+const SIGHTS_MAX: u32 = 2;
 
-/// The living orphans of one moment.
+/// What is known of an orphan.
 #[derive(Debug)]
-pub struct Orphans {
-    alive: Vec<(i32, Stat)>,
-    /// Nobody died while he was looked at. Who did may have left children that were not seen.
-    settled: Cell<bool>,
-    /// Who was reaped meanwhile.
-    reaped: Vec<i32>,
-    by_session: Index<i32>,
-    by_mark: OnceCell<Index<u64>>,
-    by_file: OnceCell<Index<String>>,
+struct Known {
+    process: Process,
+    owner: Option<JobId>,
+    /// What it carries where marks would be.
+    carries: Option<u64>,
+    /// In the list of those that the kernel gave to the first thread.
+    adopted: bool,
+    sights: u32,
 }
 
+/// A look under way.
+#[derive(Debug)]
+struct Look {
+    everywhere: bool,
+    todo: Vec<i32>,
+    rounds: u32,
+    /// Somebody was found dead in this round.
+    died: bool,
+    census: Option<Census>,
+}
+
+/// Who carries what below those that are nobody's.
+#[derive(Debug, Default)]
+struct Census {
+    todo: Vec<i32>,
+    carriers: HashSet<u64>,
+    unsure: bool,
+}
+
+/// A look that is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Looked {
+    /// Looks are counted as they begin.
+    pub(crate) number: u64,
+    /// Nobody was found dead in the end, so no orphan came behind its back.
+    pub(crate) settled: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Orphans {
+    known: HashMap<i32, Known>,
+    by_owner: HashMap<JobId, BTreeSet<i32>>,
+    look: Option<Look>,
+    begun: u64,
+    wanted: Option<Everywhere>,
+    /// Looks have reaped somebody.
+    reaped: bool,
+}
+
+/// Whether a look is at all children: who was cloned with CLONE_PARENT by a leader is the child of
+/// the spawner's thread from the beginning.
+type Everywhere = bool;
+
 impl Orphans {
-    /// Looks; `managed` says which children of the server lead trees. Reaps the dead it meets.
-    pub fn look(managed: &dyn Fn(i32) -> bool) -> Self {
-        Self::look_at(managed, &|| {
-            kill::adopted().unwrap_or_else(|| kill::children_of(std::process::id() as i32))
+    /// Asks for a look that begins after this; gives its number.
+    pub(crate) fn want(&mut self, everywhere: Everywhere) -> u64 {
+        self.wanted = Some(everywhere || self.wanted == Some(true));
+        self.begun + 1
+    }
+
+    /// Whether there is something to do.
+    pub(crate) fn is_looking(&self) -> bool {
+        self.look.is_some() || self.wanted.is_some()
+    }
+
+    /// Members of a tree, as far as looks have shown.
+    pub(crate) fn of(&self, job: JobId) -> Vec<Process> {
+        let pids = self.by_owner.get(&job).into_iter().flatten();
+        pids.filter_map(|pid| Some(self.known.get(pid)?.process))
+            .collect()
+    }
+
+    /// Whose an orphan is, and whether it is known at all.
+    pub(crate) fn owner(&self, pid: i32) -> Option<Option<JobId>> {
+        self.known.get(&pid).map(|known| known.owner)
+    }
+
+    /// It has been reaped, or its number is a managed child's now; whose it was.
+    pub(crate) fn reaped(&mut self, pid: i32) -> Option<JobId> {
+        let known = self.known.remove(&pid)?;
+        if let Some(look) = &mut self.look {
+            // It may have left children that the list did not have.
+            look.died = true;
+        }
+        let owner = known.owner?;
+        let of_owner = self.by_owner.get_mut(&owner)?;
+        of_owner.remove(&pid);
+        if of_owner.is_empty() {
+            self.by_owner.remove(&owner);
+        }
+        Some(owner)
+    }
+
+    /// Whether somebody was reaped in looks since this was asked last.
+    pub(crate) fn take_reaped(&mut self) -> bool {
+        std::mem::take(&mut self.reaped)
+    }
+
+    /// Finds out at once about orphans that are new, if they are no more than `max`; whether nobody
+    /// is left to be found out about. Where the kernel does not list orphans nobody is found: a
+    /// search among all processes takes long.
+    pub(crate) fn learn(
+        &mut self,
+        claims: &Claims,
+        managed: &dyn Fn(i32) -> bool,
+        max: usize,
+    ) -> bool {
+        for _ in 0..ROUNDS_MAX {
+            let mut new = procfs::adopted().unwrap_or_default();
+            new.retain(|&pid| !self.known.contains_key(&pid) && !managed(pid));
+            if new.len() > max {
+                return false;
+            }
+            // Children of the dead came to the end of the list, perhaps after it was read.
+            let met = new.into_iter().map(|pid| self.meet(pid, claims));
+            if met.fold(true, |all, alive| all & alive) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// It is dead, or was no orphan.
+    pub(crate) fn disown(&mut self, pid: i32) {
+        if let Some(known) = self.known.get_mut(&pid)
+            && let Some(owner) = known.owner.take()
+        {
+            known.sights = SIGHTS_MAX;
+            if let Some(of_owner) = self.by_owner.get_mut(&owner) {
+                of_owner.remove(&pid);
+            }
+        }
+    }
+
+    /// Nobody asks about this tree any more; who is left of it carries `mark`, or a descendant.
+    pub(crate) fn forget(&mut self, job: JobId, mark: Option<u64>) {
+        for pid in self.by_owner.remove(&job).into_iter().flatten() {
+            if let Some(known) = self.known.get_mut(&pid) {
+                known.owner = None;
+                known.carries = mark;
+                known.sights = SIGHTS_MAX;
+            }
+        }
+    }
+
+    /// Goes on with a look until `until`, or begins the one that is wanted.
+    pub(crate) fn step(
+        &mut self,
+        claims: &mut Claims,
+        managed: &dyn Fn(i32) -> bool,
+        until: Instant,
+    ) -> Option<Looked> {
+        let mut look = match self.look.take() {
+            Some(look) => look,
+            None => {
+                let everywhere = self.wanted.take()?;
+                self.begun += 1;
+                Look {
+                    everywhere: claims.marks().begin_census() || everywhere,
+                    todo: Vec::new(),
+                    rounds: 0,
+                    died: true,
+                    census: None,
+                }
+            }
+        };
+        while look.census.is_none() {
+            if let Some(pid) = look.todo.pop() {
+                if !managed(pid) {
+                    look.died |= !self.meet(pid, claims);
+                }
+            } else if look.rounds < ROUNDS_MAX && (look.rounds == 0 || look.died) {
+                look.died = false;
+                look.rounds += 1;
+                look.todo = self.list(look.everywhere, managed);
+            } else {
+                look.census = Some(self.census(&look, claims));
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        while let Some(census) = &mut look.census {
+            match census.todo.pop() {
+                Some(pid) => census.meet(pid, claims),
+                None => {
+                    if claims.marks().is_counting() {
+                        let sure = !census.unsure && !look.died;
+                        claims.marks().release(sure.then_some(&census.carriers));
+                    }
+                    return Some(Looked {
+                        number: self.begun,
+                        settled: !look.died,
+                    });
+                }
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.look = Some(look);
+        None
+    }
+
+    /// Reads who there is; those that must be asked.
+    fn list(&mut self, everywhere: Everywhere, managed: &dyn Fn(i32) -> bool) -> Vec<i32> {
+        let own = std::process::id() as i32;
+        let adopted = procfs::adopted();
+        let all = everywhere || adopted.is_none();
+        let adopted: HashSet<i32> = adopted.into_iter().flatten().collect();
+        let children = if all {
+            procfs::children_of(own)
+        } else {
+            adopted.iter().copied().collect()
+        };
+        let here: HashSet<i32> = children.into_iter().filter(|&pid| !managed(pid)).collect();
+        // Reaped by its spawner, say.
+        let gone = self
+            .known
+            .iter()
+            .filter(|(pid, known)| (all || known.adopted) && !here.contains(pid));
+        let gone: Vec<i32> = gone.map(|(pid, _)| *pid).collect();
+        for pid in gone {
+            self.reaped(pid);
+        }
+        let mut todo = Vec::new();
+        for pid in here {
+            match self.known.get_mut(&pid) {
+                Some(known) => {
+                    known.adopted |= adopted.contains(&pid);
+                    // The child of a spawner may have been reaped by it, and another have its
+                    // number.
+                    let sure =
+                        known.adopted && (known.owner.is_some() || known.sights >= SIGHTS_MAX);
+                    if !sure {
+                        todo.push(pid);
+                    }
+                }
+                None => todo.push(pid),
+            }
+        }
+        todo
+    }
+
+    /// Finds out about one; whether it was alive.
+    fn meet(&mut self, pid: i32, claims: &Claims) -> bool {
+        let stat = procfs::stat(pid);
+        if stat.is_none_or(|stat| !stat.is_alive()) && reap::reap_orphan(pid) {
+            self.reaped(pid);
+            self.reaped = true;
+            return false;
+        }
+        // Where /proc is mounted with hidepid, a living process may have no `stat`. A dead one that
+        // cannot be reaped has a tracer, and no children any more.
+        let Some(stat) = stat else { return true };
+        let (owner, carries) = match claims.judge(pid, &stat) {
+            Verdict::Of(job) => (Some(job), None),
+            Verdict::IfPinned(job) => (self.has_pin(job, stat.session).then_some(job), None),
+            Verdict::Nobodys { carries } => (None, carries),
+        };
+        let process = Process::new(pid, &stat);
+        let before = self
+            .known
+            .get(&pid)
+            .filter(|known| known.process == process);
+        let (adopted, sights) = before.map_or((false, 0), |known| (known.adopted, known.sights));
+        self.reaped(pid);
+        if let Some(job) = owner {
+            self.by_owner.entry(job).or_default().insert(pid);
+        }
+        let known = Known {
+            process,
+            owner,
+            carries,
+            adopted,
+            sights: sights + 1,
+        };
+        self.known.insert(pid, known);
+        true
+    }
+
+    /// Whether somebody who is known to be of the tree is in this session, so that its number has
+    /// been in use all the time.
+    fn has_pin(&self, job: JobId, session: i32) -> bool {
+        self.of(job).into_iter().any(|member| {
+            procfs::stat(member.pid()).is_some_and(|stat| {
+                Process::new(member.pid(), &stat) == member
+                    && stat.session == session
+                    && stat.session != member.pid()
+            })
         })
     }
 
-    /// As [`Orphans::look`], but at all children of the server: a process that was cloned with
-    /// CLONE_PARENT by a leader is the spawner thread's child from the beginning.
-    pub fn look_everywhere(managed: &dyn Fn(i32) -> bool) -> Self {
-        Self::look_at(managed, &|| kill::children_of(std::process::id() as i32))
-    }
-
-    fn look_at(managed: &dyn Fn(i32) -> bool, children: &dyn Fn() -> Vec<i32>) -> Self {
-        let mut looks = 0;
-        let mut reaped = Vec::new();
-        loop {
-            looks += 1;
-            let (mut orphans, dead) =
-                Self::among(children().into_iter().filter(|&pid| !managed(pid)));
-            // Children of the dead came to the end of the list, perhaps after it was read.
-            if dead.is_empty() || looks == LOOKS_MAX {
-                orphans.settled.set(dead.is_empty());
-                orphans.reaped = reaped;
-                return orphans;
-            }
-            reaped.extend(dead.into_iter().filter(|&pid| reap::reap_orphan(pid)));
+    /// What those that are nobody's carry; whose mark is not known may have it further below.
+    fn census(&self, look: &Look, claims: &mut Claims) -> Census {
+        let mut census = Census::default();
+        if !look.everywhere || !claims.marks().is_counting() {
+            return census;
         }
-    }
-
-    /// Who was found dead and reaped: their numbers may be others' by now.
-    pub(crate) fn reaped(&self) -> &[i32] {
-        &self.reaped
-    }
-
-    /// The living, whoever they belong to.
-    pub(crate) fn alive(&self) -> impl Iterator<Item = i32> + '_ {
-        self.alive.iter().map(|(pid, _)| *pid)
-    }
-
-    /// Whether those of a tree are all that there are.
-    pub fn settled(&self) -> bool {
-        self.settled.get()
-    }
-
-    /// Nothing could be read of a process, which may mean that it has died meanwhile.
-    fn found_nothing(&self, pid: i32) {
-        if is_dead(pid, kill::stat(pid)) {
-            self.settled.set(false);
-        }
-    }
-
-    /// The living among them, and the dead.
-    pub(crate) fn among(pids: impl Iterator<Item = i32>) -> (Self, Vec<i32>) {
-        let (mut alive, mut dead) = (Vec::new(), Vec::new());
-        for pid in pids {
-            let stat = kill::stat(pid);
-            if is_dead(pid, stat) {
-                dead.push(pid);
-            } else if let Some(stat) = stat {
-                alive.push((pid, stat));
-            }
-        }
-        let by_session = index(alive.iter().map(|(_, stat)| [stat.session]));
-        let orphans = Self {
-            alive,
-            settled: Cell::new(true),
-            reaped: Vec::new(),
-            by_session,
-            by_mark: OnceCell::new(),
-            by_file: OnceCell::new(),
-        };
-        (orphans, dead)
-    }
-
-    /// Who belongs to `tree`; each once.
-    pub fn of(&self, tree: &Tree) -> Vec<i32> {
-        let mut found: Vec<usize> = Vec::new();
-        found.extend(self.by_session.get(&tree.leader).into_iter().flatten());
-        let pids = || self.alive.iter().map(|&(pid, _)| pid);
-        let carried = |pid| {
-            let carried = mark::carried(pid, &tree.mark);
-            if carried.is_none() {
-                self.found_nothing(pid);
-            }
-            carried
-        };
-        // All marks of one server are of one kind, so any tree's will do to read them by.
-        let by_mark = self.by_mark.get_or_init(|| index(pids().map(carried)));
-        let marked = by_mark.get(&tree.mark.value()).into_iter().flatten();
-        found.extend(marked.filter(|&&n| self.alive[n].1.start_ticks >= tree.mark.since_ticks));
-        if !tree.marks.is_empty() {
-            let files = |pid| {
-                let files = files(pid);
-                if files.is_empty() {
-                    self.found_nothing(pid);
+        for (&pid, known) in self.known.iter().filter(|(_, known)| known.owner.is_none()) {
+            match known.carries {
+                Some(value) if claims.marks().is_retired(value) => {
+                    census.carriers.insert(value);
                 }
-                files
-            };
-            let by_file = self.by_file.get_or_init(|| index(pids().map(files)));
-            for mark in &tree.marks {
-                found.extend(by_file.get(mark).into_iter().flatten());
+                _ => census.todo.extend(procfs::children_of(pid)),
             }
         }
-        found.sort_unstable();
-        found.dedup();
-        found.into_iter().map(|n| self.alive[n].0).collect()
+        census
     }
 }
 
-/// A zombie or gone. Where /proc is mounted with hidepid, a living process may have no `stat`.
-fn is_dead(pid: i32, stat: Option<Stat>) -> bool {
-    match (stat, Pid::from_raw(pid)) {
-        (Some(stat), _) => !stat.is_alive(),
-        (None, Some(pid)) => test_kill_process(pid) == Err(rustix::io::Errno::SRCH),
-        (None, None) => true,
-    }
-}
-
-fn index<K: std::hash::Hash + Eq>(keys: impl Iterator<Item: IntoIterator<Item = K>>) -> Index<K> {
-    let mut index = Index::new();
-    for (n, keys) in keys.enumerate() {
-        for key in keys {
-            index.entry(key).or_insert_with(Vec::new).push(n);
-        }
-    }
-    index
-}
-
-/// What descriptors 0 to 2 of a process are, as far as that may be read.
-fn files(pid: i32) -> Vec<String> {
-    let target = |fd| fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok();
-    (0..3)
-        .filter_map(target)
-        .filter_map(|target| target.into_os_string().into_string().ok())
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::supervisor::tree::mark::Marks;
-    use std::os::unix::process::CommandExt;
-    use std::process::{Command, Stdio};
-
-    #[test]
-    fn each_tree_gets_those_of_its_session_or_with_its_files_and_nobody_else() {
-        let (_reader, writer) = std::io::pipe().unwrap();
-        let link = files_of(&writer);
-        let sleeper = || {
-            let mut command = Command::new("sleep");
-            command.arg("60").process_group(0);
-            command
-        };
-        let mut with_pipe = sleeper().stdout(Stdio::from(writer)).spawn().unwrap();
-        let mut other = sleeper().stdout(Stdio::null()).spawn().unwrap();
-        let mut dead = Command::new("true").spawn().unwrap();
-        while kill::stat(dead.id() as i32).is_some_and(|stat| stat.is_alive()) {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        let pids = [&with_pipe, &other, &dead].map(|child| child.id() as i32);
-        let (orphans, gone) = Orphans::among(pids.into_iter());
-        assert_eq!(gone, [pids[2]]);
-
-        let session = kill::stat(pids[0]).unwrap().session;
-        let tree = |leader, marks: Vec<String>| Tree {
-            leader,
-            reaped: true,
-            mark: Marks::new().take(),
-            marks,
-            group: None,
-        };
-        assert!(orphans.of(&tree(-1, Vec::new())).is_empty());
-        assert_eq!(orphans.of(&tree(-1, vec![link.clone()])), [pids[0]]);
-        let both = orphans.of(&tree(session, vec![link]));
-        assert_eq!(both, [pids[0], pids[1]]);
-
-        for child in [&mut with_pipe, &mut other] {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-        dead.wait().unwrap();
-    }
-
-    #[test]
-    fn who_started_before_the_tree_is_not_of_it_whatever_it_carries() {
-        let pid = std::process::id() as i32;
-        let (orphans, _) = Orphans::among(std::iter::once(pid));
-        let mut mark = Marks::new().take();
-        let own = mark::carried(pid, &mark).unwrap();
-        match &mut mark.io_priority {
-            Some(priority) => *priority = own as i32,
-            None => mark.timer_slack_ns = own,
-        }
-        let started = kill::stat(pid).unwrap().start_ticks;
-        let of_tree_since = |since_ticks| {
-            orphans.of(&Tree {
-                leader: -1,
-                reaped: true,
-                mark: crate::supervisor::tree::mark::Mark {
-                    since_ticks,
-                    ..mark
-                },
-                marks: Vec::new(),
-                group: None,
-            })
-        };
-        assert_eq!(of_tree_since(started), [pid]);
-        assert!(of_tree_since(started + 1).is_empty());
-    }
-
-    fn files_of(fd: &impl std::os::fd::AsRawFd) -> String {
-        let link = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
-        link.into_os_string().into_string().unwrap()
+impl Census {
+    fn meet(&mut self, pid: i32, claims: &Claims) {
+        // Who has died may have left children that are in no list that was read.
+        let stat = procfs::stat(pid).filter(procfs::Stat::is_alive);
+        let carried = stat.and_then(|stat| claims.carried(pid, &stat));
+        self.unsure |= carried.is_none();
+        self.carriers.extend(carried);
+        self.todo.extend(procfs::children_of(pid));
     }
 }

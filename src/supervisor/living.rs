@@ -1,0 +1,126 @@
+//! How servers that live are known to others.
+//!
+//! In: nothing. Out: a lock that this process holds as long as it lives, and the processes that hold
+//! such a lock now. A name would not do: a binary can have any.
+//!
+//! The lock is a record lock (fcntl(2)) at an offset that nobody else uses, on a file of the
+//! server's own. The kernel drops it with the process and shows in `/proc/locks` who holds it.
+//!
+//! # Safety
+//! One call of fcntl(2) with a structure that is whole, which rustix offers for whole files only.
+#![allow(unsafe_code)]
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use super::tree::procfs;
+
+/// Where the lock is: "procring" in ASCII, as a number.
+const OFFSET: i64 = i64::from_be_bytes(*b"procring");
+
+/// The lock of this process; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Living(#[allow(dead_code)] memfd::Memfd);
+
+impl Living {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// When there is no memfd, or no lock to be had.
+    pub fn begin() -> io::Result<Self> {
+        let create = memfd::MemfdOptions::new().create("procring-living");
+        let memfd = create.map_err(io::Error::other)?;
+        // SAFETY: all zeros is a valid value of this structure of integers; the descriptor is open
+        // and the structure outlives the call.
+        let result = unsafe {
+            let mut lock: libc::flock = std::mem::zeroed();
+            lock.l_type = libc::F_WRLCK as libc::c_short;
+            lock.l_whence = libc::SEEK_SET as libc::c_short;
+            lock.l_start = OFFSET;
+            lock.l_len = 1;
+            libc::fcntl(memfd.as_file().as_raw_fd(), libc::F_SETLK, &lock)
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self(memfd))
+    }
+}
+
+/// Servers that live.
+#[derive(Debug)]
+pub(crate) struct Servers(HashSet<i32>);
+
+impl Servers {
+    /// Those of this moment; None where the kernel does not tell.
+    pub(crate) fn now() -> Option<Self> {
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        Some(Self(locks.lines().filter_map(holder).collect()))
+    }
+
+    /// Whether one of them is the process or an ancestor of it.
+    pub(crate) fn include_ancestor_of(&self, mut pid: i32) -> bool {
+        while pid > 0 {
+            if self.0.contains(&pid) {
+                return true;
+            }
+            pid = procfs::stat(pid).map_or(0, |stat| stat.parent);
+        }
+        false
+    }
+}
+
+/// Who holds the lock of a line of proc_locks(5), if it is one of ours:
+/// `1: POSIX  ADVISORY  WRITE 4711 00:01:1234 START END`.
+fn holder(line: &str) -> Option<i32> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    if fields.next() != Some("POSIX") {
+        return None;
+    }
+    let pid = fields.nth(2)?.parse().ok()?;
+    let start: i64 = fields.nth(1)?.parse().ok()?;
+    let end: i64 = fields.next()?.parse().ok()?;
+    (start == OFFSET && end == OFFSET).then_some(pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_known_by_its_lock_and_so_are_its_children() {
+        let lock = Living::begin().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let servers = Servers::now().unwrap();
+        assert!(servers.include_ancestor_of(std::process::id() as i32));
+        assert!(servers.include_ancestor_of(child.id() as i32));
+        assert!(!servers.include_ancestor_of(1));
+        drop(lock);
+        let servers = Servers::now().unwrap();
+        assert!(!servers.include_ancestor_of(child.id() as i32));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn only_such_a_lock_is_taken_for_one() {
+        let at = |start: &str, end: &str| {
+            format!("3: POSIX  ADVISORY  WRITE 4711 00:01:99 {start} {end}")
+        };
+        let offset = OFFSET.to_string();
+        assert_eq!(holder(&at(&offset, &offset)), Some(4711));
+        assert_eq!(holder(&at("0", "EOF")), None);
+        assert_eq!(holder(&at("0", &offset)), None);
+        assert_eq!(
+            holder("4: FLOCK  ADVISORY  WRITE 4711 00:01:99 0 EOF"),
+            None
+        );
+        assert_eq!(holder(&format!("4: -> {}", at(&offset, &offset))), None);
+        assert_eq!(holder(""), None);
+    }
+}

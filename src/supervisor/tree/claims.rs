@@ -1,0 +1,183 @@
+//! Which tree a child belongs to that the kernel gave to the server when its parents died.
+//!
+//! In: trees as they begin and end, and a process. Out: the job that it is a part of, or that there
+//! is none. Signals nobody, and keeps nothing of the process.
+//!
+//! What an orphan kept of its tree is asked in this order, since the first is certain, the second
+//! can only be had on purpose, and the third by accident:
+//! - its session is the leader's (the leader calls setsid; a daemon may leave it);
+//! - it carries the tree's [`Mark`];
+//! - one of its descriptors 0 to 2 is a pipe or terminal that was made for this tree.
+//!
+//! All three are numbers that come again, so each has an end:
+//! - A session's number is in use while somebody is in the session. So it is the leader's until that
+//!   is reaped. Later it is for who started before that ([`Session::Left`]), because a process is in
+//!   the session that it was born in or in one of its own number; and for others while one of those
+//!   is still there, which [`Verdict::IfPinned`] leaves to the caller to find out. When the number
+//!   is a new leader's, nobody can have been left.
+//! - A mark is not handed out while somebody carries it ([`Marks`]).
+//! - A terminal's number is free when its master is closed, so whoever closes it says so first
+//!   ([`Claims::files_closed`]). A pipe's comes again after 2^32 files.
+
+use std::collections::HashMap;
+
+use super::mark::{self, Mark, Marks};
+use super::procfs::Stat;
+use crate::types::JobId;
+
+/// A file, told from others that are open at the same time (stat(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// As fstat(2) has it.
+    pub(crate) fn new(stat: &rustix::fs::Stat) -> Self {
+        #[allow(clippy::useless_conversion)] // Of other widths on other processors.
+        Self {
+            device: stat.st_dev.into(),
+            inode: stat.st_ino.into(),
+        }
+    }
+}
+
+/// The session that a tree's leader began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Session {
+    /// The leader has not been reaped.
+    Led,
+    /// The leader was reaped at this tick; who started later may be in another of the same number.
+    Left { at_ticks: u64 },
+}
+
+/// What [`Claims::judge`] found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is of this tree.
+    Of(JobId),
+    /// It is of this tree if somebody who is known to be of it is still in the session.
+    IfPinned(JobId),
+    /// It carries this, and is of no tree that is known.
+    Nobodys { carries: Option<u64> },
+}
+
+/// What the trees of all jobs are known by.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    marks: Marks,
+    by_session: HashMap<i32, (JobId, Session)>,
+    by_mark: HashMap<u64, (JobId, u64)>,
+    by_file: HashMap<FileId, (JobId, u64)>,
+}
+
+impl Claims {
+    /// A new tree's mark; `files` were made for it alone.
+    pub(crate) fn begin(&mut self, job: JobId, files: &[FileId]) -> Mark {
+        let mark = self.marks.take();
+        if let Some((_, value)) = mark.value() {
+            self.by_mark.insert(value, (job, mark.since_ticks));
+        }
+        for &file in files {
+            self.by_file.insert(file, (job, mark.since_ticks));
+        }
+        mark
+    }
+
+    /// Its leader runs. Nobody else can be left in a session of this number.
+    pub(crate) fn led(&mut self, job: JobId, leader: i32) {
+        self.by_session.insert(leader, (job, Session::Led));
+    }
+
+    /// Its leader is about to be reaped.
+    pub(crate) fn left(&mut self, job: JobId, leader: i32) {
+        if let Some((of, session)) = self.by_session.get_mut(&leader)
+            && *of == job
+        {
+            *session = Session::Left {
+                at_ticks: mark::now_ticks(),
+            };
+        }
+    }
+
+    /// These are about to be free for others.
+    pub(crate) fn files_closed(&mut self, job: JobId, files: &[FileId]) {
+        for file in files {
+            if self.by_file.get(file).is_some_and(|(of, _)| *of == job) {
+                self.by_file.remove(file);
+            }
+        }
+    }
+
+    /// Nobody asks about the tree any more. Its mark is not handed out before a census.
+    pub(crate) fn forget(&mut self, job: JobId, leader: i32, mark: Mark, files: &[FileId]) {
+        if self
+            .by_session
+            .get(&leader)
+            .is_some_and(|(of, _)| *of == job)
+        {
+            self.by_session.remove(&leader);
+        }
+        if let Some((_, value)) = mark.value() {
+            self.by_mark.remove(&value);
+        }
+        self.files_closed(job, files);
+        self.marks.retire(mark);
+    }
+
+    /// The marks, for a census.
+    pub(crate) fn marks(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    /// What a process carries where marks would be.
+    pub(crate) fn carried(&self, pid: i32, stat: &Stat) -> Option<u64> {
+        mark::carried_by_some_thread(pid, self.marks.kind(), stat)
+    }
+
+    /// Whose the process is. A child of the server, so its number is its own.
+    pub(crate) fn judge(&self, pid: i32, stat: &Stat) -> Verdict {
+        let mut if_pinned = None;
+        if let Some(&(job, session)) = self.by_session.get(&stat.session) {
+            match session {
+                Session::Led => return Verdict::Of(job),
+                Session::Left { at_ticks } if stat.session != pid => {
+                    if stat.start_ticks <= at_ticks {
+                        return Verdict::Of(job);
+                    }
+                    if_pinned = Some(job);
+                }
+                Session::Left { .. } => {}
+            }
+        }
+        let started_since = |since_ticks: u64| stat.start_ticks >= since_ticks;
+        let carries = self.carried(pid, stat);
+        if let Some(value) = carries {
+            if let Some(&(job, since_ticks)) = self.by_mark.get(&value)
+                && started_since(since_ticks)
+            {
+                return Verdict::Of(job);
+            }
+            if self.marks.is_retired(value) {
+                return Verdict::Nobodys { carries };
+            }
+        }
+        if let Some(job) = if_pinned {
+            return Verdict::IfPinned(job);
+        }
+        let file = files(pid).find_map(|file| self.by_file.get(&file));
+        match file {
+            Some(&(job, since_ticks)) if started_since(since_ticks) => Verdict::Of(job),
+            _ => Verdict::Nobodys { carries },
+        }
+    }
+}
+
+/// What descriptors 0 to 2 of a process are, as far as that may be known.
+fn files(pid: i32) -> impl Iterator<Item = FileId> {
+    (0..3).filter_map(move |fd| {
+        let stat = rustix::fs::stat(format!("/proc/{pid}/fd/{fd}")).ok()?;
+        Some(FileId::new(&stat))
+    })
+}

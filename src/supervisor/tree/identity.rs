@@ -1,0 +1,177 @@
+//! What a process is, whatever becomes of its number; the only place that signals processes.
+//!
+//! A number comes again: at the end of a process it is free, and a busy machine has gone round all
+//! of them in minutes. So nothing is signalled by its number:
+//!
+//! - [`Process`] is a number and a start time, which together do not come again. It is opened
+//!   before it is signalled, and what was opened is compared with it.
+//! - [`Leader`] is a child of ours that has not been reaped, so its number is its own. Reaping
+//!   consumes it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+
+use super::procfs::{self, Stat};
+use crate::supervisor::reap;
+use crate::types::ExitStatus;
+
+/// A process, told from every other that had its number or will have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Process {
+    pid: i32,
+    /// Clock ticks since boot, as in proc_pid_stat(5).
+    start_ticks: u64,
+}
+
+impl Process {
+    /// The process that had this number when `stat` was read.
+    pub(crate) fn new(pid: i32, stat: &Stat) -> Self {
+        Self {
+            pid,
+            start_ticks: stat.start_ticks,
+        }
+    }
+
+    /// The process that had this number at the tick `at_ticks`, when it was found in a list of
+    /// children or members: who has it now and started later is another one.
+    pub(crate) fn listed(pid: i32, at_ticks: u64) -> Option<(Self, Stat)> {
+        let stat = procfs::stat(pid)?;
+        (stat.start_ticks <= at_ticks).then(|| (Self::new(pid, &stat), stat))
+    }
+
+    pub(crate) fn pid(self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it still has its number, dead or alive.
+    pub(crate) fn is_current(self) -> bool {
+        procfs::stat(self.pid).is_some_and(|stat| Self::new(self.pid, &stat) == self)
+    }
+
+    /// The process itself and how it is now; None if it is gone, whoever has its number.
+    pub(crate) fn open(self) -> Option<(Handle, Stat)> {
+        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        // Read after the pidfd was opened: what it says is about the process to be signalled, or
+        // that process is gone, and the signal reaches nobody.
+        let stat = procfs::stat(self.pid)?;
+        (stat.start_ticks == self.start_ticks).then_some((Handle(pidfd), stat))
+    }
+}
+
+/// A process that can be signalled (pidfd_open(2)).
+#[derive(Debug)]
+pub(crate) struct Handle(OwnedFd);
+
+impl Handle {
+    /// A child that is on its way to exec, while `slot` says that `pid` is its number.
+    pub(crate) fn newborn(pid: i32, still_so: impl FnOnce() -> bool) -> Option<Self> {
+        let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+        still_so().then_some(Self(pidfd))
+    }
+
+    /// Whether some thread of it runs, whatever the state of its main thread is.
+    pub(crate) fn is_alive(&self) -> bool {
+        !has_ended(self.0.as_fd())
+    }
+
+    /// SIGKILL to this process alone; whether there was somebody to get it.
+    pub(crate) fn kill(&self) -> bool {
+        self.is_alive() && pidfd_send_signal(&self.0, Signal::KILL).is_ok()
+    }
+
+    /// SIGKILL to the process group of a member of a tree, so that one that forks in a loop does
+    /// not outrun it. `stat` is what [`Process::open`] gave with this handle just now.
+    ///
+    /// The whole group is of the tree: it lies within one session, and a tree's leader begins a
+    /// session, so every session that a member can be in was begun by the leader or a descendant.
+    pub(crate) fn kill_group(&self, stat: &Stat) {
+        // A child that has not come to setsid(2) yet is still in the server's group.
+        if stat.group > 1
+            && stat.group != own_group()
+            && let Some(group) = Pid::from_raw(stat.group)
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// A child that leads a session and has not been reaped.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    pid: i32,
+    pidfd: Arc<OwnedFd>,
+}
+
+impl Leader {
+    /// A child of ours; `pidfd` is its own.
+    pub(crate) fn new(pid: i32, pidfd: Arc<OwnedFd>) -> Self {
+        Self { pid, pidfd }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it has ended, reaped or not: a tracer may hold on to it.
+    pub(crate) fn has_ended(&self) -> bool {
+        has_ended(self.pidfd.as_fd())
+    }
+
+    /// Sends a signal to the process group that it leads, all of whose members descend from it.
+    pub(crate) fn signal_group(&self, signal: Signal) {
+        if let Some(pid) = Pid::from_raw(self.pid) {
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    /// Reaps it. Afterwards its number is anybody's, so there is nothing left to signal.
+    ///
+    /// # Errors
+    /// The leader itself, if it runs or a tracer holds on to it.
+    pub(crate) fn reap(self) -> Result<ExitStatus, Self> {
+        reap::try_wait(self.pidfd.as_fd()).ok_or(self)
+    }
+}
+
+/// Whether every thread has ended (poll(2) on a pidfd, pidfd_open(2)).
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    matches!(poll(&mut fds, Some(&now)), Ok(ready) if ready > 0)
+}
+
+/// The server's process group; 0 if that lies outside of its PID namespace.
+fn own_group() -> i32 {
+    static GROUP: OnceLock<i32> = OnceLock::new();
+    *GROUP.get_or_init(|| procfs::stat(std::process::id() as i32).map_or(0, |own| own.group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn another_process_of_the_same_number_is_not_opened() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id() as i32;
+        let stat = procfs::stat(pid).unwrap();
+        let process = Process::new(pid, &stat);
+        let namesake = Process {
+            start_ticks: stat.start_ticks - 1,
+            ..process
+        };
+        assert!(namesake.open().is_none());
+        let (handle, _) = process.open().unwrap();
+        assert!(handle.kill());
+        child.wait().unwrap();
+        assert!(!handle.kill(), "nobody is left to be signalled");
+        assert!(process.open().is_none());
+    }
+}

@@ -1,0 +1,168 @@
+//! What /proc says of processes and their children.
+//!
+//! In: a number. Out: what it showed at that moment. Whoever acts on it makes sure that the number
+//! still is the same process ([`Process`](super::identity::Process)).
+
+use std::fs;
+
+/// What proc_pid_stat(5) says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stat {
+    state: u8,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
+    pub(crate) session: i32,
+    threads: u32,
+    /// Since boot.
+    pub(crate) start_ticks: u64,
+    /// As waitpid(2) has it; 0 where that is not told.
+    pub(crate) exit_status: i32,
+}
+
+impl Stat {
+    /// Some thread runs. The state is the main thread's, which may have ended before the others.
+    pub(crate) fn is_alive(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X') || self.threads > 1
+    }
+
+    /// The main thread has ended: what /proc shows of it is not the process's any more.
+    pub(crate) fn lost_main_thread(&self) -> bool {
+        self.state == b'Z'
+    }
+}
+
+/// The fields after the command name, which may itself hold spaces and parentheses (proc(5)).
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after = &text[text.iter().rposition(|&b| b == b')')? + 1..];
+    let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
+    // The numbers of the manual page, of which the state is the third.
+    let state = *fields.next()?.as_bytes().first()?;
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    let session = fields.next()?.parse().ok()?;
+    let threads = fields.nth(20 - 7)?.parse().ok()?;
+    let start_ticks = fields.nth(22 - 21)?.parse().ok()?;
+    let exit_status = fields.nth(52 - 23).and_then(|field| field.parse().ok());
+    Some(Stat {
+        state,
+        parent,
+        group,
+        session,
+        threads,
+        start_ticks,
+        exit_status: exit_status.unwrap_or(0),
+    })
+}
+
+/// A line of proc_pid_status(5) that holds a number, such as `TracerPid`.
+pub(crate) fn status_number(pid: i32, name: &str) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    value.strip_prefix(':')?.trim().parse().ok()
+}
+
+/// Threads of a process, the main one first.
+pub(crate) fn threads_of(pid: i32) -> Vec<i32> {
+    numbers_in(&format!("/proc/{pid}/task")).collect()
+}
+
+/// Children of a process, those of all its threads (proc(5), `task/<tid>/children`, kernel 4.2
+/// with CONFIG_PROC_CHILDREN); without that file, a look at every process.
+pub(crate) fn children_of(pid: i32) -> Vec<i32> {
+    let mut children = Vec::new();
+    for thread in threads_of(pid) {
+        let thread = format!("/proc/{pid}/task/{thread}");
+        match fs::read_to_string(format!("{thread}/children")) {
+            Ok(list) => children.extend(numbers(&list)),
+            // The thread has ended meanwhile, or the file does not exist on this kernel.
+            Err(_) if fs::exists(&thread).unwrap_or(false) => return children_by_search(pid),
+            Err(_) => {}
+        }
+    }
+    children
+}
+
+/// Children that the kernel gave to this process, and few others: it gives them to the first
+/// thread, while a child that was cloned is its thread's (find_new_reaper in kernel/exit.c). So
+/// looking for orphans takes no longer where there are many managed children. None without the
+/// file, see [`children_of`].
+pub(crate) fn adopted() -> Option<Vec<i32>> {
+    let own = std::process::id();
+    let list = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).ok()?;
+    Some(numbers(&list).collect())
+}
+
+fn children_by_search(parent: i32) -> Vec<i32> {
+    all_pids()
+        .filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == parent))
+        .collect()
+}
+
+/// Every process there is.
+pub(crate) fn all_pids() -> impl Iterator<Item = i32> {
+    numbers_in("/proc")
+}
+
+fn numbers_in(dir: &str) -> impl Iterator<Item = i32> + use<> {
+    fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn numbers(list: &str) -> impl Iterator<Item = i32> + '_ {
+    list.split_ascii_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::process::CommandExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    #[test]
+    fn the_stat_of_a_process_is_read_whatever_its_name_is() {
+        let odd = std::env::temp_dir().join(format!("a) Z 0 (b {}", std::process::id()));
+        let sleep = ["/bin/sleep", "/usr/bin/sleep"].map(Path::new);
+        symlink(sleep.iter().find(|path| path.exists()).unwrap(), &odd).unwrap();
+        let mut child = Command::new(&odd)
+            .arg("60")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        fs::remove_file(&odd).unwrap();
+
+        let seen = stat(child.id() as i32).unwrap();
+        // The kernel says 0 of a session whose leader is outside the pid namespace.
+        let own = stat(std::process::id() as i32).unwrap();
+        assert_eq!(seen.parent, std::process::id() as i32);
+        assert_eq!(seen.group, child.id() as i32);
+        assert_eq!(seen.session, own.session);
+        assert_eq!(seen.threads, 1);
+        assert!(seen.start_ticks >= own.start_ticks);
+        assert!(seen.is_alive());
+
+        child.kill().unwrap();
+        let dead = std::iter::repeat_with(|| stat(child.id() as i32).unwrap());
+        let dead = dead.into_iter().find(|stat| !stat.is_alive()).unwrap();
+        assert_eq!(dead.exit_status, libc::SIGKILL);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn children_are_found_by_either_way() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id() as i32;
+        let me = std::process::id() as i32;
+        assert!(children_of(me).contains(&pid));
+        assert!(children_by_search(me).contains(&pid));
+        assert_eq!(status_number(pid, "PPid"), Some(me));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
