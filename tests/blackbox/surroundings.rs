@@ -161,7 +161,8 @@ fn an_image_with_nothing_in_it_will_do(backend: Backend) {
     let name = format!("bare-{}-{}", std::process::id(), backend.word());
     let image = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&image).unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_procring"), image.join("procring")).unwrap();
+    // A copy could be busy when it is started: another test may fork while it is written.
+    std::fs::hard_link(env!("CARGO_BIN_EXE_procring"), image.join("procring")).unwrap();
     let chroot = ["chroot", image.to_str().unwrap()];
     let mut probe = Command::new(chroot[0]);
     let can = probe.args([chroot[1], "/procring", "--version"]).output();
