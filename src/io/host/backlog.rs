@@ -66,6 +66,7 @@ impl Backlog {
     }
 
     /// What waits now, in bytes.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.0.bytes.get()
     }
@@ -95,13 +96,18 @@ impl Backlog {
         }
     }
 
+    /// Whether there is room for an input now.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let waiting = self.0.bytes.get();
+        waiting == 0 || waiting.saturating_add(bytes) <= BYTES_MAX
+    }
+
     fn place_now(&self, bytes: usize) -> Option<Place> {
-        let waiting = self.bytes();
-        if waiting > 0 && waiting.saturating_add(bytes) > BYTES_MAX {
+        if !self.has_room(bytes) {
             return None;
         }
         self.0.full.set(None);
-        self.0.bytes.set(waiting + bytes);
+        self.0.bytes.set(self.0.bytes.get() + bytes);
         Some(Place {
             backlog: self.clone(),
             bytes,

@@ -239,16 +239,17 @@ impl Session {
             return self.error(NOT_RUNNING);
         };
         let backlog = child.input.backlog();
-        let place = match self.typing.refuses() {
+        let cost = cost(&data);
+        let place = match self.typing.refuses(backlog) {
             true => None,
-            false => backlog.place(cost(&data)).await,
+            false => backlog.place(cost).await,
         };
         // The client was not read while that waited, so it could not be heard.
         self.heard.set(Instant::now());
         match place {
             Some(place) => self.typing.push(data, place),
             None => {
-                self.typing.refused();
+                self.typing.refused(cost);
                 self.error(&format!(
                     "input not taken: the process does not read what was typed before it (at most \
                      {BYTES_MAX} bytes may wait, {INPUT_COST_BYTES} of them for each input); of \

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::process::Notify;
 
-use crate::io::host::backlog::Place;
+use crate::io::host::backlog::{Backlog, Place};
 use crate::io::runtime::timer::sleep_until;
 
 /// What an input costs on top of its bytes, so that empty ones are bounded, too.
@@ -32,8 +32,8 @@ pub(super) struct Typing {
     waiting: RefCell<VecDeque<Typed>>,
     /// One has been handed out to be written.
     writing: Cell<bool>,
-    /// An input was refused while others waited.
-    refused: Cell<bool>,
+    /// What an input that was refused would have taken of the backlog; 0 is none.
+    refused: Cell<usize>,
     /// When the viewer left.
     closed: Cell<Option<Instant>>,
     changed: Notify,
@@ -50,15 +50,21 @@ impl Typing {
         self.changed.notify();
     }
 
-    /// An input was refused.
-    pub(super) fn refused(&self) {
-        self.refused.set(!self.is_empty());
+    /// An input of this cost was refused.
+    pub(super) fn refused(&self, cost: usize) {
+        self.refused.set(self.refused.get().max(cost));
     }
 
-    /// Whether an input would have to be refused because one was that came before it: what the
-    /// program reads must have no hole in it.
-    pub(super) fn refuses(&self) -> bool {
-        self.refused.get()
+    /// Whether an input has to be refused because one was that came before it: what the program
+    /// reads must have no hole in it. Not any more when all that was typed before that one is
+    /// written and there is room for it.
+    pub(super) fn refuses(&self, backlog: &Backlog) -> bool {
+        let cost = self.refused.get();
+        let refuses = cost > 0 && !(self.is_empty() && backlog.has_room(cost));
+        if !refuses {
+            self.refused.set(0);
+        }
+        refuses
     }
 
     fn is_empty(&self) -> bool {
@@ -86,7 +92,6 @@ impl Typing {
                 self.writing.set(true);
                 return first;
             }
-            self.refused.set(false);
             if self.closed.get().is_some() {
                 return None;
             }
@@ -114,7 +119,7 @@ pub(super) fn cost(data: &Vec<u8>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::host::backlog::{BYTES_MAX, Backlog};
+    use crate::io::host::backlog::BYTES_MAX;
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
@@ -167,17 +172,27 @@ mod tests {
     #[test]
     fn after_a_refusal_nothing_is_taken_until_all_before_it_is_written() {
         let (typing, backlog) = (Typing::default(), Backlog::new());
-        typing.refused();
-        assert!(!typing.refuses(), "nothing was before it");
         push(&typing, &backlog, b"a");
         push(&typing, &backlog, b"b");
-        typing.refused();
-        assert!(typing.refuses());
+        assert!(!typing.refuses(&backlog));
+        typing.refused(1);
         for input in [b"a", b"b"] {
+            assert!(typing.refuses(&backlog));
             assert_eq!(next(&typing), Poll::Ready(Some(input.to_vec())));
-            assert!(typing.refuses(), "it is still being written");
+            assert!(typing.refuses(&backlog), "it is still being written");
         }
         assert_eq!(next(&typing), Poll::Pending);
-        assert!(!typing.refuses());
+        assert!(!typing.refuses(&backlog));
+    }
+
+    #[test]
+    fn after_a_refusal_nothing_is_taken_until_there_is_room_for_what_was_refused() {
+        let backlog = Backlog::new();
+        let (one, other) = (Typing::default(), Typing::default());
+        push(&one, &backlog, &vec![0; BYTES_MAX / 2]);
+        other.refused(BYTES_MAX / 2);
+        assert!(other.refuses(&backlog), "a smaller one would make a hole");
+        one.clear();
+        assert!(!other.refuses(&backlog));
     }
 }
