@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::api::{Problem, Reply, Signal, processes};
 use crate::process::{Process, State};
@@ -14,12 +14,12 @@ use crate::supervisor::reap;
 use crate::supervisor::spawn::pty;
 use crate::types::{ProcessId, WindowSize};
 
-use crate::io::conn::reader::{Filled, Reader};
+use crate::io::conn::reader::Reader;
 use crate::io::host::input::InputError;
 use crate::io::host::outputs::trim_later;
-use crate::io::runtime::race::{First, race};
-use crate::io::runtime::timer::{sleep, within};
+use crate::io::runtime::timer::within;
 use crate::io::server::Server;
+use crate::io::wait::{HALF_CLOSED_MAX, Limits, Waited, exited, for_client, until_process};
 
 /// How long an input may wait for its process to read: somebody waits for the answer.
 const INPUT_PATIENCE: Duration = Duration::from_millis(4800);
@@ -31,62 +31,70 @@ const EXIT_NEWS_MAX: Duration = Duration::from_secs(1);
 const TREE_END_MAX: Duration = Duration::from_secs(2);
 
 /// Sends the signal and waits, at most `wait`: for the exit, or, if that has been, for the end of
-/// what is left of the tree.
+/// what is left of the tree. None if the client is gone; what it asked for is done all the same.
 pub(super) async fn signal_and_wait(
     server: &Server,
     id: ProcessId,
     signal: Signal,
     wait: Duration,
-) -> Reply {
+    client: &mut Reader,
+) -> Option<Reply> {
     let Some((job, running)) = server.table.borrow_mut().get_mut(id).map(|(process, _)| {
         let running = process.state.is_running();
         process.told_to_end |= running;
         (process.job, running)
     }) else {
-        return Problem::from(id).reply();
+        return Some(Problem::from(id).reply());
     };
     server.command(match signal {
         Signal::Stop { grace } => Command::Stop { job, grace },
         Signal::Kill => Command::Kill { job },
     });
-    if running {
-        until_exited(server, id, wait).await;
-    } else {
-        until(server, id, wait, |process| process.left == 0).await;
+    let ended = until_process(server, id, |process| match running {
+        true => !process.state.is_running(),
+        false => process.left == 0,
+    });
+    let limits = Limits {
+        in_all: Some(wait),
+        half_closed: HALF_CLOSED_MAX,
+    };
+    if for_client(pin!(ended), limits, client).await == Waited::Gone {
+        return None;
     }
-    match server.table.borrow().get(id) {
+    Some(match server.table.borrow().get(id) {
         None => Problem::from(id).reply(),
         Some(process) => processes::reply(process),
+    })
+}
+
+/// Removes the record of a process that has ended; None if the client is gone. What is left of its
+/// tree lives on, or with `tree` is ended before.
+pub(super) async fn delete(
+    server: &Rc<Server>,
+    id: ProcessId,
+    tree: bool,
+    client: &mut Reader,
+) -> Option<Reply> {
+    let limits = Limits {
+        in_all: None,
+        half_closed: HALF_CLOSED_MAX,
+    };
+    let ended = pin!(ended_for_removal(server, id, tree));
+    if for_client(ended, limits, client).await == Waited::Gone {
+        let server = server.clone();
+        monoio::spawn(async move {
+            ended_for_removal(&server, id, tree).await;
+            remove(&server, id);
+        });
+        return None;
     }
+    Some(remove(server, id))
 }
 
-/// Completes when the process is shown as exited or is gone, at the latest after `wait`.
-async fn until_exited(server: &Server, id: ProcessId, wait: Duration) {
-    until(server, id, wait, |process| !process.state.is_running()).await;
-}
-
-/// Completes when `done` is true of the process or it is gone, at the latest after `wait`.
-async fn until(server: &Server, id: ProcessId, wait: Duration, done: impl Fn(&Process) -> bool) {
-    let deadline = Instant::now() + wait;
-    loop {
-        let changed = match server.table.borrow().get(id) {
-            Some(process) if !done(process) => process.changed.clone(),
-            _ => return,
-        };
-        let seen = changed.version();
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        race(pin!(changed.changed(seen)), pin!(sleep(left))).await;
-    }
-}
-
-/// Removes the record of a process that has ended. One that counts as running may have ended, too:
-/// who has waited for that by other means is faster than the news through the supervisor.
-///
-/// What is left of its tree lives on, or with `tree` is ended before.
-pub(super) async fn delete(server: &Rc<Server>, id: ProcessId, tree: bool) -> Reply {
+/// Completes when a record may be removed, or when that has been waited for long enough. A process
+/// that counts as running may have ended: who has waited for that by other means is faster than
+/// the news through the supervisor.
+async fn ended_for_removal(server: &Server, id: ProcessId, tree: bool) {
     let state = server.table.borrow().get(id).map(|process| process.state);
     let news_to_come = match state {
         Some(State::Running { pid }) => reap::has_ended(pid),
@@ -94,16 +102,20 @@ pub(super) async fn delete(server: &Rc<Server>, id: ProcessId, tree: bool) -> Re
         _ => false,
     };
     if news_to_come {
-        until_exited(server, id, EXIT_NEWS_MAX).await;
+        within(EXIT_NEWS_MAX, pin!(exited(server, id))).await;
     }
     if tree {
         let exited = |process: &&Process| !process.state.is_running();
         let job = server.table.borrow().get(id).filter(exited).map(|p| p.job);
         if let Some(job) = job {
             server.command(Command::Kill { job });
-            until(server, id, TREE_END_MAX, |process| process.left == 0).await;
+            let gone = until_process(server, id, |process| process.left == 0);
+            within(TREE_END_MAX, pin!(gone)).await;
         }
     }
+}
+
+fn remove(server: &Rc<Server>, id: ProcessId) -> Reply {
     let removed = processes::remove(id, &mut server.table.borrow_mut());
     let job = match removed {
         Ok(job) => job,
@@ -128,17 +140,15 @@ pub(super) async fn input(
     };
     let written = Cell::new(0);
     let result = {
-        let mut write = pin!(child.input.write(server, id, data, &written));
-        let write = within(INPUT_PATIENCE, write.as_mut());
-        // A client that half-closes waits for its answer; the write's own limit holds.
-        let broken = async {
-            if client.lost().await == Filled::End {
-                std::future::pending::<()>().await;
-            }
+        let write = child.input.write(server, id, data, &written);
+        let limits = Limits {
+            in_all: Some(INPUT_PATIENCE),
+            half_closed: INPUT_PATIENCE,
         };
-        match race(pin!(write), pin!(broken)).await {
-            First::Left(result) => result,
-            First::Right(()) => return None,
+        match for_client(pin!(write), limits, client).await {
+            Waited::Done(result) => Some(result),
+            Waited::TimeUp => None,
+            Waited::Gone => return None,
         }
     };
     Some(match result {

@@ -14,5 +14,6 @@ mod host;
 pub mod runtime;
 pub mod server;
 mod terminal;
+mod wait;
 
 pub use conn::listener::serve;

@@ -62,6 +62,8 @@ pub(super) struct Starting {
     pub(super) result: Option<Result<Reply, SpawnError>>,
     /// Tells of the result.
     pub(super) done: Notify,
+    /// The client is gone: nobody takes the result.
+    pub(super) abandoned: bool,
 }
 
 /// See the module.

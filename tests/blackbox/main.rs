@@ -14,6 +14,7 @@
 
 mod harness;
 
+mod abandoned;
 mod amplification;
 mod auth;
 mod child_environment;

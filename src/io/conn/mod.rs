@@ -13,6 +13,7 @@ mod receive;
 mod send;
 pub(crate) mod writer;
 
+use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -116,11 +117,12 @@ pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream) {
 
 impl Conn {
     fn new(server: Rc<Server>, stream: TcpStream) -> Self {
+        let socket = stream.as_raw_fd();
         let (read, write) = stream.into_split();
         let turn = Rc::new(Turn::default());
         Self {
             server,
-            reader: Reader::new(read, turn.clone()),
+            reader: Reader::new(read, socket, turn.clone()),
             writer: Writer::new(write, turn),
         }
     }
@@ -208,13 +210,13 @@ impl Conn {
                 id,
                 launch,
                 terminal,
-            } => Some(create(&server, id, launch, terminal).await),
+            } => create(&server, id, launch, terminal, &mut self.reader).await,
             Outcome::Signal { id, signal, wait } => {
-                Some(signal_and_wait(&server, id, signal, wait).await)
+                signal_and_wait(&server, id, signal, wait, &mut self.reader).await
             }
             Outcome::Input { id, data } => input(&server, id, &data, &mut self.reader).await,
             Outcome::Resize { id, size } => Some(resize(&server, id, size)),
-            Outcome::Delete { id, tree } => Some(delete(&server, id, tree).await),
+            Outcome::Delete { id, tree } => delete(&server, id, tree, &mut self.reader).await,
             // Answered by the caller.
             Outcome::Reply(_)
             | Outcome::Fetch(_)

@@ -8,6 +8,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::os::fd::RawFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -17,6 +18,7 @@ use monoio::BufResult;
 use monoio::io::{AsyncReadRent, OwnedReadHalf};
 use monoio::net::TcpStream;
 
+use crate::io::runtime::source::{self, Peer};
 use crate::io::runtime::timer::sleep;
 use crate::io::runtime::turn::{RECEIVED_BYTE_COST, Turn};
 
@@ -31,6 +33,9 @@ const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// Unread bytes that are kept for a peer that sends while it is being answered.
 pub(crate) const AHEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Between two looks at a peer that has sent that much: what it has sent hides its end.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 type Half = OwnedReadHalf<TcpStream>;
 type Read = Pin<Box<dyn Future<Output = (Half, BufResult<usize, Vec<u8>>)>>>;
@@ -62,13 +67,16 @@ pub(crate) struct Reader {
     filled: Vec<u8>,
     start: usize,
     chunk: usize,
+    /// The socket, which the connection's two halves own.
+    socket: RawFd,
     turn: Rc<Turn>,
 }
 
 impl Reader {
-    /// Reads from this half, when it is the connection's turn.
-    pub(crate) fn new(half: Half, turn: Rc<Turn>) -> Self {
+    /// Reads from this half of `socket`, when it is the connection's turn.
+    pub(crate) fn new(half: Half, socket: RawFd, turn: Rc<Turn>) -> Self {
         Self {
+            socket,
             state: State::Idle(half),
             filled: Vec::new(),
             start: 0,
@@ -148,24 +156,21 @@ impl Reader {
 
     /// Completes when the peer no longer listens, as far as that can be seen: [`Filled::End`] or
     /// [`Filled::Broken`]. What it sends meanwhile is kept, up to [`AHEAD_BYTES_MAX`]; past that
-    /// it is no longer watched.
+    /// nothing is read, and the kernel is asked now and then.
     pub(crate) async fn lost(&mut self) -> Filled {
         loop {
-            if self.bytes().len() >= AHEAD_BYTES_MAX {
-                return std::future::pending().await;
+            if self.bytes().len() < AHEAD_BYTES_MAX {
+                match self.fill().await {
+                    Filled::Data => {}
+                    end => return end,
+                }
+                continue;
             }
-            match self.fill().await {
-                Filled::Data => {}
-                end => return end,
+            match source::peer(self.socket) {
+                Peer::Listens => sleep(LOOK_AGAIN_AFTER).await,
+                Peer::Finished => return Filled::End,
+                Peer::Gone => return Filled::Broken,
             }
-        }
-    }
-
-    /// Completes when the peer is gone: at once when the connection breaks, `fin_grace` after
-    /// a FIN, since a client may half-close and wait for its answer.
-    pub(crate) async fn gone(&mut self, fin_grace: Duration) {
-        if self.lost().await == Filled::End {
-            sleep(fin_grace).await;
         }
     }
 

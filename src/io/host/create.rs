@@ -1,6 +1,7 @@
 //! Starts a managed process: descriptors, spawn, and the answer once it runs.
 
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
 
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -12,9 +13,11 @@ use crate::supervisor::spawn::pty;
 use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
 use crate::types::{JobId, ProcessId, SpawnError, Stream, WindowSize};
 
+use crate::io::conn::reader::Reader;
 use crate::io::host::input::Input;
 use crate::io::runtime::source::Source;
 use crate::io::server::{Child, Server, Starting};
+use crate::io::wait::{HALF_CLOSED_MAX, Limits, Waited, for_client, until};
 
 /// What a terminal program gets as TERM unless somebody says otherwise; also every run.
 pub(crate) const TERM: &str = "xterm-256color";
@@ -25,45 +28,49 @@ struct Ends {
     child: Child,
 }
 
-/// Starts the process that has been reserved as `id`.
+/// Starts the process that has been reserved as `id`; None if the client is gone. The process is
+/// started all the same: its end is not the client's.
 pub(crate) async fn create(
     server: &Rc<Server>,
     id: ProcessId,
     launch: Launch,
     terminal: Option<WindowSize>,
-) -> Reply {
+    client: &mut Reader,
+) -> Option<Reply> {
     let tty = terminal.is_some();
     let begun = begin(server, id, &launch, terminal);
     let done = match begun {
         Ok(done) => done,
         Err(problem) => {
             server.table.borrow_mut().cancel(id);
-            return problem.reply();
+            return Some(problem.reply());
         }
     };
-    // Whatever happens to the client: the supervisor's answer ends this.
-    loop {
-        let seen = done.version();
-        if server
-            .starting
-            .borrow()
-            .get(&id)
-            .is_none_or(|starting| starting.result.is_some())
-        {
-            break;
+    // The supervisor's answer ends this, which may take as long as a dead mount.
+    let started = until(|| match server.starting.borrow().get(&id) {
+        Some(starting) if starting.result.is_none() => Err(done.clone()),
+        _ => Ok(()),
+    });
+    let limits = Limits {
+        in_all: None,
+        half_closed: HALF_CLOSED_MAX,
+    };
+    if for_client(pin!(started), limits, client).await != Waited::Done(()) {
+        if let Some(starting) = server.starting.borrow_mut().get_mut(&id) {
+            starting.abandoned = true;
         }
-        done.changed(seen).await;
+        return None;
     }
     let result = server
         .starting
         .borrow_mut()
         .remove(&id)
         .and_then(|starting| starting.result);
-    match result {
+    Some(match result {
         Some(Ok(record)) => record,
         Some(Err(error)) => Problem::spawn(error, tty, &launch).reply(),
         None => Problem::from(id).reply(),
-    }
+    })
 }
 
 fn begin(
@@ -85,6 +92,7 @@ fn begin(
         child,
         result: None,
         done: done.clone(),
+        abandoned: false,
     };
     server.starting.borrow_mut().insert(id, starting);
     server.command(Command::Spawn {

@@ -1,5 +1,6 @@
 //! What the supervisor reports, as changes of the table and the runs.
 
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -99,8 +100,13 @@ fn start_decided(server: &Rc<Server>, id: ProcessId, result: Result<Reply, Spawn
     if result.is_err() {
         server.table.borrow_mut().cancel(id);
     }
-    if let Some(starting) = server.starting.borrow_mut().get_mut(&id) {
-        starting.result = Some(result);
-        starting.done.notify();
+    let mut starting = server.starting.borrow_mut();
+    if let Entry::Occupied(mut starting) = starting.entry(id) {
+        if starting.get().abandoned {
+            starting.remove();
+            return;
+        }
+        starting.get_mut().result = Some(result);
+        starting.get().done.notify();
     }
 }

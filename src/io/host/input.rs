@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::{Future, pending};
+use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::{sleep, within};
 use crate::io::server::Server;
+use crate::io::wait::exited;
 
 /// How long after a broken pipe the exit of its process may be heard of.
 const EXIT_PATIENCE: Duration = Duration::from_millis(100);
@@ -191,7 +192,7 @@ async fn while_running<F: Future>(
 
 /// Whether the process is over within [`EXIT_PATIENCE`].
 async fn exits_soon(server: &Server, id: ProcessId) -> bool {
-    let mut never = pin!(pending::<()>());
-    let over = while_running(server, id, never.as_mut());
-    within(EXIT_PATIENCE, pin!(over)).await.is_some()
+    within(EXIT_PATIENCE, pin!(exited(server, id)))
+        .await
+        .is_some()
 }

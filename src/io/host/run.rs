@@ -18,10 +18,10 @@ use crate::types::{JobId, Stream};
 use crate::io::conn::reader::Reader;
 use crate::io::host::create::{TermRule, open_run_pipes, spec};
 use crate::io::host::outputs::{Sink, ingest, pump_rest, trim_later};
-use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
-use crate::io::runtime::timer::sleep_until;
+use crate::io::runtime::timer::within;
 use crate::io::server::Server;
+use crate::io::wait::{Limits, Waited, for_client, until};
 
 /// How long after the child's exit its pipes may stay open before the run is answered all the
 /// same. What a helper of the child writes until then is part of the answer.
@@ -66,11 +66,13 @@ pub(crate) async fn run(
         Ok(underway) => underway,
         Err(problem) => return Some(problem.reply()),
     };
-    let finished = finish(server, underway.key);
-    let gone = reader.gone(FIN_GRACE);
-    let end = match race(pin!(finished), pin!(gone)).await {
-        First::Left(end) => end,
-        First::Right(()) => return None,
+    let limits = Limits {
+        in_all: None,
+        half_closed: FIN_GRACE,
+    };
+    let finished = pin!(finish(server, underway.key));
+    let Waited::Done(end) = for_client(finished, limits, reader).await else {
+        return None;
     };
     underway.finished = true;
     let open = server
@@ -133,29 +135,17 @@ fn begin<'a>(
 
 /// Waits until the run can be answered.
 async fn finish(server: &Server, key: u64) -> RunEnd {
-    let mut answer_at = None;
-    loop {
-        let Some((end, open, changed)) = server
-            .runs
-            .borrow()
-            .get(&key)
-            .map(|run| (run.end, run.open_pipes, run.changed.clone()))
-        else {
-            return RunEnd::TimedOut(None);
-        };
-        let changed = changed.changed(changed.version());
-        match end {
-            None => changed.await,
-            Some(end @ RunEnd::Exited(_)) if open > 0 => {
-                let now = Instant::now();
-                let at = *answer_at.get_or_insert(now + PIPES_GRACE);
-                if now >= at {
-                    return end;
-                }
-                let mut timer = pin!(sleep_until(at));
-                race(timer.as_mut(), pin!(changed)).await;
-            }
-            Some(end) => return end,
-        }
+    let end = until(|| match server.runs.borrow().get(&key) {
+        Some(run) => run.end.ok_or_else(|| run.changed.clone()),
+        None => Ok(RunEnd::TimedOut(None)),
+    })
+    .await;
+    if let RunEnd::Exited(_) = end {
+        let pipes_ended = until(|| match server.runs.borrow().get(&key) {
+            Some(run) if run.open_pipes > 0 => Err(run.changed.clone()),
+            _ => Ok(()),
+        });
+        within(PIPES_GRACE, pin!(pipes_ended)).await;
     }
+    end
 }

@@ -106,3 +106,37 @@ impl AsFd for Source {
         unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
     }
 }
+
+/// What the kernel says of the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// It may send more.
+    Listens,
+    /// It has sent its last byte (FIN).
+    Finished,
+    /// The connection is broken.
+    Gone,
+}
+
+/// Looks at the peer of a connected socket without reading: what is unread does not hide its end.
+pub(crate) fn peer(socket: std::os::fd::RawFd) -> Peer {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    // SAFETY: borrowed for one poll(2), which changes nothing; of a number that is no descriptor
+    // it says so (POLLNVAL).
+    let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+    let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
+    let at_once = Timespec::default();
+    let answered = rustix::io::retry_on_intr(|| poll(&mut asked, Some(&at_once)));
+    let said = match answered {
+        Ok(0) => return Peer::Listens,
+        Ok(_) => asked[0].revents(),
+        // For want of memory; the next look may tell.
+        Err(_) => return Peer::Listens,
+    };
+    if said == PollFlags::RDHUP {
+        Peer::Finished
+    } else {
+        Peer::Gone
+    }
+}

@@ -1,0 +1,102 @@
+//! Waiting on behalf of a client: for a condition, until a time, as long as somebody listens.
+//!
+//! In: where to look, what tells when to look again, and the client's end of the connection. Out:
+//! what was found, or why it is no longer waited for. Every request that takes time waits here, so
+//! that each of these waits has an end and watches its client: one that has gone must not keep its
+//! connection for as long as it has asked for.
+//!
+//! A client that has sent FIN may have gone, or it has said all that it has to say and listens
+//! (`nc -N`). The kernel shows no difference until something is sent, and an answer can be sent
+//! once. So it is waited for a little longer, and then answered with things as they are.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use crate::io::conn::reader::{Filled, Reader};
+use crate::io::runtime::race::{First, race};
+use crate::io::runtime::timer::sleep;
+use crate::io::server::Server;
+use crate::process::{Notify, Process};
+use crate::types::ProcessId;
+
+/// So long a client that has sent FIN is waited for, unless its request says less. Longer than an
+/// input may take (4.8 s), which is the longest of the waits that clients do not choose.
+pub(crate) const HALF_CLOSED_MAX: Duration = Duration::from_secs(5);
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited<T> {
+    /// What was waited for has come.
+    Done(T),
+    /// It has not, and the client is to be answered now.
+    TimeUp,
+    /// Nobody listens any more.
+    Gone,
+}
+
+/// How long somebody is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// In all; None if what is waited for has an end of its own.
+    pub(crate) in_all: Option<Duration>,
+    /// From the client's FIN on.
+    pub(crate) half_closed: Duration,
+}
+
+/// Completes with what `look` finds. As long as it finds nothing, it gives what tells of changes.
+pub(crate) async fn until<T>(mut look: impl FnMut() -> Result<T, Notify>) -> T {
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(changed) => changed.changed(changed.version()).await,
+        }
+    }
+}
+
+/// Completes when `done` is true of a process, or it is gone.
+pub(crate) async fn until_process(server: &Server, id: ProcessId, done: impl Fn(&Process) -> bool) {
+    until(|| match server.table.borrow().get(id) {
+        Some(process) if !done(process) => Err(process.changed.clone()),
+        _ => Ok(()),
+    })
+    .await;
+}
+
+/// Completes when a process is shown as exited, or is gone.
+pub(crate) async fn exited(server: &Server, id: ProcessId) {
+    until_process(server, id, |process| !process.state.is_running()).await;
+}
+
+/// Waits for `what` as long as `client` listens, within `limits`.
+pub(crate) async fn for_client<F: Future>(
+    what: Pin<&mut F>,
+    limits: Limits,
+    client: &mut Reader,
+) -> Waited<F::Output> {
+    let over = async {
+        match limits.in_all {
+            Some(limit) => sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let silence = async {
+        match client.lost().await {
+            Filled::End => {
+                sleep(limits.half_closed).await;
+                Waited::TimeUp
+            }
+            Filled::Data | Filled::Broken => Waited::Gone,
+        }
+    };
+    let end = pin!(async {
+        match race(pin!(over), pin!(silence)).await {
+            First::Left(()) => Waited::TimeUp,
+            First::Right(end) => end,
+        }
+    });
+    match race(what, end).await {
+        First::Left(output) => Waited::Done(output),
+        First::Right(end) => end,
+    }
+}
