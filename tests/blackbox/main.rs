@@ -17,6 +17,7 @@ mod harness;
 mod abandoned;
 mod amplification;
 mod auth;
+mod bursts;
 mod child_environment;
 mod cli;
 mod config;

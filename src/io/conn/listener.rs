@@ -17,6 +17,7 @@ use crate::supervisor::message::Event;
 
 use crate::io::conn;
 use crate::io::host::events;
+use crate::io::runtime::heap;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::{self, sleep};
@@ -92,6 +93,7 @@ struct Place(Rc<Server>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.connections.set(self.0.connections.get() - 1);
+        heap::passed(heap::CONNECTION_BYTES);
     }
 }
 

@@ -18,6 +18,7 @@ use monoio::BufResult;
 use monoio::io::{AsyncReadRent, OwnedReadHalf};
 use monoio::net::TcpStream;
 
+use crate::io::runtime::heap;
 use crate::io::runtime::source::{self, Peer};
 use crate::io::runtime::timer::sleep;
 use crate::io::runtime::turn::{RECEIVED_BYTE_COST, Turn};
@@ -129,6 +130,7 @@ impl Reader {
             }
             Ok(len) => {
                 self.state = State::Idle(half);
+                heap::passed(len);
                 self.chunk = if len < self.chunk {
                     CHUNK_BYTES_MIN
                 } else {

@@ -12,6 +12,7 @@ use monoio::net::TcpStream;
 
 use crate::log::batch::Chunk;
 
+use crate::io::runtime::heap;
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
 
@@ -64,7 +65,10 @@ impl Writer {
             buffer = slice.into_inner();
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) => range.start += sent,
+                Ok(sent) => {
+                    range.start += sent;
+                    heap::passed(sent);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

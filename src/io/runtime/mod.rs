@@ -1,8 +1,10 @@
-//! The runtime's names: drivers, readiness, timers, and when a task gives way.
+//! The runtime's names: drivers, readiness, timers, when a task gives way, and the heap's free
+//! memory.
 //!
 //! In: descriptors and times. Out: futures. Knows no process and no request.
 
 pub mod backend;
+pub(crate) mod heap;
 pub(crate) mod pauses;
 pub(crate) mod race;
 pub(crate) mod source;
