@@ -10,7 +10,7 @@
 //! | room | what it is | may name |
 //! |---|---|---|
 //! | `types` | words that every room shares: ids, streams, signals, exits, sizes | |
-//! | `config` | flags, and the limits that a client may change | types |
+//! | `config` | flags, and the limits that a client may change | types, wire::http::origin |
 //! | `wire` | bytes of a peer to requests, frames and events, and back; no socket, no clock | types |
 //! | `log` | child output in one mapping: slots, entries, cursors; never waits | types |
 //! | `process` | what a process is, the table of all, who waits for a change | types, log |
@@ -25,7 +25,7 @@
 //!
 //! | wing | what it is | may name |
 //! |---|---|---|
-//! | `config::flags` | the table of flags, the command line, the environment | |
+//! | `config::flags` | the table of flags, the command line, the environment | wire::http::origin |
 //! | `wire::http` | RFC 9112 heads, bodies and answers | wire |
 //! | `wire::ws` | RFC 6455 frames and messages | wire |
 //! | `wire::vt` | terminal escapes: what is cut from a replay | wire |

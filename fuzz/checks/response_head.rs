@@ -19,7 +19,7 @@ pub fn response_head(bytes: &[u8]) {
         content_type: Some(&first),
         length: Length::Known(number),
         close: number % 2 == 0,
-        keep_alive_http10: true,
+        keep_alive: Some(number),
         headers: &[("x-a", &second), ("x-b", &first)],
     };
     let mut out = Vec::new();
@@ -33,7 +33,8 @@ pub fn response_head(bytes: &[u8]) {
     let (first, second) = (on_one_line(&first), on_one_line(&second));
     let length = number.to_string();
     let connection = if head.close { "close" } else { "keep-alive" };
-    let expected = [
+    let timeout = format!("timeout={number}");
+    let mut expected = vec![
         ("content-type", first.as_str()),
         ("x-a", &second),
         ("x-b", &first),
@@ -41,6 +42,9 @@ pub fn response_head(bytes: &[u8]) {
         ("connection", connection),
         ("date", &date),
     ];
+    if !head.close {
+        expected.insert(5, ("keep-alive", &timeout));
+    }
     let found: Vec<_> = response
         .headers
         .iter()

@@ -22,16 +22,17 @@ pub struct Guard {
 impl Guard {
     /// Whether a request for this `Host` is answered (DNS rebinding).
     pub fn host_allowed(&self, host: Option<&str>) -> bool {
-        let Some(host) = host else { return true };
-        if !self.check_host {
-            return true;
-        }
-        let name = host_name(host);
+        host.is_none_or(|host| !self.check_host || self.is_ours(host))
+    }
+
+    /// Whether an authority is local, or named by the flags.
+    fn is_ours(&self, authority: &str) -> bool {
+        let name = host_name(authority);
         is_local_name(name)
             || self.allowed_hosts.iter().any(|allowed| {
                 allowed == "*"
                     || allowed.eq_ignore_ascii_case(name)
-                    || allowed.eq_ignore_ascii_case(host)
+                    || allowed.eq_ignore_ascii_case(authority)
             })
     }
 
@@ -51,6 +52,9 @@ impl Guard {
 
     /// Whether a page of `origin` may change state through this server, which it addressed as
     /// `host`. A request without an `Origin` does not come from a page.
+    ///
+    /// A page whose name was rebound to this server has the origin that it addresses. Without a
+    /// token nothing else tells it from a page of ours, on whatever address the server listens.
     pub fn origin_allowed(&self, origin: Option<&[u8]>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
         let Ok(origin) = std::str::from_utf8(origin) else {
@@ -73,6 +77,7 @@ impl Guard {
                 .to_ascii_lowercase()
         };
         host.is_some_and(|host| bare(host) == bare(rest))
+            && (self.token.is_some() || self.is_ours(rest))
     }
 
     /// What `access-control-allow-origin` answers to this origin, if the flags allow it.
@@ -183,6 +188,33 @@ mod tests {
         assert!(!guard.token_matches(None, None));
         assert!(guard.token_matches(None, Some("s3cret")));
         assert!(Guard::default().token_matches(None, None));
+    }
+
+    #[test]
+    fn a_rebound_page_changes_nothing_wherever_an_open_server_listens() {
+        let mut guard = Guard::default();
+        let own = |guard: &Guard, authority: &str| {
+            let origin = format!("http://{authority}");
+            guard.origin_allowed(Some(origin.as_bytes()), Some(authority))
+        };
+        for authority in [
+            "10.0.0.7:2468",
+            "[fd00::7]:1",
+            "localhost",
+            "a.localhost:1",
+            "box:80",
+        ] {
+            assert!(own(&guard, authority), "{authority}");
+        }
+        for authority in ["evil.example", "evil.example:2468", "10.0.0.7.nip.io:1"] {
+            assert!(guard.host_allowed(Some(authority)));
+            assert!(guard.origin_allowed(None, Some(authority)));
+            assert!(!own(&guard, authority), "{authority}");
+        }
+        guard.allowed_hosts.push("tool.example".into());
+        assert!(own(&guard, "tool.example:8080") && !own(&guard, "evil.example"));
+        guard.token = Some("T".into());
+        assert!(own(&guard, "evil.example"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::wire::http::target::{decode_segment, split_target};
 use crate::wire::ws::handshake::{self, Accept, HandshakeError, UpgradeRequest};
 
 use super::guard::Guard;
-use super::problem::Problem;
+use super::problem::{Problem, shortened};
 use super::query::{self, LogsQuery, Owner, Params, TerminalQuery};
 use super::reply::Reply;
 
@@ -185,6 +185,9 @@ fn endpoint(path: &str) -> Option<(Endpoint, &str)> {
     Some((endpoint, id))
 }
 
+/// Characters of a header that a problem quotes.
+const QUOTED_CHARS_MAX: usize = 200;
+
 /// Whether a request wants names that nobody knows to be refused (`Prefer: handling=strict`,
 /// RFC 7240, 4.4).
 pub fn is_strict(head: &Head<'_>) -> bool {
@@ -198,7 +201,7 @@ pub fn is_strict(head: &Head<'_>) -> bool {
 /// The answer, where there is nothing to carry out: `OPTIONS`, 401, 403, 404, 405, 400, 415.
 pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
     if !guard.host_allowed(head.host()) {
-        let host = head.host().unwrap_or_default();
+        let host = shortened(head.host().unwrap_or_default(), QUOTED_CHARS_MAX);
         return Err(Problem::forbidden(format!(
             "host {host:?} is not allowed; start the server with --allowed-host to allow it"
         ))
@@ -238,9 +241,12 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
     let changes =
         matches!(head.method(), Method::Post | Method::Delete) || endpoint == Endpoint::Terminal;
     if changes && !guard.origin_allowed(head.header("origin"), head.host()) {
-        return Err(Problem::forbidden(
-            "this origin is not allowed; start the server with --cors-allow-origin to allow it",
-        )
+        let origin = String::from_utf8_lossy(head.header("origin").unwrap_or_default());
+        let origin = shortened(&origin, QUOTED_CHARS_MAX);
+        return Err(Problem::forbidden(format!(
+            "origin {origin:?} is not allowed; start the server with --cors-allow-origin, or with \
+             --allowed-host where it is the server's own name, to allow it"
+        ))
         .reply());
     }
     if !allowed {

@@ -214,6 +214,10 @@ fn wrong_usage_exits_2_and_says_what_is_wrong() {
         (&["server", "--token"], "token"),
         (&["server", "--io-backend", "kqueue"], "io-backend"),
         (&["server", "--cors-allow-origin"], "cors-allow-origin"),
+        // No browser sends these: they would never match.
+        (&["server", "-n", "-O", "foo.example"], "https://HOST"),
+        (&["server", "-n", "-O", "http://a/b"], "\"http://a/b\""),
+        (&["server", "-n", "-O", "ws://a"], "http://"),
     ] {
         let (code, stdout, stderr) = run_binary(args, None);
         assert_eq!(code, Some(2), "{args:?}: {stderr}");

@@ -9,6 +9,7 @@ on_both!(
     methods_and_headers_are_listed,
     credentials_are_allowed_on_every_answer,
     a_star_allows_any_origin,
+    origins_are_compared_as_browsers_write_them,
 );
 
 const ORIGIN: &str = "http://a.example";
@@ -155,4 +156,41 @@ fn a_star_allows_any_origin(backend: Backend) {
     server
         .request("POST", "/v1/processes/run", &headers, body.as_bytes())
         .expect(200);
+}
+
+fn origins_are_compared_as_browsers_write_them(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&[
+            "--no-token",
+            "-O",
+            "HTTP://B.example:80",
+            "-O",
+            "https://c:443/",
+        ])
+        .args(&[
+            "-O",
+            "http://[0:0::1]:3000/",
+            "-O",
+            "chrome-extension://abc",
+        ])
+        .start();
+    for origin in [
+        "http://b.example",
+        "https://c",
+        "http://[::1]:3000",
+        "chrome-extension://abc",
+    ] {
+        let answer = asked_from(&server, "POST", "/v1/processes/none/stop", origin).expect(404);
+        assert_eq!(allowed(&answer), Some(origin));
+    }
+    for origin in ["https://b.example", "http://c", "http://b.example:8080"] {
+        let answer = asked_from(&server, "POST", "/v1/processes/none/stop", origin);
+        let problem = answer.problem(403, "forbidden");
+        // Whoever reads it finds what has to be allowed.
+        let named = format!("{origin:?}");
+        assert!(
+            problem["detail"].as_str().unwrap().contains(&named),
+            "{problem}"
+        );
+    }
 }

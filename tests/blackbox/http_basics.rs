@@ -6,6 +6,7 @@ use serde_json::json;
 on_both!(
     every_routed_answer_has_vary_and_date_and_no_server,
     keep_alive_serves_many_requests,
+    who_asks_for_keep_alive_is_told_how_long,
     pipelined_requests_are_answered_in_order,
     http_1_0_is_answered_and_closed,
     a_request_in_single_bytes_is_the_same,
@@ -71,6 +72,40 @@ fn keep_alive_serves_many_requests(backend: Backend) {
         assert_eq!(answer.version, "HTTP/1.1");
         assert!(!answer.says_close());
     }
+}
+
+fn who_asks_for_keep_alive_is_told_how_long(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&json!({"command": "true"}));
+    server.await_exit(&id);
+    let mut conn = server.conn();
+    let mut ask = |version: &str, target: &str, connection: &str| {
+        conn.send(format!(
+            "GET {target} HTTP/1.{version}\r\nHost: {}\r\n{connection}\r\n",
+            server.address
+        ));
+        let answer = conn.response("GET");
+        let field = |name: &str| answer.header(name).map(str::to_owned);
+        (field("connection"), field("keep-alive"))
+    };
+    let told = (
+        Some("keep-alive".to_owned()),
+        Some("timeout=120".to_owned()),
+    );
+    let follow = format!("/v1/processes/{id}/logs?follow=true");
+    for target in ["/v1/health", "/nowhere", &follow] {
+        assert_eq!(
+            ask("1", target, "Connection: Keep-Alive\r\n"),
+            told,
+            "{target}"
+        );
+        // Everybody else gets the bytes of the reference.
+        assert_eq!(ask("1", target, ""), (None, None), "{target}");
+    }
+    assert_eq!(ask("0", "/v1/health", "Connection: keep-alive\r\n"), told);
+    let closing = "Connection: keep-alive, close\r\n";
+    let closes = (Some("close".to_owned()), None);
+    assert_eq!(ask("1", "/v1/health", closing), closes);
 }
 
 fn pipelined_requests_are_answered_in_order(backend: Backend) {

@@ -1,11 +1,12 @@
 //! Section 5: `/` and `/v1/health`.
 
 use crate::harness::json::keys;
-use crate::harness::{Backend, Server, on_both};
+use crate::harness::{Backend, Launch, Server, eventually, on_both, sh};
 
 on_both!(
     root_names_the_server,
     health_is_exactly_ok,
+    health_stays_ok_while_the_server_ends,
     head_has_the_headers_of_get
 );
 
@@ -22,6 +23,21 @@ fn health_is_exactly_ok(backend: Backend) {
     let server = Server::open(backend);
     let health = server.get("/v1/health").expect(200);
     assert_eq!(health.header("content-type"), Some("application/json"));
+    assert_eq!(health.text(), r#"{"status":"ok"}"#);
+}
+
+fn health_stays_ok_while_the_server_ends(backend: Backend) {
+    let launch = Launch::new(backend).args(&["--no-token", "--shutdown-grace", "600"]);
+    let server = launch.start();
+    let id = server.spawn(&sh("trap '' TERM; echo ready; while :; do sleep 0.1; done"));
+    server.await_output(&id, "ready");
+    server.signal(libc::SIGTERM);
+    eventually("the refusal of new work", || {
+        let answer = server.post("/v1/processes", &sh("exit 0"));
+        (answer.status == 503).then_some(())
+    });
+    // On a new connection, too: who asks whether it lives must not make it die sooner.
+    let health = server.get("/v1/health").expect(200);
     assert_eq!(health.text(), r#"{"status":"ok"}"#);
 }
 

@@ -12,6 +12,7 @@ on_both!(
     own_and_missing_origins_are_served,
     a_websocket_from_a_foreign_origin_is_403,
     the_order_of_checks_is_host_token_origin_method,
+    a_rebound_page_changes_nothing_on_an_open_server_that_others_reach,
 );
 
 fn with_host(server: &Server, host: &str) -> Response {
@@ -208,4 +209,85 @@ fn the_order_of_checks_is_host_token_origin_method(backend: Backend) {
     locked
         .request("DELETE", "/v1/processes", &headers, b"")
         .problem(403, "forbidden");
+}
+
+fn a_rebound_page_changes_nothing_on_an_open_server_that_others_reach(backend: Backend) {
+    let open = ["--no-token", "--host", "0.0.0.0"];
+    let server = Launch::new(backend).args(&open).start();
+    let port = server.address.port();
+    // What a page sends to the server that it came from, by the name it knows it by.
+    let from_own_page = |server: &Server, method: &str, path: &str, host: &str| {
+        let origin = format!("http://{host}");
+        let headers = [
+            ("Host", host),
+            ("Origin", origin.as_str()),
+            ("Content-Type", "application/json"),
+        ];
+        server.request(method, path, &headers, br#"{"command":"true"}"#)
+    };
+    let id = server.spawn(&json!({"command": "cat"}));
+    for host in [format!("evil.example:{port}"), "evil.example".to_owned()] {
+        for (method, path) in [
+            ("POST", "/v1/processes/run".to_owned()),
+            ("POST", format!("/v1/processes/{id}/kill?waitMs=0")),
+            ("DELETE", format!("/v1/processes/{id}")),
+        ] {
+            let answer = from_own_page(&server, method, &path, &host);
+            let problem = answer.problem(403, "forbidden");
+            let named = format!("\"http://{host}\"");
+            assert!(
+                problem["detail"].as_str().unwrap().contains(&named),
+                "{problem}"
+            );
+        }
+        // Whoever sends no origin is no page, whatever name it uses.
+        let headers = [("Host", host.as_str())];
+        let path = format!("/v1/processes/{id}/stop?waitMs=0&graceMs=60000");
+        server
+            .request("GET", "/v1/processes", &headers, b"")
+            .expect(200);
+        server
+            .request("POST", &path.replace(&id, "none"), &headers, b"")
+            .expect(404);
+    }
+    assert_eq!(server.info(&id)["status"], "running");
+    for host in [
+        format!("127.0.0.1:{port}"),
+        "10.0.0.7".to_owned(),
+        "[::1]:9".to_owned(),
+        format!("localhost:{port}"),
+        "a.localhost".to_owned(),
+        "box:1".to_owned(),
+    ] {
+        from_own_page(&server, "POST", "/v1/processes/run", &host).expect(200);
+    }
+    // Named by the flags, or asked for a token, it is served.
+    let named = Launch::new(backend)
+        .args(&open)
+        .args(&["--allowed-host", "tool.example"])
+        .start();
+    from_own_page(&named, "POST", "/v1/processes/run", "tool.example:80").expect(200);
+    from_own_page(&named, "POST", "/v1/processes/run", "evil.example").problem(403, "forbidden");
+    let by_origin = Launch::new(backend)
+        .args(&open)
+        .args(&["-O", "http://tool.example"])
+        .start();
+    from_own_page(&by_origin, "POST", "/v1/processes/run", "tool.example").expect(200);
+    let locked = Launch::new(backend)
+        .args(&["--token", "T", "--host", "0.0.0.0"])
+        .start();
+    let headers = [
+        ("Host", "tool.example"),
+        ("Origin", "http://tool.example"),
+        ("Authorization", "Bearer T"),
+        ("Content-Type", "application/json"),
+    ];
+    locked
+        .request(
+            "POST",
+            "/v1/processes/run",
+            &headers,
+            br#"{"command":"true"}"#,
+        )
+        .expect(200);
 }

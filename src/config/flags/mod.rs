@@ -315,7 +315,7 @@ mod tests {
             "--token",
             "t",
             "--cors-allow-origin",
-            "o",
+            "http://o",
             "--cors-allow-method=m",
             "--cors-allow-header",
             "x",
@@ -325,7 +325,7 @@ mod tests {
         ])
         .unwrap();
         let short = server(&[
-            "-H", "h", "-p7", "-t", "t", "-O", "o", "-M", "m", "-A", "x", "-C", "-n",
+            "-H", "h", "-p7", "-t", "t", "-O", "HTTP://O:80/", "-M", "m", "-A", "x", "-C", "-n",
         ])
         .unwrap();
         assert_eq!(format!("{long:?}"), format!("{short:?}"));
@@ -344,6 +344,10 @@ mod tests {
             &["--shutdown-grace", "-1"],
             &["--shutdown-grace", "NaN"],
             &["--token", ""],
+            &["-O", ""],
+            &["-O", "foo.example"],
+            &["-O", "http://a/b"],
+            &["-O", "http://a\nb"],
         ] {
             assert!(server(args).is_err(), "{args:?}");
         }

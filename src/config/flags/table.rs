@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 
 use super::ServerArgs;
-use super::value::{choice, grace, number, positive, text};
+use super::value::{choice, grace, number, origin, positive, text};
 use super::{BackendChoice, CgroupChoice};
 
 /// Takes a value; the error says what it must be.
@@ -105,19 +105,21 @@ pub(super) const FLAGS: &[Flag] = &[
         }),
         default: None,
         help: "allow this Host besides local ones; * for any",
-        more: "Only a server without a token on a loopback address looks at it, against pages \
-               that have another name resolve to this machine.",
+        more: "Only a server without a token looks at it, against pages that have another name \
+               resolve to this machine. On a loopback address it refuses all requests for other \
+               names, elsewhere those by which a page of such a name would change something.",
     },
     Flag {
         long: "cors-allow-origin",
         short: Some('O'),
         takes: Takes::Values("O", |args, value| {
-            args.cors_origins.push(header_text(value)?);
+            args.cors_origins.push(origin(value)?);
             Ok(())
         }),
         default: None,
         help: "allow pages of this origin; * for any",
-        more: "",
+        more: "Such as https://app.example:8443. It is compared in the form that browsers send; \
+               what none of them sends is refused.",
     },
     Flag {
         long: "cors-allow-method",

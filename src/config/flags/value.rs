@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::wire::http::origin::serialized;
+
 const GRACE_MAX: Duration = Duration::from_secs(3600);
 
 /// Any text.
@@ -25,6 +27,15 @@ pub(super) fn positive(value: &OsStr) -> Result<usize, String> {
         0 => Err(format!("must be {what}")),
         number => Ok(number),
     }
+}
+
+/// An origin as browsers send it, since it is compared with what they send; or `*`.
+pub(super) fn origin(value: &OsStr) -> Result<String, String> {
+    let value = text(value)?;
+    if value == "*" {
+        return Ok(value);
+    }
+    serialized(&value).map_err(|error| format!("{error} (* for any)"))
 }
 
 /// Seconds, with a fraction or without.

@@ -284,6 +284,7 @@ impl Conn {
         // `connection` is about the upgrade here, not about what comes after it.
         let facts = Facts {
             close: false,
+            keep_alive: false,
             ..facts
         };
         let mut out = Vec::with_capacity(400);

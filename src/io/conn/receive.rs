@@ -21,7 +21,7 @@ use crate::io::runtime::timer::within;
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Between requests, and before the first byte of the first one.
-const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
+pub(super) const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Between two pieces of a body.
 const BODY_PAUSE_MAX: Duration = Duration::from_secs(15);
@@ -40,6 +40,8 @@ pub(super) struct Facts {
     pub(super) framing: BodyFraming,
     pub(super) expects_continue: bool,
     pub(super) preflight: bool,
+    /// The client said `Connection: keep-alive`.
+    pub(super) keep_alive: bool,
     /// Names that nobody knows are refused.
     pub(super) strict: bool,
     /// `origin`, `access-control-request-method`, `access-control-request-headers`.
@@ -58,6 +60,7 @@ impl Facts {
             head_only: head.method() == Method::Head,
             http_minor: head.http_minor(),
             close: head.close(),
+            keep_alive: head.asks_keep_alive(),
             framing: head.body(),
             expects_continue: head.expects_continue(),
             preflight: head.method() == Method::Options,

@@ -9,7 +9,7 @@ use crate::api::Reply;
 use crate::api::cors::VARY;
 use crate::wire::http::response::{Length, ResponseHead};
 
-use super::receive::Facts;
+use super::receive::{Facts, IDLE_TIME_MAX};
 use super::{Conn, Then};
 
 /// Bodies shorter than this are sent together with their head.
@@ -29,7 +29,7 @@ impl Conn {
             content_type: reply.content_type,
             length: Length::Known(reply.body.len() as u64),
             close: true,
-            keep_alive_http10: false,
+            keep_alive: None,
             headers: &fields,
         };
         self.server.with_date(|date| head.write_to(date, &mut out));
@@ -106,7 +106,7 @@ impl Conn {
             content_type: reply.content_type,
             length,
             close: facts.close,
-            keep_alive_http10: facts.http_minor == 0 && !facts.close,
+            keep_alive: facts.keep_alive.then_some(IDLE_TIME_MAX.as_secs()),
             headers: &fields,
         };
         self.server.with_date(|date| head.write_to(date, out));

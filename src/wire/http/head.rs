@@ -92,6 +92,7 @@ pub struct Head<'b> {
     host: Option<&'b str>,
     body: BodyFraming,
     close: bool,
+    keep_alive: bool,
     expects_continue: bool,
     headers: Vec<httparse::Header<'b>>,
 }
@@ -144,6 +145,12 @@ impl<'b> Head<'b> {
     #[must_use]
     pub fn close(&self) -> bool {
         self.close
+    }
+
+    /// Did the client say `Connection: keep-alive`, whatever becomes of it?
+    #[must_use]
+    pub fn asks_keep_alive(&self) -> bool {
+        self.keep_alive
     }
 
     /// Does the client wait for `100 Continue` before it sends the body? Never true
@@ -221,6 +228,7 @@ fn read_head(bytes: &[u8]) -> Result<Head<'_>, HeadError> {
         host: target_host.or(host),
         body,
         close: fields.close || framing_doubt || !persistent,
+        keep_alive: fields.keep_alive,
         expects_continue: fields.expects_continue && http_minor == 1 && body != BodyFraming::Empty,
         headers: request.headers.to_vec(),
     })

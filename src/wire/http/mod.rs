@@ -8,6 +8,7 @@
 pub mod authority;
 pub mod chunked;
 pub mod head;
+pub mod origin;
 pub mod prefer;
 pub mod response;
 mod scan;

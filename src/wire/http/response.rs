@@ -36,9 +36,10 @@ pub struct ResponseHead<'a> {
     pub length: Length,
     /// Send `connection: close`.
     pub close: bool,
-    /// Send `connection: keep-alive`, which an HTTP/1.0 client that asked for it needs
-    /// to see. `close` wins.
-    pub keep_alive_http10: bool,
+    /// Send `connection: keep-alive`, and how many seconds a connection may be idle, to a
+    /// client that asked for it: one of HTTP/1.0 needs the first, and every other can
+    /// close before the server does (RFC 2068, 19.7.1.1). `close` wins.
+    pub keep_alive: Option<u64>,
     /// Further fields, names in lower case, in the order they are sent.
     pub headers: &'a [(&'a str, &'a str)],
 }
@@ -69,8 +70,10 @@ impl ResponseHead<'_> {
         }
         if self.close || self.length == Length::UntilClose {
             out.extend_from_slice(b"connection: close\r\n");
-        } else if self.keep_alive_http10 {
-            out.extend_from_slice(b"connection: keep-alive\r\n");
+        } else if let Some(seconds) = self.keep_alive {
+            out.extend_from_slice(b"connection: keep-alive\r\nkeep-alive: timeout=");
+            decimal::write(seconds, out);
+            out.extend_from_slice(b"\r\n");
         }
         if !date.is_empty() {
             write_field("date", date, out);
@@ -192,7 +195,7 @@ mod tests {
         content_type: None,
         length: Length::Known(0),
         close: false,
-        keep_alive_http10: false,
+        keep_alive: None,
         headers: &[],
     };
 
@@ -216,34 +219,35 @@ mod tests {
 
     #[test]
     fn the_length_decides_which_fields_are_sent() {
-        for (length, close, keep_alive_http10, fields) in [
-            (Length::Known(0), false, false, "content-length: 0\r\n"),
+        for (length, close, keep_alive, fields) in [
+            (Length::Known(0), false, None, "content-length: 0\r\n"),
             (
                 Length::Known(u64::MAX),
                 false,
-                true,
-                "content-length: 18446744073709551615\r\nconnection: keep-alive\r\n",
+                Some(120),
+                "content-length: 18446744073709551615\r\nconnection: keep-alive\r\n\
+                 keep-alive: timeout=120\r\n",
             ),
             (
                 Length::Known(1),
                 true,
-                true,
+                Some(120),
                 "content-length: 1\r\nconnection: close\r\n",
             ),
             (
                 Length::Chunked,
                 false,
-                false,
+                None,
                 "transfer-encoding: chunked\r\n",
             ),
-            (Length::UntilClose, false, true, "connection: close\r\n"),
-            (Length::Absent, false, false, ""),
-            (Length::Absent, true, false, "connection: close\r\n"),
+            (Length::UntilClose, false, Some(1), "connection: close\r\n"),
+            (Length::Absent, false, None, ""),
+            (Length::Absent, true, None, "connection: close\r\n"),
         ] {
             let head = ResponseHead {
                 length,
                 close,
-                keep_alive_http10,
+                keep_alive,
                 ..OK
             };
             assert_eq!(
