@@ -14,6 +14,7 @@ use procring::api::guard::Guard;
 use procring::config::flags::{
     self, BackendChoice, CgroupChoice, Invocation, ServerArgs, UsageError,
 };
+use procring::io::ids::Ids;
 use procring::io::runtime::backend;
 use procring::io::server::{Options, Server};
 use procring::log::Arena;
@@ -123,7 +124,7 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         base_env: Arc::new(base_env),
     };
     let arena = Arena::new().map_err(|error| Failure::Start(error.to_string()))?;
-    let table = Table::new(arena, args.exited_max);
+    let mut table = Table::new(arena, args.exited_max);
     let mut built = backend::build(args.backend).map_err(|error| match args.backend {
         BackendChoice::Uring => Failure::Backend(error),
         BackendChoice::Auto | BackendChoice::Epoll => {
@@ -132,6 +133,14 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
     })?;
     let _living = Living::begin().map_err(start("lock of a living server"))?;
     let (groups, state) = groups_and_state(args)?;
+    let ids = args.state_dir.as_deref().map(|dir| {
+        let opened = Ids::open(dir);
+        opened.map_err(start(&format!("--state-dir {}", dir.display())))
+    });
+    let ids = ids.transpose()?.map(|(ids, last)| {
+        table.begin_behind(last);
+        ids
+    });
     let child_options = supervisor::Options {
         shutdown_grace: args.shutdown_grace,
         hangup,
@@ -167,8 +176,10 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
     built
         .driver
         .block_on(async {
-            let server = Server::new(options, table, commands);
-            procring::io::serve(server, listener, events).await
+            let server = Server::new(options, table, commands, ids);
+            let result = procring::io::serve(server.clone(), listener, events).await;
+            server.end_ids();
+            result
         })
         .map_err(start("serving"))
 }

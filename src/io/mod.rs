@@ -11,6 +11,7 @@ mod conn;
 mod control;
 mod follow;
 mod host;
+pub mod ids;
 pub mod runtime;
 pub mod server;
 mod terminal;

@@ -10,9 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::api::Reply;
 use crate::api::cors::Cors;
 use crate::api::guard::Guard;
+use crate::api::{Problem, Reply};
 use crate::config::Settings;
 use crate::process::{Notify, Run, Table};
 use crate::supervisor::Inbox;
@@ -24,6 +24,7 @@ use crate::wire::http::head::HeadLimits;
 use crate::wire::http::response::DateCache;
 
 use crate::io::host::input::Input;
+use crate::io::ids::Ids;
 use crate::io::runtime::source::Source;
 
 /// What the command line fixes.
@@ -94,6 +95,8 @@ pub struct Server {
     /// Whether a trim of the arena is due already.
     pub(super) trim_pending: Cell<bool>,
     supervisor: Sender<Inbox>,
+    /// What makes ids go on after a restart.
+    ids: RefCell<Option<Ids>>,
     date: RefCell<DateCache>,
 }
 
@@ -112,7 +115,12 @@ impl Options {
 
 impl Server {
     /// A server without connections.
-    pub fn new(options: Options, table: Table, supervisor: Sender<Inbox>) -> Rc<Self> {
+    pub fn new(
+        options: Options,
+        table: Table,
+        supervisor: Sender<Inbox>,
+        ids: Option<Ids>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             options,
             settings: Cell::new(Settings::default()),
@@ -127,6 +135,7 @@ impl Server {
             scratch: RefCell::new(Vec::new()),
             trim_pending: Cell::new(false),
             supervisor,
+            ids: RefCell::new(ids),
             date: RefCell::new(DateCache::default()),
         })
     }
@@ -159,6 +168,33 @@ impl Server {
             .borrow()
             .get(id)
             .is_none_or(|process| process.is_over(Instant::now()))
+    }
+
+    /// To be asked before an id that was taken is told to anybody: makes sure that the next
+    /// server will not give it again (`--state-dir`).
+    ///
+    /// # Errors
+    /// 503 when that cannot be written down.
+    pub fn cover_ids(&self) -> Result<(), Problem> {
+        let mut ids = self.ids.borrow_mut();
+        let Some(ids) = ids.as_mut() else {
+            return Ok(());
+        };
+        let last = self.table.borrow().last_id();
+        ids.cover(last).map_err(|error| {
+            let path = ids.path().display();
+            Problem::unavailable(
+                format!("process ids cannot be noted in {path}: {error}"),
+                Some("state_dir"),
+            )
+        })
+    }
+
+    /// The last word of a server that ends in order.
+    pub fn end_ids(&self) {
+        if let Some(ids) = self.ids.take() {
+            ids.end(self.table.borrow().last_id());
+        }
     }
 
     /// Forgets the descriptors of a removed record. What is left of its tree lives on.

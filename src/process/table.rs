@@ -136,6 +136,16 @@ impl Table {
         }
     }
 
+    /// Ids begin behind `last`, which may have been given before.
+    pub fn begin_behind(&mut self, last: u64) {
+        self.last_id = self.last_id.max(last);
+    }
+
+    /// The last id that has been taken.
+    pub fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
     /// Takes an id and a place, if fewer than `limit` processes run.
     pub fn reserve(&mut self, description: Description, limit: u64) -> Option<ProcessId> {
         if self.occupied >= limit {

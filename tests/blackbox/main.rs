@@ -29,6 +29,7 @@ mod framing;
 mod graces;
 mod http_basics;
 mod idle;
+mod ids;
 mod input;
 mod leftovers;
 mod limits;

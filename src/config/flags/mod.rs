@@ -325,7 +325,19 @@ mod tests {
         ])
         .unwrap();
         let short = server(&[
-            "-H", "h", "-p7", "-t", "t", "-O", "HTTP://O:80/", "-M", "m", "-A", "x", "-C", "-n",
+            "-H",
+            "h",
+            "-p7",
+            "-t",
+            "t",
+            "-O",
+            "HTTP://O:80/",
+            "-M",
+            "m",
+            "-A",
+            "x",
+            "-C",
+            "-n",
         ])
         .unwrap();
         assert_eq!(format!("{long:?}"), format!("{short:?}"));

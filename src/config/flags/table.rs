@@ -229,7 +229,7 @@ pub(super) const FLAGS: &[Flag] = &[
         }),
         default: None,
         help: "end what a killed server left behind, as noted in DIR",
-        more: "",
+        more: "Ids of processes go on, too, so that none ever names another process.",
     },
     Flag {
         long: "no-telemetry",

@@ -79,6 +79,7 @@ fn begin(
     launch: &Launch,
     terminal: Option<WindowSize>,
 ) -> Result<Notify, Problem> {
+    server.cover_ids()?;
     let tty = terminal.is_some();
     let Ends { stdio, child } = match terminal {
         Some(size) => open_terminal(server, id, size)?,
