@@ -220,7 +220,7 @@ fn without_groups(why: &dyn Display) {
         "trees are ended by a search of /proc, which a process that hides on purpose escapes until \
          the server ends"
     } else {
-        "and no /proc: of a tree only the process group of its first process is ended"
+        "without /proc, too, only the process group of a tree's first process is ended"
     };
     notice::line(format_args!("no cgroup for each process ({why}): {how}"));
 }
