@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::supervisor::job::{Ending, Pass, Phase};
+use crate::supervisor::tree::claims::Verdict;
 use crate::supervisor::tree::identity::{Leader, Process};
 use crate::supervisor::tree::mark::now_ticks;
 use crate::supervisor::tree::orphans::Looked;
@@ -29,6 +30,9 @@ const STEPS: Duration = Duration::from_millis(1);
 
 /// So long over one tree before it is the next one's turn.
 const STEP: Duration = Duration::from_micros(250);
+
+/// Passes in which a leader that lives is waited for before the orphans are looked at.
+const PASSES_BY_LEADER: u32 = 2;
 
 /// Passes over a group that `cgroup.kill` should have emptied before its members are killed one
 /// by one.
@@ -178,24 +182,32 @@ impl Supervisor {
             return;
         };
         match &job.tree.group {
-            None => self.look(id, false, whole),
+            // Most leaders are dead in a moment, and then it is told.
+            None if job
+                .leader
+                .as_ref()
+                .is_some_and(|leader| !leader.has_ended())
+                && job
+                    .ending
+                    .as_ref()
+                    .is_some_and(|ending| ending.passes <= PASSES_BY_LEADER) =>
+            {
+                self.end_pass(id);
+            }
+            None => self.look(id, whole),
             Some(group) if !whole || group.is_populated() => self.end_pass(id),
             Some(_) => {
                 // Members that moved themselves elsewhere are few, and nobody waits for them.
                 self.answer_timeout(id);
-                self.look(id, true, true);
+                self.look(id, true);
             }
         }
     }
 
-    fn look(&mut self, id: JobId, everywhere: bool, whole: bool) {
-        let number = self.orphans.want(everywhere);
+    fn look(&mut self, id: JobId, whole: bool) {
+        let number = self.orphans.want(true);
         if let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) {
-            ending.pass = Pass::Looking {
-                number,
-                everywhere,
-                whole,
-            };
+            ending.pass = Pass::Looking { number, whole };
             self.looking.push(id);
         }
     }
@@ -220,10 +232,7 @@ impl Supervisor {
         let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) else {
             return;
         };
-        let Pass::Looking {
-            everywhere, whole, ..
-        } = ending.pass
-        else {
+        let Pass::Looking { whole, .. } = ending.pass else {
             return;
         };
         if !members.is_empty() {
@@ -233,10 +242,10 @@ impl Supervisor {
             self.stepping.push_back(id);
             return self.bury(members);
         }
-        match (whole && settled, everywhere) {
-            (false, _) => self.end_pass(id),
-            (true, false) => self.look(id, true, true),
-            (true, true) => self.end_passes(id),
+        if whole && settled {
+            self.end_passes(id);
+        } else {
+            self.end_pass(id);
         }
     }
 
@@ -282,17 +291,21 @@ impl Supervisor {
             return;
         };
         let own = std::process::id() as i32;
-        let mut top = tracer.pid();
-        while let Some(stat) = procfs::stat(top)
-            && stat.parent != own
-        {
-            top = stat.parent;
+        let (mut top, mut stat) = (tracer.pid(), procfs::stat(tracer.pid()));
+        while let Some(above) = stat.filter(|stat| stat.parent != own) {
+            top = above.parent;
+            stat = procfs::stat(top);
         }
+        let Some(stat) = stat else {
+            // No descendant of ours.
+            return;
+        };
         let of_this_tree = match (self.by_pid.get(&top), self.orphans.owner(top)) {
             (Some(&of), _) | (None, Some(Some(of))) => of == id,
-            // Nobody's, and a child of ours if it is known.
-            (None, Some(None)) => true,
-            (None, None) => false,
+            (None, _) => match self.claims.judge(top, &stat) {
+                Verdict::Of(of) | Verdict::IfPinned(of) => of == id,
+                Verdict::Nobodys { .. } => true,
+            },
         };
         if of_this_tree && let Some((handle, _)) = tracer.open() {
             handle.kill();

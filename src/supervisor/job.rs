@@ -42,7 +42,6 @@ pub(crate) enum Pass {
     /// A look is under way or will be.
     Looking {
         number: u64,
-        everywhere: bool,
         /// As far as this pass has met nobody and missed nobody.
         whole: bool,
     },

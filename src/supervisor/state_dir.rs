@@ -344,4 +344,34 @@ mod tests {
         other.remove();
         fs::remove_dir(&dir).unwrap();
     }
+
+    #[test]
+    fn a_recorded_leader_and_its_session_are_known_by_when_it_started() {
+        let mut child = std::process::Command::new("setsid")
+            .args(["sh", "-c", "sleep 61 & wait"])
+            .spawn()
+            .unwrap();
+        let leader = child.id() as i32;
+        let (member, stat) = std::iter::repeat_with(|| procfs::children_of(leader))
+            .find_map(|children| {
+                let member = *children.first()?;
+                Some((member, procfs::stat(member)?))
+            })
+            .unwrap();
+        assert_eq!(stat.session, leader);
+        let is = procfs::stat(leader).unwrap();
+        let known = |start_ticks| {
+            let mark = None;
+            HashMap::from([(leader, Leader { start_ticks, mark })])
+        };
+        let same = known(is.start_ticks);
+        assert!(Left::now(&same).includes(leader, &is));
+        assert!(Left::now(&same).includes(member, &stat));
+        // The record is of one that had the number before.
+        let earlier = known(is.start_ticks - 1);
+        assert!(!Left::now(&earlier).includes(leader, &is));
+        assert!(!Left::now(&earlier).includes(member, &stat));
+        assert_eq!(end_trees(&same), 2);
+        child.wait().unwrap();
+    }
 }

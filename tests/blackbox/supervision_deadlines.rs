@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Server, eventually, on_both, procfs, sh};
+use crate::harness::{Backend, Launch, Server, eventually, on_both, procfs, sh};
 
 on_both!(
     a_timed_out_run_is_answered_within_100_ms_of_its_deadline_whatever_it_does,
     a_run_is_answered_within_250_ms_of_its_childs_exit_whoever_holds_its_pipes,
+    a_timed_out_run_is_answered_in_time_amid_thousands_of_anothers_orphans,
 );
 
 const ATTEMPTS: u32 = 8;
@@ -153,4 +154,36 @@ fn a_run_is_answered_within_250_ms_of_its_childs_exit_whoever_holds_its_pipes(ba
         crate::harness::server::send_signal(pid, libc::SIGKILL);
     }
     await_nobody(&server, "killed by hand");
+}
+
+/// Leaves daemons, each in a session of its own and without the pipes of the run.
+const ORPHANS: &str = "use POSIX; for (1..2000) { unless (fork) { POSIX::setsid(); \
+                       fork and POSIX::_exit(0); POSIX::close($_) for 0..2; sleep 600 } wait }";
+
+fn a_timed_out_run_is_answered_in_time_amid_thousands_of_anothers_orphans(backend: Backend) {
+    const TIMEOUT: Duration = Duration::from_millis(200);
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
+    for cgroup in ["off", "auto"] {
+        let server = Launch::new(backend)
+            .args(&["--no-token", "--cgroup", cgroup])
+            .start();
+        let body = json!({"command": "perl", "args": ["-e", ORPHANS], "timeoutMs": 120_000});
+        assert_eq!(server.run(&body)["exitCode"], 0);
+        let mut body = json!({"command": "sleep", "args": ["77"]});
+        body["timeoutMs"] = json!(TIMEOUT.as_millis() as u64);
+        let mut best = Duration::MAX;
+        for _ in 0..ATTEMPTS {
+            let (run, took) = run(&server, &body);
+            assert_eq!(run["timedOut"], true, "{cgroup}");
+            best = best.min(took.saturating_sub(TIMEOUT));
+            if best <= Duration::from_millis(50) {
+                break;
+            }
+        }
+        eprintln!("{cgroup}: {best:?} after the deadline");
+        assert!(
+            best <= Duration::from_millis(100),
+            "{cgroup}: {best:?} late at best"
+        );
+    }
 }

@@ -13,6 +13,8 @@ on_both!(
     the_next_start_ends_what_a_killed_server_left,
     a_server_killed_amid_64_writing_processes_leaves_nothing_to_its_next_start,
     a_living_servers_processes_are_not_touched_by_another_start,
+    the_next_start_ends_what_a_killed_server_of_another_user_left,
+    the_next_start_spares_whoever_is_below_a_living_server,
     ten_thousand_orphans_are_reaped_as_pid_1,
 );
 
@@ -72,6 +74,10 @@ const LEFT: [&str; 3] = [
     "(setsid sleep 77 </dev/null >/dev/null 2>&1 &) ; exec sleep 77",
 ];
 
+fn is_sleep(pid: &i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n")
+}
+
 fn the_next_start_ends_what_a_killed_server_left(backend: Backend) {
     for cgroup in ["off", "auto"] {
         let dir = state_dir(cgroup, backend);
@@ -86,9 +92,6 @@ fn the_next_start_ends_what_a_killed_server_left(backend: Backend) {
             server.spawn(&sh(script));
         }
         // Five sleepers, once no shell is on its way to become or to leave one.
-        let is_sleep = |pid: &i32| {
-            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n")
-        };
         eventually("the trees", || {
             let all = server.survivors();
             (all.len() == 5 && all.iter().all(is_sleep)).then_some(())
@@ -230,4 +233,86 @@ fn ten_thousand_orphans_are_reaped_as_pid_1(backend: Backend) {
     let status = server.await_end(Duration::from_secs(20));
     assert!(matches!(status.code(), Some(0 | 143)), "{status:?}");
     assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+fn the_next_start_ends_what_a_killed_server_of_another_user_left(backend: Backend) {
+    let Some(user) = crate::supervision_trees::unprivileged() else {
+        return;
+    };
+    if !crate::supervision_trees::io_priorities_have_hints() {
+        return crate::harness::skipped_anywhere("no marks for an unprivileged server before 6.5");
+    }
+    let name = format!("procring-state-{}-{}", std::process::id(), backend.word());
+    let dir = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    std::os::unix::fs::chown(&dir, Some(user.uid), Some(user.uid)).unwrap();
+    let launch = || {
+        Launch::new(backend)
+            .args(&["--no-token", "--cgroup", "off", "--state-dir"])
+            .args(&[dir.to_str().unwrap()])
+            .program(&user.program)
+            .through_exec(&user.prefix())
+            .start()
+    };
+    let mut server = launch();
+    let id = server.spawn(&sh(LEFT[2]));
+    eventually("a leader and a daemon", || {
+        let all = server.survivors();
+        (all.len() == 2 && all.iter().all(is_sleep)).then_some(())
+    });
+    // The daemon only: what is left of a tree whose leader has ended.
+    let leader = server.info(&id)["pid"].as_i64().unwrap() as i32;
+    crate::harness::server::send_signal(leader, libc::SIGKILL);
+    server.await_exit(&id);
+    server.signal(libc::SIGKILL);
+    server.await_end(Duration::from_secs(20));
+    assert_eq!(server.survivors().len(), 1);
+    let next = launch();
+    assert_eq!(server.survivors(), [0; 0], "{}", next.stderr());
+    drop(next);
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// Marks of servers overlap, so it takes more than a mark to be killed at another one's start.
+fn the_next_start_spares_whoever_is_below_a_living_server(backend: Backend) {
+    let dir = state_dir("living", backend);
+    let renamed = dir.with_extension("sandbox-agent");
+    std::fs::copy(env!("CARGO_BIN_EXE_procring"), &renamed).unwrap();
+    let launch = || {
+        let dir = dir.to_str().unwrap();
+        Launch::new(backend)
+            .args(&["--no-token", "--cgroup", "off", "--state-dir", dir])
+            .start()
+    };
+    let mut first = launch();
+    let old = first.create(&json!({"command": "sleep", "args": ["77"]}))["pid"]
+        .as_i64()
+        .unwrap();
+    let slack = std::fs::read_to_string(format!("/proc/{old}/timerslack_ns")).unwrap();
+    // Has the same mark, as if its server had handed it out.
+    let same_mark = format!(
+        "syscall({}, {}, {}, 0, 0, 0); exec qw(sleep 77)",
+        libc::SYS_prctl,
+        libc::PR_SET_TIMERSLACK,
+        slack.trim()
+    );
+    let daemon = format!("setsid perl -e '{same_mark}' </dev/null >/dev/null 2>&1 & exec sleep 77");
+    let living = Launch::new(backend)
+        .args(&["--no-token", "--cgroup", "off"])
+        .program(&renamed)
+        .start();
+    let spared = living.spawn(&sh(&daemon));
+    eventually("its daemon", || {
+        let all = living.survivors();
+        (all.len() == 2 && all.iter().all(is_sleep)).then_some(())
+    });
+    first.signal(libc::SIGKILL);
+    first.await_end(Duration::from_secs(20));
+    let next = launch();
+    assert!(!procfs::alive(old as i32), "{}", next.stderr());
+    assert_eq!(living.info(&spared)["status"], "running");
+    assert_eq!(living.survivors().len(), 2, "{}", next.stderr());
+    drop((next, living));
+    std::fs::remove_dir_all(&dir).unwrap();
+    std::fs::remove_file(&renamed).unwrap();
 }

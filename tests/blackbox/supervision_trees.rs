@@ -16,6 +16,10 @@ on_both!(
     processes_that_only_fork_and_exit_are_caught,
     a_timed_out_run_that_forks_in_a_loop_is_answered_and_swept,
     a_fork_loop_at_its_process_limit_is_swept,
+    a_member_that_moved_to_another_group_ends_with_its_tree,
+    a_leader_that_is_held_by_a_tracer_of_its_tree_has_exited,
+    a_leader_that_is_held_by_a_tracer_of_another_tree_has_exited,
+    a_process_that_lost_its_main_thread_ends_with_its_tree,
     children_are_in_groups_that_are_used_again_and_removed_at_the_end,
 );
 
@@ -80,7 +84,7 @@ pub(crate) fn every_way_with(backend: Backend, args: &[&str]) -> Vec<(Way, Serve
 }
 
 /// Whether ioprio_set(2) takes what marks trees where timer slacks cannot be read.
-fn io_priorities_have_hints() -> bool {
+pub(crate) fn io_priorities_have_hints() -> bool {
     const BEST_EFFORT_WITH_HINT: libc::c_int = 2 << 13 | 8 << 3 | 4;
     // A thread of its own, since it keeps what it sets.
     let set = std::thread::spawn(|| {
@@ -91,7 +95,7 @@ fn io_priorities_have_hints() -> bool {
 }
 
 /// Whether a server can make cgroups here; says so in plain sight where it cannot.
-fn cgroups_available() -> bool {
+pub(crate) fn cgroups_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
         let unified = std::fs::read_to_string("/proc/self/mountinfo")
@@ -115,13 +119,13 @@ fn cgroups_available() -> bool {
 }
 
 /// Another user, and a copy of the program that this user can execute.
-struct User {
-    uid: u32,
-    program: PathBuf,
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) program: PathBuf,
 }
 
 impl User {
-    fn prefix(&self) -> Vec<String> {
+    pub(crate) fn prefix(&self) -> Vec<String> {
         let uid = self.uid.to_string();
         [
             "setpriv",
@@ -137,7 +141,7 @@ impl User {
 }
 
 /// A user without privileges; says so in plain sight where the tests cannot become one.
-fn unprivileged() -> Option<User> {
+pub(crate) fn unprivileged() -> Option<User> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let runs = |program: &Path| {
         Command::new("setpriv")
@@ -379,4 +383,184 @@ fn children_are_in_groups_that_are_used_again_and_removed_at_the_end(backend: Ba
     next.signal(libc::SIGTERM);
     next.await_end(Duration::from_secs(20));
     assert!(!groups.exists(), "left behind: {}", groups.display());
+}
+
+/// Is of the tree by its mark alone: the child of the server from the beginning (CLONE_PARENT), in a
+/// session of its own, and in a group that is not the job's.
+fn a_member_that_moved_to_another_group_ends_with_its_tree(backend: Backend) {
+    let servers = every_way(backend).into_iter();
+    let Some((_, server)) = servers.into_iter().find(|(way, _)| *way == Way::Cgroup) else {
+        return;
+    };
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+    let mount = mount.and_then(|line| line.split(' ').nth(4)).unwrap();
+    let script = format!(
+        "use POSIX; $| = 1; my $pid = syscall({}, {}, 0, 0, 0, 0); \
+         if (!$pid) {{ POSIX::setsid(); open my $f, '>', '{mount}/cgroup.procs'; print $f $$; \
+         close $f or die; exec 'sh', '-c', 'exec sleep 77 </dev/null >/dev/null 2>&1' }} \
+         print \"ready\\n\"; sleep 77",
+        libc::SYS_clone,
+        libc::CLONE_PARENT | libc::SIGCHLD,
+    );
+    let bystander = server.spawn(&sh("exec sleep 78"));
+    for ending in ["kill", "timeout"] {
+        let mut body = json!({"command": "perl", "args": ["-e", script]});
+        if ending == "timeout" {
+            body["timeoutMs"] = json!(1500);
+            let run = server.run(&body);
+            assert_eq!(
+                (&run["timedOut"], &run["stdout"]),
+                (&json!(true), &json!("ready\n"))
+            );
+        } else {
+            let id = server.spawn(&body);
+            server.await_output(&id, "ready");
+            eventually("the sibling, elsewhere", || {
+                let elsewhere = |pid: &&i32| !group_of(**pid).contains("procring-");
+                let all = server.survivors();
+                (all.len() == 3 && all.iter().filter(elsewhere).count() == 1).then_some(())
+            });
+            server.kill(&id);
+        }
+        eventually(&format!("{ending}: the tree to be gone"), || {
+            (server.survivors().len() == 1).then_some(())
+        });
+    }
+    assert_eq!(server.info(&bystander)["status"], "running");
+    server.kill(&bystander);
+    await_nobody(&server, "the bystander");
+}
+
+/// A leader, and a daemon that shed every tie to it but that it traces it (ptrace(2), PTRACE_SEIZE)
+/// and never waits for it. From then on any signal would stop the leader, that of its child's death,
+/// too.
+fn traced_leader() -> serde_json::Value {
+    let script = format!(
+        "use POSIX; $| = 1; my $l = $$; pipe R, W; unless (fork) {{ POSIX::setsid(); fork and POSIX::_exit(0); \
+         open STDIN, '<', '/dev/null'; open STDOUT, '>', '/dev/null'; open STDERR, '>', '/dev/null'; \
+         syscall({}, {}, 50000, 0, 0, 0); syscall({}, 1, 0, 0); \
+         sysread R, my $go, 1; syscall({}, 0x4206, $l, 0, 0); sleep 77; exit }} \
+         wait; syswrite W, 'x'; \
+         for (1..3000) {{ open my $f, '<', '/proc/self/status'; my $t = join '', <$f>; \
+         if ($t =~ /TracerPid:\\t[1-9]/) {{ print \"traced\\n\"; sleep 77 }} \
+         select undef, undef, undef, 0.01 }}",
+        libc::SYS_prctl,
+        libc::PR_SET_TIMERSLACK,
+        libc::SYS_ioprio_set,
+        libc::SYS_ptrace,
+    );
+    json!({"command": "perl", "args": ["-e", script]})
+}
+
+fn a_leader_that_is_held_by_a_tracer_of_its_tree_has_exited(backend: Backend) {
+    for (way, server) in every_way(backend) {
+        let what = format!("{way:?}");
+        let id = server.spawn(&traced_leader());
+        server.await_output(&id, "traced");
+        assert_eq!(server.kill(&id)["signal"], "SIGKILL", "{what}");
+        await_nobody(&server, &what);
+        server
+            .delete(&format!("/v1/processes/{id}"))
+            .expect_empty(204);
+        let mut body = traced_leader();
+        body["timeoutMs"] = json!(2000);
+        assert_eq!(server.run(&body)["timedOut"], true, "{what}");
+        await_nobody(&server, &what);
+        eventually(&format!("{what}: no zombie"), || {
+            procfs::zombies_of(server.pid).is_empty().then_some(())
+        });
+    }
+}
+
+/// A debugger of another tree is nobody's member, and the exit is told all the same.
+fn a_leader_that_is_held_by_a_tracer_of_another_tree_has_exited(backend: Backend) {
+    for (way, server) in every_way(backend) {
+        let what = format!("{way:?}");
+        let traced = server.create(&sh("echo $$; exec sleep 77"));
+        let id = traced["id"].as_str().unwrap();
+        let seize = format!(
+            "$| = 1; syscall({}, 0x4206, {}, 0, 0) == 0 and print \"traces\\n\"; sleep 77",
+            libc::SYS_ptrace,
+            traced["pid"]
+        );
+        let debugger = server.spawn(&json!({"command": "perl", "args": ["-e", seize]}));
+        server.await_output(&debugger, "traces");
+        assert_eq!(server.kill(id)["signal"], "SIGKILL", "{what}");
+        server
+            .delete(&format!("/v1/processes/{id}?tree=true"))
+            .expect_empty(204);
+        assert_eq!(server.run(&sh("exit 3"))["exitCode"], 3);
+        assert_eq!(server.info(&debugger)["status"], "running", "{what}");
+        server.kill(&debugger);
+        eventually(&format!("{what}: no zombie"), || {
+            procfs::zombies_of(server.pid).is_empty().then_some(())
+        });
+    }
+}
+
+/// Has a child in a session of its own that loses its main thread and goes on in another one.
+fn lost_main_thread(name: &str) -> serde_json::Value {
+    let script = format!(
+        "import ctypes, os, threading, time\n\
+         if os.fork() == 0:\n  \
+           os.setsid()\n  \
+           open('/proc/self/comm', 'w').write('{name}')\n  \
+           threading.Thread(target=time.sleep, args=(77,)).start()\n  \
+           ctypes.CDLL(None).syscall({}, 0)\n\
+         print('ready', flush=True)\n\
+         time.sleep(77)",
+        libc::SYS_exit
+    );
+    json!({"command": "python3", "args": ["-c", script]})
+}
+
+/// Living processes of this name.
+fn named(name: &str) -> Vec<i32> {
+    let has_name = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    procfs::all_pids()
+        .filter(has_name)
+        .filter(|pid| procfs::alive(*pid))
+        .collect()
+}
+
+fn a_process_that_lost_its_main_thread_ends_with_its_tree(backend: Backend) {
+    let mut serial = 0;
+    for (way, mut server) in every_way(backend) {
+        for ending in ["kill", "timeout", "shutdown"] {
+            let what = format!("{way:?}, {ending}");
+            serial += 1;
+            let name = format!("l{}{}{serial}", &backend.word()[..1], std::process::id());
+            let mut body = lost_main_thread(&name);
+            let there = || {
+                let lost = |pid: &i32| procfs::state(*pid) == Some('Z');
+                eventually(&format!("{what}: its main thread to end"), || {
+                    let all = named(&name);
+                    (all.len() == 1 && all.iter().all(lost)).then_some(())
+                });
+            };
+            if ending == "timeout" {
+                body["timeoutMs"] = json!(3000);
+                std::thread::scope(|scope| {
+                    let run = scope.spawn(|| server.run(&body));
+                    there();
+                    assert_eq!(run.join().unwrap()["timedOut"], true, "{what}");
+                });
+            } else {
+                let id = server.spawn(&body);
+                there();
+                if ending == "kill" {
+                    server.kill(&id);
+                } else {
+                    server.signal(libc::SIGTERM);
+                    server.await_end(Duration::from_secs(20));
+                }
+            }
+            eventually(&format!("{what}: nobody"), || {
+                named(&name).is_empty().then_some(())
+            });
+        }
+    }
 }

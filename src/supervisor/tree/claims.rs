@@ -181,3 +181,91 @@ fn files(pid: i32) -> impl Iterator<Item = FileId> {
         Some(FileId::new(&stat))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::tree::procfs;
+    use std::process::{Child, Command, Stdio};
+
+    const OLD: JobId = JobId::Run(1);
+    const NEXT: JobId = JobId::Run(2);
+
+    /// A number that no session has.
+    const SESSION: i32 = i32::MAX;
+
+    struct Sleeper(Child, FileId);
+
+    impl Sleeper {
+        fn new() -> Self {
+            let (_reader, writer) = std::io::pipe().unwrap();
+            let file = FileId::new(&rustix::fs::fstat(&writer).unwrap());
+            let mut sleep = Command::new("sleep");
+            let child = sleep.arg("60").stdout(Stdio::from(writer)).spawn();
+            Self(child.unwrap(), file)
+        }
+
+        /// As if it were in this session and had started at this tick.
+        fn judged(&self, claims: &Claims, session: i32, start_ticks: u64) -> Verdict {
+            let pid = self.0.id() as i32;
+            let mut stat = procfs::stat(pid).unwrap();
+            (stat.session, stat.start_ticks) = (session, start_ticks);
+            claims.judge(pid, &stat)
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_session_is_its_leaders_until_the_number_may_be_anothers() {
+        let sleeper = Sleeper::new();
+        let mut claims = Claims::default();
+        let mark = claims.begin(OLD, &[]);
+        claims.led(OLD, SESSION);
+        let now = mark::now_ticks();
+        let at = |claims: &Claims, ticks| sleeper.judged(claims, SESSION, ticks);
+        assert_eq!(at(&claims, now + 100), Verdict::Of(OLD));
+
+        claims.left(OLD, SESSION);
+        assert_eq!(at(&claims, now), Verdict::Of(OLD), "it was there before");
+        assert_eq!(at(&claims, now + 100), Verdict::IfPinned(OLD));
+        // Whoever leads a session of that number now is not of the old one.
+        let mut stat = procfs::stat(sleeper.0.id() as i32).unwrap();
+        let pid = sleeper.0.id() as i32;
+        claims.led(OLD, pid);
+        claims.left(OLD, pid);
+        (stat.session, stat.start_ticks) = (pid, now);
+        assert!(matches!(claims.judge(pid, &stat), Verdict::Nobodys { .. }));
+
+        claims.led(NEXT, SESSION);
+        claims.left(OLD, SESSION);
+        claims.forget(OLD, SESSION, mark, &[]);
+        for ticks in [now, now + 100] {
+            assert_eq!(at(&claims, ticks), Verdict::Of(NEXT), "of who has it now");
+        }
+    }
+
+    #[test]
+    fn a_file_is_its_trees_until_it_is_closed_and_not_of_who_was_there_before() {
+        let sleeper = Sleeper::new();
+        let mut claims = Claims::default();
+        let old = claims.begin(OLD, &[sleeper.1]);
+        let now = mark::now_ticks();
+        let at = |claims: &Claims, ticks| sleeper.judged(claims, 0, ticks);
+        assert_eq!(at(&claims, now), Verdict::Of(OLD));
+        assert!(matches!(at(&claims, 0), Verdict::Nobodys { .. }));
+        claims.files_closed(NEXT, &[sleeper.1]);
+        assert_eq!(at(&claims, now), Verdict::Of(OLD), "closed by another");
+        // The number is given out again before the old record is removed.
+        claims.begin(NEXT, &[sleeper.1]);
+        claims.forget(OLD, 0, old, &[sleeper.1]);
+        assert_eq!(at(&claims, mark::now_ticks()), Verdict::Of(NEXT));
+        claims.files_closed(NEXT, &[sleeper.1]);
+        assert!(matches!(at(&claims, now), Verdict::Nobodys { .. }));
+    }
+}

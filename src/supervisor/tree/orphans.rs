@@ -31,6 +31,8 @@ struct Known {
     /// In the list of those that the kernel gave to the first thread.
     adopted: bool,
     sights: u32,
+    /// The last list that it was in.
+    list: u64,
 }
 
 /// A look under way.
@@ -68,6 +70,7 @@ pub(crate) struct Orphans {
     by_owner: HashMap<JobId, BTreeSet<i32>>,
     look: Option<Look>,
     begun: u64,
+    lists: u64,
     wanted: Option<Everywhere>,
     /// Looks have reaped somebody.
     reaped: bool,
@@ -233,27 +236,24 @@ impl Orphans {
         let own = std::process::id() as i32;
         let adopted = procfs::adopted();
         let all = everywhere || adopted.is_none();
-        let adopted: HashSet<i32> = adopted.into_iter().flatten().collect();
-        let children = if all {
-            procfs::children_of(own)
-        } else {
-            adopted.iter().copied().collect()
+        let others = match &adopted {
+            Some(_) if !all => Vec::new(),
+            Some(_) => procfs::children_of_threads(own, |thread| thread != own),
+            None => procfs::children_of(own),
         };
-        let here: HashSet<i32> = children.into_iter().filter(|&pid| !managed(pid)).collect();
-        // Reaped by its spawner, say.
-        let gone = self
-            .known
-            .iter()
-            .filter(|(pid, known)| (all || known.adopted) && !here.contains(pid));
-        let gone: Vec<i32> = gone.map(|(pid, _)| *pid).collect();
-        for pid in gone {
-            self.reaped(pid);
-        }
+        self.lists += 1;
+        let (list, mut found) = (self.lists, 0);
         let mut todo = Vec::new();
-        for pid in here {
+        let adopted = adopted.into_iter().flatten().map(|pid| (pid, true));
+        for (pid, adopted) in adopted.chain(others.into_iter().map(|pid| (pid, false))) {
+            if managed(pid) {
+                continue;
+            }
             match self.known.get_mut(&pid) {
                 Some(known) => {
-                    known.adopted |= adopted.contains(&pid);
+                    found += 1;
+                    known.list = list;
+                    known.adopted |= adopted;
                     // The child of a spawner may have been reaped by it, and another have its
                     // number.
                     let sure =
@@ -263,6 +263,17 @@ impl Orphans {
                     }
                 }
                 None => todo.push(pid),
+            }
+        }
+        if found < self.known.len() {
+            // Reaped by its spawner, say.
+            let gone = self
+                .known
+                .iter()
+                .filter(|(_, known)| known.list != list && (all || known.adopted));
+            let gone: Vec<i32> = gone.map(|(pid, _)| *pid).collect();
+            for pid in gone {
+                self.reaped(pid);
             }
         }
         todo
@@ -290,6 +301,7 @@ impl Orphans {
             .get(&pid)
             .filter(|known| known.process == process);
         let (adopted, sights) = before.map_or((false, 0), |known| (known.adopted, known.sights));
+        let list = self.lists;
         self.reaped(pid);
         if let Some(job) = owner {
             self.by_owner.entry(job).or_default().insert(pid);
@@ -300,6 +312,7 @@ impl Orphans {
             carries,
             adopted,
             sights: sights + 1,
+            list,
         };
         self.known.insert(pid, known);
         true

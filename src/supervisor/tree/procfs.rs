@@ -70,8 +70,13 @@ pub(crate) fn threads_of(pid: i32) -> Vec<i32> {
 /// Children of a process, those of all its threads (proc(5), `task/<tid>/children`, kernel 4.2
 /// with CONFIG_PROC_CHILDREN); without that file, a look at every process.
 pub(crate) fn children_of(pid: i32) -> Vec<i32> {
+    children_of_threads(pid, |_| true)
+}
+
+/// As [`children_of`], those of some of its threads.
+pub(crate) fn children_of_threads(pid: i32, wanted: impl Fn(i32) -> bool) -> Vec<i32> {
     let mut children = Vec::new();
-    for thread in threads_of(pid) {
+    for thread in threads_of(pid).into_iter().filter(|&thread| wanted(thread)) {
         let thread = format!("/proc/{pid}/task/{thread}");
         match fs::read_to_string(format!("{thread}/children")) {
             Ok(list) => children.extend(numbers(&list)),

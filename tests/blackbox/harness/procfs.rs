@@ -34,12 +34,14 @@ pub(crate) fn state(pid: i32) -> Option<char> {
     after_name(pid)?.chars().next()
 }
 
-/// Whether the process is there and not merely waiting to be reaped.
+/// Whether the process is there and not merely waiting to be reaped. The state is that of its main
+/// thread, which may have ended before the others.
 pub(crate) fn alive(pid: i32) -> bool {
-    !matches!(state(pid), None | Some('Z' | 'X'))
+    !matches!(state(pid), None | Some('Z' | 'X')) || field(pid, 17).is_some_and(|n| n > 1)
 }
 
-/// A number of proc_pid_stat(5); `index` 1 is the parent, 2 the group, 3 the session.
+/// A number of proc_pid_stat(5); `index` 1 is the parent, 2 the group, 3 the session, 17 counts the
+/// threads.
 pub(crate) fn field(pid: i32, index: usize) -> Option<i32> {
     after_name(pid)?.split(' ').nth(index)?.parse().ok()
 }
@@ -67,7 +69,8 @@ fn after_name(pid: i32) -> Option<String> {
     Some(stat[stat.rfind(')')? + 2..].to_owned())
 }
 
-fn all_pids() -> impl Iterator<Item = i32> {
+/// Every process there is.
+pub(crate) fn all_pids() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc")
         .expect("/proc")
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
