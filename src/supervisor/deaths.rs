@@ -17,7 +17,7 @@ use crate::types::{ExitStatus, JobId};
 const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
 
 /// So many are asked one by one whether they are dead. The kernel finds the dead ones among more
-/// sooner, but looks at the managed children, too.
+/// sooner, but looks at the managed children, too. So many are reaped in one go.
 const ORPHANS_MANY: usize = 256;
 
 /// One sweep in so many looks at all children: who was cloned with CLONE_PARENT by a managed child
@@ -34,17 +34,18 @@ impl Supervisor {
             return;
         };
         let pid = leader.pid();
-        if !leader.has_ended() {
-            job.leader = Some(leader);
-            return;
-        }
-        // Its number is anybody's from here on.
+        // If it can be reaped, its number is anybody's from here on.
         self.claims.left(id, pid);
         let status = match leader.reap() {
             Ok(status) => {
                 self.by_pid.remove(&pid);
                 self.orphans.reaped(pid);
                 status
+            }
+            Err(leader) if !leader.has_ended() => {
+                self.claims.led(id, pid);
+                job.leader = Some(leader);
+                return;
             }
             Err(leader) => {
                 // A tracer has not let go of it; what will tell of that is SIGCHLD.
@@ -116,13 +117,18 @@ impl Supervisor {
             adopted.into_iter().for_each(|pid| self.reap(pid));
             return;
         }
-        while let Some(pid) = reap::peek_any() {
+        for _ in 0..ORPHANS_MANY {
+            let Some(pid) = reap::peek_any() else {
+                return;
+            };
             if self.pool.is_in_flight(pid) {
                 // It will be reported in a moment, and hides the others until then.
                 return self.look_for_orphans_after(Duration::from_millis(2));
             }
             self.reap(pid);
         }
+        // The others after what else there is to do.
+        self.look_for_orphans_after(Duration::ZERO);
     }
 
     /// Reaps a child if it is dead, unless its spawner has yet to report it.

@@ -178,7 +178,7 @@ fn end_left_behind(dir: &Path, place: &str) -> io::Result<usize> {
         if let Some(text) = text.strip_prefix(place) {
             let record = Record::parse(text);
             if let Some(group) = record.group {
-                ended += cgroup::end_left_behind(Path::new(group));
+                ended += cgroup::end_left_behind(Path::new(group), &kill_members);
             }
             ended += end_trees(&record.leaders);
         }
@@ -221,6 +221,13 @@ fn parse_leader(line: &str) -> Option<(i32, Leader)> {
         kind => Some((Kind::from_word(kind)?, words.next()?.parse().ok()?)),
     };
     Some((pid, Leader { start_ticks, mark }))
+}
+
+/// Kills these, who are members of a group that was left, and all descendants.
+fn kill_members(pids: Vec<i32>) {
+    let mut walk = Walk::default();
+    walk.add_listed(pids);
+    walk.step(None);
 }
 
 /// Kills those that [`Left::includes`], and all descendants. Returns how many there were.

@@ -15,6 +15,7 @@ on_both!(
     a_living_servers_processes_are_not_touched_by_another_start,
     the_next_start_ends_what_a_killed_server_of_another_user_left,
     the_next_start_spares_whoever_is_below_a_living_server,
+    the_next_start_ends_a_process_that_lost_its_main_thread,
     ten_thousand_orphans_are_reaped_as_pid_1,
 );
 
@@ -315,4 +316,35 @@ fn the_next_start_spares_whoever_is_below_a_living_server(backend: Backend) {
     drop((next, living));
     std::fs::remove_dir_all(&dir).unwrap();
     std::fs::remove_file(&renamed).unwrap();
+}
+
+fn the_next_start_ends_a_process_that_lost_its_main_thread(backend: Backend) {
+    use crate::supervision_trees::{lost_main_thread, named};
+    for cgroup in ["off", "auto"] {
+        let dir = state_dir(&format!("lost-{cgroup}"), backend);
+        let launch = || {
+            let dir = dir.to_str().unwrap();
+            Launch::new(backend)
+                .args(&["--no-token", "--state-dir", dir, "--cgroup", cgroup])
+                .start()
+        };
+        let name = format!(
+            "n{}{}{}",
+            &backend.word()[..1],
+            &cgroup[..1],
+            std::process::id()
+        );
+        let mut server = launch();
+        server.spawn(&lost_main_thread(&name));
+        eventually("its main thread to end", || {
+            let all = named(&name);
+            (all.len() == 1 && procfs::state(all[0]) == Some('Z')).then_some(())
+        });
+        server.signal(libc::SIGKILL);
+        server.await_end(Duration::from_secs(20));
+        let next = launch();
+        assert_eq!(named(&name), [0; 0], "{cgroup}: {}", next.stderr());
+        drop(next);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -500,7 +500,7 @@ fn a_leader_that_is_held_by_a_tracer_of_another_tree_has_exited(backend: Backend
 }
 
 /// Has a child in a session of its own that loses its main thread and goes on in another one.
-fn lost_main_thread(name: &str) -> serde_json::Value {
+pub(crate) fn lost_main_thread(name: &str) -> serde_json::Value {
     let script = format!(
         "import ctypes, os, threading, time\n\
          if os.fork() == 0:\n  \
@@ -516,7 +516,7 @@ fn lost_main_thread(name: &str) -> serde_json::Value {
 }
 
 /// Living processes of this name.
-fn named(name: &str) -> Vec<i32> {
+pub(crate) fn named(name: &str) -> Vec<i32> {
     let has_name = |pid: &i32| {
         std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
     };

@@ -517,8 +517,9 @@ fn is_populated(events: BorrowedFd<'_>) -> bool {
 
 /// Ends everybody in the group at `path`, which a killed server left, and removes it.
 ///
-/// Returns how many there were. Never touches a group whose server lives.
-pub(crate) fn end_left_behind(path: &Path) -> usize {
+/// Returns how many there were. Never touches a group whose server lives. `kill_members` is for
+/// those whom the group does not reach.
+pub(crate) fn end_left_behind(path: &Path, kill_members: &dyn Fn(Vec<i32>)) -> usize {
     let is_ours = path
         .file_name()
         .is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
@@ -533,11 +534,17 @@ pub(crate) fn end_left_behind(path: &Path) -> usize {
     };
     let members = members(path);
     // A second at most: what cannot die in that time does so when it can.
-    for _ in 0..200 {
+    for pass in 0..200 {
         if !is_populated(events.as_fd()) {
             break;
         }
         let _ = kill(dir.as_fd());
+        if pass > 1 {
+            // As in `Group::members`.
+            let mut pids = Vec::new();
+            members_below(dir.as_fd(), DEPTH_MAX, &mut pids);
+            kill_members(pids);
+        }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     remove_with_children(path);
@@ -706,7 +713,7 @@ mod tests {
         assert!(third.is_populated());
         // Another server neither removes nor ends it.
         remove_stale(path.parent().unwrap());
-        assert_eq!(end_left_behind(&path), 0);
+        assert_eq!(end_left_behind(&path, &|_| ()), 0);
         third.kill();
         sleeper.wait().unwrap();
         while third.is_populated() {
