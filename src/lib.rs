@@ -16,7 +16,7 @@
 //! | `process` | what a process is, the table of all, who waits for a change | types, log |
 //! | `api` | what a request means; decides, never waits | types, config, wire, log, process |
 //! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types |
-//! | `io` | the I/O thread: the only room that awaits | types, config, wire, log, process, api, supervisor |
+//! | `io` | the I/O thread: the only room that awaits | types, config, wire, log, process, api, supervisor, notice |
 //! | `token` | how the token is kept from children | config |
 //! | `notice` | lines for whoever started the server | |
 //! | `main` | wires a server together and runs it | types, config, wire, log, process, api, supervisor, io, token, notice |
@@ -35,7 +35,7 @@
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
 //! | `supervisor::spawn` | starting a child | supervisor, types |
 //! | `io::runtime` | drivers, readiness, timers, turns, the heap | config |
-//! | `io::host` | our ends of children | io::runtime, io::server, io::wait, io::conn::reader, types, log, process, api, supervisor |
+//! | `io::host` | our ends of children | io::runtime, io::server, io::wait, io::conn::reader, types, log, process, api, supervisor, notice |
 //! | `io::conn` | connections | io, types, wire, log, process, api, supervisor::message, supervisor::mailbox |
 //! | `io::terminal` | a terminal over WebSocket | io, types, wire, log, process, api, supervisor::spawn::pty |
 #![deny(unsafe_code)]

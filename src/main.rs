@@ -121,10 +121,11 @@ fn serve(args: &ServerArgs) -> Result<(), Failure> {
         head_limits: HeadLimits::default(),
         connections_max: args.connections_max,
         fds_reserved_from: Options::reserve_fds(nofile),
+        late_outputs_max: Options::late_outputs_max(nofile),
         base_env: Arc::new(base_env),
     };
     let arena = Arena::new().map_err(|error| Failure::Start(error.to_string()))?;
-    let mut table = Table::new(arena, args.exited_max);
+    let mut table = Table::new(arena, args.exited_max, args.leftovers_max);
     let mut built = backend::build(args.backend).map_err(|error| match args.backend {
         BackendChoice::Uring => Failure::Backend(error),
         BackendChoice::Auto | BackendChoice::Epoll => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::log::Arena;
 use crate::process::Run;
 use crate::process::run::RunEnd;
-use crate::types::ExitStatus;
+use crate::types::{ExitStatus, ProcessId};
 use crate::wire::json;
 
 use super::body::RunBody;
@@ -47,6 +47,7 @@ pub fn reply(
     run: &mut Run,
     end: RunEnd,
     duration: Duration,
+    id: Option<ProcessId>,
     arena: &Arena,
 ) -> Reply {
     let (timed_out, status) = match end {
@@ -86,6 +87,10 @@ pub fn reply(
         duration.as_millis()
     );
     out.extend_from_slice(flags.as_bytes());
+    if let Some(id) = id {
+        out.extend_from_slice(b",\"processId\":");
+        json::write_string(&id.to_string(), &mut out);
+    }
     if let Some(signal) = status.and_then(ExitStatus::signal_name) {
         out.extend_from_slice(b",\"signal\":");
         json::write_string(&signal, &mut out);

@@ -24,6 +24,7 @@ use crate::wire::http::head::HeadLimits;
 use crate::wire::http::response::DateCache;
 
 use crate::io::host::input::Input;
+use crate::io::host::late::LateOutputs;
 use crate::io::ids::Ids;
 use crate::io::runtime::source::Source;
 
@@ -41,6 +42,8 @@ pub struct Options {
     /// Descriptors from this number on are for accepting and answering only. Numbers are given
     /// lowest first, so a new one that is this high says how many there are.
     pub fds_reserved_from: i32,
+    /// Descriptors for outputs that somebody holds open after the exit of their process.
+    pub late_outputs_max: usize,
     /// The environment of children, before the request's own variables.
     pub base_env: Arc<Environment>,
 }
@@ -80,6 +83,10 @@ pub struct Server {
     pub(super) runs: RefCell<HashMap<u64, Run>>,
     /// The number of the next run.
     pub(super) next_run: Cell<u64>,
+    /// Runs that have been answered and are records now, since they left living descendants.
+    pub(super) recorded: RefCell<HashMap<u64, ProcessId>>,
+    /// Outputs that are open after the exit of their process.
+    pub(super) late_outputs: RefCell<LateOutputs>,
     /// Managed processes whose descriptors are still wanted.
     pub(super) children: RefCell<HashMap<ProcessId, Rc<Child>>>,
     /// Creates that wait for exec.
@@ -103,6 +110,9 @@ pub struct Server {
 /// Descriptors that are kept for accepting connections and refusing them.
 const FDS_RESERVED: u64 = 16;
 
+/// One in so many descriptors may be an output that outlives its process.
+const FDS_PER_LATE_OUTPUT: u64 = 4;
+
 impl Options {
     /// [`Options::fds_reserved_from`] for a limit of `nofile` descriptors (RLIMIT_NOFILE); None is
     /// no limit.
@@ -110,6 +120,13 @@ impl Options {
         let from = nofile.map(|nofile| nofile.saturating_sub(FDS_RESERVED));
         from.and_then(|from| i32::try_from(from).ok())
             .unwrap_or(i32::MAX)
+    }
+
+    /// [`Options::late_outputs_max`] for a limit of `nofile` descriptors.
+    pub fn late_outputs_max(nofile: Option<u64>) -> usize {
+        let max = nofile.map(|nofile| nofile / FDS_PER_LATE_OUTPUT);
+        max.and_then(|max| usize::try_from(max).ok())
+            .unwrap_or(usize::MAX)
     }
 }
 
@@ -121,12 +138,15 @@ impl Server {
         supervisor: Sender<Inbox>,
         ids: Option<Ids>,
     ) -> Rc<Self> {
+        let late_outputs = LateOutputs::new(options.late_outputs_max);
         Rc::new(Self {
             options,
             settings: Cell::new(Settings::default()),
             table: RefCell::new(table),
             runs: RefCell::new(HashMap::new()),
             next_run: Cell::new(1),
+            recorded: RefCell::new(HashMap::new()),
+            late_outputs: RefCell::new(late_outputs),
             children: RefCell::new(HashMap::new()),
             starting: RefCell::new(HashMap::new()),
             shutting_down: Cell::new(false),
@@ -200,6 +220,9 @@ impl Server {
     /// Forgets the descriptors of a removed record. What is left of its tree lives on.
     pub fn forget(&self, id: ProcessId, job: JobId) {
         self.children.borrow_mut().remove(&id);
+        if let JobId::Run(key) = job {
+            self.recorded.borrow_mut().remove(&key);
+        }
         self.command(Command::Forget { job });
     }
 }

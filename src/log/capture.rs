@@ -11,7 +11,8 @@ pub struct Capture {
     slots: Vec<SlotId>,
     len: u64,
     cap: u64,
-    truncated: bool,
+    /// Bytes that were written and not kept.
+    lost: u64,
 }
 
 impl Capture {
@@ -21,7 +22,7 @@ impl Capture {
             slots: Vec::new(),
             len: 0,
             cap,
-            truncated: false,
+            lost: 0,
         }
     }
 
@@ -46,17 +47,22 @@ impl Capture {
     pub fn commit(&mut self, len: usize) {
         let kept = (len as u64).min(self.cap - self.len);
         self.len += kept;
-        self.truncated |= kept < len as u64;
+        self.lost += len as u64 - kept;
     }
 
     /// Notes that `len` bytes were read and not kept.
     pub fn discard(&mut self, len: usize) {
-        self.truncated |= len > 0;
+        self.lost += len as u64;
     }
 
     /// Whether bytes were lost to the cap.
     pub fn truncated(&self) -> bool {
-        self.truncated
+        self.lost > 0
+    }
+
+    /// Bytes that were written and are not kept.
+    pub fn lost(&self) -> u64 {
+        self.lost
     }
 
     /// Bytes kept.
@@ -71,7 +77,9 @@ impl Capture {
 
     /// Drops the last `bytes` kept bytes.
     pub fn cut_tail(&mut self, bytes: u64) {
-        self.len = self.len.saturating_sub(bytes);
+        let cut = bytes.min(self.len);
+        self.len -= cut;
+        self.lost += cut;
     }
 
     /// The kept bytes in order.
@@ -82,6 +90,23 @@ impl Capture {
             left -= len as u64;
             (len > 0).then(|| arena.bytes(slot, 0, len))
         })
+    }
+
+    /// Hands over the slots that hold kept bytes, in order, with how many each holds; nothing is
+    /// kept afterwards.
+    pub fn take(&mut self, arena: &mut Arena) -> Vec<(SlotId, usize)> {
+        let mut left = std::mem::take(&mut self.len);
+        let mut taken = Vec::new();
+        for slot in self.slots.drain(..) {
+            let len = left.min(SLOT_BYTES as u64);
+            left -= len;
+            if len > 0 {
+                taken.push((slot, len as usize));
+            } else {
+                arena.free(slot);
+            }
+        }
+        taken
     }
 
     /// Gives the slots back.

@@ -38,7 +38,8 @@ pub struct Log {
     evicted: PerStream,
     /// Bytes of all entries ever.
     total: PerStream,
-    /// Bytes cut from the front of entries that alone exceeded the limit.
+    /// Bytes cut from the front of entries that alone exceeded the limit, or lost before they came
+    /// to the log.
     trimmed: u64,
     /// The newest evicted entries: length less one << 2 | stream.
     history: VecDeque<u32>,
@@ -97,6 +98,30 @@ impl Log {
         self.index.push(now_ms, stream, slot, start, kept);
         self.retained += kept as u64;
         self.total[stream as usize] += kept as u64;
+        self.fit(arena, limit);
+    }
+
+    /// Makes the first `len` bytes of a slot that was filled elsewhere an entry of `stream`, the
+    /// slot being the log's from now on. Bytes and limit as for [`Log::commit`].
+    pub fn adopt(
+        &mut self,
+        arena: &mut Arena,
+        (slot, len): (SlotId, usize),
+        stream: Stream,
+        now_ms: u64,
+        limit: u64,
+    ) {
+        self.slots.push_back(slot);
+        self.tail_start = 0;
+        self.commit(arena, len, stream, now_ms, limit);
+    }
+
+    /// Notes bytes that were written and lost before they came to the log.
+    pub fn lost(&mut self, bytes: u64) {
+        self.trimmed += bytes;
+    }
+
+    fn fit(&mut self, arena: &mut Arena, limit: u64) {
         let entries_max = usize::try_from((limit / 64).max(1024)).unwrap_or(usize::MAX);
         while self.retained > limit || self.index.len() > entries_max {
             self.evict_oldest(arena);
@@ -346,6 +371,37 @@ mod tests {
         append(&mut log, &mut arena, b"after", Stream::Stdout, 1 << 20);
         let entry = log.get(2).unwrap();
         assert_eq!(log.bytes(&arena, &entry), b"after");
+    }
+
+    #[test]
+    fn slots_that_were_filled_elsewhere_become_entries_and_the_log_goes_on_behind_them() {
+        let mut arena = Arena::new().unwrap();
+        let mut capture = crate::log::capture::Capture::new(SLOT_BYTES as u64 + 10);
+        for part in [&[1; SLOT_BYTES][..], &[2; 20]] {
+            let tail = capture.tail(&mut arena).unwrap();
+            tail[..part.len()].copy_from_slice(part);
+            capture.commit(part.len());
+        }
+        let lost = capture.lost();
+        assert_eq!(lost, 10);
+        let mut log = Log::default();
+        log.lost(lost);
+        for taken in capture.take(&mut arena) {
+            log.adopt(&mut arena, taken, Stream::Stderr, 7, 1 << 20);
+        }
+        append(&mut log, &mut arena, b"more", Stream::Stdout, 1 << 20);
+        let of = |n| {
+            (
+                log.bytes(&arena, &log.get(n).unwrap()).to_vec(),
+                log.get(n).unwrap().stream,
+            )
+        };
+        assert_eq!(of(1), (vec![1; SLOT_BYTES], Stream::Stderr));
+        assert_eq!(of(2), (vec![2; 10], Stream::Stderr));
+        assert_eq!(of(3), (b"more".to_vec(), Stream::Stdout));
+        assert_eq!((log.dropped_bytes(), arena.in_use()), (10, 2));
+        log.clear(&mut arena);
+        assert_eq!(arena.in_use(), 0);
     }
 
     #[test]

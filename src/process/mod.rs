@@ -12,4 +12,4 @@ pub mod table;
 pub use notify::Notify;
 pub use run::Run;
 pub use state::State;
-pub use table::{Process, Table};
+pub use table::{Dropped, Process, Table};

@@ -3,8 +3,10 @@
 //! In: bytes read into the captures, the end. Out: whether it can be answered. Knows no timer; the
 //! supervisor keeps its deadline.
 
-use crate::log::Arena;
+use std::time::Instant;
+
 use crate::log::capture::Capture;
+use crate::log::{Arena, Log};
 use crate::types::{ExitStatus, SpawnError, Stream};
 
 use super::notify::Notify;
@@ -29,6 +31,10 @@ pub struct Run {
     pub stderr: Capture,
     /// How it ended, once it has.
     pub end: Option<RunEnd>,
+    /// When that was, and in milliseconds since the Unix epoch.
+    pub ended_at: Option<(Instant, u64)>,
+    /// How many of its tree live on after its exit.
+    pub left: u32,
     /// Pipes that have not reached their end.
     pub open_pipes: u8,
     /// Tells of every change but output.
@@ -42,6 +48,8 @@ impl Run {
             stdout: Capture::new(cap),
             stderr: Capture::new(cap),
             end: None,
+            ended_at: None,
+            left: 0,
             open_pipes: 2,
             changed: Notify::default(),
         }
@@ -62,9 +70,30 @@ impl Run {
     }
 
     /// It has ended.
-    pub fn ended(&mut self, end: RunEnd) {
+    pub fn ended(&mut self, end: RunEnd, now: Instant, now_ms: u64) {
         self.end.get_or_insert(end);
+        self.ended_at.get_or_insert((now, now_ms));
         self.changed.notify();
+    }
+
+    /// So many of its tree live on.
+    pub fn leaves(&mut self, left: u32) {
+        self.left = left;
+        self.changed.notify();
+    }
+
+    /// Moves what it wrote into a log of at most `limit` bytes: first what went to its standard
+    /// output, then what went to its standard error, since nothing tells the order of the two.
+    pub fn take_log(&mut self, arena: &mut Arena, now_ms: u64, limit: u64) -> Log {
+        let mut log = Log::default();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let capture = self.capture(stream);
+            log.lost(capture.lost());
+            for taken in capture.take(arena) {
+                log.adopt(arena, taken, stream, now_ms, limit);
+            }
+        }
+        log
     }
 
     /// Gives its slots back.

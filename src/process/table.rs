@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use super::notify::Notify;
-use super::state::{Happening, State};
+use super::state::{Happening, OUTPUT_GRACE, State};
 use crate::log::batch::Batches;
 use crate::log::{Arena, Log};
-use crate::types::{JobId, ProcessId};
+use crate::types::{ExitStatus, JobId, ProcessId};
 
 /// Log bytes that exited records hold together, at most: 1 GiB, a hundred full logs.
 const EXITED_LOG_BYTES_MAX: u64 = 1 << 30;
@@ -54,6 +54,8 @@ pub struct Process {
     pub events: Batches,
     /// What terminal viewers share.
     pub frames: Batches,
+    /// Bytes that its log may hold where that is less than the usual limit: what a run may keep.
+    pub log_max: Option<u64>,
     /// Output descriptors that have not reached their end.
     pub open_outputs: u8,
     /// How many of its tree live on after its exit.
@@ -106,6 +108,38 @@ impl Process {
     }
 }
 
+/// A run that has left living descendants and becomes a record for that.
+#[derive(Debug)]
+pub struct Leftover {
+    /// What the supervisor calls it.
+    pub job: JobId,
+    /// What was asked for.
+    pub description: Description,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// When, and in milliseconds since the Unix epoch.
+    pub ended_at: (Instant, u64),
+    /// What it wrote.
+    pub log: Log,
+    /// Bytes that its log may hold.
+    pub log_max: u64,
+    /// Output descriptors that have not reached their end.
+    pub open_outputs: u8,
+    /// How many of its tree live on.
+    pub left: u32,
+}
+
+/// A record that has made room for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Its number.
+    pub id: ProcessId,
+    /// What the supervisor calls it.
+    pub job: JobId,
+    /// It was that of a run, and the only one to tell that some of its tree live on.
+    pub leaves_unlisted: bool,
+}
+
 /// Every record, and the arena.
 #[derive(Debug)]
 pub struct Table {
@@ -118,13 +152,16 @@ pub struct Table {
     /// Oldest exit first.
     exited: VecDeque<ProcessId>,
     exited_max: usize,
+    /// Runs with living descendants.
+    leftovers_max: usize,
     /// Log bytes of all exited records.
     exited_bytes: u64,
 }
 
 impl Table {
-    /// An empty table that keeps at most `exited_max` exited records.
-    pub fn new(arena: Arena, exited_max: usize) -> Self {
+    /// An empty table that keeps at most `exited_max` exited records, `leftovers_max` of them for
+    /// runs with living descendants.
+    pub fn new(arena: Arena, exited_max: usize, leftovers_max: usize) -> Self {
         Self {
             records: BTreeMap::new(),
             arena,
@@ -132,6 +169,7 @@ impl Table {
             occupied: 0,
             exited: VecDeque::new(),
             exited_max,
+            leftovers_max,
             exited_bytes: 0,
         }
     }
@@ -152,8 +190,7 @@ impl Table {
             return None;
         }
         self.occupied += 1;
-        self.last_id += 1;
-        let id = ProcessId(self.last_id);
+        let id = self.take_id();
         let process = Box::new(Process {
             id,
             job: JobId::Process(id),
@@ -162,6 +199,7 @@ impl Table {
             log: Log::default(),
             events: Batches::default(),
             frames: Batches::default(),
+            log_max: None,
             open_outputs: 0,
             left: 0,
             told_to_end: false,
@@ -170,6 +208,61 @@ impl Table {
         });
         self.records.insert(id, process);
         Some(id)
+    }
+
+    /// The next number, for [`Table::adopt`].
+    pub fn take_id(&mut self) -> ProcessId {
+        self.last_id += 1;
+        ProcessId(self.last_id)
+    }
+
+    /// Makes a run that has ended a record under a number that was taken for it. Returns the
+    /// records that have made room for it.
+    pub fn adopt(&mut self, id: ProcessId, of: Leftover) -> Vec<Dropped> {
+        let (ended, at_ms) = of.ended_at;
+        let process = Box::new(Process {
+            id,
+            job: of.job,
+            description: of.description,
+            state: State::Exited {
+                status: of.status,
+                at_ms,
+                over_at: ended + OUTPUT_GRACE,
+            },
+            log: of.log,
+            events: Batches::default(),
+            frames: Batches::default(),
+            log_max: Some(of.log_max),
+            open_outputs: of.open_outputs,
+            left: of.left,
+            told_to_end: false,
+            changed: Notify::default(),
+            counted_bytes: 0,
+        });
+        self.records.insert(id, process);
+        self.exited.push_back(id);
+        self.make_room(id)
+    }
+
+    /// The oldest run of those with living descendants, if there are too many: its tree is to be
+    /// ended. Each is named once.
+    pub fn surplus_leftover(&mut self) -> Option<Dropped> {
+        let leaves = |process: &&Process| {
+            matches!(process.job, JobId::Run(_)) && process.left > 0 && !process.told_to_end
+        };
+        let records = self.exited.iter().filter_map(|id| self.records.get(id));
+        let mut leftovers = records.map(Box::as_ref).filter(leaves);
+        let oldest = leftovers.next()?.id;
+        if leftovers.count() < self.leftovers_max {
+            return None;
+        }
+        let process = self.records.get_mut(&oldest)?;
+        process.told_to_end = true;
+        Some(Dropped {
+            id: oldest,
+            job: process.job,
+            leaves_unlisted: false,
+        })
     }
 
     /// Gives a reservation back; its id stays used.
@@ -210,10 +303,14 @@ impl Table {
     }
 
     /// Notes that a process has become exited, and drops the oldest exited records that are too
-    /// many. Returns what the supervisor calls those.
-    pub fn retire(&mut self, id: ProcessId) -> Vec<JobId> {
+    /// many. Returns those.
+    pub fn retire(&mut self, id: ProcessId) -> Vec<Dropped> {
         self.occupied = self.occupied.saturating_sub(1);
         self.exited.push_back(id);
+        self.make_room(id)
+    }
+
+    fn make_room(&mut self, id: ProcessId) -> Vec<Dropped> {
         self.recount(id);
         let mut dropped = Vec::new();
         while self.exited.len() > self.exited_max.max(1)
@@ -222,7 +319,11 @@ impl Table {
             let Some(oldest) = self.dispensable() else {
                 break;
             };
-            dropped.extend(self.records.get(&oldest).map(|process| process.job));
+            dropped.extend(self.records.get(&oldest).map(|process| Dropped {
+                id: oldest,
+                job: process.job,
+                leaves_unlisted: matches!(process.job, JobId::Run(_)) && process.left > 0,
+            }));
             self.remove(oldest);
         }
         dropped
@@ -259,7 +360,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{ExitStatus, Stream};
+    use crate::types::Stream;
 
     fn describe() -> Description {
         Description {
@@ -272,18 +373,18 @@ mod tests {
         }
     }
 
-    fn exit(table: &mut Table, id: ProcessId) -> Vec<JobId> {
+    fn exit(table: &mut Table, id: ProcessId) -> Vec<ProcessId> {
         let (process, _) = table.get_mut(id).unwrap();
         let now = Instant::now();
         assert!(process.happen(Happening::Spawned { pid: 1 }, now, 0));
         assert!(process.happen(Happening::Ended(ExitStatus::Code(0)), now, 0));
         assert!(process.happen(Happening::Drained, now, 0));
-        table.retire(id)
+        table.retire(id).into_iter().map(|of| of.id).collect()
     }
 
     #[test]
     fn the_limit_counts_what_is_starting_and_frees_its_place_on_exit_or_failure() {
-        let mut table = Table::new(Arena::new().unwrap(), 10);
+        let mut table = Table::new(Arena::new().unwrap(), 10, 2);
         let a = table.reserve(describe(), 2).unwrap();
         let b = table.reserve(describe(), 2).unwrap();
         assert_eq!(table.reserve(describe(), 2), None);
@@ -296,7 +397,7 @@ mod tests {
 
     #[test]
     fn what_is_starting_is_not_shown() {
-        let mut table = Table::new(Arena::new().unwrap(), 10);
+        let mut table = Table::new(Arena::new().unwrap(), 10, 2);
         let id = table.reserve(describe(), 2).unwrap();
         assert!(table.get(id).is_none());
         assert_eq!(table.iter().count(), 0);
@@ -310,7 +411,7 @@ mod tests {
 
     #[test]
     fn the_bytes_of_exited_logs_are_counted_while_they_grow_and_until_they_go() {
-        let mut table = Table::new(Arena::new().unwrap(), 2);
+        let mut table = Table::new(Arena::new().unwrap(), 2, 2);
         let ids: Vec<_> = (0..3)
             .map(|_| table.reserve(describe(), 10).unwrap())
             .collect();
@@ -330,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_record_whose_tree_lives_stays_while_there_are_others() {
-        let mut table = Table::new(Arena::new().unwrap(), 2);
+        let mut table = Table::new(Arena::new().unwrap(), 2, 2);
         let ids: Vec<_> = (0..5)
             .map(|_| table.reserve(describe(), 10).unwrap())
             .collect();
@@ -340,25 +441,57 @@ mod tests {
         };
         assert!(exit_and_leave(0, 3).is_empty());
         assert!(exit_and_leave(1, 0).is_empty());
-        assert_eq!(exit_and_leave(2, 1), [JobId::Process(ids[1])]);
-        assert_eq!(
-            exit_and_leave(3, 0),
-            [JobId::Process(ids[0])],
-            "all others live"
-        );
+        assert_eq!(exit_and_leave(2, 1), [ids[1]]);
+        assert_eq!(exit_and_leave(3, 0), [ids[0]], "all others live");
         table.get_mut(ids[2]).unwrap().0.leaves(0);
-        assert_eq!(exit(&mut table, ids[4]), [JobId::Process(ids[2])]);
+        assert_eq!(exit(&mut table, ids[4]), [ids[2]]);
+    }
+
+    #[test]
+    fn a_run_that_left_something_takes_a_number_and_only_so_many_do() {
+        let mut table = Table::new(Arena::new().unwrap(), 10, 2);
+        let first = table.reserve(describe(), 10).unwrap();
+        let adopt = |table: &mut Table, key| {
+            let id = table.take_id();
+            let of = Leftover {
+                job: JobId::Run(key),
+                description: describe(),
+                status: ExitStatus::Code(0),
+                ended_at: (Instant::now(), 0),
+                log: Log::default(),
+                log_max: 100,
+                open_outputs: 1,
+                left: 1,
+            };
+            assert!(table.adopt(id, of).is_empty());
+            id
+        };
+        let runs = [7, 8].map(|key| adopt(&mut table, key));
+        assert_eq!([first, runs[0], runs[1]], [1, 2, 3].map(ProcessId));
+        // What a managed process left is not of their number.
+        table.get_mut(first).unwrap().0.leaves(1);
+        exit(&mut table, first);
+        assert_eq!(table.surplus_leftover(), None);
+        adopt(&mut table, 9);
+        assert_eq!(
+            table.surplus_leftover().map(|of| of.job),
+            Some(JobId::Run(7))
+        );
+        assert_eq!(table.surplus_leftover(), None, "each is named once");
+        table.get_mut(runs[1]).unwrap().0.leaves(0);
+        adopt(&mut table, 10);
+        assert_eq!(table.surplus_leftover(), None, "one is gone by itself");
     }
 
     #[test]
     fn the_oldest_exited_record_goes_first() {
-        let mut table = Table::new(Arena::new().unwrap(), 2);
+        let mut table = Table::new(Arena::new().unwrap(), 2, 2);
         let ids: Vec<_> = (0..4)
             .map(|_| table.reserve(describe(), 10).unwrap())
             .collect();
         assert!(exit(&mut table, ids[2]).is_empty());
         assert!(exit(&mut table, ids[0]).is_empty());
-        assert_eq!(exit(&mut table, ids[1]), [JobId::Process(ids[2])]);
+        assert_eq!(exit(&mut table, ids[1]), [ids[2]]);
         assert!(table.get(ids[2]).is_none() && table.get(ids[0]).is_some());
     }
 }

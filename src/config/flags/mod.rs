@@ -83,6 +83,8 @@ pub struct ServerArgs {
     pub backend: BackendChoice,
     /// `--max-exited`.
     pub exited_max: usize,
+    /// `--max-leftovers`.
+    pub leftovers_max: usize,
     /// `--max-connections`.
     pub connections_max: usize,
     /// `--shutdown-grace`.
@@ -108,6 +110,7 @@ impl Default for ServerArgs {
             cors_credentials: false,
             backend: BackendChoice::Auto,
             exited_max: 1024,
+            leftovers_max: 256,
             connections_max: 8192,
             shutdown_grace: Duration::from_secs(3),
             cgroup: CgroupChoice::Auto,
@@ -352,6 +355,7 @@ mod tests {
             &["extra"],
             &["--io-backend", "kqueue"],
             &["--max-exited", "0"],
+            &["--max-leftovers", "0"],
             &["--cgroup", "v2"],
             &["--shutdown-grace", "-1"],
             &["--shutdown-grace", "NaN"],

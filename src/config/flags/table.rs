@@ -177,7 +177,18 @@ pub(super) const FLAGS: &[Flag] = &[
         }),
         default: Some("1024"),
         help: "exited processes kept for inspection",
-        more: "The oldest goes first.",
+        more: "The oldest goes first, one whose descendants live only when there are no others.",
+    },
+    Flag {
+        long: "max-leftovers",
+        short: None,
+        takes: Takes::Value("N", |args, value| {
+            args.leftovers_max = positive(value)?;
+            Ok(())
+        }),
+        default: Some("256"),
+        help: "runs whose descendants may live on",
+        more: "One more, and those of the oldest are ended; a line on standard error says so.",
     },
     Flag {
         long: "max-connections",

@@ -67,7 +67,7 @@ impl<'a> Capacity<'a> {
     /// Completes as [`Source::readable`] does. Meanwhile a large pipe may become small.
     ///
     /// # Errors
-    /// As [`Source::readable`].
+    /// As [`Source::readable`], and when the pipe is given up.
     pub(crate) async fn readable(&mut self) -> std::io::Result<()> {
         let source = self.source;
         let mut readable = pin!(source.readable());
@@ -75,6 +75,9 @@ impl<'a> Capacity<'a> {
             let polled = readable.as_mut().poll(cx);
             match polled {
                 Poll::Ready(_) => self.quiet = None,
+                Poll::Pending if source.poll_given_up(cx) => {
+                    return Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()));
+                }
                 Poll::Pending => self.look_whether_quiet(cx),
             }
             polled

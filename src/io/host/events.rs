@@ -12,6 +12,7 @@ use crate::supervisor::mailbox::Receiver;
 use crate::supervisor::message::{Command, Event};
 use crate::types::{JobId, ProcessId, SpawnError};
 
+use crate::io::host::leftovers;
 use crate::io::host::outputs::{Sink, child_exited, ingest};
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
@@ -37,15 +38,12 @@ pub(crate) async fn handle(
                 },
                 Event::Exited { job, status, left } => match job {
                     JobId::Process(id) => child_exited(&server, id, status, left),
-                    JobId::Run(key) => run_ended(&server, key, RunEnd::Exited(status)),
-                },
-                Event::Left { job, left } => {
-                    if let JobId::Process(id) = job
-                        && let Some((process, _)) = server.table.borrow_mut().get_mut(id)
-                    {
-                        process.leaves(left);
+                    JobId::Run(key) => {
+                        leftovers::tell(&server, job, left);
+                        run_ended(&server, key, RunEnd::Exited(status));
                     }
-                }
+                },
+                Event::Left { job, left } => leftovers::tell(&server, job, left),
                 Event::TimedOut { job, status } => {
                     if let JobId::Run(key) = job {
                         run_ended(&server, key, RunEnd::TimedOut(status));
@@ -60,7 +58,7 @@ pub(crate) async fn handle(
 
 fn run_ended(server: &Rc<Server>, key: u64, end: RunEnd) {
     match server.runs.borrow_mut().get_mut(&key) {
-        Some(run) => run.ended(end),
+        Some(run) => run.ended(end, Instant::now(), now_ms()),
         // Its client is gone; the tree was ended when that was noticed.
         None => server.command(Command::Forget {
             job: JobId::Run(key),

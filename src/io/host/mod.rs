@@ -8,5 +8,7 @@ pub(crate) mod capacity;
 pub(crate) mod create;
 pub(crate) mod events;
 pub(crate) mod input;
+pub(crate) mod late;
+pub(crate) mod leftovers;
 pub(crate) mod outputs;
 pub(crate) mod run;

@@ -15,10 +15,10 @@ use crate::api::processes::now_ms;
 use crate::log::SLOT_BYTES;
 use crate::process::State;
 use crate::process::state::Happening;
-use crate::supervisor::message::Command;
 use crate::types::{ExitStatus, ProcessId, Stream};
 
 use crate::io::host::capacity::Capacity;
+use crate::io::host::leftovers;
 use crate::io::runtime::pauses::Pauses;
 use crate::io::runtime::race::race;
 use crate::io::runtime::source::Source;
@@ -42,6 +42,18 @@ pub(crate) enum Sink {
     Log(ProcessId, Stream),
     /// To the capture of a run.
     Run(u64, Stream),
+}
+
+impl Sink {
+    /// Where the bytes belong by now: a run may have become a record.
+    fn now(self, server: &Server) -> Self {
+        if let Sink::Run(key, stream) = self
+            && let Some(&id) = server.recorded.borrow().get(&key)
+        {
+            return Sink::Log(id, stream);
+        }
+        self
+    }
 }
 
 /// Why [`pump`] stopped.
@@ -137,6 +149,7 @@ fn pump_until(
     budget: u64,
     stop_when_emptied: bool,
 ) -> Pumped {
+    let sink = sink.now(server);
     let mut left = budget;
     let ended = loop {
         match read_once(server, sink, source) {
@@ -192,7 +205,8 @@ fn read_once(server: &Rc<Server>, sink: Sink, source: &Source) -> Result<Read, E
                 && let Ok(tail) = process.log.tail(arena)
             {
                 let result = read(source, stream, tail);
-                let limit = server.settings.get().max_log_bytes_per_process;
+                let usual = server.settings.get().max_log_bytes_per_process;
+                let limit = process.log_max.map_or(usual, |max| max.min(usual));
                 process
                     .log
                     .commit(arena, brought(&result), stream, now_ms(), limit);
@@ -248,7 +262,7 @@ pub(crate) fn trim_later(server: &Rc<Server>) {
 
 /// An output has reached its end.
 fn ended(server: &Rc<Server>, sink: Sink) {
-    match sink {
+    match sink.now(server) {
         Sink::Log(id, _) => {
             let drained = {
                 let mut table = server.table.borrow_mut();
@@ -313,7 +327,7 @@ pub(crate) fn child_exited(server: &Rc<Server>, id: ProcessId, status: ExitStatu
 
 /// Shows a draining process as exited; drops the oldest exited records that are too many.
 fn conclude(server: &Rc<Server>, id: ProcessId) {
-    let dropped = {
+    let (still_open, dropped) = {
         let mut table = server.table.borrow_mut();
         let Some((process, _)) = table.get_mut(id) else {
             return;
@@ -321,12 +335,16 @@ fn conclude(server: &Rc<Server>, id: ProcessId) {
         if !process.happen(Happening::Drained, Instant::now(), now_ms()) {
             return;
         }
-        table.retire(id)
+        (process.open_outputs > 0, table.retire(id))
     };
     // Its input is closed; its outputs are read on by their own tasks.
-    server.children.borrow_mut().remove(&id);
-    for job in dropped {
-        server.command(Command::Forget { job });
+    let child = server.children.borrow_mut().remove(&id);
+    leftovers::make_way(server, dropped);
+    if let Some(child) = child
+        && still_open
+    {
+        let outputs = child.outputs.iter().map(|(_, source)| source);
+        leftovers::note_open(server, Some(id), outputs);
     }
     trim_later(server);
 }

@@ -11,10 +11,12 @@
 //! is sound while that owner is borrowed.
 #![allow(unsafe_code)]
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Waker};
 
 use monoio::net::UnixStream;
 use rustix::io::fcntl_dupfd_cloexec;
@@ -23,6 +25,9 @@ use rustix::io::fcntl_dupfd_cloexec;
 pub(crate) struct Source {
     stream: UnixStream,
     farewell: Option<Box<Farewell>>,
+    given_up: Cell<bool>,
+    /// Who waits for it and asks to hear of that.
+    waiting: RefCell<Option<Waker>>,
 }
 
 /// Gets a copy of the descriptor that is about to be closed, None if there can be none.
@@ -52,6 +57,8 @@ impl Source {
         Ok(Self {
             stream: UnixStream::from_std(fd.into())?,
             farewell: None,
+            given_up: Cell::new(false),
+            waiting: RefCell::new(None),
         })
     }
 
@@ -60,6 +67,26 @@ impl Source {
     pub(crate) fn before_close(mut self, farewell: impl FnOnce(Option<OwnedFd>) + 'static) -> Self {
         self.farewell = Some(Box::new(farewell));
         self
+    }
+
+    /// Nobody is to wait for it any more. Whoever does is woken, if [`Source::poll_given_up`] was
+    /// asked.
+    pub(crate) fn give_up(&self) {
+        self.given_up.set(true);
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
+
+    /// Whether it has been given up; if not, the task of `cx` is woken when it is.
+    pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
+        if !self.given_up.get() {
+            match &mut *self.waiting.borrow_mut() {
+                Some(waiting) => waiting.clone_from(cx.waker()),
+                waiting => *waiting = Some(cx.waker().clone()),
+            }
+        }
+        self.given_up.get()
     }
 
     /// Completes when a read would not block, at the end, or on an error.
