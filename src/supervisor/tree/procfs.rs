@@ -4,6 +4,8 @@
 //! still is the same process ([`Process`](super::identity::Process)).
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::sync::OnceLock;
 
 /// What proc_pid_stat(5) says.
 #[derive(Clone, Copy, Debug)]
@@ -92,10 +94,26 @@ pub(crate) fn children_of_threads(pid: i32, wanted: impl Fn(i32) -> bool) -> Vec
 /// thread, while a child that was cloned is its thread's (find_new_reaper in kernel/exit.c). So
 /// looking for orphans takes no longer where there are many managed children. None without the
 /// file, see [`children_of`].
+///
+/// The list stays open: every exit asks for it, and to find it costs several times what to read it.
 pub(crate) fn adopted() -> Option<Vec<i32>> {
-    let own = std::process::id();
-    let list = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).ok()?;
-    Some(numbers(&list).collect())
+    static LIST: OnceLock<fs::File> = OnceLock::new();
+    let list = match LIST.get() {
+        Some(list) => list,
+        None => {
+            let own = std::process::id();
+            let list = fs::File::open(format!("/proc/{own}/task/{own}/children")).ok()?;
+            LIST.get_or_init(|| list)
+        }
+    };
+    let mut text = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        match list.read_at(&mut piece, text.len() as u64).ok()? {
+            0 => return Some(numbers(std::str::from_utf8(&text).ok()?).collect()),
+            len => text.extend_from_slice(&piece[..len]),
+        }
+    }
 }
 
 fn children_by_search(parent: i32) -> Vec<i32> {
