@@ -65,7 +65,7 @@ impl Log {
     }
 
     /// Makes the first `len` bytes of the tail an entry of `stream` and evicts what no longer
-    /// fits `limit` bytes. 0 gives an unused slot back.
+    /// fits `limit` bytes. If nothing is kept, an unused slot is given back.
     pub fn commit(
         &mut self,
         arena: &mut Arena,
@@ -78,7 +78,10 @@ impl Log {
             return;
         };
         let len = len.min(SLOT_BYTES - self.tail_start);
-        if len == 0 {
+        // An entry longer than the whole limit keeps its end.
+        let kept = usize::try_from(limit).map_or(len, |limit| len.min(limit));
+        if kept == 0 {
+            self.trimmed += len as u64;
             if self.tail_start == 0 {
                 self.slots.pop_back();
                 arena.free(slot);
@@ -87,14 +90,9 @@ impl Log {
             }
             return;
         }
-        // An entry longer than the whole limit keeps its end.
-        let kept = usize::try_from(limit).map_or(len, |limit| len.min(limit));
         let start = self.tail_start + (len - kept);
         self.tail_start += len;
         self.trimmed += (len - kept) as u64;
-        if kept == 0 {
-            return;
-        }
         self.index.push(now_ms, stream, slot, start, kept);
         self.retained += kept as u64;
         self.total[stream as usize] += kept as u64;
@@ -402,6 +400,17 @@ mod tests {
         assert_eq!((log.dropped_bytes(), arena.in_use()), (10, 2));
         log.clear(&mut arena);
         assert_eq!(arena.in_use(), 0);
+    }
+
+    #[test]
+    fn a_log_that_may_hold_nothing_holds_no_slot_and_counts_what_it_drops() {
+        let mut arena = Arena::new().unwrap();
+        let mut log = Log::default();
+        for _ in 0..3 {
+            append(&mut log, &mut arena, &[1; SLOT_BYTES], Stream::Stdout, 0);
+            assert_eq!((arena.in_use(), log.last()), (0, 0));
+        }
+        assert_eq!(log.dropped_bytes(), 3 * SLOT_BYTES as u64);
     }
 
     #[test]
