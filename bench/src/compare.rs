@@ -1,13 +1,13 @@
-//! Runs the scenarios on both servers, interleaved, and judges nothing.
+//! Runs the scenarios on every server, interleaved, and judges nothing.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::install;
 use crate::machine::Machine;
 use crate::options::Options;
-use crate::results::{Comparison, Measured, Pair};
+use crate::results::{Comparison, Measured, Round};
 use crate::sample::{Outcome, Side};
 use crate::scenario::{Scenario, Stage, all};
 use crate::trouble::{During, Result, Trouble};
@@ -28,27 +28,34 @@ pub(crate) fn run(options: &Options) -> Result<Comparison> {
     if scenarios.is_empty() {
         return Err(Trouble::Setup("no scenario of that name".into()));
     }
-    let (procring, reference) = install::programs(options)?;
+    let mut servers = vec![(Side::Procring, install::procring(options)?)];
+    if !options.no_reference {
+        servers.push((Side::Reference, install::reference(options)?));
+    }
+    if let Some(older) = &options.baseline_bin {
+        servers.push((Side::Baseline, older.clone()));
+    }
     let programs = Programs {
-        procring,
-        reference,
+        servers,
         this: std::env::current_exe().during("find this program")?,
         text_file: write_text()?,
         quick: options.quick,
     };
     let machine = Machine::read();
-    let mut pairs: Vec<Vec<Pair>> = scenarios.iter().map(|_| Vec::new()).collect();
+    let mut rounds: Vec<Vec<Round>> = scenarios.iter().map(|_| Vec::new()).collect();
     for round in 0..options.rounds() {
         for (index, scenario) in scenarios.iter().enumerate() {
-            pairs[index].push(programs.pair(scenario, round, (round + index) % 2 == 0));
+            rounds[index].push(programs.round(scenario, round, round + index));
         }
     }
+    let older = options.baseline_bin.as_ref();
     let measured = scenarios
         .iter()
-        .zip(pairs)
-        .map(|(scenario, pairs)| Measured {
+        .zip(rounds)
+        .map(|(scenario, rounds)| Measured {
             name: scenario.name.to_owned(),
-            pairs,
+            rounds,
+            baseline: older.map(|path| path.display().to_string()),
             machine: machine.clone(),
         });
     Ok(Comparison {
@@ -58,35 +65,24 @@ pub(crate) fn run(options: &Options) -> Result<Comparison> {
 }
 
 struct Programs {
-    procring: PathBuf,
-    reference: PathBuf,
+    servers: Vec<(Side, PathBuf)>,
     this: PathBuf,
     text_file: PathBuf,
     quick: bool,
 }
 
 impl Programs {
-    fn pair(&self, scenario: &Scenario, round: usize, procring_first: bool) -> Pair {
-        if procring_first {
-            let procring = self.one(scenario, Side::Procring, round);
-            Pair {
-                procring,
-                reference: self.one(scenario, Side::Reference, round),
-            }
-        } else {
-            let reference = self.one(scenario, Side::Reference, round);
-            Pair {
-                procring: self.one(scenario, Side::Procring, round),
-                reference,
-            }
-        }
+    /// Every server once; `turn` says which of them comes first.
+    fn round(&self, scenario: &Scenario, round: usize, turn: usize) -> Round {
+        let mut servers: Vec<_> = self.servers.iter().collect();
+        servers.rotate_left(turn % self.servers.len());
+        let outcomes = servers
+            .into_iter()
+            .map(|(side, binary)| (*side, self.one(scenario, *side, binary, round)));
+        Round(outcomes.collect())
     }
 
-    fn one(&self, scenario: &Scenario, side: Side, round: usize) -> Outcome {
-        let binary = match side {
-            Side::Procring => &self.procring,
-            Side::Reference => &self.reference,
-        };
+    fn one(&self, scenario: &Scenario, side: Side, binary: &Path, round: usize) -> Outcome {
         let stage = Stage {
             binary,
             program: &self.this,

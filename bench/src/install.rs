@@ -32,18 +32,21 @@ pub(crate) fn scratch() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// procring's program and the reference's: those that the options name, otherwise built and
-/// installed.
+/// procring's program: the one that the options name, otherwise built.
 ///
 /// # Errors
-/// `Trouble::Setup` when cargo or npm fails.
-pub(crate) fn programs(options: &Options) -> Result<(PathBuf, PathBuf)> {
-    let procring = options.server_bin.clone();
-    let reference = options.reference_bin.clone();
-    Ok((
-        procring.map_or_else(build_procring, Ok)?,
-        reference.map_or_else(install_reference, Ok)?,
-    ))
+/// `Trouble::Setup` when cargo fails.
+pub(crate) fn procring(options: &Options) -> Result<PathBuf> {
+    options.server_bin.clone().map_or_else(build_procring, Ok)
+}
+
+/// The reference's program: the one that the options name, otherwise installed.
+///
+/// # Errors
+/// `Trouble::Setup` when npm fails.
+pub(crate) fn reference(options: &Options) -> Result<PathBuf> {
+    let named = options.reference_bin.clone();
+    named.map_or_else(install_reference, Ok)
 }
 
 /// Builds procring in release mode and returns its program.

@@ -141,6 +141,7 @@ fn prepare() -> Result<()> {
 fn folder(options: &Options) -> Result<PathBuf> {
     match &options.out {
         Some(out) => Ok(out.clone()),
+        None if options.baseline_bin.is_some() => Ok(install::scratch()?.join("baseline")),
         None if options.quick || !options.only.is_empty() => Ok(install::scratch()?.join("report")),
         None => Ok(install::workspace().join("docs")),
     }
@@ -162,15 +163,15 @@ fn keep_groups(fresh: Vec<Group>, path: &std::path::Path) -> Result<()> {
 fn report_faults(run: &Comparison) -> bool {
     let mut sound = true;
     for measured in &run.scenarios {
-        for (round, pair) in measured.pairs.iter().enumerate() {
-            let fault = match pair.side(Side::Procring) {
-                sample::Outcome::Done(sample) if sample.loss.none() => continue,
-                sample::Outcome::Unavailable(_) => continue,
-                sample::Outcome::Done(sample) => format!("{:?}", sample.loss),
-                sample::Outcome::Failed(reason) => reason.clone(),
+        for (index, round) in measured.rounds.iter().enumerate() {
+            let fault = match round.side(Side::Procring) {
+                None | Some(sample::Outcome::Unavailable(_)) => continue,
+                Some(sample::Outcome::Done(sample)) if sample.loss.none() => continue,
+                Some(sample::Outcome::Done(sample)) => format!("{:?}", sample.loss),
+                Some(sample::Outcome::Failed(reason)) => reason.clone(),
             };
             sound = false;
-            eprintln!("FAULT {} round {}: {fault}", measured.name, round + 1);
+            eprintln!("FAULT {} round {}: {fault}", measured.name, index + 1);
         }
     }
     sound

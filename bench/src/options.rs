@@ -36,6 +36,10 @@ pub(crate) struct Options {
     pub(crate) server_bin: Option<PathBuf>,
     /// The reference's program; installed when absent.
     pub(crate) reference_bin: Option<PathBuf>,
+    /// An older procring to measure in the same rounds.
+    pub(crate) baseline_bin: Option<PathBuf>,
+    /// Without the reference: the older procring against the new one alone.
+    pub(crate) no_reference: bool,
     /// The emulated machine's kernel; the newest of those installed when absent.
     pub(crate) kernel: Option<PathBuf>,
     /// Folder for the page, its charts and its figures.
@@ -56,9 +60,12 @@ procring-bench list        names of the scenarios
   --only NAME         only what has NAME in its name; may be repeated
   --server-bin PATH   a procring that is built already
   --reference-bin PATH  a reference that is installed already
+  --baseline-bin PATH  compare: an older procring, measured in the same rounds; the report says
+                      for every figure how the new one stands to it
+  --no-reference      compare: only the older procring and the new one
   --kernel PATH       emulated: the kernel to start (default the newest of /boot)
-  --out DIR           where to write (default docs; with --quick or --only the target folder);
-                      figures of other scenarios that are there already are kept
+  --out DIR           where to write (default docs; with --quick, --only or --baseline-bin the target
+                      folder); figures of other scenarios that are there already are kept
 ";
 
 impl Options {
@@ -75,6 +82,8 @@ impl Options {
             only: Vec::new(),
             server_bin: None,
             reference_bin: None,
+            baseline_bin: None,
+            no_reference: false,
             kernel: None,
             out: None,
         };
@@ -97,6 +106,10 @@ impl Options {
                 Long("reference-bin") => {
                     options.reference_bin = Some(parser.value().map_err(wrong)?.into())
                 }
+                Long("baseline-bin") => {
+                    options.baseline_bin = Some(parser.value().map_err(wrong)?.into())
+                }
+                Long("no-reference") => options.no_reference = true,
                 Long("kernel") => options.kernel = Some(parser.value().map_err(wrong)?.into()),
                 Long("out") => options.out = Some(parser.value().map_err(wrong)?.into()),
                 Long("help") | Short('h') => return Ok(None),
@@ -105,7 +118,24 @@ impl Options {
         }
         let Some(verb) = verb else { return Ok(None) };
         options.verb = verb;
+        options.check()?;
         Ok(Some(options))
+    }
+
+    /// Refuses what does not go together.
+    fn check(&self) -> Result<()> {
+        let refusal = match &self.baseline_bin {
+            None if self.no_reference => "--no-reference leaves nothing to compare with: name an \
+                                          older procring with --baseline-bin"
+                .into(),
+            Some(_) if self.verb != Verb::Compare => "--baseline-bin is for compare alone".into(),
+            Some(path) => match rustix::fs::access(path, rustix::fs::Access::EXEC_OK) {
+                Ok(()) => return Ok(()),
+                Err(error) => format!("--baseline-bin {}: {error}", path.display()),
+            },
+            None => return Ok(()),
+        };
+        Err(Trouble::Setup(refusal))
     }
 
     fn verb(name: &str) -> Result<Verb> {

@@ -1,5 +1,6 @@
 //! The figures of a run, as they are kept in JSON and turned into the page.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -10,22 +11,20 @@ use crate::machine::Machine;
 use crate::sample::{Outcome, Sample, Side};
 use crate::trouble::{During, Result};
 
-/// Both servers in one round.
+/// Every server in one round.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Pair {
-    /// procring.
-    pub(crate) procring: Outcome,
-    /// The reference.
-    pub(crate) reference: Outcome,
-}
+#[serde(transparent)]
+pub(crate) struct Round(pub(crate) BTreeMap<Side, Outcome>);
 
-impl Pair {
-    /// One side's outcome.
-    pub(crate) fn side(&self, side: Side) -> &Outcome {
-        match side {
-            Side::Procring => &self.procring,
-            Side::Reference => &self.reference,
-        }
+impl Round {
+    /// One side's outcome, if it took part.
+    pub(crate) fn side(&self, side: Side) -> Option<&Outcome> {
+        self.0.get(&side)
+    }
+
+    /// One side's figures, where there are any.
+    pub(crate) fn sample(&self, side: Side) -> Option<&Sample> {
+        self.side(side)?.sample()
     }
 }
 
@@ -35,7 +34,11 @@ pub(crate) struct Measured {
     /// The scenario's name.
     pub(crate) name: String,
     /// Its rounds.
-    pub(crate) pairs: Vec<Pair>,
+    #[serde(rename = "pairs")]
+    pub(crate) rounds: Vec<Round>,
+    /// The older build's program, if one took part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) baseline: Option<String>,
     /// Where and when; scenarios may be measured again later than others.
     pub(crate) machine: Machine,
 }
@@ -43,9 +46,27 @@ pub(crate) struct Measured {
 impl Measured {
     /// Every sample of one side.
     pub(crate) fn samples(&self, side: Side) -> impl Iterator<Item = &Sample> {
-        self.pairs
+        self.rounds
             .iter()
-            .filter_map(move |pair| pair.side(side).sample())
+            .filter_map(move |round| round.sample(side))
+    }
+
+    /// The names of all latencies, sorted.
+    pub(crate) fn latency_names(&self) -> Vec<&String> {
+        let rounds = self.rounds.iter().flat_map(|round| round.0.values());
+        let samples = rounds.filter_map(Outcome::sample);
+        let names: BTreeSet<_> = samples.flat_map(|sample| sample.latencies.keys()).collect();
+        names.into_iter().collect()
+    }
+
+    /// Whether one side took part.
+    pub(crate) fn has(&self, side: Side) -> bool {
+        self.rounds.iter().any(|round| round.side(side).is_some())
+    }
+
+    /// Who took part.
+    pub(crate) fn sides(&self) -> impl Iterator<Item = Side> {
+        Side::ALL.into_iter().filter(|side| self.has(*side))
     }
 
     /// A figure of one side, over the rounds.
@@ -66,6 +87,11 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
+    /// Whether one side took part in any scenario.
+    pub(crate) fn has(&self, side: Side) -> bool {
+        self.scenarios.iter().any(|measured| measured.has(side))
+    }
+
     /// Adds what is measured here to what was kept, replacing scenarios of the same name.
     pub(crate) fn merge_into(self, kept: Comparison) -> Comparison {
         let mut scenarios = kept.scenarios;
@@ -144,5 +170,13 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
         assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn a_comparison_without_an_older_build_is_kept_as_before() {
+        let kept = r#"{"name":"start","pairs":[{"procring":{"Failed":"a"},"reference":{"Unavailable":"b"}}],"machine":{"processor":"","cores":0,"memory_gib":0.0,"kernel":"","rustc":"","commit":"","date":"","load":""}}"#;
+        let read: Measured = serde_json::from_str(kept).expect("an earlier run is read");
+        assert_eq!(read.sides().count(), 2);
+        assert_eq!(serde_json::to_string(&read).expect("it is kept"), kept);
     }
 }

@@ -8,20 +8,27 @@ use serde::{Deserialize, Serialize};
 use crate::account::{Memory, Usage};
 
 /// Which server a figure belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Side {
     /// procring.
     Procring,
     /// The reference.
     Reference,
+    /// An older build of procring.
+    Baseline,
 }
 
 impl Side {
+    /// Every side, in the order of the report.
+    pub(crate) const ALL: [Side; 3] = [Side::Procring, Side::Reference, Side::Baseline];
+
     /// As it is written in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Side::Procring => "procring",
             Side::Reference => "reference",
+            Side::Baseline => "baseline",
         }
     }
 }

@@ -95,7 +95,8 @@ fn pack(options: &Options, folder: &Path) -> Result<PathBuf> {
     let programs = root.join("target/release");
     fs::create_dir_all(&programs).during("create the emulated machine's root folder")?;
     fs::create_dir_all(root.join("bin")).during("create the emulated machine's root folder")?;
-    let (procring, reference) = install::programs(options)?;
+    let procring = install::procring(options)?;
+    let reference = install::reference(options)?;
     let this = std::env::current_exe().during("find this program")?;
     let busybox = Path::new("/bin/busybox");
     if !busybox.exists() {

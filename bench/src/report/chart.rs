@@ -152,7 +152,7 @@ pub(super) fn bars(path: &Path, group: &Group) -> Result<()> {
     area.present().map_err(drawing)
 }
 
-/// Cost per unit against size, both servers, from the last round that has the series.
+/// Cost per unit against size, every server, from the last round that has the series.
 pub(super) fn scale(folder: &Path, prefix: &str, run: &Comparison) -> Result<()> {
     let Some(measured) = run
         .scenarios
@@ -169,14 +169,17 @@ pub(super) fn scale(folder: &Path, prefix: &str, run: &Comparison) -> Result<()>
                 .last()
                 .cloned()
         };
-        let lines = [
-            ("procring", series(Side::Procring).unwrap_or_default(), OURS),
-            (
-                "reference",
-                series(Side::Reference).unwrap_or_default(),
-                THEIRS,
-            ),
-        ];
+        let lines: Vec<_> = measured
+            .sides()
+            .map(|side| {
+                let color = match side {
+                    Side::Procring => OURS,
+                    Side::Reference => THEIRS,
+                    Side::Baseline => INK,
+                };
+                (side.name(), series(side).unwrap_or_default(), color)
+            })
+            .collect();
         let points = || {
             lines
                 .iter()

@@ -77,30 +77,27 @@ fn judge_row(scenario: &'static Scenario, row: &'static Row, measured: &Measured
     let procring = median(&measured.values(Side::Procring, row.key));
     let reference = median(&measured.values(Side::Reference, row.key));
     let factors: Vec<f64> = measured
-        .pairs
+        .rounds
         .iter()
-        .filter_map(|pair| {
-            let ours = *pair.procring.sample()?.values.get(row.key)?;
-            let theirs = *pair.reference.sample()?.values.get(row.key)?;
+        .filter_map(|round| {
+            let ours = *round.sample(Side::Procring)?.values.get(row.key)?;
+            let theirs = *round.sample(Side::Reference)?.values.get(row.key)?;
             // Nothing is no multiple of something.
             (theirs != 0.0 || ours == 0.0).then(|| factor(row.better, ours, theirs))
         })
         .collect();
     let verdict = verdict(row.goal, procring, median(&factors));
-    let note = measured
-        .pairs
-        .iter()
-        .find_map(|pair| match (&pair.procring, &pair.reference) {
-            (Outcome::Unavailable(reason), _) => {
-                Some(format!("procring: not available ({reason})"))
-            }
-            (Outcome::Failed(reason), _) => Some(format!("procring: failed ({reason})")),
-            (_, Outcome::Unavailable(reason)) => {
-                Some(format!("reference: not available ({reason})"))
-            }
-            (_, Outcome::Failed(reason)) => Some(format!("reference: failed ({reason})")),
-            _ => None,
-        });
+    let note = measured.rounds.iter().find_map(|round| {
+        Side::ALL
+            .into_iter()
+            .find_map(|side| match round.side(side)? {
+                Outcome::Unavailable(reason) => {
+                    Some(format!("{}: not available ({reason})", side.name()))
+                }
+                Outcome::Failed(reason) => Some(format!("{}: failed ({reason})", side.name())),
+                Outcome::Done(_) => None,
+            })
+    });
     Judged {
         scenario,
         row,
@@ -113,7 +110,7 @@ fn judge_row(scenario: &'static Scenario, row: &'static Row, measured: &Measured
 }
 
 /// How many times better `ours` is than `theirs`.
-fn factor(better: Better, ours: f64, theirs: f64) -> f64 {
+pub(super) fn factor(better: Better, ours: f64, theirs: f64) -> f64 {
     let (good, bad) = match better {
         Better::More => (ours, theirs),
         Better::Less => (theirs, ours),

@@ -2,6 +2,7 @@
 //!
 //! In: the JSON files of earlier runs. Out: Markdown and SVG. Measures nothing.
 
+mod baseline;
 mod chart;
 mod judge;
 mod page;
@@ -11,6 +12,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::results::{Comparison, Group, load};
+use crate::sample::Side;
 use crate::trouble::{During, Result};
 
 /// Everything that is kept.
@@ -31,9 +33,13 @@ const SCALE: &str = "scale";
 /// The same for those of the emulated machine.
 const SCALE_EMULATED: &str = "emulated";
 
-/// The judged table of a comparison, as Markdown.
+/// The judged table of a comparison, and what an older build has beside it, as Markdown.
 pub(crate) fn summary(run: &Comparison) -> String {
-    page::summary(run)
+    let mut text = String::new();
+    if run.has(Side::Reference) {
+        text += &page::summary(run);
+    }
+    text + &baseline::section(run)
 }
 
 /// The table of one group of alternatives, as Markdown.
@@ -54,7 +60,9 @@ pub(crate) fn write(out: &Path) -> Result<()> {
         contenders: load(&folder.join("contenders.json")).unwrap_or_default(),
     };
     if let Some(run) = &figures.comparison {
-        chart::factors(&folder.join("factors.svg"), &judge::judge(run))?;
+        if run.has(Side::Reference) {
+            chart::factors(&folder.join("factors.svg"), &judge::judge(run))?;
+        }
         chart::scale(&folder, SCALE, run)?;
     }
     if let Some(run) = &figures.emulated {

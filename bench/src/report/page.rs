@@ -50,26 +50,29 @@ pub(super) fn summary(run: &Comparison) -> String {
     text
 }
 
-fn line(text: &mut String, cells: &[&str]) {
+pub(super) fn line(text: &mut String, cells: &[&str]) {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "| {} |", cells.join(" | "));
 }
 
 fn spread(judged: &Judged) -> String {
-    let Some(middle) = judged.factor() else {
+    let tie = if judged.tie() { " tie" } else { "" };
+    match rounds(&judged.factors) {
+        text if text.is_empty() => text,
+        text => text + tie,
+    }
+}
+
+/// The middle factor and, in brackets, those of the lowest and the highest round.
+pub(super) fn rounds(factors: &[f64]) -> String {
+    let Some(middle) = median(factors) else {
         return String::new();
     };
-    let low = judged.factors.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = judged.factors.iter().copied().fold(0.0, f64::max);
-    let tie = if judged.tie() { " tie" } else { "" };
-    match judged.factors.len() {
-        1 => format!("{}{tie}", factor(middle)),
-        _ => format!(
-            "{} ({} to {}){tie}",
-            factor(middle),
-            factor(low),
-            factor(high)
-        ),
+    let low = factors.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = factors.iter().copied().fold(0.0, f64::max);
+    match factors.len() {
+        1 => factor(middle),
+        _ => format!("{} ({} to {})", factor(middle), factor(low), factor(high)),
     }
 }
 
@@ -166,12 +169,16 @@ pub(super) fn whole(figures: &Figures, folder: &Path) -> String {
         let rounds = run
             .scenarios
             .iter()
-            .map(|measured| measured.pairs.len())
+            .map(|measured| measured.rounds.len())
             .max()
             .unwrap_or(0);
-        text += &format!("\n## Beside the reference\n\n{}\n\n", on(&machine));
+        let (title, others) = match run.has(Side::Reference) {
+            true => ("Beside the reference", REFERENCE),
+            false => ("Beside an older build", "an older build"),
+        };
+        text += &format!("\n## {title}\n\n{}\n\n", on(&machine));
         text += &format!(
-            "procring commit {} and {REFERENCE}, {}, each scenario, side and round with a fresh \
+            "procring commit {} and {others}, {}, each scenario, side and round with a fresh \
              server, in the order A B, B A.{}\n\n",
             machine.commit,
             counted_rounds(rounds),
@@ -181,8 +188,11 @@ pub(super) fn whole(figures: &Figures, folder: &Path) -> String {
                 ""
             }
         );
-        text += "![How many times better procring is, by scenario](benchmarks/factors.svg)\n\n";
-        text += &summary(run);
+        if run.has(Side::Reference) {
+            text += "![How many times better procring is, by scenario](benchmarks/factors.svg)\n\n";
+            text += &summary(run);
+        }
+        text += &super::baseline::section(run);
         text += COSTS_HEAD;
         for scenario in all() {
             if let Some(measured) = run
@@ -243,7 +253,7 @@ fn emulated(run: Option<&Comparison>, folder: &Path) -> String {
          commit {} and {REFERENCE}, {}.\n\n{}{}{}",
         on(&first.machine),
         first.machine.commit,
-        counted_rounds(first.pairs.len()),
+        counted_rounds(first.rounds.len()),
         summary(run),
         notes(run),
         scale_charts(SCALE_EMULATED, folder)
@@ -327,7 +337,7 @@ fn on(machine: &Machine) -> String {
 }
 
 fn costs(text: &mut String, measured: &Measured, machine: &Machine) {
-    for side in [Side::Procring, Side::Reference] {
+    for side in measured.sides() {
         let middle = |read: &dyn Fn(&Sample) -> f64| {
             median(&measured.samples(side).map(read).collect::<Vec<_>>())
                 .map_or_else(|| "n/a".into(), number)
@@ -380,14 +390,8 @@ fn limited_by(measured: &Measured, side: Side) -> &'static str {
 }
 
 fn latencies(text: &mut String, measured: &Measured) {
-    let names = measured
-        .samples(Side::Procring)
-        .chain(measured.samples(Side::Reference));
-    let mut names: Vec<&String> = names.flat_map(|sample| sample.latencies.keys()).collect();
-    names.sort();
-    names.dedup();
-    for name in names {
-        for side in [Side::Procring, Side::Reference] {
+    for name in measured.latency_names() {
+        for side in measured.sides() {
             let rounds: Vec<_> = measured
                 .samples(side)
                 .filter_map(|sample| sample.latencies.get(name))
@@ -440,7 +444,7 @@ fn notes(run: &Comparison) -> String {
                 measured.name, measured.machine.commit
             ));
         }
-        for side in [Side::Procring, Side::Reference] {
+        for side in measured.sides() {
             let remarks = measured
                 .samples(side)
                 .filter_map(|sample| sample.note.as_ref());
