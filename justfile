@@ -56,6 +56,10 @@ release:
 bench *FLAGS:
     cargo run --release -p procring-bench -- compare {{FLAGS}}
 
+# this build against an older one in the same rounds, without the reference: just bench-old PATH
+bench-old OLD *FLAGS="--quick --rounds 5":
+    cargo run --release -p procring-bench -- compare --no-reference --baseline-bin {{OLD}} {{FLAGS}}
+
 # what the machine allows without any server
 floor:
     cargo run --release -p procring-bench -- floor

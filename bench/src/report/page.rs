@@ -272,6 +272,9 @@ cargo run --release -p procring-bench -- floor
 cargo run --release -p procring-bench -- contenders
 ```
 
+With `compare --baseline-bin PATH` another build of procring takes part in each round, and the
+report says how every figure of the new one stands to it (see CONTRIBUTING.md).
+
 How to read it. Absolute figures drift by a factor of two on shared machines, so each round
 runs both servers one after the other and the *factor* of that round is what counts: the
 table gives the median factor and, in brackets, the lowest and the highest round. Differences
