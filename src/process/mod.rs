@@ -4,6 +4,7 @@
 //! it. Owns the records, their logs and the arena. Knows no socket and no runtime: [`notify`] is
 //! made of plain wakers.
 
+pub mod life;
 pub mod notify;
 pub mod run;
 pub mod state;

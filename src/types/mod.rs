@@ -5,10 +5,12 @@ mod ids;
 pub mod signal;
 mod spawn_error;
 mod stream;
+mod time;
 mod window;
 
 pub use self::exit::ExitStatus;
 pub use self::ids::{JobId, ProcessId};
 pub use self::spawn_error::{SpawnError, SpawnStage};
 pub use self::stream::{Stream, StreamFilter};
+pub use self::time::{Monotonic, UnixMs};
 pub use self::window::WindowSize;
