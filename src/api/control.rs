@@ -35,7 +35,7 @@ pub fn stop(
     core: &Core<'_>,
 ) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
-    if !process.state.is_running() {
+    if !process.life.is_running() {
         return Ok(Outcome::Reply(processes::reply(process)));
     }
     let grace = grace_ms.map(|ms| Duration::from_millis(ms.min(WAIT_MS_MAX)));
@@ -72,7 +72,7 @@ pub fn input(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem>
         core.settings.max_input_bytes_per_request,
     )?;
     let process = find(id, core)?;
-    if !process.state.is_running() {
+    if !process.life.is_running() {
         return Err(Problem::conflict("process is not running"));
     }
     Ok(Outcome::Input {
@@ -92,7 +92,7 @@ pub fn resize(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem
     if !process.description.tty {
         return Err(Problem::conflict("process is not running in tty mode"));
     }
-    if !process.state.is_running() {
+    if !process.life.is_running() {
         return Err(Problem::conflict("PTY resize handle unavailable"));
     }
     Ok(Outcome::Resize {

@@ -1,11 +1,10 @@
 //! `GET /v1/processes/{id}/logs`: as JSON at once, or where to begin following.
 
 use std::cmp::Ordering;
-use std::time::Instant;
 
 use crate::log::index::Entry;
 use crate::log::{Arena, Cursor, Snapshot};
-use crate::types::StreamFilter;
+use crate::types::{ExitStatus, Monotonic, StreamFilter};
 use crate::wire::json;
 use crate::wire::say::entry::{self, EntryHead};
 
@@ -25,7 +24,7 @@ pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, 
     let log = &process.log;
     if query.follow {
         if let Some(seen) = query.resumed
-            && process.is_over(Instant::now())
+            && process.life.is_complete(Monotonic::now())
         {
             match seen.cmp(&log.last()) {
                 Ordering::Less => {}
@@ -149,11 +148,11 @@ fn head(entry: &Entry) -> EntryHead<'static> {
 }
 
 /// The `exit` event's data: how it ended, and the last entry of the log.
-pub fn exit_event(status: crate::types::ExitStatus, last_sequence: u64) -> String {
+pub fn exit_event(status: Option<ExitStatus>, last_sequence: u64) -> String {
     let code = status
-        .code()
+        .and_then(ExitStatus::code)
         .map_or_else(|| "null".to_owned(), |code| code.to_string());
-    match status.signal_name() {
+    match status.and_then(ExitStatus::signal_name) {
         None => format!("{{\"exitCode\":{code},\"lastSequence\":{last_sequence}}}"),
         Some(signal) => format!(
             "{{\"exitCode\":{code},\"signal\":\"{signal}\",\"lastSequence\":{last_sequence}}}"

@@ -27,8 +27,7 @@ use std::time::Duration;
 use crate::config::Settings;
 use crate::log::Cursor;
 use crate::process::Table;
-use crate::types::ProcessId;
-use crate::types::WindowSize;
+use crate::types::{JobId, ProcessId, WindowSize};
 use crate::wire::ws::handshake::Accept;
 
 pub use problem::Problem;
@@ -80,7 +79,7 @@ pub enum Outcome {
     /// Start a managed process that has been reserved, and answer with its record.
     Create {
         /// The reservation.
-        id: ProcessId,
+        job: JobId,
         /// What to start.
         launch: Launch,
         /// The terminal to give it.

@@ -1,13 +1,10 @@
 //! Create, list, get and delete managed processes; the record as clients see it.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
-
 use serde::Serialize;
 
 use crate::process::table::Description;
-use crate::process::{Process, State, Table};
-use crate::types::WindowSize;
-use crate::types::{JobId, ProcessId};
+use crate::process::{Process, Table};
+use crate::types::{JobId, Monotonic, ProcessId, UnixMs, WindowSize};
 
 use super::body::{self, CreateBody};
 use super::problem::Problem;
@@ -44,7 +41,8 @@ struct Info<'a> {
 }
 
 fn info(process: &Process) -> Info<'_> {
-    let status = process.state.exit_status();
+    let ended = process.ended();
+    let status = ended.and_then(|(status, _)| status);
     let description = &process.description;
     Info {
         id: process.id.to_string(),
@@ -54,19 +52,16 @@ fn info(process: &Process) -> Info<'_> {
         tty: description.tty,
         interactive: description.interactive,
         owner: "user",
-        status: if process.state.is_running() {
+        status: if process.life.is_running() {
             "running"
         } else {
             "exited"
         },
-        pid: process.state.pid(),
+        pid: process.life.pid(),
         exit_code: status.and_then(|status| status.code()),
-        created_at_ms: description.created_at_ms,
-        exited_at_ms: match process.state {
-            State::Exited { at_ms, .. } => Some(at_ms),
-            _ => None,
-        },
-        descendants: process.descendants(Instant::now()),
+        created_at_ms: description.created_at.0,
+        exited_at_ms: ended.map(|(_, at)| at.0),
+        descendants: process.descendants(Monotonic::now()),
         signal: status.and_then(|status| status.signal_name()),
     }
 }
@@ -104,9 +99,9 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
         cwd: request.cwd.clone(),
         tty: request.tty,
         interactive: request.interactive,
-        created_at_ms: now_ms(),
+        created_at: UnixMs::now(),
     };
-    let id = core
+    let job = core
         .table
         .reserve(description, limit)
         .ok_or_else(|| Problem::too_many_processes(limit))?;
@@ -117,7 +112,7 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
         env: request.env.into_iter().collect(),
     };
     Ok(Outcome::Create {
-        id,
+        job,
         launch,
         terminal,
     })
@@ -177,20 +172,12 @@ pub fn delete(id: &Id, tree: bool, core: &Core<'_>) -> Result<Outcome, Problem> 
 /// 404; 409 while it runs.
 pub fn remove(id: ProcessId, table: &mut Table) -> Result<JobId, Problem> {
     let process = table.get(id).ok_or_else(|| Problem::from(id))?;
-    if process.state.is_running() {
+    if process.life.is_running() {
         return Err(Problem::conflict(
             "process is still running; stop or kill it before delete",
         ));
     }
     let job = process.job;
-    table.remove(id);
+    table.remove(job);
     Ok(job)
-}
-
-/// Milliseconds since the Unix epoch; 0 for a clock before it.
-pub fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

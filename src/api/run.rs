@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::log::Arena;
-use crate::process::Run;
-use crate::process::run::RunEnd;
+use crate::process::Captures;
+use crate::process::life::End;
 use crate::types::{ExitStatus, ProcessId};
 use crate::wire::json;
 
@@ -41,19 +41,17 @@ pub(super) fn check_command(command: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The answer to a run of `launch` that has ended, `duration` after it was asked for.
+/// The answer to a run that has ended, `duration` after it was asked for; `id` if it is listed.
 pub fn reply(
-    launch: &Launch,
-    run: &mut Run,
-    end: RunEnd,
+    run: &mut Captures,
+    end: End,
     duration: Duration,
     id: Option<ProcessId>,
     arena: &Arena,
 ) -> Reply {
     let (timed_out, status) = match end {
-        RunEnd::Exited(status) => (false, Some(status)),
-        RunEnd::TimedOut(status) => (true, status),
-        RunEnd::NotStarted(error) => return Problem::spawn(error, false, launch).reply(),
+        End::Exited(status) => (false, Some(status)),
+        End::TimedOut(status) => (true, status),
     };
     for capture in [&mut run.stdout, &mut run.stderr] {
         if capture.truncated() {

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::{Problem, Reply, Signal, processes};
-use crate::process::{Process, State};
+use crate::process::Process;
+use crate::process::life::State;
 use crate::supervisor::message::Command;
 use crate::supervisor::reap;
 use crate::supervisor::spawn::pty;
@@ -40,7 +41,7 @@ pub(super) async fn signal_and_wait(
     client: &mut Reader,
 ) -> Option<Reply> {
     let Some((job, running)) = server.table.borrow_mut().get_mut(id).map(|(process, _)| {
-        let running = process.state.is_running();
+        let running = process.life.is_running();
         process.told_to_end |= running;
         (process.job, running)
     }) else {
@@ -51,8 +52,8 @@ pub(super) async fn signal_and_wait(
         Signal::Kill => Command::Kill { job },
     });
     let ended = until_process(server, id, |process| match running {
-        true => !process.state.is_running(),
-        false => process.left == 0,
+        true => !process.life.is_running(),
+        false => process.life.left() == 0,
     });
     let limits = Limits {
         in_all: Some(wait),
@@ -95,7 +96,11 @@ pub(super) async fn delete(
 /// that counts as running may have ended: who has waited for that by other means is faster than
 /// the news through the supervisor.
 async fn ended_for_removal(server: &Server, id: ProcessId, tree: bool) {
-    let state = server.table.borrow().get(id).map(|process| process.state);
+    let state = server
+        .table
+        .borrow()
+        .get(id)
+        .map(|process| process.life.state());
     let news_to_come = match state {
         Some(State::Running { pid }) => reap::has_ended(pid),
         Some(State::Draining { .. }) => true,
@@ -105,11 +110,11 @@ async fn ended_for_removal(server: &Server, id: ProcessId, tree: bool) {
         within(EXIT_NEWS_MAX, pin!(exited(server, id))).await;
     }
     if tree {
-        let exited = |process: &&Process| !process.state.is_running();
+        let exited = |process: &&Process| !process.life.is_running();
         let job = server.table.borrow().get(id).filter(exited).map(|p| p.job);
         if let Some(job) = job {
             server.command(Command::Kill { job });
-            let gone = until_process(server, id, |process| process.left == 0);
+            let gone = until_process(server, id, |process| process.life.left() == 0);
             within(TREE_END_MAX, pin!(gone)).await;
         }
     }
@@ -121,7 +126,7 @@ fn remove(server: &Rc<Server>, id: ProcessId) -> Reply {
         Ok(job) => job,
         Err(problem) => return problem.reply(),
     };
-    server.forget(id, job);
+    server.forget(job);
     trim_later(server);
     Reply::new(204)
 }
@@ -134,13 +139,12 @@ pub(super) async fn input(
     client: &mut Reader,
 ) -> Option<Reply> {
     let not_running = || Problem::conflict("process is not running").reply();
-    let child = server.children.borrow().get(&id).cloned();
-    let Some(child) = child else {
+    let Some(input) = server.input(id) else {
         return Some(not_running());
     };
     let written = Cell::new(0);
     let result = {
-        let write = child.input.write(server, id, data, &written);
+        let write = input.write(server, id, data, &written);
         let limits = Limits {
             in_all: Some(INPUT_PATIENCE),
             half_closed: INPUT_PATIENCE,
@@ -165,11 +169,10 @@ pub(super) async fn input(
 
 /// Changes the size of a terminal.
 pub(super) fn resize(server: &Server, id: ProcessId, size: WindowSize) -> Reply {
-    let child = server.children.borrow().get(&id).cloned();
-    let Some(child) = child else {
+    let Some(input) = server.input(id) else {
         return Problem::conflict("PTY resize handle unavailable").reply();
     };
-    match pty::set_size(&**child.input.source(), size) {
+    match pty::set_size(&**input.source(), size) {
         Ok(()) => {
             Reply::json(format!("{{\"cols\":{},\"rows\":{}}}", size.cols, size.rows).into_bytes())
         }

@@ -12,8 +12,8 @@ use crate::api::logs::{exit_event, gap_event};
 use crate::log::Cursor;
 use crate::log::batch::{Chunk, Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::index::Entry;
-use crate::process::State;
-use crate::types::ProcessId;
+use crate::process::life::State;
+use crate::types::{Monotonic, ProcessId};
 use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::wire::say::entry::{EntryHead, write_event};
 use crate::wire::sse;
@@ -21,7 +21,7 @@ use crate::wire::sse;
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
 use crate::io::runtime::race::{First, race};
-use crate::io::runtime::timer::{sleep, sleep_until};
+use crate::io::runtime::timer::{instant, sleep, sleep_until};
 use crate::io::server::Server;
 
 /// Silence after which a comment shows that the stream lives.
@@ -100,21 +100,26 @@ fn step(server: &Server, id: ProcessId, cursor: &mut Cursor) -> Step {
             sse::write_event("gap", None, &gap_event(&gap), &mut event);
             Step::Event(event)
         }
-        Found::Nothing => match process.state {
-            State::Exited {
-                status, over_at, ..
+        Found::Nothing => match process.life.state() {
+            State::Over {
+                end, complete_at, ..
             } => {
-                if process.is_over(Instant::now()) {
+                if process.life.is_complete(Monotonic::now()) {
                     let last = process.log.last();
                     // An EventSource sends the id when it comes back, whatever it was shown, and
                     // is told by a 204 that there is no more.
-                    sse::write_event("exit", Some(last), &exit_event(status, last), &mut event);
+                    sse::write_event(
+                        "exit",
+                        Some(last),
+                        &exit_event(end.status(), last),
+                        &mut event,
+                    );
                     return Step::Last(event);
                 }
                 Step::Wait {
                     seen: process.changed.version(),
                     changed: process.changed.clone(),
-                    until: Some(over_at),
+                    until: Some(instant(complete_at)),
                 }
             }
             _ => Step::Wait {

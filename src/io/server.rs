@@ -8,18 +8,18 @@ use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::api::cors::Cors;
 use crate::api::guard::Guard;
 use crate::api::{Problem, Reply};
 use crate::config::Settings;
-use crate::process::{Notify, Run, Table};
+use crate::process::{Notify, Table};
 use crate::supervisor::Inbox;
 use crate::supervisor::mailbox::Sender;
 use crate::supervisor::message::Command;
 use crate::supervisor::spawn::environment::Environment;
-use crate::types::{JobId, ProcessId, SpawnError, Stream};
+use crate::types::{JobId, Monotonic, ProcessId, SpawnError, Stream};
 use crate::wire::http::head::HeadLimits;
 use crate::wire::http::response::DateCache;
 
@@ -48,26 +48,22 @@ pub struct Options {
     pub base_env: Arc<Environment>,
 }
 
-/// The descriptors that lead to a managed process.
+/// The descriptors that lead to a job.
 #[derive(Debug)]
 pub(super) struct Child {
     /// Where its output comes from.
     pub(super) outputs: Vec<(Stream, Rc<Source>)>,
-    /// Where its input goes.
-    pub(super) input: Rc<Input>,
+    /// Where its input goes; a run has none.
+    pub(super) input: Option<Rc<Input>>,
 }
 
 /// A create request that waits for exec.
-#[derive(Debug)]
-pub(super) struct Starting {
-    /// The child's descriptors, to be used once it runs.
-    pub(super) child: Child,
+#[derive(Debug, Default)]
+pub(super) struct Create {
     /// Set when it is clear: the record as it was then, or why there is no process.
     pub(super) result: Option<Result<Reply, SpawnError>>,
     /// Tells of the result.
     pub(super) done: Notify,
-    /// The client is gone: nobody takes the result.
-    pub(super) abandoned: bool,
 }
 
 /// See the module.
@@ -77,20 +73,14 @@ pub struct Server {
     pub(super) options: Options,
     /// The limits in force.
     pub(super) settings: Cell<Settings>,
-    /// All managed processes.
+    /// All jobs.
     pub(super) table: RefCell<Table>,
-    /// Runs that are not answered yet.
-    pub(super) runs: RefCell<HashMap<u64, Run>>,
-    /// The number of the next run.
-    pub(super) next_run: Cell<u64>,
-    /// Runs that have been answered and are records now, since they left living descendants.
-    pub(super) recorded: RefCell<HashMap<u64, ProcessId>>,
     /// Outputs that are open after the exit of their process.
     pub(super) late_outputs: RefCell<LateOutputs>,
-    /// Managed processes whose descriptors are still wanted.
-    pub(super) children: RefCell<HashMap<ProcessId, Rc<Child>>>,
+    /// Jobs whose descriptors are still wanted.
+    pub(super) children: RefCell<HashMap<JobId, Rc<Child>>>,
     /// Creates that wait for exec.
-    pub(super) starting: RefCell<HashMap<ProcessId, Starting>>,
+    pub(super) creates: RefCell<HashMap<JobId, Create>>,
     /// The server is ending.
     pub(super) shutting_down: Cell<bool>,
     /// Connections open now.
@@ -143,12 +133,9 @@ impl Server {
             options,
             settings: Cell::new(Settings::default()),
             table: RefCell::new(table),
-            runs: RefCell::new(HashMap::new()),
-            next_run: Cell::new(1),
-            recorded: RefCell::new(HashMap::new()),
             late_outputs: RefCell::new(late_outputs),
             children: RefCell::new(HashMap::new()),
-            starting: RefCell::new(HashMap::new()),
+            creates: RefCell::new(HashMap::new()),
             shutting_down: Cell::new(false),
             large_pipes: Cell::new(0),
             connections: Cell::new(0),
@@ -182,12 +169,25 @@ impl Server {
         f(self.date.borrow_mut().at(now.as_secs()))
     }
 
+    /// Our ends of a managed process, while it runs.
+    pub(super) fn input(&self, id: ProcessId) -> Option<Rc<Input>> {
+        let job = self.table.borrow().get(id)?.job;
+        self.children.borrow().get(&job)?.input.clone()
+    }
+
+    /// How many outputs of a job may be written to.
+    pub(super) fn outputs_of(&self, job: JobId) -> u8 {
+        let children = self.children.borrow();
+        let outputs = children.get(&job).map_or(0, |child| child.outputs.len());
+        u8::try_from(outputs).unwrap_or(u8::MAX)
+    }
+
     /// Whether no more output of the process is to be expected; also if it is gone.
     pub fn is_over(&self, id: ProcessId) -> bool {
         self.table
             .borrow()
             .get(id)
-            .is_none_or(|process| process.is_over(Instant::now()))
+            .is_none_or(|process| process.life.is_complete(Monotonic::now()))
     }
 
     /// To be asked before an id that was taken is told to anybody: makes sure that the next
@@ -218,11 +218,8 @@ impl Server {
     }
 
     /// Forgets the descriptors of a removed record. What is left of its tree lives on.
-    pub fn forget(&self, id: ProcessId, job: JobId) {
-        self.children.borrow_mut().remove(&id);
-        if let JobId::Run(key) = job {
-            self.recorded.borrow_mut().remove(&key);
-        }
+    pub fn forget(&self, job: JobId) {
+        self.children.borrow_mut().remove(&job);
         self.command(Command::Forget { job });
     }
 }

@@ -65,7 +65,7 @@ pub(crate) async fn until_process(server: &Server, id: ProcessId, done: impl Fn(
 
 /// Completes when a process is shown as exited, or is gone.
 pub(crate) async fn exited(server: &Server, id: ProcessId) {
-    until_process(server, id, |process| !process.state.is_running()).await;
+    until_process(server, id, |process| !process.life.is_running()).await;
 }
 
 /// Waits for `what` as long as `client` listens, within `limits`.

@@ -6,7 +6,7 @@
 //! ```text
 //!               Spawned              Exited               all is read, or
 //! StartPending --------> Running ------------> Draining ----------------> Over
-//!      |                                          ^       the grace ends   ^
+//!      |                                          ^       a grace is over  ^
 //!      |   Exited (a run is not told of its start)|                        |
 //!      |------------------------------------------'        TimedOut        |
 //!      |-------------------------------------------------------------------'
@@ -29,13 +29,17 @@ pub enum Kind {
     Run,
 }
 
-/// How long a job that has exited waits for output that others hold open.
+/// How long a job that has exited waits for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Graces {
-    /// Until the log of a managed process counts as complete.
-    pub managed: Duration,
-    /// Until a run is answered.
-    pub run: Duration,
+    /// Until its log counts as complete, though somebody holds an output open.
+    pub log: Duration,
+    /// Until a run is answered, though somebody holds a pipe open. What a helper of the child
+    /// writes until then is part of the answer.
+    pub pipes: Duration,
+    /// Until others of a run's tree count as left behind, with all pipes closed: most are on their
+    /// way out.
+    pub tree: Duration,
 }
 
 /// How a job ended.
@@ -73,8 +77,8 @@ pub enum State {
         pid: Option<i32>,
         /// How it ended.
         end: End,
-        /// When reading must be enough.
-        until: Monotonic,
+        /// When that was.
+        since: Monotonic,
     },
     /// Its last output is in the log.
     Over {
@@ -133,7 +137,8 @@ pub struct Effects {
     pub listen: bool,
     /// Read what its outputs hold now, and say [`Event::RestRead`].
     pub read_rest: bool,
-    /// It needs its place under the limit, and its input, no longer.
+    /// A managed process needs its place under the limit, and its input, no longer. What becomes of
+    /// a run is decided with its answer.
     pub retire: bool,
     /// Who asked for it is to be answered.
     pub answer: Option<Answer>,
@@ -143,6 +148,12 @@ pub struct Effects {
     pub wake_at: Option<Monotonic>,
     /// Its tree is to be killed.
     pub kill: bool,
+}
+
+impl Effects {
+    fn telling(self) -> Self {
+        Self { tell: true, ..self }
+    }
 }
 
 /// What there is to answer.
@@ -164,6 +175,8 @@ pub struct Life {
     open_outputs: u8,
     left: u32,
     answered: bool,
+    /// The last time that was asked for.
+    wake_at: Option<Monotonic>,
 }
 
 impl Life {
@@ -176,7 +189,13 @@ impl Life {
             open_outputs,
             left: 0,
             answered: false,
+            wake_at: None,
         }
+    }
+
+    /// Whose it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Where it is.
@@ -232,10 +251,17 @@ impl Life {
             Event::SpawnFailed(error) => self.spawn_failed(error),
             Event::Exited { status, left } => self.exited(status, left, now, wall, graces),
             Event::TimedOut(status) => self.timed_out(status, now, wall, graces),
-            Event::OutputEnded => self.output_ended(wall),
-            Event::RestRead { whole } => self.rest_read(whole, now, wall),
-            Event::Time => self.time_has_come(now, wall),
-            Event::Left(left) => self.tree_changed(left),
+            Event::OutputEnded => {
+                self.open_outputs = self.open_outputs.saturating_sub(1);
+                let whole = self.kind == Kind::Managed && self.open_outputs == 0;
+                self.settle(whole, now, wall, graces).telling()
+            }
+            Event::RestRead { whole } => self.settle(whole, now, wall, graces),
+            Event::Time => self.settle(false, now, wall, graces),
+            Event::Left(left) => {
+                self.left = left;
+                self.settle(false, now, wall, graces).telling()
+            }
             Event::Abandoned => self.abandoned(),
         }
     }
@@ -260,7 +286,7 @@ impl Life {
         }
         self.state = State::Failed(error);
         Effects {
-            retire: true,
+            retire: self.kind == Kind::Managed,
             answer: self.answer(Answer::Failed(error)),
             tell: true,
             ..Effects::default()
@@ -284,26 +310,19 @@ impl Life {
             }
         };
         self.left = left;
-        let end = End::Exited(status);
-        let grace = match self.kind {
-            Kind::Managed => graces.managed,
-            Kind::Run => graces.run,
+        self.state = State::Draining {
+            pid,
+            end: End::Exited(status),
+            since: now,
         };
-        let until = now + grace;
-        self.state = State::Draining { pid, end, until };
         match self.kind {
-            // Its outputs are read by their own tasks; mostly they have ended, too.
-            Kind::Run if self.open_outputs == 0 => self.over(end, until, wall),
-            Kind::Run => Effects {
-                tell: true,
-                wake_at: Some(until),
-                ..Effects::default()
-            },
             Kind::Managed => Effects {
                 read_rest: true,
                 tell: true,
                 ..Effects::default()
             },
+            // Its outputs are read by their own tasks; mostly they have ended, too.
+            Kind::Run => self.settle(false, now, wall, graces).telling(),
         }
     }
 
@@ -316,61 +335,32 @@ impl Life {
     ) -> Effects {
         match self.state {
             State::StartPending | State::Running { .. } | State::Draining { .. } => {
-                let mut effects = self.over(End::TimedOut(status), now + graces.managed, wall);
-                effects.read_rest = self.open_outputs > 0;
-                effects
+                self.over(End::TimedOut(status), now + graces.log, wall)
             }
             State::Over { .. } | State::Failed(_) => Effects::default(),
         }
     }
 
-    fn output_ended(&mut self, wall: UnixMs) -> Effects {
-        self.open_outputs = self.open_outputs.saturating_sub(1);
-        match self.state {
-            State::Draining { end, until, .. } if self.open_outputs == 0 => {
-                self.over(end, until, wall)
-            }
-            _ => Effects {
-                tell: true,
+    /// Ends the draining if nothing more is waited for. `whole`: all that a managed process wrote
+    /// is known to be read.
+    fn settle(&mut self, whole: bool, now: Monotonic, wall: UnixMs, graces: &Graces) -> Effects {
+        let State::Draining { end, since, .. } = self.state else {
+            return Effects::default();
+        };
+        let until = match self.kind {
+            Kind::Managed if whole => None,
+            Kind::Managed => Some(since + graces.log),
+            Kind::Run if self.open_outputs > 0 => Some(since + graces.pipes),
+            Kind::Run if self.left > 0 => Some(since + graces.tree),
+            Kind::Run => None,
+        };
+        match until {
+            Some(until) if now < until => Effects {
+                // Once for each time.
+                wake_at: (self.wake_at.replace(until) != Some(until)).then_some(until),
                 ..Effects::default()
             },
-        }
-    }
-
-    fn rest_read(&mut self, whole: bool, now: Monotonic, wall: UnixMs) -> Effects {
-        match self.state {
-            State::Draining { end, until, .. } if whole || now >= until => {
-                self.over(end, until, wall)
-            }
-            State::Draining { until, .. } => Effects {
-                wake_at: Some(until),
-                ..Effects::default()
-            },
-            _ => Effects::default(),
-        }
-    }
-
-    fn time_has_come(&mut self, now: Monotonic, wall: UnixMs) -> Effects {
-        match self.state {
-            State::Draining { end, until, .. } if now >= until => {
-                let mut effects = self.over(end, until, wall);
-                effects.read_rest = self.open_outputs > 0;
-                effects
-            }
-            // It came early.
-            State::Draining { until, .. } => Effects {
-                wake_at: Some(until),
-                ..Effects::default()
-            },
-            _ => Effects::default(),
-        }
-    }
-
-    fn tree_changed(&mut self, left: u32) -> Effects {
-        self.left = left;
-        Effects {
-            tell: true,
-            ..Effects::default()
+            _ => self.over(end, since + graces.log, wall),
         }
     }
 
@@ -391,7 +381,9 @@ impl Life {
             complete_at,
         };
         Effects {
-            retire: true,
+            // What a run's child had written when it ended is in the pipes, all of it.
+            read_rest: self.kind == Kind::Run && self.open_outputs > 0,
+            retire: self.kind == Kind::Managed,
             answer: match self.kind {
                 Kind::Run => self.answer(Answer::Ended(end)),
                 Kind::Managed => None,

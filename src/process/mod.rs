@@ -1,16 +1,14 @@
-//! What a process is: its record, its state, the table of all of them.
+//! What a job is: its life, its record, the table of all of them.
 //!
-//! In: facts (spawned, exited, output read). Out: what a client may see, and who waits to hear of
-//! it. Owns the records, their logs and the arena. Knows no socket and no runtime: [`notify`] is
-//! made of plain wakers.
+//! In: events (spawned, exited, output ended). Out: what a client may see, what is to be done, and
+//! who waits to hear of it. Owns the records, their logs and the arena. Knows no socket and no
+//! runtime: [`notify`] is made of plain wakers.
 
+pub mod captures;
 pub mod life;
 pub mod notify;
-pub mod run;
-pub mod state;
 pub mod table;
 
+pub use captures::Captures;
 pub use notify::Notify;
-pub use run::Run;
-pub use state::State;
 pub use table::{Dropped, Process, Table};

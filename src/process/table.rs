@@ -1,27 +1,35 @@
-//! All managed processes: ids, lookup, counts, retention.
+//! All jobs: managed processes, which are listed, and runs, which mostly are not.
 //!
-//! In: reservations and happenings. Out: records by id, in order. Owns the records and the arena
-//! that their logs are in. Knows no socket.
+//! In: reservations and events. Out: records by number, in order. Owns the records and the arena
+//! that their output is in. Knows no socket.
 //!
-//! - Ids are never reused. A reservation takes an id and a place under the concurrency limit at
-//!   the same moment, so that the limit is exact under parallel creates.
+//! - Numbers are never reused. A reservation takes an id and a place under the concurrency limit
+//!   at the same moment, so that the limit is exact under parallel creates.
+//! - A run is listed once it has left living descendants, under the next id.
 //! - Exited records are kept up to a number and a total of log bytes; the oldest goes first, one
 //!   whose tree lives on only when there are no others.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::Duration;
 
+use super::captures::Captures;
+use super::life::{Effects, Event, Graces, Kind, Life, State};
 use super::notify::Notify;
-use super::state::{Happening, OUTPUT_GRACE, State};
 use crate::log::batch::Batches;
 use crate::log::{Arena, Log};
-use crate::types::{ExitStatus, JobId, ProcessId};
+use crate::types::{ExitStatus, JobId, Monotonic, ProcessId, UnixMs};
+
+const GRACES: Graces = Graces {
+    log: Duration::from_millis(250),
+    pipes: Duration::from_millis(180),
+    tree: Duration::from_millis(100),
+};
 
 /// Log bytes that exited records hold together, at most: 1 GiB, a hundred full logs.
 const EXITED_LOG_BYTES_MAX: u64 = 1 << 30;
 
 /// What a client asked to start; echoed in its record.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Description {
     /// The program.
     pub command: String,
@@ -33,106 +41,102 @@ pub struct Description {
     pub tty: bool,
     /// Stored and echoed only.
     pub interactive: bool,
-    /// Milliseconds since the Unix epoch.
-    pub created_at_ms: u64,
+    /// When.
+    pub created_at: UnixMs,
 }
 
-/// The record of one process.
+/// The record of one job.
 #[derive(Debug)]
 pub struct Process {
-    /// Its number.
-    pub id: ProcessId,
     /// What the supervisor calls it.
     pub job: JobId,
-    /// What was asked for.
+    /// What clients call it; 0 as long as it is not listed.
+    pub id: ProcessId,
+    /// What was asked for; empty for a run that is not listed.
     pub description: Description,
     /// Where it is in its life.
-    pub state: State,
+    pub life: Life,
     /// What it wrote.
     pub log: Log,
+    /// What it wrote, as long as it is a run that is not listed.
+    pub captures: Option<Box<Captures>>,
     /// What event-stream followers share.
     pub events: Batches,
     /// What terminal viewers share.
     pub frames: Batches,
     /// Bytes that its log may hold where that is less than the usual limit: what a run may keep.
     pub log_max: Option<u64>,
-    /// Output descriptors that have not reached their end.
-    pub open_outputs: u8,
-    /// How many of its tree live on after its exit.
-    pub left: u32,
     /// It was asked to end, so what is left of its tree is most likely about to end, too.
     pub told_to_end: bool,
-    /// Tells of new output, of every change of state or of `left`, and of the end of outputs.
+    /// Tells of new output, of every change of its life and of the end of outputs.
     pub changed: Notify,
     /// Log bytes that the table counts for this record; 0 until it has exited.
     counted_bytes: u64,
 }
 
 impl Process {
-    /// Whether no more output is to be expected: exited, and every output has ended or the grace
-    /// for that is over.
-    pub fn is_over(&self, now: Instant) -> bool {
-        match self.state {
-            State::Exited { over_at, .. } => self.open_outputs == 0 || now >= over_at,
-            _ => false,
+    fn new(job: JobId, life: Life) -> Self {
+        Self {
+            job,
+            id: ProcessId(0),
+            description: Description::default(),
+            life,
+            log: Log::default(),
+            captures: None,
+            events: Batches::default(),
+            frames: Batches::default(),
+            log_max: None,
+            told_to_end: false,
+            changed: Notify::default(),
+            counted_bytes: 0,
+        }
+    }
+
+    /// Whether it has an id.
+    pub fn is_listed(&self) -> bool {
+        self.id != ProcessId(0)
+    }
+
+    /// Whether clients may see it.
+    fn is_shown(&self) -> bool {
+        self.is_listed() && self.life.state() != State::StartPending
+    }
+
+    /// Whether it has exited, as clients see it.
+    pub fn is_over(&self) -> bool {
+        matches!(self.life.state(), State::Over { .. })
+    }
+
+    /// How it ended and when, once clients may know; the status is missing for a run that would
+    /// not die in time.
+    pub fn ended(&self) -> Option<(Option<ExitStatus>, UnixMs)> {
+        match self.life.state() {
+            State::Over { end, at, .. } => Some((end.status(), at)),
+            _ => None,
         }
     }
 
     /// How many of its tree live on, as far as clients are told: after its exit, and after a
     /// moment if it was asked to end.
-    pub fn descendants(&self, now: Instant) -> Option<u32> {
-        match self.state {
-            State::Exited { over_at, .. } if !self.told_to_end || now >= over_at => {
-                Some(self.left).filter(|&left| left > 0)
+    pub fn descendants(&self, now: Monotonic) -> Option<u32> {
+        match self.life.state() {
+            State::Over { complete_at, .. } if !self.told_to_end || now >= complete_at => {
+                Some(self.life.left()).filter(|&left| left > 0)
             }
             _ => None,
         }
     }
 
-    /// Notes how many of its tree live on. Tells who waits.
-    pub fn leaves(&mut self, left: u32) {
-        self.left = left;
-        self.changed.notify();
+    /// Takes an event, at `now`, which is `wall` for clients.
+    pub fn on(&mut self, event: Event, now: Monotonic, wall: UnixMs) -> Effects {
+        self.life.on(event, now, wall, &GRACES)
     }
-
-    /// Moves its state, if `what` can happen now. Tells who waits.
-    pub fn happen(&mut self, what: Happening, now: Instant, now_ms: u64) -> bool {
-        match self.state.after(what, now, now_ms) {
-            Some(state) => {
-                self.state = state;
-                self.changed.notify();
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-/// A run that has left living descendants and becomes a record for that.
-#[derive(Debug)]
-pub struct Leftover {
-    /// What the supervisor calls it.
-    pub job: JobId,
-    /// What was asked for.
-    pub description: Description,
-    /// How it ended.
-    pub status: ExitStatus,
-    /// When, and in milliseconds since the Unix epoch.
-    pub ended_at: (Instant, u64),
-    /// What it wrote.
-    pub log: Log,
-    /// Bytes that its log may hold.
-    pub log_max: u64,
-    /// Output descriptors that have not reached their end.
-    pub open_outputs: u8,
-    /// How many of its tree live on.
-    pub left: u32,
 }
 
 /// A record that has made room for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// Its number.
+    /// What clients called it.
     pub id: ProcessId,
     /// What the supervisor calls it.
     pub job: JobId,
@@ -144,13 +148,15 @@ pub struct Dropped {
 #[derive(Debug)]
 pub struct Table {
     /// Boxed, because a tree node has room for eleven.
-    records: BTreeMap<ProcessId, Box<Process>>,
+    jobs: BTreeMap<JobId, Box<Process>>,
+    listed: BTreeMap<ProcessId, JobId>,
     arena: Arena,
+    last_job: u64,
     last_id: u64,
-    /// Processes that are starting, running or draining.
+    /// Managed processes that are starting, running or draining.
     occupied: u64,
     /// Oldest exit first.
-    exited: VecDeque<ProcessId>,
+    exited: VecDeque<JobId>,
     exited_max: usize,
     /// Runs with living descendants.
     leftovers_max: usize,
@@ -163,8 +169,10 @@ impl Table {
     /// runs with living descendants.
     pub fn new(arena: Arena, exited_max: usize, leftovers_max: usize) -> Self {
         Self {
-            records: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            listed: BTreeMap::new(),
             arena,
+            last_job: 0,
             last_id: 0,
             occupied: 0,
             exited: VecDeque::new(),
@@ -172,6 +180,13 @@ impl Table {
             leftovers_max,
             exited_bytes: 0,
         }
+    }
+
+    fn insert(&mut self, life: Life) -> &mut Process {
+        self.last_job += 1;
+        let job = JobId(self.last_job);
+        let process = Box::new(Process::new(job, life));
+        self.jobs.entry(job).or_insert(process)
     }
 
     /// Ids begin behind `last`, which may have been given before.
@@ -184,112 +199,114 @@ impl Table {
         self.last_id
     }
 
-    /// Takes an id and a place, if fewer than `limit` processes run.
-    pub fn reserve(&mut self, description: Description, limit: u64) -> Option<ProcessId> {
+    /// Takes an id and a place, if fewer than `limit` managed processes run.
+    pub fn reserve(&mut self, description: Description, limit: u64) -> Option<JobId> {
         if self.occupied >= limit {
             return None;
         }
         self.occupied += 1;
         let id = self.take_id();
-        let process = Box::new(Process {
-            id,
-            job: JobId::Process(id),
-            description,
-            state: State::Starting,
-            log: Log::default(),
-            events: Batches::default(),
-            frames: Batches::default(),
-            log_max: None,
-            open_outputs: 0,
-            left: 0,
-            told_to_end: false,
-            changed: Notify::default(),
-            counted_bytes: 0,
-        });
-        self.records.insert(id, process);
-        Some(id)
+        let process = self.insert(Life::new(Kind::Managed, 0));
+        process.id = id;
+        process.description = description;
+        let job = process.job;
+        self.listed.insert(id, job);
+        Some(job)
     }
 
-    /// The next number, for [`Table::adopt`].
+    /// Begins a run that keeps `cap` bytes of each stream.
+    pub fn begin_run(&mut self, cap: u64) -> JobId {
+        let process = self.insert(Life::new(Kind::Run, 2));
+        process.captures = Some(Box::new(Captures::new(cap)));
+        process.job
+    }
+
+    /// The next id, for [`Table::list`].
     pub fn take_id(&mut self) -> ProcessId {
         self.last_id += 1;
         ProcessId(self.last_id)
     }
 
-    /// Makes a run that has ended a record under a number that was taken for it. Returns the
-    /// records that have made room for it.
-    pub fn adopt(&mut self, id: ProcessId, of: Leftover) -> Vec<Dropped> {
-        let (ended, at_ms) = of.ended_at;
-        let process = Box::new(Process {
-            id,
-            job: of.job,
-            description: of.description,
-            state: State::Exited {
-                status: of.status,
-                at_ms,
-                over_at: ended + OUTPUT_GRACE,
-            },
-            log: of.log,
-            events: Batches::default(),
-            frames: Batches::default(),
-            log_max: Some(of.log_max),
-            open_outputs: of.open_outputs,
-            left: of.left,
-            told_to_end: false,
-            changed: Notify::default(),
-            counted_bytes: 0,
-        });
-        self.records.insert(id, process);
-        self.exited.push_back(id);
-        self.make_room(id)
+    /// Lists a run that has ended, under an id that was taken for it. What it wrote becomes its
+    /// log, of at most `log_max` bytes and `limit`. Returns the records that have made room for
+    /// it.
+    pub fn list(
+        &mut self,
+        job: JobId,
+        id: ProcessId,
+        description: Description,
+        log_max: u64,
+        limit: u64,
+    ) -> Vec<Dropped> {
+        let Some(process) = self.jobs.get_mut(&job) else {
+            return Vec::new();
+        };
+        process.id = id;
+        process.description = description;
+        process.log_max = Some(log_max);
+        if let Some(mut captures) = process.captures.take() {
+            let at = process.ended().map_or(UnixMs(0), |(_, at)| at);
+            let limit = limit.min(log_max);
+            process.log = captures.take_log(&mut self.arena, at.0, limit);
+        }
+        self.listed.insert(id, job);
+        self.exited.push_back(job);
+        self.make_room(job)
     }
 
     /// The oldest run of those with living descendants, if there are too many: its tree is to be
     /// ended. Each is named once.
     pub fn surplus_leftover(&mut self) -> Option<Dropped> {
         let leaves = |process: &&Process| {
-            matches!(process.job, JobId::Run(_)) && process.left > 0 && !process.told_to_end
+            process.life.kind() == Kind::Run && process.life.left() > 0 && !process.told_to_end
         };
-        let records = self.exited.iter().filter_map(|id| self.records.get(id));
+        let records = self.exited.iter().filter_map(|job| self.jobs.get(job));
         let mut leftovers = records.map(Box::as_ref).filter(leaves);
-        let oldest = leftovers.next()?.id;
+        let oldest = leftovers.next()?.job;
         if leftovers.count() < self.leftovers_max {
             return None;
         }
-        let process = self.records.get_mut(&oldest)?;
+        let process = self.jobs.get_mut(&oldest)?;
         process.told_to_end = true;
         Some(Dropped {
-            id: oldest,
-            job: process.job,
+            id: process.id,
+            job: oldest,
             leaves_unlisted: false,
         })
     }
 
-    /// Gives a reservation back; its id stays used.
-    pub fn cancel(&mut self, id: ProcessId) {
-        if let Some(process) = self.records.remove(&id) {
-            self.occupied = self.occupied.saturating_sub(1);
-            process.changed.notify();
-        }
+    /// Gives back a reservation that nobody has begun to use; its id stays used.
+    pub fn cancel(&mut self, job: JobId) {
+        self.occupied = self.occupied.saturating_sub(1);
+        self.remove(job);
     }
 
-    /// The record that clients may see.
+    /// The record that clients may see under this id.
     pub fn get(&self, id: ProcessId) -> Option<&Process> {
-        self.records
-            .get(&id)
-            .map(Box::as_ref)
-            .filter(|p| p.state != State::Starting)
+        let process = self.jobs.get(self.listed.get(&id)?)?;
+        Some(process.as_ref()).filter(|process| process.is_shown())
     }
 
-    /// Any record, also one that is starting, with the arena its log is in.
+    /// The same, to be changed, with the arena its log is in.
     pub fn get_mut(&mut self, id: ProcessId) -> Option<(&mut Process, &mut Arena)> {
-        Some((self.records.get_mut(&id)?, &mut self.arena))
+        let process = self.jobs.get_mut(self.listed.get(&id)?)?;
+        process.is_shown().then_some((process, &mut self.arena))
     }
 
-    /// The records that clients may see, by number.
+    /// Any record.
+    pub fn job(&self, job: JobId) -> Option<&Process> {
+        self.jobs.get(&job).map(Box::as_ref)
+    }
+
+    /// Any record, with the arena its output is in.
+    pub fn job_mut(&mut self, job: JobId) -> Option<(&mut Process, &mut Arena)> {
+        Some((self.jobs.get_mut(&job)?, &mut self.arena))
+    }
+
+    /// The records that clients may see, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Process> {
-        let records = self.records.values().map(Box::as_ref);
-        records.filter(|p| p.state != State::Starting)
+        let listed = self.listed.values().filter_map(|job| self.jobs.get(job));
+        listed.map(Box::as_ref).filter(|process| process.is_shown())
     }
 
     /// The arena.
@@ -297,21 +314,29 @@ impl Table {
         &self.arena
     }
 
-    /// The arena, for captures of runs.
+    /// The arena, to be trimmed.
     pub fn arena_mut(&mut self) -> &mut Arena {
         &mut self.arena
     }
 
-    /// Notes that a process has become exited, and drops the oldest exited records that are too
-    /// many. Returns those.
-    pub fn retire(&mut self, id: ProcessId) -> Vec<Dropped> {
+    /// A managed process needs its place no longer: its start has failed, and the reservation is
+    /// gone but for its id; or it has exited, and the oldest exited records that are too many have
+    /// to go. Returns those.
+    pub fn retire(&mut self, job: JobId) -> Vec<Dropped> {
+        let Some(process) = self.jobs.get(&job) else {
+            return Vec::new();
+        };
+        if !process.is_over() {
+            self.cancel(job);
+            return Vec::new();
+        }
         self.occupied = self.occupied.saturating_sub(1);
-        self.exited.push_back(id);
-        self.make_room(id)
+        self.exited.push_back(job);
+        self.make_room(job)
     }
 
-    fn make_room(&mut self, id: ProcessId) -> Vec<Dropped> {
-        self.recount(id);
+    fn make_room(&mut self, job: JobId) -> Vec<Dropped> {
+        self.recount(job);
         let mut dropped = Vec::new();
         while self.exited.len() > self.exited_max.max(1)
             || (self.exited_bytes > EXITED_LOG_BYTES_MAX && self.exited.len() > 1)
@@ -319,10 +344,10 @@ impl Table {
             let Some(oldest) = self.dispensable() else {
                 break;
             };
-            dropped.extend(self.records.get(&oldest).map(|process| Dropped {
-                id: oldest,
-                job: process.job,
-                leaves_unlisted: matches!(process.job, JobId::Run(_)) && process.left > 0,
+            dropped.extend(self.jobs.get(&oldest).map(|process| Dropped {
+                id: process.id,
+                job: oldest,
+                leaves_unlisted: process.life.kind() == Kind::Run && process.life.left() > 0,
             }));
             self.remove(oldest);
         }
@@ -331,27 +356,31 @@ impl Table {
 
     /// The oldest exited record whose tree is gone, or the oldest of all; not the newest, which
     /// nobody has had the time to look at.
-    fn dispensable(&self) -> Option<ProcessId> {
+    fn dispensable(&self) -> Option<JobId> {
         let older = || self.exited.iter().copied().rev().skip(1).rev();
-        let gone = |id: &ProcessId| self.records.get(id).is_none_or(|p| p.left == 0);
+        let gone = |job: &JobId| self.jobs.get(job).is_none_or(|of| of.life.left() == 0);
         older().find(gone).or_else(|| older().next())
     }
 
     /// Counts the log of an exited record anew: what it left running may write on.
-    pub fn recount(&mut self, id: ProcessId) {
-        if let Some(process) = self.records.get_mut(&id) {
+    pub fn recount(&mut self, job: JobId) {
+        if let Some(process) = self.jobs.get_mut(&job) {
             let bytes = process.log.retained_bytes();
             self.exited_bytes = self.exited_bytes - process.counted_bytes + bytes;
             process.counted_bytes = bytes;
         }
     }
 
-    /// Removes an exited record and its log; followers are told.
-    pub fn remove(&mut self, id: ProcessId) {
-        self.exited.retain(|exited| *exited != id);
-        if let Some(mut process) = self.records.remove(&id) {
+    /// Removes a record and what it wrote; who waits for it is told.
+    pub fn remove(&mut self, job: JobId) {
+        self.exited.retain(|exited| *exited != job);
+        if let Some(mut process) = self.jobs.remove(&job) {
+            self.listed.remove(&process.id);
             self.exited_bytes -= process.counted_bytes;
             process.log.clear(&mut self.arena);
+            if let Some(mut captures) = process.captures.take() {
+                captures.release(&mut self.arena);
+            }
             process.changed.notify();
         }
     }
@@ -360,26 +389,39 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Stream;
+    use crate::types::{SpawnError, SpawnStage, Stream};
 
     fn describe() -> Description {
         Description {
             command: "true".into(),
-            args: vec![],
-            cwd: None,
-            tty: false,
-            interactive: false,
-            created_at_ms: 0,
+            ..Description::default()
         }
     }
 
-    fn exit(table: &mut Table, id: ProcessId) -> Vec<ProcessId> {
-        let (process, _) = table.get_mut(id).unwrap();
-        let now = Instant::now();
-        assert!(process.happen(Happening::Spawned { pid: 1 }, now, 0));
-        assert!(process.happen(Happening::Ended(ExitStatus::Code(0)), now, 0));
-        assert!(process.happen(Happening::Drained, now, 0));
-        table.retire(id).into_iter().map(|of| of.id).collect()
+    fn on(table: &mut Table, job: JobId, event: Event) -> Effects {
+        let (process, _) = table.job_mut(job).unwrap();
+        process.on(event, Monotonic::default(), UnixMs(0))
+    }
+
+    fn exit_leaving(table: &mut Table, job: JobId, left: u32) -> Vec<JobId> {
+        let status = ExitStatus::Code(0);
+        for event in [
+            Event::Spawned { pid: 1, outputs: 0 },
+            Event::Exited { status, left },
+            Event::RestRead { whole: true },
+        ] {
+            on(table, job, event);
+        }
+        assert!(table.job(job).unwrap().is_over());
+        table.retire(job).into_iter().map(|of| of.job).collect()
+    }
+
+    fn exit(table: &mut Table, job: JobId) -> Vec<JobId> {
+        exit_leaving(table, job, 0)
+    }
+
+    fn id(table: &Table, job: JobId) -> ProcessId {
+        table.job(job).unwrap().id
     }
 
     #[test]
@@ -388,23 +430,30 @@ mod tests {
         let a = table.reserve(describe(), 2).unwrap();
         let b = table.reserve(describe(), 2).unwrap();
         assert_eq!(table.reserve(describe(), 2), None);
-        table.cancel(a);
+        table.begin_run(0);
+        let error = SpawnError {
+            stage: SpawnStage::Exec,
+            errno: 2,
+        };
+        assert!(on(&mut table, a, Event::SpawnFailed(error)).retire);
+        assert!(table.retire(a).is_empty());
         let c = table.reserve(describe(), 2).unwrap();
-        assert_eq!(c, ProcessId(3));
+        assert_eq!(id(&table, c), ProcessId(3));
         exit(&mut table, b);
         assert!(table.reserve(describe(), 2).is_some());
     }
 
     #[test]
-    fn what_is_starting_is_not_shown() {
+    fn what_is_starting_and_a_run_are_not_shown() {
         let mut table = Table::new(Arena::new().unwrap(), 10, 2);
-        let id = table.reserve(describe(), 2).unwrap();
-        assert!(table.get(id).is_none());
+        let job = table.reserve(describe(), 2).unwrap();
+        table.begin_run(10);
+        assert!(table.get(id(&table, job)).is_none());
         assert_eq!(table.iter().count(), 0);
     }
 
-    fn write(table: &mut Table, id: ProcessId, len: usize) {
-        let (process, arena) = table.get_mut(id).unwrap();
+    fn write(table: &mut Table, job: JobId, len: usize) {
+        let (process, arena) = table.job_mut(job).unwrap();
         process.log.tail(arena).unwrap()[..len].fill(b'x');
         process.log.commit(arena, len, Stream::Stdout, 0, 1 << 20);
     }
@@ -412,86 +461,82 @@ mod tests {
     #[test]
     fn the_bytes_of_exited_logs_are_counted_while_they_grow_and_until_they_go() {
         let mut table = Table::new(Arena::new().unwrap(), 2, 2);
-        let ids: Vec<_> = (0..3)
+        let jobs: Vec<_> = (0..3)
             .map(|_| table.reserve(describe(), 10).unwrap())
             .collect();
-        write(&mut table, ids[0], 100);
+        write(&mut table, jobs[0], 100);
         assert_eq!(table.exited_bytes, 0, "a running one does not count");
-        exit(&mut table, ids[0]);
-        write(&mut table, ids[0], 20);
-        table.recount(ids[0]);
-        write(&mut table, ids[1], 3);
-        exit(&mut table, ids[1]);
+        exit(&mut table, jobs[0]);
+        write(&mut table, jobs[0], 20);
+        table.recount(jobs[0]);
+        write(&mut table, jobs[1], 3);
+        exit(&mut table, jobs[1]);
         assert_eq!(table.exited_bytes, 123);
-        exit(&mut table, ids[2]);
+        exit(&mut table, jobs[2]);
         assert_eq!(table.exited_bytes, 3, "the oldest has gone");
-        table.remove(ids[1]);
+        table.remove(jobs[1]);
         assert_eq!(table.exited_bytes, 0);
     }
 
     #[test]
     fn a_record_whose_tree_lives_stays_while_there_are_others() {
         let mut table = Table::new(Arena::new().unwrap(), 2, 2);
-        let ids: Vec<_> = (0..5)
+        let jobs: Vec<_> = (0..5)
             .map(|_| table.reserve(describe(), 10).unwrap())
             .collect();
-        let mut exit_and_leave = |n: usize, left| {
-            table.get_mut(ids[n]).unwrap().0.leaves(left);
-            exit(&mut table, ids[n])
-        };
-        assert!(exit_and_leave(0, 3).is_empty());
-        assert!(exit_and_leave(1, 0).is_empty());
-        assert_eq!(exit_and_leave(2, 1), [ids[1]]);
-        assert_eq!(exit_and_leave(3, 0), [ids[0]], "all others live");
-        table.get_mut(ids[2]).unwrap().0.leaves(0);
-        assert_eq!(exit(&mut table, ids[4]), [ids[2]]);
+        assert!(exit_leaving(&mut table, jobs[0], 3).is_empty());
+        assert!(exit_leaving(&mut table, jobs[1], 0).is_empty());
+        assert_eq!(exit_leaving(&mut table, jobs[2], 1), [jobs[1]]);
+        let all_others_live = exit_leaving(&mut table, jobs[3], 0);
+        assert_eq!(all_others_live, [jobs[0]]);
+        on(&mut table, jobs[2], Event::Left(0));
+        assert_eq!(exit(&mut table, jobs[4]), [jobs[2]]);
+    }
+
+    /// A run that has ended and left something.
+    fn leftover(table: &mut Table) -> (JobId, ProcessId) {
+        let job = table.begin_run(100);
+        let status = ExitStatus::Code(0);
+        on(table, job, Event::TimedOut(Some(status)));
+        on(table, job, Event::Left(1));
+        let id = table.take_id();
+        assert!(table.list(job, id, describe(), 200, 1000).is_empty());
+        (job, id)
     }
 
     #[test]
-    fn a_run_that_left_something_takes_a_number_and_only_so_many_do() {
+    fn a_run_that_left_something_takes_an_id_and_only_so_many_do() {
         let mut table = Table::new(Arena::new().unwrap(), 10, 2);
         let first = table.reserve(describe(), 10).unwrap();
-        let adopt = |table: &mut Table, key| {
-            let id = table.take_id();
-            let of = Leftover {
-                job: JobId::Run(key),
-                description: describe(),
-                status: ExitStatus::Code(0),
-                ended_at: (Instant::now(), 0),
-                log: Log::default(),
-                log_max: 100,
-                open_outputs: 1,
-                left: 1,
-            };
-            assert!(table.adopt(id, of).is_empty());
-            id
-        };
-        let runs = [7, 8].map(|key| adopt(&mut table, key));
-        assert_eq!([first, runs[0], runs[1]], [1, 2, 3].map(ProcessId));
-        // What a managed process left is not of their number.
-        table.get_mut(first).unwrap().0.leaves(1);
-        exit(&mut table, first);
-        assert_eq!(table.surplus_leftover(), None);
-        adopt(&mut table, 9);
-        assert_eq!(
-            table.surplus_leftover().map(|of| of.job),
-            Some(JobId::Run(7))
+        let runs = [leftover(&mut table), leftover(&mut table)];
+        assert_eq!(id(&table, first), ProcessId(1));
+        assert_eq!([runs[0].1, runs[1].1], [2, 3].map(ProcessId));
+        assert!(
+            table
+                .get(runs[0].1)
+                .is_some_and(|run| run.captures.is_none())
         );
+        // What a managed process left is not of their number.
+        exit_leaving(&mut table, first, 1);
+        assert_eq!(table.surplus_leftover(), None);
+        leftover(&mut table);
+        assert_eq!(table.surplus_leftover().map(|of| of.job), Some(runs[0].0));
         assert_eq!(table.surplus_leftover(), None, "each is named once");
-        table.get_mut(runs[1]).unwrap().0.leaves(0);
-        adopt(&mut table, 10);
+        on(&mut table, runs[1].0, Event::Left(0));
+        leftover(&mut table);
         assert_eq!(table.surplus_leftover(), None, "one is gone by itself");
     }
 
     #[test]
     fn the_oldest_exited_record_goes_first() {
         let mut table = Table::new(Arena::new().unwrap(), 2, 2);
-        let ids: Vec<_> = (0..4)
+        let jobs: Vec<_> = (0..4)
             .map(|_| table.reserve(describe(), 10).unwrap())
             .collect();
-        assert!(exit(&mut table, ids[2]).is_empty());
-        assert!(exit(&mut table, ids[0]).is_empty());
-        assert_eq!(exit(&mut table, ids[1]), [ids[2]]);
+        let ids: Vec<_> = jobs.iter().map(|job| id(&table, *job)).collect();
+        assert!(exit(&mut table, jobs[2]).is_empty());
+        assert!(exit(&mut table, jobs[0]).is_empty());
+        assert_eq!(exit(&mut table, jobs[1]), [jobs[2]]);
         assert!(table.get(ids[2]).is_none() && table.get(ids[0]).is_some());
     }
 }

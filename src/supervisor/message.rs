@@ -22,6 +22,8 @@ pub enum Command {
         spec: Box<SpawnSpec>,
         /// When to kill its tree and say [`Event::TimedOut`].
         deadline: Option<Instant>,
+        /// Whether anybody wants to hear of the start ([`Event::Spawned`]).
+        announce: bool,
     },
     /// SIGTERM, then SIGCONT, to the child's process group.
     Stop {

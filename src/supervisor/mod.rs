@@ -43,7 +43,7 @@ use self::shutdown::Shutdown;
 use self::signals::{Hangup, SignalFd};
 use self::spawn::Spawned;
 use self::spawn::inherit::Inheritance;
-use self::spawn::pool::{Pool, Reports};
+use self::spawn::pool::{Order, Pool, Reports};
 use self::spawn::spec::SpawnSpec;
 use self::state_dir::StateDir;
 use self::tree::Tree;
@@ -315,7 +315,8 @@ impl Supervisor {
                 job,
                 spec,
                 deadline,
-            } => self.start(job, spec, deadline),
+                announce,
+            } => self.start(job, spec, deadline, announce),
             Command::Stop { job, grace } => {
                 self.stop(job);
                 if let Some(grace) = grace {
@@ -338,7 +339,13 @@ impl Supervisor {
         }
     }
 
-    fn start(&mut self, job: JobId, spec: Box<SpawnSpec>, deadline: Option<Instant>) {
+    fn start(
+        &mut self,
+        job: JobId,
+        spec: Box<SpawnSpec>,
+        deadline: Option<Instant>,
+        announce: bool,
+    ) {
         let now = Instant::now();
         let group = self.cgroups.as_mut().and_then(Cgroups::take);
         // In a group nobody needs to be found by its descriptors.
@@ -357,7 +364,14 @@ impl Supervisor {
         if let Some(at) = deadline {
             self.deadlines.set(at, Due::Timeout(job));
         }
-        self.pool.submit(job, spec, mark, group, now);
+        let order = Order {
+            job,
+            spec,
+            mark,
+            group,
+            announce,
+        };
+        self.pool.submit(order, now);
         self.look_for_relief(now);
         if self.shutdown.is_some() {
             self.end(job);
@@ -590,9 +604,9 @@ mod tests {
     fn nothing_is_due_to_a_child_that_has_ended() {
         const YEAR: Duration = Duration::from_secs(31_536_000);
         let mut supervisor = supervisor();
-        let job = JobId::Run(1);
+        let job = JobId(1);
         let year = Instant::now() + YEAR;
-        supervisor.start(job, spec("/bin/true"), Some(year));
+        supervisor.start(job, spec("/bin/true"), Some(year), false);
         for _ in 0..3 {
             supervisor.on_command(Command::Stop {
                 job,

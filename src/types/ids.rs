@@ -27,14 +27,10 @@ impl fmt::Display for ProcessId {
     }
 }
 
-/// What the supervisor supervises: a managed process or a one-shot run.
+/// The number of a job: of a managed process, or of a run, which is a job that no client has been
+/// told a number of. From 1, never reused while the server lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum JobId {
-    /// Made by `POST /v1/processes`.
-    Process(ProcessId),
-    /// Made by `POST /v1/processes/run`; the number is private to the server.
-    Run(u64),
-}
+pub struct JobId(pub u64);
 
 #[cfg(test)]
 mod tests {

@@ -207,10 +207,10 @@ impl Conn {
                 output_max,
             } => run(&server, launch, timeout, output_max, &mut self.reader).await,
             Outcome::Create {
-                id,
+                job,
                 launch,
                 terminal,
-            } => create(&server, id, launch, terminal, &mut self.reader).await,
+            } => create(&server, job, launch, terminal, &mut self.reader).await,
             Outcome::Signal { id, signal, wait } => {
                 signal_and_wait(&server, id, signal, wait, &mut self.reader).await
             }

@@ -7,16 +7,15 @@ use std::rc::Rc;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::api::{Launch, Problem, Reply};
-use crate::process::Notify;
 use crate::supervisor::message::Command;
 use crate::supervisor::spawn::pty;
 use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
-use crate::types::{JobId, ProcessId, SpawnError, Stream, WindowSize};
+use crate::types::{JobId, SpawnError, Stream, WindowSize};
 
 use crate::io::conn::reader::Reader;
 use crate::io::host::input::Input;
 use crate::io::runtime::source::Source;
-use crate::io::server::{Child, Server, Starting};
+use crate::io::server::{Child, Create, Server};
 use crate::io::wait::{HALF_CLOSED_MAX, Limits, Waited, for_client, until};
 
 /// What a terminal program gets as TERM unless somebody says otherwise; also every run.
@@ -28,27 +27,24 @@ struct Ends {
     child: Child,
 }
 
-/// Starts the process that has been reserved as `id`; None if the client is gone. The process is
+/// Starts the process that has been reserved as `job`; None if the client is gone. The process is
 /// started all the same: its end is not the client's.
 pub(crate) async fn create(
     server: &Rc<Server>,
-    id: ProcessId,
+    job: JobId,
     launch: Launch,
     terminal: Option<WindowSize>,
     client: &mut Reader,
 ) -> Option<Reply> {
     let tty = terminal.is_some();
-    let begun = begin(server, id, &launch, terminal);
-    let done = match begun {
-        Ok(done) => done,
-        Err(problem) => {
-            server.table.borrow_mut().cancel(id);
-            return Some(problem.reply());
-        }
-    };
+    if let Err(problem) = begin(server, job, &launch, terminal) {
+        // Nobody has been asked to start it.
+        server.table.borrow_mut().cancel(job);
+        return Some(problem.reply());
+    }
     // The supervisor's answer ends this, which may take as long as a dead mount.
-    let started = until(|| match server.starting.borrow().get(&id) {
-        Some(starting) if starting.result.is_none() => Err(done.clone()),
+    let started = until(|| match server.creates.borrow().get(&job) {
+        Some(create) if create.result.is_none() => Err(create.done.clone()),
         _ => Ok(()),
     });
     let limits = Limits {
@@ -56,52 +52,40 @@ pub(crate) async fn create(
         half_closed: HALF_CLOSED_MAX,
     };
     if for_client(pin!(started), limits, client).await != Waited::Done(()) {
-        if let Some(starting) = server.starting.borrow_mut().get_mut(&id) {
-            starting.abandoned = true;
-        }
+        server.creates.borrow_mut().remove(&job);
         return None;
     }
-    let result = server
-        .starting
-        .borrow_mut()
-        .remove(&id)
-        .and_then(|starting| starting.result);
-    Some(match result {
-        Some(Ok(record)) => record,
-        Some(Err(error)) => Problem::spawn(error, tty, &launch).reply(),
-        None => Problem::from(id).reply(),
+    let create = server.creates.borrow_mut().remove(&job)?;
+    create.result.map(|result| match result {
+        Ok(record) => record,
+        Err(error) => Problem::spawn(error, tty, &launch).reply(),
     })
 }
 
 fn begin(
     server: &Rc<Server>,
-    id: ProcessId,
+    job: JobId,
     launch: &Launch,
     terminal: Option<WindowSize>,
-) -> Result<Notify, Problem> {
+) -> Result<(), Problem> {
     server.cover_ids()?;
     let tty = terminal.is_some();
     let Ends { stdio, child } = match terminal {
-        Some(size) => open_terminal(server, id, size)?,
+        Some(size) => open_terminal(server, job, size)?,
         None => open_pipes(server)?,
     };
     let term = tty.then_some(TermRule::IfMissing);
     let spec =
         spec(server, launch, stdio, term).map_err(|error| Problem::spawn(error, tty, launch))?;
-    let done = Notify::default();
-    let starting = Starting {
-        child,
-        result: None,
-        done: done.clone(),
-        abandoned: false,
-    };
-    server.starting.borrow_mut().insert(id, starting);
+    server.children.borrow_mut().insert(job, Rc::new(child));
+    server.creates.borrow_mut().insert(job, Create::default());
     server.command(Command::Spawn {
-        job: JobId::Process(id),
+        job,
         spec: Box::new(spec),
         deadline: None,
+        announce: true,
     });
-    Ok(done)
+    Ok(())
 }
 
 /// Who decides what TERM is.
@@ -172,14 +156,17 @@ fn open_pipes(server: &Server) -> Result<Ends, Problem> {
     let input = Input::new(registered(server, stdin_write)?);
     Ok(Ends {
         stdio: Stdio::Separate(Box::new([stdin_read, stdout_write, stderr_write])),
-        child: Child { outputs, input },
+        child: Child {
+            outputs,
+            input: Some(input),
+        },
     })
 }
 
-fn open_terminal(server: &Rc<Server>, id: ProcessId, size: WindowSize) -> Result<Ends, Problem> {
+fn open_terminal(server: &Rc<Server>, job: JobId, size: WindowSize) -> Result<Ends, Problem> {
     let (master, slave) =
         pty::open(size).map_err(|errno| Problem::no_terminal(errno.raw_os_error()))?;
-    let (of, job) = (Rc::downgrade(server), JobId::Process(id));
+    let of = Rc::downgrade(server);
     // Its name is the next terminal's, so the supervisor closes it, when it knows.
     let farewell = move |master| {
         if let Some(server) = of.upgrade() {
@@ -191,7 +178,7 @@ fn open_terminal(server: &Rc<Server>, id: ProcessId, size: WindowSize) -> Result
         stdio: Stdio::Terminal(slave),
         child: Child {
             outputs: vec![(Stream::Pty, master.clone())],
-            input: Input::new(master),
+            input: Some(Input::new(master)),
         },
     })
 }
@@ -200,16 +187,18 @@ fn open_terminal(server: &Rc<Server>, id: ProcessId, size: WindowSize) -> Result
 ///
 /// # Errors
 /// 503 when there is no descriptor left.
-pub(crate) fn open_run_pipes(server: &Server) -> Result<([Rc<Source>; 2], Stdio), Problem> {
+pub(crate) fn open_run_pipes(server: &Server) -> Result<(Child, Stdio), Problem> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(refused("no pipe for the run"));
     let (stdout_read, stdout_write) = pipe()?;
     let (stderr_read, stderr_write) = pipe()?;
     let stdio = Stdio::Outputs(Box::new([stdout_write, stderr_write]));
-    Ok((
-        [
-            registered(server, stdout_read)?,
-            registered(server, stderr_read)?,
-        ],
-        stdio,
-    ))
+    let outputs = vec![
+        (Stream::Stdout, registered(server, stdout_read)?),
+        (Stream::Stderr, registered(server, stderr_read)?),
+    ];
+    let child = Child {
+        outputs,
+        input: None,
+    };
+    Ok((child, stdio))
 }

@@ -180,7 +180,7 @@ async fn while_running<F: Future>(
 ) -> Option<F::Output> {
     loop {
         let changed = match server.table.borrow().get(id) {
-            Some(process) if process.state.is_running() => process.changed.clone(),
+            Some(process) if process.life.is_running() => process.changed.clone(),
             _ => return None,
         };
         let changed = changed.changed(changed.version());

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 use crate::io::runtime::source::Source;
-use crate::types::ProcessId;
+use crate::types::JobId;
 
 /// See the module.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub(crate) struct LateOutputs {
 
 #[derive(Debug)]
 struct Late {
-    /// None for a run that left no record.
-    id: Option<ProcessId>,
+    /// Whose they are.
+    job: JobId,
     outputs: Vec<Weak<Source>>,
 }
 
@@ -44,23 +44,19 @@ impl LateOutputs {
     }
 
     /// Notes the outputs of a process that has exited.
-    pub(crate) fn add<'a>(
-        &mut self,
-        id: Option<ProcessId>,
-        outputs: impl Iterator<Item = &'a Rc<Source>>,
-    ) {
+    pub(crate) fn add<'a>(&mut self, job: JobId, outputs: impl Iterator<Item = &'a Rc<Source>>) {
         let outputs = outputs.map(Rc::downgrade).collect();
-        self.of.push_back(Late { id, outputs });
+        self.of.push_back(Late { job, outputs });
     }
 
     /// Gives outputs up while there are too many: first what no record tells of, then the oldest.
-    /// Returns the records that they belonged to.
-    pub(crate) fn give_up(&mut self, has_record: impl Fn(ProcessId) -> bool) -> Vec<ProcessId> {
+    /// Returns the jobs with a record that they belonged to.
+    pub(crate) fn give_up(&mut self, has_record: impl Fn(JobId) -> bool) -> Vec<JobId> {
         self.of.retain(|late| late.open() > 0);
         let mut open: usize = self.of.iter().map(Late::open).sum();
         let mut given_up = Vec::new();
         while open > self.max {
-            let unlisted = |late: &Late| !late.id.is_some_and(&has_record);
+            let unlisted = |late: &Late| !has_record(late.job);
             let at = self.of.iter().position(unlisted).unwrap_or(0);
             let Some(late) = self.of.remove(at) else {
                 break;
@@ -69,7 +65,7 @@ impl LateOutputs {
             for output in late.outputs.iter().filter_map(Weak::upgrade) {
                 output.give_up();
             }
-            given_up.extend(late.id.filter(|&id| has_record(id)));
+            given_up.extend(Some(late.job).filter(|&job| has_record(job)));
         }
         given_up
     }
@@ -93,18 +89,18 @@ mod tests {
             let of = |n: usize| std::iter::once(&outputs[n].0);
             let context = Context::from_waker(Waker::noop());
             let mut late = LateOutputs::new(3);
-            late.add(Some(ProcessId(1)), of(0));
-            late.add(Some(ProcessId(2)), of(1));
-            late.add(None, of(2));
-            let listed = |id: ProcessId| id != ProcessId(2);
+            late.add(JobId(1), of(0));
+            late.add(JobId(2), of(1));
+            late.add(JobId(9), of(2));
+            let listed = |job: JobId| job != JobId(2) && job != JobId(9);
             assert!(late.give_up(listed).is_empty());
             for (n, id, gone) in [(3, 3, 1), (4, 4, 2)] {
-                late.add(Some(ProcessId(id)), of(n));
+                late.add(JobId(id), of(n));
                 assert!(late.give_up(listed).is_empty());
                 assert!(outputs[gone].0.poll_given_up(&context), "{n}");
             }
-            late.add(Some(ProcessId(5)), of(5));
-            assert_eq!(late.give_up(listed), [ProcessId(1)]);
+            late.add(JobId(5), of(5));
+            assert_eq!(late.give_up(listed), [JobId(1)]);
             let given_up: Vec<_> = outputs
                 .iter()
                 .map(|(o, _)| o.poll_given_up(&context))

@@ -9,30 +9,23 @@ use crate::io::runtime::source::Source;
 use crate::io::server::Server;
 use crate::notice;
 use crate::process::Dropped;
-use crate::process::table::Leftover;
+use crate::process::table::Description;
 use crate::supervisor::message::Command;
 use crate::types::{JobId, ProcessId};
 
-/// The supervisor tells that `left` of the tree of an exited child live on.
-pub(crate) fn tell(server: &Server, job: JobId, left: u32) {
-    let id = match job {
-        JobId::Process(id) => Some(id),
-        JobId::Run(key) => match server.runs.borrow_mut().get_mut(&key) {
-            Some(run) => return run.leaves(left),
-            None => server.recorded.borrow().get(&key).copied(),
-        },
-    };
-    if let Some(id) = id
-        && let Some((process, _)) = server.table.borrow_mut().get_mut(id)
-    {
-        process.leaves(left);
-    }
-}
-
-/// Makes a run a record. What its tree writes from now on goes to the record's log.
-pub(crate) fn record(server: &Server, key: u64, id: ProcessId, of: Leftover) {
-    server.recorded.borrow_mut().insert(key, id);
-    let dropped = server.table.borrow_mut().adopt(id, of);
+/// Lists a run that has left living descendants, under an id that was taken for it. What its tree
+/// writes from now on goes to the record's log.
+pub(crate) fn list(
+    server: &Server,
+    job: JobId,
+    id: ProcessId,
+    description: Description,
+    log_max: u64,
+) {
+    let limit = server.settings.get().max_log_bytes_per_process;
+    let mut table = server.table.borrow_mut();
+    let dropped = table.list(job, id, description, log_max, limit);
+    drop(table);
     make_way(server, dropped);
     loop {
         let surplus = server.table.borrow_mut().surplus_leftover();
@@ -56,7 +49,7 @@ pub(crate) fn make_way(server: &Server, dropped: Vec<Dropped>) {
                 of.id
             ));
         }
-        server.forget(of.id, of.job);
+        server.forget(of.job);
     }
 }
 
@@ -64,18 +57,21 @@ pub(crate) fn make_way(server: &Server, dropped: Vec<Dropped>) {
 /// are too many: a writer would be killed by SIGPIPE, so its tree is ended.
 pub(crate) fn note_open<'a>(
     server: &Server,
-    id: Option<ProcessId>,
+    job: JobId,
     outputs: impl Iterator<Item = &'a Rc<Source>>,
 ) {
+    let listed = |job| {
+        let table = server.table.borrow();
+        let process = table.job(job)?;
+        process.is_listed().then_some(process.id)
+    };
     let given_up = {
         let mut late = server.late_outputs.borrow_mut();
-        late.add(id, outputs);
-        let table = server.table.borrow();
-        late.give_up(|id| table.get(id).is_some())
+        late.add(job, outputs);
+        late.give_up(|job| listed(job).is_some())
     };
-    for id in given_up {
-        let job = server.table.borrow().get(id).map(|process| process.job);
-        if let Some(job) = job {
+    for job in given_up {
+        if let Some(id) = listed(job) {
             server.command(Command::Kill { job });
             notice::line(format_args!(
                 "ended what {id} left: too many descriptors are held by what has outlived its \

@@ -6,6 +6,7 @@
 pub(crate) mod backlog;
 pub(crate) mod capacity;
 pub(crate) mod create;
+pub(crate) mod effects;
 pub(crate) mod events;
 pub(crate) mod input;
 pub(crate) mod late;

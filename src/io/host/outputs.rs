@@ -1,24 +1,22 @@
 //! Child output into logs and captures.
 //!
-//! In: a [`Source`] and where its bytes belong. Out: bytes in the arena, waiters told. One task
+//! In: a [`Source`] and whose it is. Out: bytes in the arena, waiters told. One task
 //! per output; it reads until its budget is used up and then waits for readiness again, which
 //! lets every other task have its turn.
 
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::api::processes::now_ms;
 use crate::log::SLOT_BYTES;
-use crate::process::State;
-use crate::process::state::Happening;
-use crate::types::{ExitStatus, ProcessId, Stream};
+use crate::process::life::{Event, State};
+use crate::types::{JobId, Stream, UnixMs};
 
 use crate::io::host::capacity::Capacity;
-use crate::io::host::leftovers;
+use crate::io::host::effects::happen;
 use crate::io::runtime::pauses::Pauses;
 use crate::io::runtime::race::race;
 use crate::io::runtime::source::Source;
@@ -34,27 +32,6 @@ const HUNG_UP_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long freed slots keep their pages for the next output.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
-
-/// Where bytes belong.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Sink {
-    /// To the log of a managed process.
-    Log(ProcessId, Stream),
-    /// To the capture of a run.
-    Run(u64, Stream),
-}
-
-impl Sink {
-    /// Where the bytes belong by now: a run may have become a record.
-    fn now(self, server: &Server) -> Self {
-        if let Sink::Run(key, stream) = self
-            && let Some(&id) = server.recorded.borrow().get(&key)
-        {
-            return Sink::Log(id, stream);
-        }
-        self
-    }
-}
 
 /// Why [`pump`] stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +53,8 @@ pub(crate) enum Pumped {
 #[expect(clippy::manual_async_fn)]
 pub(crate) fn ingest(
     server: Rc<Server>,
-    sink: Sink,
+    job: JobId,
+    stream: Stream,
     source: Rc<Source>,
 ) -> impl Future<Output = ()> {
     async move {
@@ -88,15 +66,16 @@ pub(crate) fn ingest(
             .await
             .is_ok()
         {
-            match pump(&server, sink, &source, TURN_BYTES) {
+            match pump(&server, job, stream, &source, TURN_BYTES) {
                 Pumped::Waiting { brought } => capacity.brought(brought),
                 // Boxed, because it is rare and the task of every idle process has room for it.
-                Pumped::Ended { .. } if Box::pin(opened_again(&server, sink, &source)).await => {}
+                Pumped::Ended { .. }
+                    if Box::pin(opened_again(&server, job, stream, &source)).await => {}
                 Pumped::Ended { .. } => break,
             }
         }
         drop(capacity);
-        ended(&server, sink);
+        happen(&server, job, Event::OutputEnded);
     }
 }
 
@@ -106,21 +85,21 @@ pub(crate) fn ingest(
 /// A program may close its terminal and come back to it: login and agetty do, to be its only
 /// users (vhangup(2)), and whatever opens /dev/tty. Nothing tells of that, and until then the
 /// terminal is ready, always: looked at now and then.
-async fn opened_again(server: &Rc<Server>, sink: Sink, source: &Source) -> bool {
-    let Sink::Log(id, Stream::Pty) = sink else {
+async fn opened_again(server: &Rc<Server>, job: JobId, stream: Stream, source: &Source) -> bool {
+    if stream != Stream::Pty {
         return false;
-    };
+    }
     let mut pauses = Pauses::from(HUNG_UP_PAUSE);
     loop {
-        let changed = match server.table.borrow().get(id) {
-            Some(process) if matches!(process.state, State::Running { .. }) => {
+        let changed = match server.table.borrow().job(job) {
+            Some(process) if matches!(process.life.state(), State::Running { .. }) => {
                 process.changed.clone()
             }
             _ => return false,
         };
         let changed = changed.changed(changed.version());
         race(pin!(sleep(pauses.longer())), pin!(changed)).await;
-        match pump(server, sink, source, TURN_BYTES) {
+        match pump(server, job, stream, source, TURN_BYTES) {
             Pumped::Waiting { .. } => return true,
             Pumped::Ended { brought: 0 } => {}
             Pumped::Ended { .. } => pauses.begin_again(),
@@ -129,30 +108,30 @@ async fn opened_again(server: &Rc<Server>, sink: Sink, source: &Source) -> bool 
 }
 
 /// Reads up to `budget` bytes, not waiting for any. May stop sooner and wait for readiness.
-fn pump(server: &Rc<Server>, sink: Sink, source: &Source, budget: u64) -> Pumped {
-    pump_until(server, sink, source, budget, true)
+fn pump(server: &Rc<Server>, job: JobId, stream: Stream, source: &Source, budget: u64) -> Pumped {
+    pump_until(server, job, stream, source, budget, true)
 }
 
 /// Reads what is in a pipe whose writer has ended, and not what somebody else writes meanwhile.
-pub(crate) fn pump_rest(server: &Rc<Server>, sink: Sink, source: &Source) {
+fn pump_rest(server: &Rc<Server>, job: JobId, stream: Stream, source: &Source) {
     let pending = source.pending();
     if pending > 0 {
         // A short read does not say that a pipe is empty, it is only likely.
-        pump_until(server, sink, source, pending, false);
+        pump_until(server, job, stream, source, pending, false);
     }
 }
 
 fn pump_until(
     server: &Rc<Server>,
-    sink: Sink,
+    job: JobId,
+    stream: Stream,
     source: &Source,
     budget: u64,
     stop_when_emptied: bool,
 ) -> Pumped {
-    let sink = sink.now(server);
     let mut left = budget;
     let ended = loop {
-        match read_once(server, sink, source) {
+        match read_once(server, job, stream, source) {
             Ok(Read { len: 0, .. }) => break true,
             Ok(Read { len, emptied }) => {
                 left = left.saturating_sub(len as u64);
@@ -166,8 +145,8 @@ fn pump_until(
         }
     };
     if left < budget
-        && let Sink::Log(id, _) = sink
-        && let Some((process, _)) = server.table.borrow_mut().get_mut(id)
+        && let Some(process) = server.table.borrow().job(job)
+        && process.captures.is_none()
     {
         process.changed.notify();
     }
@@ -196,48 +175,48 @@ fn read(source: &Source, stream: Stream, buffer: &mut [u8]) -> Result<Read, Errn
 }
 
 /// One read(2) to where the bytes belong, or to nowhere if that is gone or full.
-fn read_once(server: &Rc<Server>, sink: Sink, source: &Source) -> Result<Read, Errno> {
+fn read_once(
+    server: &Rc<Server>,
+    job: JobId,
+    stream: Stream,
+    source: &Source,
+) -> Result<Read, Errno> {
     let brought = |result: &Result<Read, Errno>| result.as_ref().map_or(0, |read| read.len);
-    match sink {
-        Sink::Log(id, stream) => {
-            let mut table = server.table.borrow_mut();
-            if let Some((process, arena)) = table.get_mut(id)
-                && let Ok(tail) = process.log.tail(arena)
-            {
-                let result = read(source, stream, tail);
-                let usual = server.settings.get().max_log_bytes_per_process;
-                let limit = process.log_max.map_or(usual, |max| max.min(usual));
-                process
-                    .log
-                    .commit(arena, brought(&result), stream, now_ms(), limit);
-                if matches!(process.state, State::Exited { .. }) {
-                    table.recount(id);
-                }
-                drop(table);
-                trim_later(server);
-                return result;
-            }
-            drop(table);
-            discard(server, source, stream)
+    let mut table = server.table.borrow_mut();
+    let Some((process, arena)) = table.job_mut(job) else {
+        drop(table);
+        return discard(server, source, stream);
+    };
+    if let Some(captures) = &mut process.captures {
+        let capture = captures.of(stream);
+        if let Ok(tail) = capture.tail(arena)
+            && !tail.is_empty()
+        {
+            let result = read(source, stream, tail);
+            capture.commit(brought(&result));
+            return result;
         }
-        Sink::Run(key, stream) => {
-            let mut runs = server.runs.borrow_mut();
-            let Some(run) = runs.get_mut(&key) else {
-                return discard(server, source, stream);
-            };
-            let capture = run.capture(stream);
-            if let Ok(tail) = capture.tail(server.table.borrow_mut().arena_mut())
-                && !tail.is_empty()
-            {
-                let result = read(source, stream, tail);
-                capture.commit(brought(&result));
-                return result;
-            }
-            let result = discard(server, source, stream);
-            capture.discard(brought(&result));
-            result
-        }
+        let result = discard(server, source, stream);
+        capture.discard(brought(&result));
+        return result;
     }
+    if let Ok(tail) = process.log.tail(arena) {
+        let result = read(source, stream, tail);
+        let usual = server.settings.get().max_log_bytes_per_process;
+        let limit = process.log_max.map_or(usual, |max| max.min(usual));
+        let now = UnixMs::now();
+        process
+            .log
+            .commit(arena, brought(&result), stream, now.0, limit);
+        if process.is_over() {
+            table.recount(job);
+        }
+        drop(table);
+        trim_later(server);
+        return result;
+    }
+    drop(table);
+    discard(server, source, stream)
 }
 
 fn discard(server: &Server, source: &Source, stream: Stream) -> Result<Read, Errno> {
@@ -260,91 +239,23 @@ pub(crate) fn trim_later(server: &Rc<Server>) {
     });
 }
 
-/// An output has reached its end.
-fn ended(server: &Rc<Server>, sink: Sink) {
-    match sink.now(server) {
-        Sink::Log(id, _) => {
-            let drained = {
-                let mut table = server.table.borrow_mut();
-                let Some((process, _)) = table.get_mut(id) else {
-                    return;
-                };
-                process.open_outputs = process.open_outputs.saturating_sub(1);
-                process.changed.notify();
-                process.open_outputs == 0 && matches!(process.state, State::Draining { .. })
-            };
-            if drained {
-                conclude(server, id);
-            }
-        }
-        Sink::Run(key, _) => {
-            if let Some(run) = server.runs.borrow_mut().get_mut(&key) {
-                run.pipe_ended();
-            }
-        }
-    }
-}
-
-/// The direct child of a managed process is gone: takes its last output and shows it as exited.
-pub(crate) fn child_exited(server: &Rc<Server>, id: ProcessId, status: ExitStatus, left: u32) {
-    {
-        let mut table = server.table.borrow_mut();
-        let Some((process, _)) = table.get_mut(id) else {
-            return;
-        };
-        process.left = left;
-        if !process.happen(Happening::Ended(status), Instant::now(), now_ms()) {
-            return;
-        }
-    }
-    let child = server.children.borrow().get(&id).cloned();
-    let mut all_read = true;
+/// Reads what the outputs of a job hold whose direct child is gone. Whether nothing that it wrote
+/// can come later: what it wrote to a pipe is in it, all of it, and somebody else may write on; a
+/// terminal passes its last output on with a delay.
+pub(crate) fn read_rest(server: &Rc<Server>, job: JobId) -> bool {
+    let child = server.children.borrow().get(&job).cloned();
+    let mut whole = true;
     for (stream, source) in child.iter().flat_map(|child| &child.outputs) {
-        let sink = Sink::Log(id, *stream);
-        all_read &= match stream {
+        whole &= match stream {
             Stream::Pty => {
-                let pumped = pump(server, sink, source, TURN_BYTES);
+                let pumped = pump(server, job, *stream, source, TURN_BYTES);
                 matches!(pumped, Pumped::Ended { .. })
             }
-            // What the child wrote is in the pipe, all of it; somebody else may write on.
             Stream::Stdout | Stream::Stderr => {
-                pump_rest(server, sink, source);
+                pump_rest(server, job, *stream, source);
                 true
             }
         };
     }
-    if all_read {
-        conclude(server, id);
-        return;
-    }
-    // A terminal passes its last output on with a delay; its end (EIO) concludes, or the time.
-    let server = server.clone();
-    monoio::spawn(async move {
-        sleep(crate::process::state::OUTPUT_GRACE).await;
-        conclude(&server, id);
-    });
-}
-
-/// Shows a draining process as exited; drops the oldest exited records that are too many.
-fn conclude(server: &Rc<Server>, id: ProcessId) {
-    let (still_open, dropped) = {
-        let mut table = server.table.borrow_mut();
-        let Some((process, _)) = table.get_mut(id) else {
-            return;
-        };
-        if !process.happen(Happening::Drained, Instant::now(), now_ms()) {
-            return;
-        }
-        (process.open_outputs > 0, table.retire(id))
-    };
-    // Its input is closed; its outputs are read on by their own tasks.
-    let child = server.children.borrow_mut().remove(&id);
-    leftovers::make_way(server, dropped);
-    if let Some(child) = child
-        && still_open
-    {
-        let outputs = child.outputs.iter().map(|(_, source)| source);
-        leftovers::note_open(server, Some(id), outputs);
-    }
-    trim_later(server);
+    whole
 }

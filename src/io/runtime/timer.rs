@@ -26,6 +26,8 @@ use rustix::time::{
     timerfd_settime,
 };
 
+use crate::types::Monotonic;
+
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 
@@ -84,6 +86,11 @@ pub(crate) fn sleep_until(when: Instant) -> Timer {
         at: when,
         number: 0,
     }
+}
+
+/// The same moment, as the timers of this thread count.
+pub(crate) fn instant(at: Monotonic) -> Instant {
+    Instant::now() + at.since(Monotonic::now()).min(FAR)
 }
 
 impl Future for Timer {

@@ -22,9 +22,10 @@ use crate::log::batch::{Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::cursor::Next;
 use crate::log::index::Entry;
 use crate::log::{Cursor, Log};
-use crate::process::{Notify, State};
+use crate::process::Notify;
+use crate::process::life::State;
 use crate::supervisor::spawn::pty;
-use crate::types::{ProcessId, StreamFilter};
+use crate::types::{ExitStatus, Monotonic, ProcessId, StreamFilter};
 use crate::wire::json;
 use crate::wire::vt::QueryFilter;
 use crate::wire::ws::close::{write_close, write_echo};
@@ -36,7 +37,7 @@ use crate::io::conn::writer::Writer;
 use crate::io::host::backlog::BYTES_MAX;
 use crate::io::host::input::InputError;
 use crate::io::runtime::race::race;
-use crate::io::runtime::timer::{sleep, sleep_until, within};
+use crate::io::runtime::timer::{instant, sleep, sleep_until, within};
 use crate::io::server::Server;
 use crate::io::terminal::liveness::{Liveness, Verdict};
 use crate::io::terminal::typing::{INPUT_COST_BYTES, Typing, cost};
@@ -234,11 +235,10 @@ impl Session {
                 "input payload exceeds maxInputBytesPerRequest ({limit})"
             ));
         }
-        let child = self.server.children.borrow().get(&self.id).cloned();
-        let Some(child) = child else {
+        let Some(input) = self.server.input(self.id) else {
             return self.error(NOT_RUNNING);
         };
-        let backlog = child.input.backlog();
+        let backlog = input.backlog();
         let cost = cost(&data);
         let place = match self.typing.refuses(backlog) {
             true => None,
@@ -272,14 +272,10 @@ impl Session {
     }
 
     async fn pass(&self, data: &[u8]) {
-        let child = self.server.children.borrow().get(&self.id).cloned();
-        let result = match child {
-            Some(child) => {
+        let result = match self.server.input(self.id) {
+            Some(input) => {
                 let written = Cell::new(0);
-                child
-                    .input
-                    .write(&self.server, self.id, data, &written)
-                    .await
+                input.write(&self.server, self.id, data, &written).await
             }
             None => Err(InputError::NotRunning),
         };
@@ -301,12 +297,12 @@ impl Session {
         if self.query.read_only {
             return self.error("this connection is read-only");
         }
-        let child = self.server.children.borrow().get(&self.id).cloned();
-        match (window(cols, rows), child) {
+        let input = self.server.input(self.id);
+        match (window(cols, rows), input) {
             (Err(problem), _) => self.error(&problem.detail()),
             (Ok(_), None) => self.error("conflict: PTY resize handle unavailable"),
-            (Ok(size), Some(child)) => {
-                if let Err(errno) = pty::set_size(&**child.input.source(), size) {
+            (Ok(size), Some(input)) => {
+                if let Err(errno) = pty::set_size(&**input.source(), size) {
                     let error = std::io::Error::from_raw_os_error(errno.raw_os_error());
                     self.error(&format!(
                         "stream error: failed to resize the terminal: {error}"
@@ -507,16 +503,17 @@ impl Session {
         match process.frames.next(&process.log, arena, cursor, &Frames) {
             Found::Chunk(chunk) => Step::Send(chunk),
             Found::Gap(_) => Step::Overtaken,
-            Found::Nothing => match process.state {
-                State::Exited { status, .. } if process.is_over(Instant::now()) => {
-                    let code = status
-                        .code()
-                        .map_or_else(|| "null".to_owned(), |code| code.to_string());
+            Found::Nothing => match process.life.state() {
+                State::Over { end, .. } if process.life.is_complete(Monotonic::now()) => {
+                    let code = end.status().and_then(ExitStatus::code);
+                    let code = code.map_or_else(|| "null".to_owned(), |code| code.to_string());
                     Step::Exit(framed(
                         format!("{{\"exitCode\":{code},\"type\":\"exit\"}}").as_bytes(),
                     ))
                 }
-                State::Exited { over_at, .. } => wait(Some(over_at), &process.changed),
+                State::Over { complete_at, .. } => {
+                    wait(Some(instant(complete_at)), &process.changed)
+                }
                 _ => wait(None, &process.changed),
             },
         }

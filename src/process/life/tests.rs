@@ -4,8 +4,9 @@ use super::*;
 use crate::types::SpawnStage;
 
 const GRACES: Graces = Graces {
-    managed: Duration::from_millis(250),
-    run: Duration::from_millis(180),
+    log: Duration::from_millis(250),
+    pipes: Duration::from_millis(180),
+    tree: Duration::from_millis(100),
 };
 const NOW: Monotonic = Monotonic::from_nanos(1_000_000_000);
 const WALL: UnixMs = UnixMs(7);
@@ -18,7 +19,7 @@ const ERROR: SpawnError = SpawnError {
 const SPAWNED: Event = Event::Spawned { pid: 9, outputs: 2 };
 const EXITED: Event = Event::Exited {
     status: STATUS,
-    left: 1,
+    left: 0,
 };
 const REST: Event = Event::RestRead { whole: true };
 const PART: Event = Event::RestRead { whole: false };
@@ -121,7 +122,7 @@ fn every_event_in_every_state_of_a_managed_process() {
                     "running",
                     "running",
                     "draining rest tell",
-                    "over rest retire tell",
+                    "over retire tell",
                     "running tell",
                     "running",
                     "running",
@@ -136,12 +137,12 @@ fn every_event_in_every_state_of_a_managed_process() {
                     "draining",
                     "draining",
                     "draining",
-                    "over rest retire tell",
-                    "draining tell",
+                    "over retire tell",
+                    "draining tell wake",
                     "over retire tell",
                     "draining wake",
-                    "over rest retire tell",
-                    "draining tell",
+                    "over retire tell",
+                    "draining tell wake",
                     "draining",
                 ],
             ),
@@ -188,9 +189,9 @@ fn every_event_in_every_state_of_a_run() {
                 &[],
                 [
                     "start",
-                    "failed retire refused tell",
+                    "failed refused tell",
                     "draining tell wake",
-                    "over rest retire late tell",
+                    "over rest late tell",
                     "start tell",
                     "start",
                     "start",
@@ -205,11 +206,11 @@ fn every_event_in_every_state_of_a_run() {
                     "draining",
                     "draining",
                     "draining",
-                    "over rest retire late tell",
+                    "over rest late tell",
                     "draining tell",
-                    "over retire ended tell",
-                    "draining wake",
-                    "over rest retire ended tell",
+                    "draining",
+                    "draining",
+                    "over rest ended tell",
                     "draining tell",
                     "draining kill",
                 ],
@@ -267,7 +268,7 @@ fn a_run_is_answered_when_its_exit_and_both_ends_are_known_in_any_order() {
         [ended, ended, (EXITED, 1)],
     ] {
         let told = play(Kind::Run, &order);
-        assert_eq!(told[2], "over retire ended tell", "{order:?}");
+        assert_eq!(told[2], "over ended tell", "{order:?}");
         assert!(told[..2].iter().all(|step| !step.contains("over")));
     }
 }
@@ -278,23 +279,43 @@ fn a_deadline_and_an_exit_at_once_give_one_answer() {
         Kind::Run,
         &[(EXITED, 1), (LATE, 1), (Event::OutputEnded, 1)],
     );
-    assert_eq!(both[1..], ["over rest retire late tell", "over tell"]);
+    assert_eq!(both[1..], ["over rest late tell", "over tell"]);
     let both = play(
         Kind::Run,
         &[(LATE, 1), (EXITED, 1), (Event::OutputEnded, 1)],
     );
-    assert_eq!(both, ["over rest retire late tell", "over", "over tell"]);
+    assert_eq!(both, ["over rest late tell", "over", "over tell"]);
 }
 
 #[test]
 fn an_output_that_others_hold_open_delays_the_end_by_the_grace_and_no_more() {
     let mut job = life(Kind::Run);
-    job.on(EXITED, NOW, WALL, &GRACES);
+    let exited = job.on(EXITED, NOW, WALL, &GRACES);
+    assert_eq!(exited.wake_at, Some(after(180)));
     let early = job.on(Event::Time, after(179), WALL, &GRACES);
-    assert_eq!(early.wake_at, Some(after(180)));
+    assert_eq!(early, Effects::default(), "its time has been asked for");
     let due = job.on(Event::Time, after(180), WALL, &GRACES);
-    assert_eq!(told(&job, due), "over rest retire ended tell");
+    assert_eq!(told(&job, due), "over rest ended tell");
     assert_eq!(job.end(), Some(End::Exited(STATUS)));
+}
+
+#[test]
+fn a_tree_that_lives_on_delays_the_answer_of_a_run_a_little() {
+    let (ended, left) = ((Event::OutputEnded, 1), |n| (Event::Left(n), 20));
+    let exited = Event::Exited {
+        status: STATUS,
+        left: 2,
+    };
+    let gone = play(Kind::Run, &[ended, ended, (exited, 1), left(1), left(0)]);
+    assert_eq!(
+        gone[2..],
+        ["draining tell wake", "draining tell", "over ended tell"]
+    );
+    let stays = play(
+        Kind::Run,
+        &[ended, ended, (exited, 1), (Event::Time, 101), left(1)],
+    );
+    assert_eq!(stays[3..], ["over ended tell", "over tell"]);
 }
 
 #[test]
@@ -310,7 +331,7 @@ fn a_terminal_is_over_at_its_hangup_or_after_the_grace() {
     assert_eq!(told(&hung_up, effects), "over retire tell");
     assert!(hung_up.is_complete(after(3)), "nothing can follow");
     let effects = job.on(Event::Time, after(250), WALL, &GRACES);
-    assert_eq!(told(&job, effects), "over rest retire tell");
+    assert_eq!(told(&job, effects), "over retire tell");
     assert!(!job.is_running() && job.pid().is_none());
 }
 
@@ -338,5 +359,5 @@ fn a_run_whose_client_is_gone_is_killed_once_and_never_answered() {
     );
     assert_eq!(told[0], "start kill");
     assert_eq!(told[1], "start");
-    assert_eq!(told[4], "over retire tell");
+    assert_eq!(told[4], "over tell");
 }

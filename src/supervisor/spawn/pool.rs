@@ -49,12 +49,24 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(5);
 /// Bytes; the child's own stack is on the heap.
 const STACK_BYTES: usize = 64 << 10;
 
+/// A child to be started.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// Whose it is.
+    pub(crate) job: JobId,
+    /// What to start and with which descriptors.
+    pub(crate) spec: Box<SpawnSpec>,
+    /// By which its tree is known.
+    pub(crate) mark: Mark,
+    /// The cgroup that it is born in.
+    pub(crate) group: Option<Arc<Group>>,
+    /// Whether the I/O thread is told of the start.
+    pub(crate) announce: bool,
+}
+
 #[derive(Debug)]
 struct Request {
-    job: JobId,
-    spec: Box<SpawnSpec>,
-    mark: Mark,
-    group: Option<Arc<Group>>,
+    order: Order,
     slot: Arc<PidSlot>,
 }
 
@@ -70,7 +82,13 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    fn done(&self, job: JobId, thread: Option<usize>, result: Result<Spawned, SpawnError>) {
+    fn done(
+        &self,
+        job: JobId,
+        announce: bool,
+        thread: Option<usize>,
+        result: Result<Spawned, SpawnError>,
+    ) {
         let (pid, pidfd) = match &result {
             Ok(spawned) => (spawned.pid, spawned.pidfd.clone()),
             Err(_) => {
@@ -81,7 +99,7 @@ impl Reports {
                 });
             }
         };
-        if let JobId::Process(_) = job {
+        if announce {
             self.events.send(Event::Spawned { job, pid });
         }
         self.inbox.send_quietly(Inbox::SpawnDone {
@@ -132,33 +150,18 @@ impl Pool {
     }
 
     /// Hands a spawn to a thread; the answer comes as [`Inbox::SpawnDone`].
-    pub(crate) fn submit(
-        &mut self,
-        job: JobId,
-        spec: Box<SpawnSpec>,
-        mark: Mark,
-        group: Option<Arc<Group>>,
-        now: Instant,
-    ) {
+    pub(crate) fn submit(&mut self, order: Order, now: Instant) {
+        let job = order.job;
         if self.waiting.len() >= QUEUE_MAX {
             let error = SpawnError {
                 stage: SpawnStage::Clone,
                 errno: libc::EAGAIN,
             };
-            return self.reports.done(job, None, Err(error));
+            return self.reports.done(job, false, None, Err(error));
         }
         let slot = Arc::new(PidSlot::new(0));
         self.in_flight.push((job, slot.clone()));
-        self.waiting.push_back((
-            now,
-            Request {
-                job,
-                spec,
-                mark,
-                group,
-                slot,
-            },
-        ));
+        self.waiting.push_back((now, Request { order, slot }));
         if self.idle.is_empty() && self.running() < EAGER {
             self.start_thread();
         }
@@ -261,20 +264,20 @@ impl Pool {
         let pad = self.pads.get_mut(number).and_then(Option::take);
         let mut pad = pad.unwrap_or_default();
         let work = move || {
-            for Request {
-                job,
-                spec,
-                mark,
-                group,
-                slot,
-            } in requests
-            {
+            for Request { order, slot } in requests {
+                let Order {
+                    job,
+                    spec,
+                    mark,
+                    group,
+                    announce,
+                } = order;
                 let group = group.as_deref().and_then(Group::birthplace);
                 let result = spawn(&spec, &inheritance, mark, group, &slot, &mut pad);
                 // The child's ends of its pipes close before anybody hears that it runs.
                 drop(spec);
                 drop(slot);
-                reports.done(job, Some(number), result);
+                reports.done(job, announce, Some(number), result);
             }
         };
         let builder = thread::Builder::new()
@@ -296,7 +299,8 @@ impl Pool {
                         stage: SpawnStage::Clone,
                         errno,
                     };
-                    self.reports.done(request.job, None, Err(error));
+                    self.reports
+                        .done(request.order.job, false, None, Err(error));
                 }
             }
             Err(_) => {}
@@ -333,7 +337,14 @@ mod tests {
         let now = Instant::now();
         let all = EAGER + 3;
         for job in 0..all as u64 {
-            pool.submit(JobId::Run(job), nothing(), marks.take(), None, now);
+            let order = Order {
+                job: JobId(job),
+                spec: nothing(),
+                mark: marks.take(),
+                group: None,
+                announce: false,
+            };
+            pool.submit(order, now);
         }
         // Nothing is heard of the first ones in time.
         for _ in EAGER..all {

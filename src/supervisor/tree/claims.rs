@@ -188,8 +188,8 @@ mod tests {
     use crate::supervisor::tree::procfs;
     use std::process::{Child, Command, Stdio};
 
-    const OLD: JobId = JobId::Run(1);
-    const NEXT: JobId = JobId::Run(2);
+    const OLD: JobId = JobId(1);
+    const NEXT: JobId = JobId(2);
 
     /// A number that no session has.
     const SESSION: i32 = i32::MAX;

@@ -1,0 +1,106 @@
+//! Carries out what the life of a job asks for.
+//!
+//! In: an event. Out: the record's next state, and everything that follows from it on this side:
+//! outputs read, answers, waiters told, the supervisor asked. The only place that changes a life.
+
+use std::rc::Rc;
+
+use crate::api::processes;
+use crate::process::life::{Answer, Effects, Event};
+use crate::supervisor::message::Command;
+use crate::types::{JobId, Monotonic, UnixMs};
+
+use crate::io::host::leftovers;
+use crate::io::host::outputs::{ingest, read_rest, trim_later};
+use crate::io::runtime::timer::sleep;
+use crate::io::server::Server;
+
+/// Something has happened to a job. Nothing follows if it is gone.
+pub(crate) fn happen(server: &Rc<Server>, job: JobId, event: Event) {
+    let effects = match server.table.borrow_mut().job_mut(job) {
+        Some((process, _)) => process.on(event, Monotonic::now(), UnixMs::now()),
+        None => return,
+    };
+    carry_out(server, job, effects);
+}
+
+fn carry_out(server: &Rc<Server>, job: JobId, effects: Effects) {
+    if effects.listen {
+        listen(server, job);
+    }
+    if effects.read_rest {
+        let whole = read_rest(server, job);
+        happen(server, job, Event::RestRead { whole });
+    }
+    if effects.retire {
+        retire(server, job);
+    }
+    if let Some(answer) = effects.answer {
+        answer_create(server, job, answer);
+    }
+    if effects.tell
+        && let Some(process) = server.table.borrow().job(job)
+    {
+        process.changed.notify();
+    }
+    if let Some(at) = effects.wake_at {
+        let server = server.clone();
+        monoio::spawn(async move {
+            sleep(at.since(Monotonic::now())).await;
+            happen(&server, job, Event::Time);
+        });
+    }
+    if effects.kill {
+        server.command(Command::End { job });
+    }
+}
+
+/// Begins to read the outputs of a managed process.
+fn listen(server: &Rc<Server>, job: JobId) {
+    let child = server.children.borrow().get(&job).cloned();
+    for (stream, source) in child.iter().flat_map(|child| &child.outputs) {
+        monoio::spawn(ingest(server.clone(), job, *stream, source.clone()));
+    }
+}
+
+/// The place of a managed process is free, and its input is closed.
+fn retire(server: &Rc<Server>, job: JobId) {
+    let dropped = server.table.borrow_mut().retire(job);
+    leftovers::make_way(server, dropped);
+    close(server, job);
+    trim_later(server);
+}
+
+/// Lets go of the descriptors of a job that has ended. Outputs that somebody holds open are read
+/// on by their own tasks.
+pub(crate) fn close(server: &Server, job: JobId) {
+    let child = server.children.borrow_mut().remove(&job);
+    let open = server
+        .table
+        .borrow()
+        .job(job)
+        .map_or(0, |of| of.life.open_outputs());
+    if let Some(child) = child
+        && open > 0
+    {
+        let outputs = child.outputs.iter().map(|(_, source)| source);
+        leftovers::note_open(server, job, outputs);
+    }
+}
+
+/// Answers who asked for a managed process, with its record as it is now. A run looks for itself.
+fn answer_create(server: &Server, job: JobId, answer: Answer) {
+    let result = match answer {
+        Answer::Started => match server.table.borrow().job(job) {
+            Some(process) => Ok(processes::reply(process)),
+            None => return,
+        },
+        Answer::Failed(error) => Err(error),
+        Answer::Ended(_) => return,
+    };
+    let mut creates = server.creates.borrow_mut();
+    if let Some(create) = creates.get_mut(&job) {
+        create.result = Some(result);
+        create.done.notify();
+    }
+}

@@ -1,0 +1,54 @@
+//! What a run wrote, up to the cap of each stream.
+//!
+//! In: which stream. Out: its capture, and the log that both become if the run is listed.
+
+use crate::log::capture::Capture;
+use crate::log::{Arena, Log};
+use crate::types::Stream;
+
+/// The captures of a run's two streams.
+#[derive(Debug)]
+pub struct Captures {
+    /// What it wrote to its standard output.
+    pub stdout: Capture,
+    /// What it wrote to its standard error.
+    pub stderr: Capture,
+}
+
+impl Captures {
+    /// Keeps `cap` bytes of each stream.
+    pub fn new(cap: u64) -> Self {
+        Self {
+            stdout: Capture::new(cap),
+            stderr: Capture::new(cap),
+        }
+    }
+
+    /// The capture of a stream.
+    pub fn of(&mut self, stream: Stream) -> &mut Capture {
+        match stream {
+            Stream::Stderr => &mut self.stderr,
+            Stream::Stdout | Stream::Pty => &mut self.stdout,
+        }
+    }
+
+    /// Moves what was kept into a log of at most `limit` bytes: first what went to its standard
+    /// output, then what went to its standard error, since nothing tells the order of the two.
+    pub fn take_log(&mut self, arena: &mut Arena, now_ms: u64, limit: u64) -> Log {
+        let mut log = Log::default();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let capture = self.of(stream);
+            log.lost(capture.lost());
+            for taken in capture.take(arena) {
+                log.adopt(arena, taken, stream, now_ms, limit);
+            }
+        }
+        log
+    }
+
+    /// Gives the slots back.
+    pub fn release(&mut self, arena: &mut Arena) {
+        self.stdout.release(arena);
+        self.stderr.release(arena);
+    }
+}
