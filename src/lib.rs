@@ -34,7 +34,7 @@
 //! | `supervisor::mailbox` | a queue between two threads and its doorbell | |
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
 //! | `supervisor::spawn` | starting a child | supervisor, types |
-//! | `io::runtime` | drivers, readiness, timers, turns, the heap | config |
+//! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types |
 //! | `io::host` | our ends of children | io::runtime, io::server, io::wait, io::conn::reader, types, log, process, api, supervisor, notice |
 //! | `io::conn` | connections | io, types, wire, log, process, api, supervisor::message, supervisor::mailbox |
 //! | `io::terminal` | a terminal over WebSocket | io, types, wire, log, process, api, supervisor::spawn::pty |
