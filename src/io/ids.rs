@@ -14,12 +14,14 @@
 
 use std::fs::{File, OpenOptions, read_to_string};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::supervisor::state_dir::open_plain;
 
 /// The file's name in the state directory.
 const NAME: &str = "process-ids";
@@ -62,13 +64,8 @@ impl Ids {
     /// When the file cannot be read, written or locked, or is damaged.
     pub fn open(dir: &Path) -> io::Result<(Self, u64)> {
         let path = dir.join(NAME);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)?;
+        let mut options = OpenOptions::new();
+        let file = open_plain(&path, options.read(true).write(true).create(true))?;
         let boot = read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let mut ids = Self {
             path,

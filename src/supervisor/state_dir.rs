@@ -8,12 +8,15 @@
 //! `-PID`. The first two say where the numbers are valid: since this boot, in this PID namespace.
 //! START is in clock ticks since boot (proc_pid_stat(5)); MARK and VALUE are the tree's mark, `-` if
 //! it has none.
+//!
+//! Others may write to the directory, so a name in it may be anything: only a regular file of this
+//! user's own with one name is read, written or believed ([`open_plain`]).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,6 +34,9 @@ const SUFFIX: &str = ".jobs";
 
 /// Lines beyond those of living jobs before the file is written anew.
 const STALE_LINES_MAX: usize = 4096;
+
+/// Bytes of a record that are read: beyond what any number of processes needs.
+const RECORD_BYTES_MAX: u64 = 64 << 20;
 
 /// Passes over what is left, and the pause between them.
 const PASSES_MAX: u32 = 200;
@@ -51,6 +57,8 @@ pub struct StateDir {
     header: String,
     known: BTreeMap<i32, Leader>,
     lines: usize,
+    /// A line is missing or in part, for want of room.
+    torn: bool,
 }
 
 impl StateDir {
@@ -74,7 +82,7 @@ impl StateDir {
         // One pid may belong to several servers, each in a namespace of its own.
         let path = (0..u32::MAX)
             .map(|n| dir.join(format!("{}-{n}{SUFFIX}", std::process::id())))
-            .find(|path| !path.exists())
+            .find(|path| path.symlink_metadata().is_err())
             .ok_or(io::ErrorKind::AlreadyExists)?;
         let file = begin(&path, &header)?;
         let state = Self {
@@ -83,11 +91,12 @@ impl StateDir {
             header,
             known: BTreeMap::new(),
             lines: 0,
+            torn: false,
         };
         Ok((state, ended))
     }
 
-    /// Writes a new tree down. A full disk only means that it is missing.
+    /// Writes a new tree down. A full disk only means that it is missing until there is room.
     pub(crate) fn begun(&mut self, pid: i32, mark: Mark) {
         let Some(stat) = procfs::stat(pid) else {
             return;
@@ -110,18 +119,23 @@ impl StateDir {
     /// The server ends in order.
     pub(crate) fn remove(&mut self) {
         let _ = fs::remove_file(&self.path);
+        // Left where there was no room for it.
+        let _ = fs::remove_file(self.path.with_extension("new"));
     }
 
     fn append(&mut self, text: &str) {
-        let _ = self.file.write_all(text.as_bytes());
-        self.lines += 1;
-        if self.lines > STALE_LINES_MAX + self.known.len() {
+        if !self.torn {
+            self.torn = self.file.write_all(text.as_bytes()).is_err();
+            self.lines += 1;
+        }
+        if self.torn || self.lines > STALE_LINES_MAX + self.known.len() {
             let mut all = self.header.clone();
             for (&pid, &leader) in &self.known {
                 all.push_str(&line(pid, leader));
             }
             if let Ok(file) = begin(&self.path, &all) {
                 self.file = file;
+                self.torn = false;
             }
             self.lines = self.known.len();
         }
@@ -139,16 +153,37 @@ fn line(pid: i32, leader: Leader) -> String {
 /// A locked file with this content, in place of what is there.
 fn begin(path: &Path, content: &str) -> io::Result<File> {
     let new = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&new)?;
+    let open = || {
+        let mut options = OpenOptions::new();
+        open_plain(&new, options.create(true).append(true))
+    };
+    let mut file = open().or_else(|_| {
+        fs::remove_file(&new)?;
+        open()
+    })?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     file.set_len(0)?;
     file.write_all(content.as_bytes())?;
     fs::rename(&new, path)?;
     Ok(file)
+}
+
+/// Opens a regular file that belongs to this process's user and has one name; waits for nobody, as
+/// open(2) of a FIFO would.
+///
+/// # Errors
+/// As open(2); EPERM for anything else.
+pub(crate) fn open_plain(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = options
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    let is = file.metadata()?;
+    let own = rustix::process::geteuid().as_raw();
+    match is.is_file() && is.uid() == own && is.nlink() == 1 {
+        true => Ok(file),
+        false => Err(io::ErrorKind::PermissionDenied.into()),
+    }
 }
 
 /// Where numbers of processes are valid, as the first lines of a record.
@@ -164,15 +199,26 @@ fn end_left_behind(dir: &Path, place: &str) -> io::Result<usize> {
     for entry in fs::read_dir(dir)?.flatten() {
         let path = entry.path();
         let ours = path.to_str().is_some_and(|path| path.ends_with(SUFFIX));
-        let Ok(file) = File::open(&path) else {
-            continue;
-        };
-        if !ours || flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !ours {
             continue;
         }
-        let Ok(text) = fs::read_to_string(&path) else {
+        let Ok(file) = open_plain(&path, OpenOptions::new().read(true)) else {
             continue;
         };
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        // A living server that wrote its record anew has let go of the one before.
+        if file.metadata().map_or(0, |is| is.nlink()) == 0 {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        let mut record = (&file).take(RECORD_BYTES_MAX);
+        if record.read_to_end(&mut bytes).is_err() {
+            continue;
+        }
+        // Whoever damaged a line made it one that makes no sense.
+        let text = String::from_utf8_lossy(&bytes);
         // After a reboot, and in another PID namespace, nothing is left that could be known, and
         // the numbers are other processes'.
         if let Some(text) = text.strip_prefix(place) {
@@ -182,7 +228,8 @@ fn end_left_behind(dir: &Path, place: &str) -> io::Result<usize> {
             }
             ended += end_trees(&record.leaders);
         }
-        fs::remove_file(&path)?;
+        // What cannot be removed is read once more at the next start.
+        let _ = fs::remove_file(&path);
     }
     Ok(ended)
 }
@@ -349,6 +396,104 @@ mod tests {
         assert!(state.path.exists(), "the record of a living server");
         state.remove();
         other.remove();
+        fs::remove_dir(&dir).unwrap();
+    }
+
+    fn temp(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("procring-{name}-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn names_that_others_put_into_the_directory_are_neither_waited_for_nor_followed() {
+        let dir = temp("odd-names");
+        let outside = temp("outside");
+        let precious = outside.join("precious");
+        fs::write(&precious, "as it was").unwrap();
+        let fifo = dir.join("1-0.jobs");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        for (name, target) in [
+            ("2-0", "/dev/zero"),
+            ("3-0", "/dev/ptmx"),
+            ("4-0", "/nowhere"),
+        ] {
+            std::os::unix::fs::symlink(target, dir.join(format!("{name}.jobs"))).unwrap();
+        }
+        fs::create_dir(dir.join("5-0.jobs")).unwrap();
+        // Where this server will write.
+        let own = format!("{}-0", std::process::id());
+        let [soft, hard] = ["0", "1"].map(|n| dir.join(format!("{}-{n}.new", std::process::id())));
+        std::os::unix::fs::symlink(&precious, &soft).unwrap();
+        fs::hard_link(&precious, &hard).unwrap();
+        let (mut first, _) = StateDir::open(&dir, None).unwrap();
+        assert_eq!(first.path, dir.join(format!("{own}.jobs")));
+        let (mut second, _) = StateDir::open(&dir, None).unwrap();
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "as it was");
+        for state in [&mut first, &mut second] {
+            assert!(fs::read_to_string(&state.path).unwrap().starts_with("boot"));
+            state.remove();
+        }
+        for dir in [dir, outside] {
+            fs::remove_dir_all(dir).unwrap();
+        }
+    }
+
+    #[test]
+    fn nobody_is_ended_whom_another_users_record_names() {
+        if !rustix::process::geteuid().is_root() {
+            // Nobody else can give a file away.
+            return;
+        }
+        let dir = temp("foreign");
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = child.id() as i32;
+        let start = procfs::stat(pid).unwrap().start_ticks;
+        let record = format!("{}+{pid} {start} -\n", place());
+        let path = dir.join("1-0.jobs");
+        fs::write(&path, &record).unwrap();
+        std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+        let (mut state, ended) = StateDir::open(&dir, None).unwrap();
+        assert_eq!(ended, 0);
+        assert!(path.exists());
+        state.remove();
+        std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        let (mut state, ended) = StateDir::open(&dir, None).unwrap();
+        assert_eq!(ended, 1, "it is this user's own now");
+        state.remove();
+        child.wait().unwrap();
+        fs::remove_dir(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_record_that_there_was_no_room_for_is_whole_when_there_is() {
+        let dir = temp("full");
+        let (mut state, _) = StateDir::open(&dir, None).unwrap();
+        let me = std::process::id() as i32;
+        let parent = rustix::process::getppid().unwrap().as_raw_nonzero().get();
+        state.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        // Nor is there for a new one.
+        let new = state.path.with_extension("new");
+        fs::create_dir(&new).unwrap();
+        state.begun(me, Mark::none());
+        let text = fs::read_to_string(&state.path).unwrap();
+        assert!(Record::parse(&text).leaders.is_empty());
+        fs::remove_dir(&new).unwrap();
+        state.begun(parent, Mark::none());
+        let text = fs::read_to_string(&state.path).unwrap();
+        let leaders = Record::parse(&text).leaders;
+        assert!(leaders.contains_key(&me) && leaders.contains_key(&parent));
+        state.remove();
         fs::remove_dir(&dir).unwrap();
     }
 
