@@ -25,7 +25,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::supervisor::cgroup;
 use crate::supervisor::living::Servers;
 use crate::supervisor::tree::identity::Process;
-use crate::supervisor::tree::mark::{Kind, Mark, carried_by_some_thread};
+use crate::supervisor::tree::mark::{Kind, Mark, carried};
 use crate::supervisor::tree::procfs::{self, Stat};
 use crate::supervisor::tree::walk::Walk;
 
@@ -338,10 +338,10 @@ impl<'a> Left<'a> {
             return true;
         }
         let carries = |kind| {
-            let value = carried_by_some_thread(pid, kind, stat)?;
+            let value = carried(pid, kind)?;
             self.marks.get(&(kind, value))
         };
-        let kinds = [Kind::TimerSlack, Kind::IoPriority];
+        let kinds = [Kind::TimerSlack, Kind::LocksLimit];
         let carries = kinds.into_iter().filter_map(carries);
         let of_a_tree = carries.into_iter().any(|began| stat.start_ticks >= *began);
         let below_none = |servers: &Servers| !servers.include_ancestor_of(pid);
@@ -355,13 +355,13 @@ mod tests {
 
     #[test]
     fn a_record_holds_who_was_begun_and_not_forgotten() {
-        let text = "group /x/procring-7-0\n+10 500 slack 50001\n+11 501 ioprio 16452\n+13 502 -\n\
+        let text = "group /x/procring-7-0\n+10 500 slack 50001\n+11 501 locks 16452\n+13 502 -\n\
                     -10\n+12 50";
         let record = Record::parse(text);
         assert_eq!(record.group, Some("/x/procring-7-0"));
         let leader = |start_ticks, mark| Leader { start_ticks, mark };
         let known = [
-            (11, leader(501, Some((Kind::IoPriority, 16_452)))),
+            (11, leader(501, Some((Kind::LocksLimit, 16_452)))),
             (13, leader(502, None)),
         ];
         assert_eq!(record.leaders, HashMap::from(known));

@@ -50,9 +50,6 @@ fn end(pid: i32) {
 fn an_exited_record_says_how_many_of_its_tree_live(backend: Backend) {
     for (way, server) in every_way(backend) {
         let what = format!("{way:?}");
-        if !way.knows_daemons() {
-            continue;
-        }
         let id = server.spawn(&sh(&format!("{TWO}; kill -9 $$")));
         await_left(&server, &id, 2, &what);
         let text = server.get(&path(&id)).text().to_owned();
@@ -93,9 +90,6 @@ fn an_exited_record_says_how_many_of_its_tree_live(backend: Backend) {
 fn delete_leaves_a_daemon_alone_and_ends_its_tree_on_demand(backend: Backend) {
     for (way, server) in every_way(backend) {
         let what = format!("{way:?}");
-        if !way.knows_daemons() {
-            continue;
-        }
         let id = server.spawn(&sh(TWO));
         await_left(&server, &id, 2, &what);
         server.delete(&path(&id)).expect_empty(204);
@@ -212,9 +206,6 @@ fn run_and_leave(server: &Server, script: &str, what: &str) -> (Value, String) {
 fn a_run_that_leaves_something_becomes_a_record(backend: Backend) {
     for (way, server) in every_way(backend) {
         let what = format!("{way:?}");
-        if !way.knows_daemons() {
-            continue;
-        }
         for nothing in ["exit 3", "sleep 0.01 & exit 3"] {
             let answer = server.post("/v1/processes/run", &sh(nothing));
             assert_eq!(keys(answer.text()), RUN_KEYS, "{what}: {nothing}");

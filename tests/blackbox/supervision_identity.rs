@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Backend, Launch, Server, eventually, on_both, procfs, sh, skipped_anywhere};
-use crate::supervision_trees::{cgroups_available, io_priorities_have_hints, unprivileged};
+use crate::supervision_trees::{cgroups_available, unprivileged};
 
 on_both!(
     the_next_terminal_of_the_same_name_is_not_the_old_records,
@@ -65,10 +65,12 @@ fn servers(backend: Backend, launch: &dyn Fn() -> Launch) -> Vec<(&'static str, 
 /// A daemon that no longer shows the mark it was born with.
 fn unmarked() -> String {
     format!(
-        "perl -e 'syscall({}, {}, 50000, 0, 0, 0); syscall({}, 1, 0, 0); exec qw(sleep 77)'",
+        "perl -e 'syscall({}, {}, 50000, 0, 0, 0); my $n = pack(q(QQ), ~0, ~0); syscall({}, 0, {}, $n, 0); \
+         exec qw(sleep 77)'",
         libc::SYS_prctl,
         libc::PR_SET_TIMERSLACK,
-        libc::SYS_ioprio_set,
+        libc::SYS_prlimit64,
+        libc::RLIMIT_LOCKS,
     )
 }
 
@@ -199,16 +201,13 @@ const DAEMON: &str = "use POSIX; fork and exit; POSIX::setsid(); fork and exit; 
                       sleep 77";
 
 /// Marks of a server that is not allowed to read timer slacks.
-const MARKS: usize = 1016;
+const MARKS: usize = 4096;
 
 fn a_mark_is_not_handed_out_while_somebody_carries_it(backend: Backend) {
     let _heavy = crate::harness::one_heavy_test_at_a_time();
     let Some(user) = unprivileged() else {
         return;
     };
-    if !io_priorities_have_hints() {
-        return skipped_anywhere("a kernel before 6.5 has no mark for an unprivileged server");
-    }
     let server = Launch::new(backend)
         .args(&["--no-token", "--cgroup", "off"])
         .program(&user.program)
@@ -224,8 +223,11 @@ fn a_mark_is_not_handed_out_while_somebody_carries_it(backend: Backend) {
         (server.survivors().len() == 1).then_some(())
     });
     let mark = |pid: i32| {
-        // SAFETY: plain numbers; 1 is a process.
-        unsafe { libc::syscall(libc::SYS_ioprio_get, 1, pid) }
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let of_locks = limits
+            .lines()
+            .find(|line| line.starts_with("Max file locks"));
+        of_locks.unwrap().to_owned()
     };
     let carried = mark(server.survivors()[0]);
     // They are handed out in turn: after these comes the first one again.

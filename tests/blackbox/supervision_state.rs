@@ -240,9 +240,6 @@ fn the_next_start_ends_what_a_killed_server_of_another_user_left(backend: Backen
     let Some(user) = crate::supervision_trees::unprivileged() else {
         return;
     };
-    if !crate::supervision_trees::io_priorities_have_hints() {
-        return crate::harness::skipped_anywhere("no marks for an unprivileged server before 6.5");
-    }
     let name = format!("procring-state-{}-{}", std::process::id(), backend.word());
     let dir = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&dir).unwrap();

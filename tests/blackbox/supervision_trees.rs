@@ -31,18 +31,6 @@ pub(crate) enum Way {
     SweepAsNobody,
 }
 
-impl Way {
-    /// Whether daemons that share nothing but a mark are known to be of their tree; says so in
-    /// plain sight where they are not.
-    pub(crate) fn knows_daemons(self) -> bool {
-        let knows = self != Way::SweepAsNobody || io_priorities_have_hints();
-        if !knows {
-            skipped_anywhere("a kernel before 6.5 has no mark for trees of an unprivileged server");
-        }
-        knows
-    }
-}
-
 /// A server for each way that this machine offers.
 ///
 /// Each is the first process of a PID namespace, where there can be any: with it ends whatever a
@@ -81,17 +69,6 @@ pub(crate) fn every_way_with(backend: Backend, args: &[&str]) -> Vec<(Way, Serve
         servers.push((Way::SweepAsNobody, server));
     }
     servers
-}
-
-/// Whether ioprio_set(2) takes what marks trees where timer slacks cannot be read.
-pub(crate) fn io_priorities_have_hints() -> bool {
-    const BEST_EFFORT_WITH_HINT: libc::c_int = 2 << 13 | 8 << 3 | 4;
-    // A thread of its own, since it keeps what it sets.
-    let set = std::thread::spawn(|| {
-        // SAFETY: plain numbers; 1 and 0 are the calling thread.
-        unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, BEST_EFFORT_WITH_HINT) }
-    });
-    set.join().is_ok_and(|result| result == 0)
 }
 
 /// Whether a server can make cgroups here; says so in plain sight where it cannot.
@@ -186,9 +163,6 @@ const DAEMONS: &str = "(setsid sh -c 'exec <&- >&- 2>&-; (setsid sleep 77 &) ; e
 
 fn daemons_that_shed_every_tie_end_with_their_process(backend: Backend) {
     for (way, server) in every_way(backend) {
-        if !way.knows_daemons() {
-            continue;
-        }
         let bystander = server.spawn(&sh(
             "(setsid sleep 78 </dev/null >/dev/null 2>&1 &); exec sleep 78",
         ));
@@ -439,7 +413,7 @@ fn traced_leader() -> serde_json::Value {
     let script = format!(
         "use POSIX; $| = 1; my $l = $$; pipe R, W; unless (fork) {{ POSIX::setsid(); fork and POSIX::_exit(0); \
          open STDIN, '<', '/dev/null'; open STDOUT, '>', '/dev/null'; open STDERR, '>', '/dev/null'; \
-         syscall({}, {}, 50000, 0, 0, 0); syscall({}, 1, 0, 0); \
+         syscall({}, {}, 50000, 0, 0, 0); my $n = pack('QQ', ~0, ~0); syscall({}, 0, {}, $n, 0); \
          sysread R, my $go, 1; syscall({}, 0x4206, $l, 0, 0); sleep 77; exit }} \
          wait; syswrite W, 'x'; \
          for (1..3000) {{ open my $f, '<', '/proc/self/status'; my $t = join '', <$f>; \
@@ -447,7 +421,8 @@ fn traced_leader() -> serde_json::Value {
          select undef, undef, undef, 0.01 }}",
         libc::SYS_prctl,
         libc::PR_SET_TIMERSLACK,
-        libc::SYS_ioprio_set,
+        libc::SYS_prlimit64,
+        libc::RLIMIT_LOCKS,
         libc::SYS_ptrace,
     );
     json!({"command": "perl", "args": ["-e", script]})

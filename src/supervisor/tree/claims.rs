@@ -132,8 +132,8 @@ impl Claims {
     }
 
     /// What a process carries where marks would be.
-    pub(crate) fn carried(&self, pid: i32, stat: &Stat) -> Option<u64> {
-        mark::carried_by_some_thread(pid, self.marks.kind(), stat)
+    pub(crate) fn carried(&self, pid: i32) -> Option<u64> {
+        mark::carried(pid, self.marks.kind())
     }
 
     /// Whose the process is. A child of the server, so its number is its own.
@@ -152,7 +152,7 @@ impl Claims {
             }
         }
         let started_since = |since_ticks: u64| stat.start_ticks >= since_ticks;
-        let carries = self.carried(pid, stat);
+        let carries = self.carried(pid);
         if let Some(value) = carries {
             if let Some(&(job, since_ticks)) = self.by_mark.get(&value)
                 && started_since(since_ticks)

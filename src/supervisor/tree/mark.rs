@@ -7,22 +7,21 @@
 //!   notices. Inherited over fork and exec. Reading another's wants CAP_SYS_NICE (kernel 4.6).
 //!   A server that is itself a child of one takes the next 16384, since its orphans may become the
 //!   other's.
-//! - Without that capability the hint of the I/O priority (ioprio_set(2), kernel 6.5): anybody may
-//!   read another's, it is inherited, too, and numbers from 8 mean nothing to any driver. Class
-//!   and level are what they were: the server's own, or those that follow from its nice value.
+//! - Without that capability the soft limit of file locks (getrlimit(2), RLIMIT_LOCKS), which no
+//!   kernel since 2.4.25 looks at. Inherited over fork and exec, a process's own and not a
+//!   thread's, and anybody may read another's (`/proc/PID/limits`). 62 bits hold the server's
+//!   number besides the tree's, so that servers do not share marks.
 //!
 //! Numbers are used again, but never while somebody carries them: that of a forgotten tree is
 //! retired until a census has met nobody with it ([`Marks::release`]). Where all are in use a tree
 //! has none. Who started before the tree is no member of it.
 //!
 //! # Safety
-//! Three system calls on plain numbers, two of which libc has no wrapper for.
+//! System calls on plain numbers, and on limits that live on the stack.
 #![allow(unsafe_code)]
 
 use std::collections::HashSet;
 
-use crate::supervisor::tree::procfs;
-use rustix::process::{getpid, getpriority_process};
 use rustix::thread::{CapabilitySet, capabilities};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -42,19 +41,11 @@ const TAKES_PER_CENSUS_MIN: usize = 64;
 /// is not dumpable.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Hints below mean something (linux/ioprio.h, IOPRIO_HINT_DEV_DURATION_LIMIT_7).
-const HINT_MIN: u64 = 8;
+/// Trees of one server that have different limits.
+const LIMITS: u64 = 4096;
 
-/// The hint has ten bits.
-const HINTS: u64 = 1024 - HINT_MIN;
-
-/// Where class and hint are in an I/O priority.
-const CLASS_SHIFT: u32 = 13;
-const HINT_SHIFT: u32 = 3;
-const LEVEL_MASK: i32 = 7;
-
-const CLASS_BEST_EFFORT: i32 = 2;
-const WHO_PROCESS: i32 = 1;
+/// Every limit that is a mark has this bit; no limit that somebody means is so large.
+const LIMIT_BASE: u64 = 1 << 62;
 
 /// The mark of one tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +62,8 @@ pub struct Mark {
 pub(crate) enum Kind {
     /// Nanoseconds; prctl(2), PR_SET_TIMERSLACK.
     TimerSlack,
-    /// As ioprio_set(2) takes it.
-    IoPriority,
+    /// The soft limit; getrlimit(2), RLIMIT_LOCKS.
+    LocksLimit,
 }
 
 impl Kind {
@@ -80,13 +71,13 @@ impl Kind {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Kind::TimerSlack => "slack",
-            Kind::IoPriority => "ioprio",
+            Kind::LocksLimit => "locks",
         }
     }
 
     /// The reverse of [`Kind::word`].
     pub(crate) fn from_word(word: &str) -> Option<Self> {
-        [Kind::TimerSlack, Kind::IoPriority]
+        [Kind::TimerSlack, Kind::LocksLimit]
             .into_iter()
             .find(|kind| kind.word() == word)
     }
@@ -97,14 +88,23 @@ impl Mark {
     /// be put on is missing later; the sweep has other ways.
     pub(crate) fn put_on(&self) {
         let Some(value) = self.value else { return };
-        // SAFETY: plain numbers, which the kernel checks.
-        unsafe {
-            match self.kind {
-                Kind::TimerSlack => {
-                    libc::prctl(libc::PR_SET_TIMERSLACK, value as libc::c_ulong, 0, 0, 0);
-                }
-                Kind::IoPriority => {
-                    libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, value);
+        match self.kind {
+            // SAFETY: plain numbers, which the kernel checks.
+            Kind::TimerSlack => unsafe {
+                libc::prctl(libc::PR_SET_TIMERSLACK, value as libc::c_ulong, 0, 0, 0);
+            },
+            Kind::LocksLimit => {
+                let mut limit = libc::rlimit {
+                    rlim_cur: 0,
+                    rlim_max: 0,
+                };
+                // SAFETY: `limit` lives on this stack for both calls, and has the type that they
+                // take. Neither allocates.
+                unsafe {
+                    if libc::getrlimit(libc::RLIMIT_LOCKS, &raw mut limit) == 0 {
+                        limit.rlim_cur = value;
+                        libc::setrlimit(libc::RLIMIT_LOCKS, &raw const limit);
+                    }
                 }
             }
         }
@@ -129,25 +129,12 @@ impl Mark {
 /// What a process shows where marks of this kind would be; None where that cannot be found out.
 pub(crate) fn carried(pid: i32, kind: Kind) -> Option<u64> {
     match kind {
-        // Priorities that the kernel takes are not negative.
-        Kind::IoPriority => io_priority(pid).map(|priority| priority.unsigned_abs().into()),
+        Kind::LocksLimit => locks_limit(pid),
         Kind::TimerSlack => {
             let text = std::fs::read_to_string(format!("/proc/{pid}/timerslack_ns")).ok()?;
             text.trim().parse().ok()
         }
     }
-}
-
-/// As [`carried`], of a process whose main thread may have ended: with it went the I/O priority,
-/// the other threads keep theirs.
-pub(crate) fn carried_by_some_thread(pid: i32, kind: Kind, stat: &procfs::Stat) -> Option<u64> {
-    if kind == Kind::TimerSlack || !stat.lost_main_thread() {
-        return carried(pid, kind);
-    }
-    let mut others = procfs::threads_of(pid)
-        .into_iter()
-        .filter(|&tid| tid != pid);
-    others.find_map(|tid| carried(tid, kind))
 }
 
 /// Hands marks out.
@@ -180,8 +167,11 @@ impl Marks {
                 TIMER_SLACKS,
             )
         } else {
-            let base = own_io_priority().unsigned_abs().into();
-            Self::of(Kind::IoPriority, base, HINTS)
+            Self::of(
+                Kind::LocksLimit,
+                first_limit(std::process::id(), now_ticks()),
+                LIMITS,
+            )
         }
     }
 
@@ -215,10 +205,7 @@ impl Marks {
         }
         for _ in 0..self.count {
             self.last = (self.last + 1) % self.count;
-            let value = match self.kind {
-                Kind::TimerSlack => self.base + 1 + self.last,
-                Kind::IoPriority => self.base | (HINT_MIN + self.last) << HINT_SHIFT,
-            };
+            let value = self.base + 1 + self.last;
             if self.used.insert(value) {
                 return Some(value);
             }
@@ -308,34 +295,38 @@ fn somewhere() -> u64 {
     (now.tv_nsec as u64 / 1000).wrapping_add(u64::from(std::process::id()) * 7919)
 }
 
-/// The priority in force for this process, without a hint.
-fn own_io_priority() -> i32 {
-    let set = io_priority(0).filter(|priority| priority >> CLASS_SHIFT != 0);
-    set.map_or_else(
-        || {
-            // ioprio_set(2): without a class of its own, the level is (nice + 20) / 5.
-            let nice = getpriority_process(Some(getpid())).unwrap_or(0);
-            CLASS_BEST_EFFORT << CLASS_SHIFT | ((nice + 20) / 5).clamp(0, LEVEL_MASK)
-        },
-        |priority| priority & (!0 << CLASS_SHIFT | LEVEL_MASK),
-    )
+/// Below the limits that are marks of the server with this pid, started at this time: no other
+/// one has been both.
+fn first_limit(pid: u32, ticks: u64) -> u64 {
+    // Pids have at most 22 bits; 27 bits of ticks come again after 15 days.
+    LIMIT_BASE | (ticks & ((1 << 27) - 1)) << 35 | u64::from(pid & ((1 << 22) - 1)) << 13
 }
 
-fn io_priority(pid: i32) -> Option<i32> {
-    // SAFETY: plain numbers; 0 is the calling thread.
-    let priority = unsafe { libc::syscall(libc::SYS_ioprio_get, WHO_PROCESS, pid) };
-    i32::try_from(priority)
-        .ok()
-        .filter(|priority| *priority >= 0)
+fn locks_limit(pid: i32) -> Option<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: asks only; `limit` lives on this stack and has the type that the call fills.
+    let asked = unsafe { libc::prlimit(pid, libc::RLIMIT_LOCKS, std::ptr::null(), &raw mut limit) };
+    if asked == 0 {
+        return Some(limit.rlim_cur);
+    }
+    // Of another user, after a set-user-id program: the file is for all.
+    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max file locks"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::CommandExt;
 
-    fn hints() -> Marks {
-        let base = (CLASS_BEST_EFFORT << CLASS_SHIFT | 4).unsigned_abs().into();
-        Marks::of(Kind::IoPriority, base, HINTS)
+    fn limits() -> Marks {
+        Marks::of(Kind::LocksLimit, first_limit(77, 123), LIMITS)
     }
 
     fn value(marks: &mut Marks) -> Option<u64> {
@@ -344,21 +335,20 @@ mod tests {
 
     #[test]
     fn no_two_known_trees_share_a_mark_and_the_last_ones_have_none() {
-        let mut marks = hints();
-        let all: HashSet<u64> = (0..HINTS).filter_map(|_| value(&mut marks)).collect();
-        assert_eq!(all.len() as u64, HINTS);
+        let mut marks = limits();
+        let all: HashSet<u64> = (0..LIMITS).filter_map(|_| value(&mut marks)).collect();
+        assert_eq!(all.len() as u64, LIMITS);
+        let other = [first_limit(78, 123), first_limit(77, 124)];
         for value in &all {
-            let hint = value >> HINT_SHIFT & 1023;
-            assert!((HINT_MIN..1024).contains(&hint));
-            assert_eq!(value >> CLASS_SHIFT, CLASS_BEST_EFFORT as u64);
-            assert_eq!(value & 7, 4);
+            assert!(*value >= LIMIT_BASE && *value < 1 << 63);
+            assert!(other.iter().all(|base| value.abs_diff(*base) >= LIMITS));
         }
         assert_eq!(value(&mut marks), None, "rather none than another's");
     }
 
     #[test]
     fn a_mark_is_handed_out_again_only_when_nobody_carries_it() {
-        let mut marks = hints();
+        let mut marks = limits();
         let (carried, free, late) = (marks.take(), marks.take(), marks.take());
         for mark in [carried, free] {
             marks.retire(mark);
@@ -379,6 +369,30 @@ mod tests {
         assert_eq!(value(&mut marks), Some(free));
         assert_eq!(value(&mut marks), None);
         assert!(marks.is_retired(carried));
+    }
+
+    #[test]
+    fn a_limit_that_was_put_on_is_carried_by_who_is_started() {
+        let mark = limits().take();
+        let (_, value) = mark.value().unwrap();
+        let mut command = std::process::Command::new("sleep");
+        command.arg("77");
+        // SAFETY: the mark is put on by system calls alone, in the child.
+        unsafe {
+            command.pre_exec(move || {
+                mark.put_on();
+                Ok(())
+            })
+        };
+        let mut child = command.spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let limit = carried(pid, Kind::LocksLimit);
+        let listed = std::fs::read_to_string(format!("/proc/{pid}/limits"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(limit, Some(value));
+        assert!(listed.is_ok_and(|text| text.contains(&value.to_string())));
+        assert_eq!(carried(pid, Kind::LocksLimit), None, "it is gone");
     }
 
     #[test]

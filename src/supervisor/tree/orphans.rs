@@ -352,7 +352,7 @@ impl Census {
     fn meet(&mut self, pid: i32, claims: &Claims) {
         // Who has died may have left children that are in no list that was read.
         let stat = procfs::stat(pid).filter(procfs::Stat::is_alive);
-        let carried = stat.and_then(|stat| claims.carried(pid, &stat));
+        let carried = stat.and_then(|_| claims.carried(pid));
         self.unsure |= carried.is_none();
         self.carriers.extend(carried);
         self.todo.extend(procfs::children_of(pid));

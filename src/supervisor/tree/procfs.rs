@@ -28,6 +28,7 @@ impl Stat {
     }
 
     /// The main thread has ended: what /proc shows of it is not the process's any more.
+    #[cfg(test)]
     pub(crate) fn lost_main_thread(&self) -> bool {
         self.state == b'Z'
     }
