@@ -34,6 +34,13 @@ const STEP: Duration = Duration::from_micros(250);
 /// Passes in which a leader that lives is waited for before the orphans are looked at.
 const PASSES_BY_LEADER: u32 = 2;
 
+/// Passes before the tracers of who is still alive are looked for: a tracer can hold on to a process
+/// that was killed (ptrace(2), PTRACE_EVENT_EXIT).
+const PASSES_BY_TRACED: u32 = 6;
+
+/// So many of them in one pass, and so many threads of each.
+const TRACED_MAX: usize = 16;
+
 /// Passes over a group that `cgroup.kill` should have emptied before its members are killed one
 /// by one.
 const PASSES_BY_GROUP: u32 = 2;
@@ -125,8 +132,10 @@ impl Supervisor {
         }
         ending.pass = Pass::Walking { walk, whole: ended };
         self.stepping.push_back(id);
-        if ended {
-            self.kill_tracer(id);
+        let stuck = ending.passes > PASSES_BY_TRACED;
+        let leader = job.leader.as_ref().map(Leader::pid);
+        if let Some(leader) = leader.filter(|_| ended || stuck) {
+            self.kill_tracers(id, leader);
         }
     }
 
@@ -170,6 +179,14 @@ impl Supervisor {
             return self.stepping.push_back(id);
         }
         let whole = whole && walk.met_nobody();
+        if ending.passes > PASSES_BY_TRACED {
+            let stuck = walk.met().iter().take(TRACED_MAX);
+            let stuck: Vec<i32> = stuck.map(|process| process.pid()).collect();
+            stuck.into_iter().for_each(|pid| self.kill_tracers(id, pid));
+        }
+        let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) else {
+            return;
+        };
         match std::mem::replace(&mut ending.pass, Pass::Over) {
             Pass::Walking { .. } => self.after_walk(id, whole),
             _ => self.end_pass(id),
@@ -278,15 +295,20 @@ impl Supervisor {
         self.remove_if_forgotten(id);
     }
 
-    /// A leader that has ended and cannot be reaped has a tracer, which is of its tree unless it is
-    /// of another one or comes from elsewhere.
-    fn kill_tracer(&mut self, id: JobId) {
-        let Some(leader) = self.jobs.get(&id).and_then(|job| job.leader.as_ref()) else {
-            return;
-        };
-        let Some(tracer) = procfs::status_number(leader.pid(), "TracerPid") else {
-            return;
-        };
+    /// Who has ended and cannot be reaped, or was killed and does not end, may have a tracer.
+    fn kill_tracers(&self, id: JobId, traced: i32) {
+        let threads = procfs::threads_of(traced).into_iter().take(TRACED_MAX);
+        let tracers = threads.filter_map(|thread| procfs::status_number(thread, "TracerPid"));
+        let mut tracers: Vec<i32> = tracers.filter(|tracer| *tracer > 0).collect();
+        tracers.dedup();
+        for tracer in tracers {
+            self.kill_tracer(id, tracer);
+        }
+    }
+
+    /// A tracer of one of this tree is of this tree, too, unless it is of another one or comes from
+    /// elsewhere.
+    fn kill_tracer(&self, id: JobId, tracer: i32) {
         let Some((tracer, _)) = Process::listed(tracer, now_ticks()) else {
             return;
         };

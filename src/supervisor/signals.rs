@@ -46,9 +46,11 @@ pub fn block_all() {
 /// The signals that this process ignores now, by inheritance or by the Rust runtime. Read from
 /// proc(5), because sigaction(2) as libc has it hides the two signals that libc uses itself.
 pub fn ignored() -> Vec<i32> {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+    // The name of this program is in it, which may be any bytes.
+    let Ok(status) = std::fs::read("/proc/self/status") else {
         return vec![libc::SIGPIPE];
     };
+    let status = String::from_utf8_lossy(&status);
     let mask = status
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))

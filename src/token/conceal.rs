@@ -47,8 +47,10 @@ struct Blocks {
 
 impl Blocks {
     fn find() -> io::Result<Self> {
-        let stat = std::fs::read_to_string("/proc/self/stat")?;
-        Self::parse(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        // The name of this program is in it, which may be any bytes.
+        let stat = std::fs::read("/proc/self/stat")?;
+        Self::parse(&String::from_utf8_lossy(&stat))
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// None where the kernel does not tell.

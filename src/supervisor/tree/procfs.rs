@@ -60,7 +60,9 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
 
 /// A line of proc_pid_status(5) that holds a number, such as `TracerPid`.
 pub(crate) fn status_number(pid: i32, name: &str) -> Option<i32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    // The name of the process is in it, which may be any bytes.
+    let text = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let text = String::from_utf8_lossy(&text);
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.strip_prefix(':')?.trim().parse().ok()
 }
