@@ -48,6 +48,7 @@ mod supervision_books;
 mod supervision_bounds;
 mod supervision_deadlines;
 mod supervision_faults;
+mod supervision_hostile;
 mod supervision_identity;
 mod supervision_pids;
 #[cfg(target_arch = "x86_64")]

@@ -58,6 +58,9 @@ const REFUSALS_MAX: u32 = 64;
 /// Groups within a job's group that are looked into, one below the other.
 const DEPTH_MAX: u32 = 16;
 
+/// Groups below a job's own that are looked into or removed in one go.
+const AT_ONCE_MAX: usize = 256;
+
 /// Abandoned groups looked at whenever one is wanted.
 const ABANDONED_PER_LOOK: usize = 2;
 
@@ -184,6 +187,19 @@ impl Group {
         }
     }
 
+    /// Whether it is empty, thawed and without groups within.
+    fn is_as_made(&self) -> bool {
+        let Some(open) = &self.open else {
+            return false;
+        };
+        // `.` and the name in the group above.
+        let alone = |is: rustix::fs::Stat| is.st_nlink <= 2;
+        let events = events(open.events.as_fd());
+        says(&events, b"populated 0")
+            && !says(&events, b"frozen 1")
+            && rustix::fs::fstat(&open.dir).is_ok_and(alone)
+    }
+
     /// Who is in it and in the groups that members made below it. `cgroup.kill` does not reach a
     /// process whose main thread has ended (seen on 6.18): it signals that thread.
     pub fn members(&self) -> Vec<i32> {
@@ -268,7 +284,7 @@ impl Cgroups {
         self.handing_on = Some(Box::new(handing_on));
         for group in std::mem::take(&mut self.idle) {
             self.open -= 1;
-            self.remove(&group.name);
+            self.remove(group.name.clone());
         }
     }
 
@@ -361,28 +377,26 @@ impl Cgroups {
                 Some(Arc::new(group))
             }
             Err(_) => {
-                self.remove(&name);
+                self.remove(name);
                 None
             }
         }
     }
 
     /// Takes a group back whose job is forgotten. Who still lives in it lives on.
+    ///
+    /// One that its members have changed as far as that shows (frozen, groups within) is not used
+    /// again: the next child would be born into it.
     pub fn give_back(&mut self, group: Arc<Group>) {
-        let populated = group.is_populated();
-        let clean = group.open.is_some() && !group.killed.load(Ordering::Relaxed);
-        if clean && !populated && self.usable && self.idle.len() < IDLE_MAX {
+        let clean = !group.killed.load(Ordering::Relaxed) && group.is_as_made();
+        if clean && self.usable && self.idle.len() < IDLE_MAX {
             self.idle.push(group);
             return;
         }
         if group.open.is_some() {
             self.open -= 1;
         }
-        if populated {
-            self.abandoned.push_back(group.name.clone());
-        } else {
-            self.remove(&group.name);
-        }
+        self.remove(group.name.clone());
     }
 
     /// The same group without its descriptors: its job has exited, and what the job left behind
@@ -406,7 +420,8 @@ impl Cgroups {
 
     /// The name of the group of this server that a process is in or was when it died.
     pub fn name_of(&self, pid: i32) -> Option<String> {
-        let membership = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let membership = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+        let membership = String::from_utf8_lossy(&membership);
         let path = membership
             .lines()
             .find_map(|line| line.strip_prefix("0::"))?;
@@ -416,6 +431,8 @@ impl Cgroups {
 
     /// A child could not be born in its group. Makes no more of them if that goes on.
     pub fn refused(&mut self, group: Arc<Group>) {
+        // Nor shall anybody else be born there.
+        group.killed.store(true, Ordering::Relaxed);
         self.give_back(group);
         self.refusals += 1;
         if self.refusals >= REFUSALS_MAX {
@@ -446,17 +463,30 @@ impl Cgroups {
 
     fn look_at_abandoned(&mut self) {
         for _ in 0..ABANDONED_PER_LOOK.min(self.abandoned.len()) {
-            if let Some(name) = self.abandoned.pop_front()
-                && unlinkat(&self.dir, name.as_str(), AtFlags::REMOVEDIR)
-                    == Err(rustix::io::Errno::BUSY)
-            {
-                self.abandoned.push_back(name);
+            if let Some(name) = self.abandoned.pop_front() {
+                self.remove(name);
             }
         }
     }
 
-    fn remove(&self, name: &str) {
-        let _ = unlinkat(&self.dir, name, AtFlags::REMOVEDIR);
+    /// Removes a group, now or when nobody is in it any more. With it go those that members made
+    /// in it; what many are left is removed at another time.
+    fn remove(&mut self, name: String) {
+        let removed = || unlinkat(&self.dir, name.as_str(), AtFlags::REMOVEDIR);
+        let is_left = || removed() == Err(rustix::io::Errno::BUSY);
+        if is_left() {
+            let path = self.path().join(&name);
+            let events = File::open(path.join("cgroup.events"));
+            if events.is_ok_and(|events| !is_populated(events.as_fd())) {
+                let within: Vec<PathBuf> = Below::of(&path).take(AT_ONCE_MAX).collect();
+                for group in within.iter().rev() {
+                    let _ = fs::remove_dir(group);
+                }
+            }
+            if is_left() {
+                self.abandoned.push_back(name);
+            }
+        }
     }
 }
 
@@ -466,7 +496,9 @@ fn members_below(dir: BorrowedFd<'_>, depth: u32, pids: &mut Vec<i32>) {
     let mut text = String::new();
     if let Ok(file) = openat(dir, "cgroup.procs", flags, Mode::empty()) {
         // In part read, in part unreadable: who is missed is met later.
-        let _ = File::from(file).read_to_string(&mut text);
+        if File::from(file).read_to_string(&mut text).is_err() {
+            threads_in(dir, pids);
+        }
     }
     pids.extend(text.lines().filter_map(|pid| pid.parse::<i32>().ok()));
     if depth == 0 {
@@ -489,6 +521,18 @@ fn members_below(dir: BorrowedFd<'_>, depth: u32, pids: &mut Vec<i32>) {
     }
 }
 
+/// Adds the threads in the group `dir`: a member may have made it one of threads (`cgroup.type`), for
+/// which there is neither `cgroup.kill` nor a list of processes. The number of a process is that of
+/// its first thread, and nobody can be opened by the number of another one.
+fn threads_in(dir: BorrowedFd<'_>, pids: &mut Vec<i32>) {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let mut text = String::new();
+    if let Ok(file) = openat(dir, "cgroup.threads", flags, Mode::empty()) {
+        let _ = File::from(file).read_to_string(&mut text);
+    }
+    pids.extend(text.lines().filter_map(|thread| thread.parse::<i32>().ok()));
+}
+
 fn open_dir(parent: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(openat(parent, name, flags, Mode::empty())?)
@@ -507,12 +551,19 @@ fn kill(dir: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// `populated 1` in cgroup.events; a group that is gone has nobody in it.
-fn is_populated(events: BorrowedFd<'_>) -> bool {
+fn is_populated(file: BorrowedFd<'_>) -> bool {
+    says(&events(file), b"populated 1")
+}
+
+/// What cgroup.events says, nothing of a group that is gone.
+fn events(file: BorrowedFd<'_>) -> [u8; 128] {
     let mut text = [0; 128];
-    let len = rustix::io::pread(events, &mut text[..], 0).unwrap_or(0);
-    text[..len]
-        .windows(b"populated 1".len())
-        .any(|window| window == b"populated 1")
+    let _ = rustix::io::pread(file, &mut text[..], 0);
+    text
+}
+
+fn says(events: &[u8], line: &[u8]) -> bool {
+    events.split(|&b| b == b'\n').any(|is| is == line)
 }
 
 /// Ends everybody in the group at `path`, which a killed server left, and removes it.
@@ -552,12 +603,36 @@ pub(crate) fn end_left_behind(path: &Path, kill_members: &dyn Fn(Vec<i32>)) -> u
     members
 }
 
-/// How many processes are in the group at `path` and those below.
+/// How many processes are in the group at `path` and those below, of more than a few hundred at
+/// least so many.
 fn members(path: &Path) -> usize {
-    let own = fs::read_to_string(path.join("cgroup.procs")).map_or(0, |list| list.lines().count());
-    let below = fs::read_dir(path).into_iter().flatten().flatten();
-    let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    own + below.map(|entry| members(&entry.path())).sum::<usize>()
+    let list = |group: &PathBuf| fs::read_to_string(group.join("cgroup.procs"));
+    let groups = Below::of(path).take(AT_ONCE_MAX);
+    groups
+        .map(|group| list(&group).map_or(0, |list| list.lines().count()))
+        .sum()
+}
+
+/// A group and those below it, each after the one that it is in. Members may have made any number,
+/// one in the other: this keeps a list, not a stack frame for each.
+struct Below(Vec<PathBuf>);
+
+impl Below {
+    fn of(path: &Path) -> Self {
+        Self(vec![path.to_owned()])
+    }
+}
+
+impl Iterator for Below {
+    type Item = PathBuf;
+
+    fn next(&mut self) -> Option<PathBuf> {
+        let path = self.0.pop()?;
+        let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+        let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        self.0.extend(groups.map(|entry| entry.path()));
+        Some(path)
+    }
 }
 
 /// Removes what killed servers left in `parent` and nobody lives in.
@@ -581,13 +656,10 @@ fn remove_stale(parent: &Path) {
 
 /// Removes the groups in `path` and then itself; those with members stay.
 fn remove_with_children(path: &Path) {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            // A member may have made groups of its own.
-            remove_with_children(&entry.path());
-        }
+    let groups: Vec<PathBuf> = Below::of(path).collect();
+    for group in groups.iter().rev() {
+        let _ = fs::remove_dir(group);
     }
-    let _ = fs::remove_dir(path);
 }
 
 /// A group in the file system.
@@ -605,7 +677,9 @@ impl Place {
         let own = membership
             .lines()
             .find_map(|line| line.strip_prefix("0::"))?;
-        place(own, &fs::read_to_string("/proc/self/mountinfo").ok()?)
+        // Names of other mounts may be any bytes.
+        let mountinfo = fs::read("/proc/self/mountinfo").ok()?;
+        place(own, &String::from_utf8_lossy(&mountinfo))
     }
 }
 
