@@ -13,12 +13,19 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
 
 use super::tree::procfs;
 
 /// Where the lock is: "procring" in ASCII, as a number.
 const OFFSET: i64 = i64::from_be_bytes(*b"procring");
+
+/// From clone to exec, on a machine that is busy.
+const NEWBORN_MAX: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The lock of this process; it ends when this is dropped.
 #[derive(Debug)]
@@ -60,10 +67,15 @@ impl Servers {
         Some(Self(locks.lines().filter_map(holder).collect()))
     }
 
+    /// Whether this process is one.
+    pub(crate) fn include(&self, pid: i32) -> bool {
+        self.0.contains(&pid)
+    }
+
     /// Whether one of them is the process or an ancestor of it.
     pub(crate) fn include_ancestor_of(&self, mut pid: i32) -> bool {
         while pid > 0 {
-            if self.0.contains(&pid) {
+            if self.include(pid) {
                 return true;
             }
             pid = procfs::stat(pid).map_or(0, |stat| stat.parent);
@@ -83,6 +95,21 @@ fn holder(line: &str) -> Option<i32> {
     let start: i64 = fields.nth(1)?.parse().ok()?;
     let end: i64 = fields.next()?.parse().ok()?;
     (start == OFFSET && end == OFFSET).then_some(pid)
+}
+
+/// Takes the lock of a server. Children that were on their way to exec when it was killed hold it
+/// a moment longer than the server: it is waited for while `is_dead` and a second has not passed.
+pub(crate) fn lock(file: impl AsFd, is_dead: impl Fn() -> bool) -> bool {
+    let until = Instant::now() + NEWBORN_MAX;
+    loop {
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return true;
+        }
+        if Instant::now() >= until || !is_dead() {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 #[cfg(test)]

@@ -404,7 +404,7 @@ impl Supervisor {
                 job.tree.session = pid;
                 self.claims.led(id, pid);
                 if let Some(state) = &mut self.options.state {
-                    state.begun(pid, job.tree.mark);
+                    state.begun(id, pid, job.tree.mark);
                 }
                 self.by_pid.insert(pid, id);
                 job.leader = Some(Leader::new(pid, pidfd));
@@ -496,7 +496,7 @@ impl Supervisor {
             self.by_pid.remove(&leader.pid());
         }
         if let Some(state) = &mut self.options.state {
-            state.forgotten(job.tree.session);
+            state.forgotten(id);
         }
         if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.cgroups) {
             cgroups.give_back(group);

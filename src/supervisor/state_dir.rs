@@ -5,7 +5,7 @@
 //!
 //! The file is locked (flock(2)) as long as its server lives: who gets the lock knows it is gone.
 //! Its lines: `boot ID`, `pids INODE`, `group PATH` if there are cgroups, `+PID START MARK VALUE` and
-//! `-PID`. The first two say where the numbers are valid: since this boot, in this PID namespace.
+//! `-PID START`. The first two say where the numbers are valid: since this boot, in this PID namespace.
 //! START is in clock ticks since boot (proc_pid_stat(5)); MARK and VALUE are the tree's mark, `-` if
 //! it has none.
 //!
@@ -23,11 +23,12 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::supervisor::cgroup;
-use crate::supervisor::living::Servers;
+use crate::supervisor::living::{Servers, lock};
 use crate::supervisor::tree::identity::Process;
 use crate::supervisor::tree::mark::{Kind, Mark, carried};
 use crate::supervisor::tree::procfs::{self, Stat};
 use crate::supervisor::tree::walk::Walk;
+use crate::types::JobId;
 
 /// What the names of the files end with.
 const SUFFIX: &str = ".jobs";
@@ -42,12 +43,8 @@ const RECORD_BYTES_MAX: u64 = 64 << 20;
 const PASSES_MAX: u32 = 200;
 const PASS_PAUSE: Duration = Duration::from_millis(5);
 
-/// The leader of a recorded tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Leader {
-    start_ticks: u64,
-    mark: Option<(Kind, u64)>,
-}
+/// What the members of a recorded tree carry.
+type Carried = Option<(Kind, u64)>;
 
 /// The record of this server.
 #[derive(Debug)]
@@ -55,7 +52,8 @@ pub struct StateDir {
     path: PathBuf,
     file: File,
     header: String,
-    known: BTreeMap<i32, Leader>,
+    /// A leader may be long gone, and its number another leader's.
+    known: BTreeMap<JobId, (Process, Carried)>,
     lines: usize,
     /// A line is missing or in part, for want of room.
     torn: bool,
@@ -97,22 +95,19 @@ impl StateDir {
     }
 
     /// Writes a new tree down. A full disk only means that it is missing until there is room.
-    pub(crate) fn begun(&mut self, pid: i32, mark: Mark) {
+    pub(crate) fn begun(&mut self, job: JobId, pid: i32, mark: Mark) {
         let Some(stat) = procfs::stat(pid) else {
             return;
         };
-        let leader = Leader {
-            start_ticks: stat.start_ticks,
-            mark: mark.value(),
-        };
-        self.known.insert(pid, leader);
-        self.append(&line(pid, leader));
+        let (leader, carried) = (Process::new(pid, &stat), mark.value());
+        self.known.insert(job, (leader, carried));
+        self.append(&line(leader, carried));
     }
 
     /// Nobody will ask about the tree again.
-    pub(crate) fn forgotten(&mut self, pid: i32) {
-        if self.known.remove(&pid).is_some() {
-            self.append(&format!("-{pid}\n"));
+    pub(crate) fn forgotten(&mut self, job: JobId) {
+        if let Some((leader, _)) = self.known.remove(&job) {
+            self.append(&format!("-{} {}\n", leader.pid(), leader.start_ticks()));
         }
     }
 
@@ -130,8 +125,8 @@ impl StateDir {
         }
         if self.torn || self.lines > STALE_LINES_MAX + self.known.len() {
             let mut all = self.header.clone();
-            for (&pid, &leader) in &self.known {
-                all.push_str(&line(pid, leader));
+            for &(leader, carried) in self.known.values() {
+                all.push_str(&line(leader, carried));
             }
             if let Ok(file) = begin(&self.path, &all) {
                 self.file = file;
@@ -142,9 +137,9 @@ impl StateDir {
     }
 }
 
-fn line(pid: i32, leader: Leader) -> String {
-    let start = leader.start_ticks;
-    match leader.mark {
+fn line(leader: Process, carried: Carried) -> String {
+    let (pid, start) = (leader.pid(), leader.start_ticks());
+    match carried {
         Some((kind, value)) => format!("+{pid} {start} {} {value}\n", kind.word()),
         None => format!("+{pid} {start} -\n"),
     }
@@ -205,7 +200,7 @@ fn end_left_behind(dir: &Path, place: &str) -> io::Result<usize> {
         let Ok(file) = open_plain(&path, OpenOptions::new().read(true)) else {
             continue;
         };
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !lock(&file, || !is_of_a_living_server(&path)) {
             continue;
         }
         // A living server that wrote its record anew has let go of the one before.
@@ -224,7 +219,8 @@ fn end_left_behind(dir: &Path, place: &str) -> io::Result<usize> {
         if let Some(text) = text.strip_prefix(place) {
             let record = Record::parse(text);
             if let Some(group) = record.group {
-                ended += cgroup::end_left_behind(Path::new(group), &kill_members);
+                let wait = |dir: &File| lock(dir, || true);
+                ended += cgroup::end_left_behind(Path::new(group), wait, &kill_members);
             }
             ended += end_trees(&record.leaders);
         }
@@ -234,10 +230,20 @@ fn end_left_behind(dir: &Path, place: &str) -> io::Result<usize> {
     Ok(ended)
 }
 
+/// By the pid in its name; true if that cannot be found out.
+fn is_of_a_living_server(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let pid = name.and_then(|name| name.split('-').next()?.parse().ok());
+    match (pid, Servers::now()) {
+        (Some(pid), Some(servers)) => servers.include(pid),
+        _ => true,
+    }
+}
+
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Record<'a> {
     group: Option<&'a str>,
-    leaders: HashMap<i32, Leader>,
+    leaders: HashMap<Process, Carried>,
 }
 
 impl<'a> Record<'a> {
@@ -251,23 +257,29 @@ impl<'a> Record<'a> {
                 record.group = Some(group);
             } else if let Some(begun) = line.strip_prefix('+') {
                 record.leaders.extend(parse_leader(begun));
-            } else if let Some(Ok(pid)) = line.strip_prefix('-').map(str::parse) {
-                record.leaders.remove(&pid);
+            } else if let Some(forgotten) = line.strip_prefix('-')
+                && let Some(leader) = parse_process(&mut forgotten.split(' '))
+            {
+                record.leaders.remove(&leader);
             }
         }
         record
     }
 }
 
-fn parse_leader(line: &str) -> Option<(i32, Leader)> {
+fn parse_leader(line: &str) -> Option<(Process, Carried)> {
     let mut words = line.split(' ');
-    let pid = words.next()?.parse().ok().filter(|pid| *pid > 1)?;
-    let start_ticks = words.next()?.parse().ok()?;
-    let mark = match words.next()? {
+    let leader = parse_process(&mut words)?;
+    let carried = match words.next()? {
         "-" => None,
         kind => Some((Kind::from_word(kind)?, words.next()?.parse().ok()?)),
     };
-    Some((pid, Leader { start_ticks, mark }))
+    Some((leader, carried))
+}
+
+fn parse_process<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Process> {
+    let pid = words.next()?.parse().ok().filter(|pid| *pid > 1)?;
+    Some(Process::recorded(pid, words.next()?.parse().ok()?))
 }
 
 /// Kills these, who are members of a group that was left, and all descendants.
@@ -278,7 +290,7 @@ fn kill_members(pids: Vec<i32>) {
 }
 
 /// Kills those that [`Left::includes`], and all descendants. Returns how many there were.
-fn end_trees(leaders: &HashMap<i32, Leader>) -> usize {
+fn end_trees(leaders: &HashMap<Process, Carried>) -> usize {
     let mut ended: HashSet<Process> = HashSet::new();
     for _ in 0..PASSES_MAX {
         if leaders.is_empty() {
@@ -306,19 +318,19 @@ fn end_trees(leaders: &HashMap<i32, Leader>) -> usize {
 
 /// Who a killed server left.
 struct Left<'a> {
-    leaders: &'a HashMap<i32, Leader>,
+    leaders: &'a HashMap<Process, Carried>,
     /// Marks and when their trees began.
     marks: HashMap<(Kind, u64), u64>,
     servers: Option<Servers>,
 }
 
 impl<'a> Left<'a> {
-    fn now(leaders: &'a HashMap<i32, Leader>) -> Self {
-        let marks = leaders.values();
+    fn now(leaders: &'a HashMap<Process, Carried>) -> Self {
+        let marks = leaders.iter();
         Self {
             leaders,
             marks: marks
-                .filter_map(|leader| Some((leader.mark?, leader.start_ticks)))
+                .filter_map(|(leader, carried)| Some(((*carried)?, leader.start_ticks())))
                 .collect(),
             servers: Servers::now(),
         }
@@ -327,13 +339,8 @@ impl<'a> Left<'a> {
     /// A recorded leader that still is who it was, who is in the session of such a one, or who
     /// carries a recorded mark and is not below a server that lives: marks of servers overlap.
     fn includes(&self, pid: i32, stat: &Stat) -> bool {
-        if let Some(leader) = self.leaders.get(&pid)
-            && leader.start_ticks == stat.start_ticks
-        {
-            return true;
-        }
-        if let Some(leader) = self.leaders.get(&stat.session)
-            && procfs::stat(stat.session).is_some_and(|is| is.start_ticks == leader.start_ticks)
+        let leads = |pid, stat: &Stat| self.leaders.contains_key(&Process::new(pid, stat));
+        if leads(pid, stat) || procfs::stat(stat.session).is_some_and(|of| leads(stat.session, &of))
         {
             return true;
         }
@@ -356,13 +363,15 @@ mod tests {
     #[test]
     fn a_record_holds_who_was_begun_and_not_forgotten() {
         let text = "group /x/procring-7-0\n+10 500 slack 50001\n+11 501 locks 16452\n+13 502 -\n\
-                    -10\n+12 50";
+                    +14 503 -\n+14 504 -\n+14 505 -\n-14 505\n-10 500\n-13 7\n+12 50";
         let record = Record::parse(text);
         assert_eq!(record.group, Some("/x/procring-7-0"));
-        let leader = |start_ticks, mark| Leader { start_ticks, mark };
         let known = [
-            (11, leader(501, Some((Kind::LocksLimit, 16_452)))),
-            (13, leader(502, None)),
+            (Process::recorded(11, 501), Some((Kind::LocksLimit, 16_452))),
+            (Process::recorded(13, 502), None),
+            // Two trees whose leaders had the same number.
+            (Process::recorded(14, 503), None),
+            (Process::recorded(14, 504), None),
         ];
         assert_eq!(record.leaders, HashMap::from(known));
         for text in [
@@ -372,6 +381,7 @@ mod tests {
             "+5 2 3\n",
             "+5 2 slack\n",
             "+5 2 -",
+            "+5 2 -\n-5 2\n",
             "\n-\n+\n",
         ] {
             assert_eq!(Record::parse(text).leaders, HashMap::new(), "{text:?}");
@@ -385,13 +395,14 @@ mod tests {
         assert_eq!(ended, 0);
         let me = std::process::id() as i32;
         for _ in 0..STALE_LINES_MAX {
-            state.begun(me, Mark::none());
-            state.forgotten(me);
+            state.begun(JobId(1), me, Mark::none());
+            state.forgotten(JobId(1));
         }
-        state.begun(me, Mark::none());
+        state.begun(JobId(2), me, Mark::none());
         let text = fs::read_to_string(&state.path).unwrap();
         assert!(text.lines().count() < STALE_LINES_MAX + 8);
-        assert!(Record::parse(&text).leaders.contains_key(&me));
+        let leader = Process::new(me, &procfs::stat(me).unwrap());
+        assert!(Record::parse(&text).leaders.contains_key(&leader));
         let (mut other, _) = StateDir::open(&dir, None).unwrap();
         assert!(state.path.exists(), "the record of a living server");
         state.remove();
@@ -485,14 +496,17 @@ mod tests {
         // Nor is there for a new one.
         let new = state.path.with_extension("new");
         fs::create_dir(&new).unwrap();
-        state.begun(me, Mark::none());
+        state.begun(JobId(1), me, Mark::none());
         let text = fs::read_to_string(&state.path).unwrap();
         assert!(Record::parse(&text).leaders.is_empty());
         fs::remove_dir(&new).unwrap();
-        state.begun(parent, Mark::none());
+        state.begun(JobId(2), parent, Mark::none());
         let text = fs::read_to_string(&state.path).unwrap();
         let leaders = Record::parse(&text).leaders;
-        assert!(leaders.contains_key(&me) && leaders.contains_key(&parent));
+        for pid in [me, parent] {
+            let leader = Process::new(pid, &procfs::stat(pid).unwrap());
+            assert!(leaders.contains_key(&leader));
+        }
         state.remove();
         fs::remove_dir(&dir).unwrap();
     }
@@ -512,10 +526,7 @@ mod tests {
             .unwrap();
         assert_eq!(stat.session, leader);
         let is = procfs::stat(leader).unwrap();
-        let known = |start_ticks| {
-            let mark = None;
-            HashMap::from([(leader, Leader { start_ticks, mark })])
-        };
+        let known = |start_ticks| HashMap::from([(Process::recorded(leader, start_ticks), None)]);
         let same = known(is.start_ticks);
         assert!(Left::now(&same).includes(leader, &is));
         assert!(Left::now(&same).includes(member, &stat));

@@ -11,6 +11,7 @@ on_both!(
     while_it_ends_the_server_refuses_new_work_and_answers_the_rest,
     a_second_signal_ends_the_grace,
     the_next_start_ends_what_a_killed_server_left,
+    the_next_start_waits_for_the_lock_that_a_newborn_holds,
     a_server_killed_amid_64_writing_processes_leaves_nothing_to_its_next_start,
     a_living_servers_processes_are_not_touched_by_another_start,
     the_next_start_ends_what_a_killed_server_of_another_user_left,
@@ -117,6 +118,39 @@ fn the_next_start_ends_what_a_killed_server_left(backend: Backend) {
         let last = launch();
         assert!(!last.stderr().contains("left behind"), "{}", last.stderr());
         drop(last);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
+
+/// A server is killed while a child is between clone and exec: that has a copy of every descriptor,
+/// those with the server's locks too.
+fn the_next_start_waits_for_the_lock_that_a_newborn_holds(backend: Backend) {
+    for cgroup in ["off", "auto"] {
+        let dir = state_dir(&format!("newborn-{cgroup}"), backend);
+        let launch = || {
+            let dir = dir.to_str().unwrap();
+            Launch::new(backend)
+                .args(&["--no-token", "--state-dir", dir, "--cgroup", cgroup])
+                .start()
+        };
+        let mut server = launch();
+        let info = server.create(&json!({"command": "sleep", "args": ["77"]}));
+        let pid = info["pid"].as_i64().unwrap() as i32;
+        let start = procfs::started(pid).expect("alive");
+        let record = std::fs::read_dir(&dir).unwrap().next().unwrap();
+        let record = std::fs::File::open(record.unwrap().path()).unwrap();
+        server.signal(libc::SIGKILL);
+        server.await_end(Duration::from_secs(20));
+        record.lock().unwrap();
+        let next = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                record.unlock().unwrap();
+            });
+            launch()
+        });
+        assert_ne!(procfs::started(pid), Some(start), "{cgroup}");
+        drop(next);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

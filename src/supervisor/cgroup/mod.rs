@@ -568,16 +568,21 @@ fn says(events: &[u8], line: &[u8]) -> bool {
 
 /// Ends everybody in the group at `path`, which a killed server left, and removes it.
 ///
-/// Returns how many there were. Never touches a group whose server lives. `kill_members` is for
-/// those whom the group does not reach.
-pub(crate) fn end_left_behind(path: &Path, kill_members: &dyn Fn(Vec<i32>)) -> usize {
+/// Returns how many there were. Never touches a group whose server lives. `lock` takes the lock of
+/// that server, or says that it cannot be had; `kill_members` is for those whom the group does not
+/// reach.
+pub(crate) fn end_left_behind(
+    path: &Path,
+    lock: impl Fn(&File) -> bool,
+    kill_members: &dyn Fn(Vec<i32>),
+) -> usize {
     let is_ours = path
         .file_name()
         .is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
     let Ok(dir) = File::open(path) else {
         return 0;
     };
-    if !is_ours || flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err() {
+    if !is_ours || !lock(&dir) {
         return 0;
     }
     let Ok(events) = File::open(path.join("cgroup.events")) else {
@@ -787,7 +792,8 @@ mod tests {
         assert!(third.is_populated());
         // Another server neither removes nor ends it.
         remove_stale(path.parent().unwrap());
-        assert_eq!(end_left_behind(&path, &|_| ()), 0);
+        let lock = |dir: &File| flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok();
+        assert_eq!(end_left_behind(&path, lock, &|_| ()), 0);
         third.kill();
         sleeper.wait().unwrap();
         while third.is_populated() {

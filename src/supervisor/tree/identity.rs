@@ -42,8 +42,17 @@ impl Process {
         (stat.start_ticks <= at_ticks).then(|| (Self::new(pid, &stat), stat))
     }
 
+    /// The process that a record on disk names.
+    pub(crate) fn recorded(pid: i32, start_ticks: u64) -> Self {
+        Self { pid, start_ticks }
+    }
+
     pub(crate) fn pid(self) -> i32 {
         self.pid
+    }
+
+    pub(crate) fn start_ticks(self) -> u64 {
+        self.start_ticks
     }
 
     /// Whether it still has its number, dead or alive.
