@@ -15,6 +15,7 @@
 mod harness;
 
 mod abandoned;
+mod afternoon;
 mod amplification;
 mod auth;
 mod bursts;
