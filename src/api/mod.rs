@@ -18,6 +18,7 @@ pub mod processes;
 pub mod query;
 pub mod reply;
 pub mod route;
+pub mod routes;
 pub mod run;
 pub mod settings;
 mod strict;

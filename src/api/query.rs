@@ -1,16 +1,16 @@
 //! Query parameters and the headers that act like them.
 //!
 //! In: a decoded query. Out: typed values, or a problem that names the parameter and what it may
-//! be. A known one given twice or empty is refused. Unknown ones are those that nobody asked for;
-//! they are ignored unless the request wants it otherwise.
+//! be. A known one given twice or empty is refused. Those that the route does not have are ignored,
+//! unless the request wants it otherwise.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 
 use crate::types::StreamFilter;
 use crate::wire::http::target::Query;
 
 use super::problem::Problem;
+use super::routes::Parameter;
 use super::strict::Unknown;
 
 /// Which processes a list shows.
@@ -61,25 +61,24 @@ pub struct TerminalQuery {
     pub binary_input: bool,
 }
 
-/// The parameters of a request, and the names that were asked for.
+/// The parameters of a request, and those that its route has.
 #[derive(Debug)]
 pub struct Params<'q> {
     query: Query<'q>,
-    asked: RefCell<Vec<&'static str>>,
+    known: &'static [Parameter],
 }
 
 impl<'q> Params<'q> {
-    /// The parameters of `raw`, the text behind `?`.
-    pub fn parse(raw: &'q str) -> Self {
+    /// The parameters of `raw`, the text behind `?`, for a route that knows these.
+    pub fn parse(raw: &'q str, known: &'static [Parameter]) -> Self {
         Self {
             query: Query::parse(raw),
-            asked: RefCell::default(),
+            known,
         }
     }
 
     /// The first value of a parameter that may be repeated.
     pub fn first(&self, name: &'static str) -> Option<Cow<'q, str>> {
-        self.asked.borrow_mut().push(name);
         let mut pairs = self.query.pairs();
         pairs
             .find(|(found, _)| found == name)
@@ -87,7 +86,10 @@ impl<'q> Params<'q> {
     }
 
     fn unique(&self, name: &'static str) -> Result<Option<Cow<'q, str>>, Problem> {
-        self.asked.borrow_mut().push(name);
+        debug_assert!(
+            self.known.iter().any(|known| known.name == name),
+            "{name} is not in the table of routes"
+        );
         self.query.unique(name).map_err(|_| {
             Problem::unreadable(
                 400,
@@ -96,16 +98,16 @@ impl<'q> Params<'q> {
         })
     }
 
-    /// Refuses parameters that have not been asked for.
+    /// Refuses parameters that the route does not have.
     ///
     /// # Errors
     /// 400 naming them.
     pub fn refuse_unknown(&self) -> Result<(), Problem> {
-        let asked = self.asked.borrow();
+        let known: Vec<&str> = self.known.iter().map(|known| known.name).collect();
         let mut unknown = Unknown::default();
         for (name, _) in self.query.pairs() {
-            if !asked.iter().any(|known| *known == name) {
-                unknown.note(&[], &name, &asked);
+            if !known.contains(&&*name) {
+                unknown.note(&[], &name, &known);
             }
         }
         if unknown.is_empty() {
@@ -243,8 +245,13 @@ mod tests {
     use super::*;
     use crate::types::Stream;
 
+    fn known(route: &str) -> &'static [Parameter] {
+        let mut routes = crate::api::routes::ROUTES.iter();
+        routes.find(|found| found.name == route).unwrap().parameters
+    }
+
     fn parse(raw: &str, last: Option<&[u8]>) -> Result<LogsQuery, Problem> {
-        logs(&Params::parse(raw), last)
+        logs(&Params::parse(raw, known("getProcessLogs")), last)
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::wire::ws::handshake::{self, Accept, HandshakeError, UpgradeRequest};
 
 use super::guard::Guard;
 use super::problem::{Problem, shortened};
-use super::query::{self, LogsQuery, Owner, Params, TerminalQuery};
+use super::query::{LogsQuery, Owner, Params, TerminalQuery};
 use super::reply::Reply;
+use super::routes::{self, Access, Asked, Body, Route};
 
 /// A process id as the client wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,83 +109,6 @@ pub struct Plan {
     pub body: BodyPolicy,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Endpoint {
-    Root,
-    Health,
-    Processes,
-    Settings,
-    Run,
-    Process,
-    Logs,
-    Stop,
-    Kill,
-    Input,
-    Resize,
-    Terminal,
-}
-
-impl Endpoint {
-    /// The value of `allow`.
-    fn methods(self) -> &'static str {
-        match self {
-            Endpoint::Root | Endpoint::Health | Endpoint::Logs | Endpoint::Terminal => "GET,HEAD",
-            Endpoint::Processes | Endpoint::Settings => "GET,HEAD,POST",
-            Endpoint::Process => "GET,HEAD,DELETE",
-            Endpoint::Run
-            | Endpoint::Stop
-            | Endpoint::Kill
-            | Endpoint::Input
-            | Endpoint::Resize => "POST",
-        }
-    }
-
-    fn allows(self, method: Method) -> bool {
-        let word = match method {
-            Method::Get => "GET",
-            Method::Head => "HEAD",
-            Method::Post => "POST",
-            Method::Delete => "DELETE",
-            Method::Options | Method::Other => return false,
-        };
-        self.methods().split(',').any(|allowed| allowed == word)
-    }
-
-    fn needs_token(self) -> bool {
-        self != Endpoint::Root
-    }
-}
-
-/// The endpoint of a path, and the id segment in it, still encoded. The path is taken literally.
-fn endpoint(path: &str) -> Option<(Endpoint, &str)> {
-    match path {
-        "/" => return Some((Endpoint::Root, "")),
-        "/v1/health" => return Some((Endpoint::Health, "")),
-        "/v1/processes" => return Some((Endpoint::Processes, "")),
-        "/v1/processes/config" => return Some((Endpoint::Settings, "")),
-        "/v1/processes/run" => return Some((Endpoint::Run, "")),
-        _ => {}
-    }
-    let rest = path.strip_prefix("/v1/processes/")?;
-    let (id, rest) = rest.split_once('/').unwrap_or((rest, ""));
-    if id.is_empty() {
-        return None;
-    }
-    let endpoint = match rest {
-        // A trailing slash leaves the same rest as none; the lengths tell them apart.
-        "" if path.ends_with('/') => return None,
-        "" => Endpoint::Process,
-        "logs" => Endpoint::Logs,
-        "stop" => Endpoint::Stop,
-        "kill" => Endpoint::Kill,
-        "input" => Endpoint::Input,
-        "terminal/resize" => Endpoint::Resize,
-        "terminal/ws" => Endpoint::Terminal,
-        _ => return None,
-    };
-    Some((endpoint, id))
-}
-
 /// Characters of a header that a problem quotes.
 const QUOTED_CHARS_MAX: usize = 200;
 
@@ -208,38 +132,39 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
         .reply());
     }
     let (path, raw_query) = split_target(head.target());
-    let found = endpoint(path);
+    let found = routes::find(path);
     if head.method() == Method::Options {
         let reply = Reply::new(200);
         return Err(match found {
-            Some((endpoint, _)) => reply.header("allow", endpoint.methods()),
+            Some(found) => reply.header("allow", found.allow()),
             None => reply,
         });
     }
-    let Some((endpoint, id)) = found else {
+    let Some(found) = found else {
         return Err(Problem::no_route().reply());
     };
-    let query = Params::parse(raw_query.unwrap_or_default());
-    let allowed = endpoint.allows(head.method());
-    let with_allow = |reply: Reply| {
-        if allowed {
-            reply
-        } else {
-            reply.header("allow", endpoint.methods())
-        }
+    let route = found.of(head.method());
+    let query = Params::parse(
+        raw_query.unwrap_or_default(),
+        route.map_or(&[], |route| route.parameters),
+    );
+    let with_allow = |reply: Reply| match route {
+        Some(_) => reply,
+        None => reply.header("allow", found.allow()),
     };
-    if endpoint.needs_token() {
-        // Browsers cannot set headers on a WebSocket, so there, and only there, the query counts.
-        let access_token = match endpoint {
-            Endpoint::Terminal => query.first("access_token"),
-            _ => None,
+    let access = found.access();
+    if access != Access::Open {
+        let access_token = match access {
+            Access::TokenOrQuery => query.first("access_token"),
+            Access::Open | Access::Token => None,
         };
         if !guard.token_matches(head.header("authorization"), access_token.as_deref()) {
             return Err(with_allow(Problem::unauthorized().reply()));
         }
     }
-    let changes =
-        matches!(head.method(), Method::Post | Method::Delete) || endpoint == Endpoint::Terminal;
+    // Who opens a terminal may type into it.
+    let is_terminal = access == Access::TokenOrQuery;
+    let changes = matches!(head.method(), Method::Post | Method::Delete) || is_terminal;
     if changes && !guard.origin_allowed(head.header("origin"), head.host()) {
         let origin = String::from_utf8_lossy(head.header("origin").unwrap_or_default());
         let origin = shortened(&origin, QUOTED_CHARS_MAX);
@@ -249,26 +174,24 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
         ))
         .reply());
     }
-    if !allowed {
-        return Err(Reply::new(405).header("allow", endpoint.methods()));
-    }
-    let id = decode_segment(id)
+    let Some(route) = route else {
+        return Err(with_allow(Reply::new(405)));
+    };
+    let id = decode_segment(found.id)
         .map_err(|_| Problem::unreadable(400, "the process id in the path is not UTF-8").reply())?
         .into_owned();
     let id = Id {
         parsed: ProcessId::parse(&id),
         raw: id,
     };
-    let planned = action(endpoint, head, id, &query).and_then(|plan| {
-        if is_strict(head) {
-            query.refuse_unknown()?;
-        }
-        Ok(plan)
-    });
-    planned.map_err(|problem| {
+    let asked = Asked {
+        head,
+        id: &id,
+        query: &query,
+    };
+    planned(route, asked).map_err(|problem| {
         let reply = problem.reply();
-        let upgrade = endpoint == Endpoint::Terminal && reply.status == 400;
-        if upgrade {
+        if is_terminal && reply.status == 400 {
             reply.header("sec-websocket-version", "13")
         } else {
             reply
@@ -276,67 +199,23 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
     })
 }
 
-fn action(
-    endpoint: Endpoint,
-    head: &Head<'_>,
-    id: Id,
-    query: &Params<'_>,
-) -> Result<Plan, Problem> {
-    let posts = head.method() == Method::Post;
-    let ignore = |action| {
-        Ok(Plan {
-            action,
-            body: BodyPolicy::Ignore,
-        })
+fn planned(route: &Route, asked: Asked<'_, '_>) -> Result<Plan, Problem> {
+    let body = match route.body {
+        Body::None => BodyPolicy::Ignore,
+        Body::Json(_) => {
+            json_content_type(asked.head.header("content-type"))?;
+            BodyPolicy::Read
+        }
     };
-    let read = |action| {
-        json_content_type(head.header("content-type"))?;
-        Ok(Plan {
-            action,
-            body: BodyPolicy::Read,
-        })
-    };
-    match endpoint {
-        Endpoint::Root => ignore(Action::Root),
-        Endpoint::Health => ignore(Action::Health),
-        Endpoint::Processes if posts => read(Action::Create),
-        Endpoint::Processes => ignore(Action::List {
-            owner: query::owner(query)?,
-        }),
-        Endpoint::Settings if posts => read(Action::SetSettings),
-        Endpoint::Settings => ignore(Action::GetSettings),
-        Endpoint::Run => read(Action::Run),
-        Endpoint::Process if head.method() == Method::Delete => ignore(Action::Delete {
-            id,
-            tree: query::flag(query, "tree")?,
-        }),
-        Endpoint::Process => ignore(Action::Get(id)),
-        Endpoint::Logs => {
-            let query = query::logs(query, head.header("last-event-id"))?;
-            ignore(Action::Logs { id, query })
-        }
-        Endpoint::Stop => {
-            let (wait, grace) = (
-                query::number(query, "waitMs")?,
-                query::number(query, "graceMs")?,
-            );
-            ignore(Action::Stop { id, wait, grace })
-        }
-        Endpoint::Kill => ignore(Action::Kill {
-            id,
-            wait: query::number(query, "waitMs")?,
-        }),
-        Endpoint::Input => read(Action::Input(id)),
-        Endpoint::Resize => read(Action::Resize(id)),
-        Endpoint::Terminal => {
-            let query = query::terminal(query)?;
-            let accept = upgrade(head)?;
-            ignore(Action::Terminal { id, query, accept })
-        }
+    let action = (route.action)(asked)?;
+    if is_strict(asked.head) {
+        asked.query.refuse_unknown()?;
     }
+    Ok(Plan { action, body })
 }
 
-fn upgrade(head: &Head<'_>) -> Result<Accept, Problem> {
+/// Reads a WebSocket handshake.
+pub(super) fn upgrade(head: &Head<'_>) -> Result<Accept, Problem> {
     let all = |name: &str| head.headers(name).collect::<Vec<_>>();
     let single = |name: &str| {
         let mut values = head.headers(name);
@@ -388,42 +267,54 @@ fn json_content_type(value: Option<&[u8]>) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::routes::{Kind, Verb};
+    use crate::wire::Parsed;
+    use crate::wire::http::head::{HeadLimits, HeadScan, parse_head};
+
+    /// What a request for `target` of this method comes to.
+    fn planned(method: &str, target: &str) -> Result<Plan, Reply> {
+        let text = format!(
+            "{method} {target} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nprefer: handling=strict\r\n\r\n"
+        );
+        let mut scan = HeadScan::default();
+        let parsed = parse_head(text.as_bytes(), &mut scan, &HeadLimits::default());
+        let Ok(Parsed::Done { value: head, .. }) = parsed else {
+            panic!("{text}");
+        };
+        plan(&head, &Guard::default())
+    }
 
     #[test]
-    fn paths_are_literal() {
-        let id_of = |path| endpoint(path).map(|(endpoint, id)| (endpoint, id.to_owned()));
-        assert_eq!(
-            id_of("/v1/processes/config"),
-            Some((Endpoint::Settings, String::new()))
-        );
-        assert_eq!(
-            id_of("/v1/processes/config/logs"),
-            Some((Endpoint::Logs, "config".into()))
-        );
-        assert_eq!(
-            id_of("/v1/processes/a%2Fb"),
-            Some((Endpoint::Process, "a%2Fb".into()))
-        );
-        assert_eq!(
-            id_of("/v1/processes/p/terminal/ws"),
-            Some((Endpoint::Terminal, "p".into()))
-        );
-        for path in [
-            "",
-            "//",
-            "/v1",
-            "/v1/health/",
-            "/V1/health",
-            "/v1/processes/",
-            "/v1/processes//logs",
-            "/v1/processes/p/",
-            "/v1/processes/p/logs/",
-            "/v1//processes",
-            "/v1/processes/p//logs",
-            "/v1/./health",
-            "/v1/processes/p/terminal",
-        ] {
-            assert_eq!(id_of(path), None, "{path}");
+    fn every_parameter_of_the_table_is_read_and_no_other_is_known() {
+        for route in routes::ROUTES {
+            let method = match route.verb {
+                Verb::Get => "GET",
+                Verb::Post => "POST",
+                Verb::Delete => "DELETE",
+            };
+            let path = route.path.replace("{id}", "proc_1");
+            assert!(planned(method, &path).is_ok(), "{route:?}");
+            let refused = planned(method, &format!("{path}?nobody-knows=1"));
+            assert_eq!(
+                refused.map_err(|reply| reply.status).err(),
+                Some(400),
+                "{route:?}"
+            );
+            for parameter in route.parameters {
+                let (name, good) = match parameter.kind {
+                    Kind::Number => (parameter.name, "7"),
+                    Kind::Word(words) => (parameter.name, words[0]),
+                    Kind::Text => (parameter.name, "x"),
+                };
+                let with = |value: &str| planned(method, &format!("{path}?{name}={value}"));
+                assert!(with(good).is_ok(), "{route:?}: {name}={good}");
+                if parameter.kind != Kind::Text {
+                    let status = with("neither").map_err(|reply| reply.status).err();
+                    assert_eq!(status, Some(400), "{route:?}: {name} is not read");
+                }
+            }
         }
     }
 

@@ -1,0 +1,504 @@
+//! Every route, once: method, path, who may ask, parameters, body, answers, and what it means.
+//!
+//! Dispatch, `allow`, the check of tokens and strict handling read this table; a description of
+//! the API and counters can, too. There is no second list of routes.
+
+use crate::wire::http::head::{Head, Method};
+
+use super::problem::Problem;
+use super::query::{self, Params};
+use super::route::{Action, Id, upgrade};
+
+/// Methods that routes have. HEAD is GET without a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// GET and HEAD.
+    Get,
+    /// POST.
+    Post,
+    /// DELETE.
+    Delete,
+}
+
+impl Verb {
+    /// Whether this is the method of a request.
+    pub fn is(self, method: Method) -> bool {
+        match self {
+            Verb::Get => matches!(method, Method::Get | Method::Head),
+            Verb::Post => method == Method::Post,
+            Verb::Delete => method == Method::Delete,
+        }
+    }
+
+    /// As it stands in `allow`.
+    pub fn allow(self) -> &'static str {
+        match self {
+            Verb::Get => "GET,HEAD",
+            Verb::Post => "POST",
+            Verb::Delete => "DELETE",
+        }
+    }
+}
+
+/// Who may ask, where the server has a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Open,
+    /// Who brings the token.
+    Token,
+    /// The same; `access_token` in the query counts, too, since browsers cannot set headers on a
+    /// WebSocket.
+    TokenOrQuery,
+}
+
+/// What a parameter of the query may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An unsigned integer of 64 bits.
+    Number,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Any text.
+    Text,
+}
+
+/// A parameter of the query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name, in this case and no other.
+    pub name: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+}
+
+/// What a request brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing that is read.
+    None,
+    /// A JSON object of this shape.
+    Json(Shape),
+}
+
+/// What is in an answer of 2xx, or 101.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// JSON of this shape.
+    Json(Shape),
+    /// JSON of this shape; an event stream with `follow=true`.
+    JsonOrEvents(Shape),
+    /// Nothing (204).
+    Empty,
+    /// A WebSocket (101).
+    Upgrade,
+}
+
+/// The shapes of JSON that are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `{"docs":…,"name":…}`
+    About,
+    /// `{"status":"ok"}`
+    Health,
+    /// The six limits.
+    Settings,
+    /// What to run.
+    RunRequest,
+    /// How a run ended and what it wrote.
+    RunResult,
+    /// What to start.
+    CreateRequest,
+    /// A record.
+    Process,
+    /// All records.
+    ProcessList,
+    /// A part of a log.
+    Log,
+    /// Bytes for a process.
+    InputRequest,
+    /// How many of them it took.
+    InputResult,
+    /// The size of a terminal.
+    WindowSize,
+}
+
+/// What an action is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a, 'q> {
+    pub(super) head: &'a Head<'q>,
+    pub(super) id: &'a Id,
+    pub(super) query: &'a Params<'a>,
+}
+
+/// One route.
+pub struct Route {
+    /// Its name in descriptions and counters; unique.
+    pub name: &'static str,
+    /// Its method.
+    pub verb: Verb,
+    /// Its path; `{id}` is one segment that is not empty.
+    pub path: &'static str,
+    /// Who may ask.
+    pub access: Access,
+    /// What the query may hold.
+    pub parameters: &'static [Parameter],
+    /// What a request brings.
+    pub body: Body,
+    /// What it is answered with when all is well.
+    pub answer: Answer,
+    /// Reads query and headers.
+    pub(super) action: fn(Asked<'_, '_>) -> Result<Action, Problem>,
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}", self.name, self.verb.allow(), self.path)
+    }
+}
+
+const fn number(name: &'static str) -> Parameter {
+    let kind = Kind::Number;
+    Parameter { name, kind }
+}
+
+const fn word(name: &'static str, words: &'static [&'static str]) -> Parameter {
+    let kind = Kind::Word(words);
+    Parameter { name, kind }
+}
+
+const TRUE_OR_FALSE: &[&str] = &["true", "false"];
+
+/// All of them. A path that names a thing stands before one with `{id}` in its place.
+pub const ROUTES: &[Route] = &[
+    Route {
+        name: "root",
+        verb: Verb::Get,
+        path: "/",
+        access: Access::Open,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Json(Shape::About),
+        action: |_| Ok(Action::Root),
+    },
+    Route {
+        name: "health",
+        verb: Verb::Get,
+        path: "/v1/health",
+        access: Access::Token,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Json(Shape::Health),
+        action: |_| Ok(Action::Health),
+    },
+    Route {
+        name: "listProcesses",
+        verb: Verb::Get,
+        path: "/v1/processes",
+        access: Access::Token,
+        parameters: &[word("owner", &["user", "desktop", "system"])],
+        body: Body::None,
+        answer: Answer::Json(Shape::ProcessList),
+        action: |asked| {
+            let owner = query::owner(asked.query)?;
+            Ok(Action::List { owner })
+        },
+    },
+    Route {
+        name: "createProcess",
+        verb: Verb::Post,
+        path: "/v1/processes",
+        access: Access::Token,
+        parameters: &[],
+        body: Body::Json(Shape::CreateRequest),
+        answer: Answer::Json(Shape::Process),
+        action: |_| Ok(Action::Create),
+    },
+    Route {
+        name: "getConfig",
+        verb: Verb::Get,
+        path: "/v1/processes/config",
+        access: Access::Token,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Json(Shape::Settings),
+        action: |_| Ok(Action::GetSettings),
+    },
+    Route {
+        name: "setConfig",
+        verb: Verb::Post,
+        path: "/v1/processes/config",
+        access: Access::Token,
+        parameters: &[],
+        body: Body::Json(Shape::Settings),
+        answer: Answer::Json(Shape::Settings),
+        action: |_| Ok(Action::SetSettings),
+    },
+    Route {
+        name: "runProcess",
+        verb: Verb::Post,
+        path: "/v1/processes/run",
+        access: Access::Token,
+        parameters: &[],
+        body: Body::Json(Shape::RunRequest),
+        answer: Answer::Json(Shape::RunResult),
+        action: |_| Ok(Action::Run),
+    },
+    Route {
+        name: "getProcess",
+        verb: Verb::Get,
+        path: "/v1/processes/{id}",
+        access: Access::Token,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Json(Shape::Process),
+        action: |asked| Ok(Action::Get(asked.id.clone())),
+    },
+    Route {
+        name: "deleteProcess",
+        verb: Verb::Delete,
+        path: "/v1/processes/{id}",
+        access: Access::Token,
+        parameters: &[word("tree", TRUE_OR_FALSE)],
+        body: Body::None,
+        answer: Answer::Empty,
+        action: |asked| {
+            let tree = query::flag(asked.query, "tree")?;
+            let id = asked.id.clone();
+            Ok(Action::Delete { id, tree })
+        },
+    },
+    Route {
+        name: "getProcessLogs",
+        verb: Verb::Get,
+        path: "/v1/processes/{id}/logs",
+        access: Access::Token,
+        parameters: &[
+            word("stream", &["stdout", "stderr", "combined", "pty"]),
+            number("tail"),
+            number("since"),
+            word("follow", TRUE_OR_FALSE),
+        ],
+        body: Body::None,
+        answer: Answer::JsonOrEvents(Shape::Log),
+        action: |asked| {
+            let query = query::logs(asked.query, asked.head.header("last-event-id"))?;
+            let id = asked.id.clone();
+            Ok(Action::Logs { id, query })
+        },
+    },
+    Route {
+        name: "stopProcess",
+        verb: Verb::Post,
+        path: "/v1/processes/{id}/stop",
+        access: Access::Token,
+        parameters: &[number("waitMs"), number("graceMs")],
+        body: Body::None,
+        answer: Answer::Json(Shape::Process),
+        action: |asked| {
+            let wait = query::number(asked.query, "waitMs")?;
+            let grace = query::number(asked.query, "graceMs")?;
+            let id = asked.id.clone();
+            Ok(Action::Stop { id, wait, grace })
+        },
+    },
+    Route {
+        name: "killProcess",
+        verb: Verb::Post,
+        path: "/v1/processes/{id}/kill",
+        access: Access::Token,
+        parameters: &[number("waitMs")],
+        body: Body::None,
+        answer: Answer::Json(Shape::Process),
+        action: |asked| {
+            let wait = query::number(asked.query, "waitMs")?;
+            let id = asked.id.clone();
+            Ok(Action::Kill { id, wait })
+        },
+    },
+    Route {
+        name: "sendProcessInput",
+        verb: Verb::Post,
+        path: "/v1/processes/{id}/input",
+        access: Access::Token,
+        parameters: &[],
+        body: Body::Json(Shape::InputRequest),
+        answer: Answer::Json(Shape::InputResult),
+        action: |asked| Ok(Action::Input(asked.id.clone())),
+    },
+    Route {
+        name: "resizeProcessTerminal",
+        verb: Verb::Post,
+        path: "/v1/processes/{id}/terminal/resize",
+        access: Access::Token,
+        parameters: &[],
+        body: Body::Json(Shape::WindowSize),
+        answer: Answer::Json(Shape::WindowSize),
+        action: |asked| Ok(Action::Resize(asked.id.clone())),
+    },
+    Route {
+        name: "connectProcessTerminal",
+        verb: Verb::Get,
+        path: "/v1/processes/{id}/terminal/ws",
+        access: Access::TokenOrQuery,
+        parameters: &[
+            word("replay", &["none", "all"]),
+            number("since"),
+            word("mode", &["ro", "rw"]),
+            word("input", &["binary", "text"]),
+            Parameter {
+                name: "access_token",
+                kind: Kind::Text,
+            },
+        ],
+        body: Body::None,
+        answer: Answer::Upgrade,
+        action: |asked| {
+            let query = query::terminal(asked.query)?;
+            let accept = upgrade(asked.head)?;
+            let id = asked.id.clone();
+            Ok(Action::Terminal { id, query, accept })
+        },
+    },
+];
+
+/// The routes of one path, and the id segment in it, still encoded. The path is taken literally.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'p> {
+    template: &'static str,
+    /// What stands for `{id}`; empty without one.
+    pub(super) id: &'p str,
+}
+
+/// What a path with an id begins with, in requests and in the table.
+const PROCESS: (&str, &str) = ("/v1/processes/", "/v1/processes/{id}");
+
+/// Finds the routes of a path.
+pub(super) fn find(path: &str) -> Option<Found<'_>> {
+    let rest = path.strip_prefix(PROCESS.0).filter(|rest| !rest.is_empty());
+    let of_process = rest.map(|rest| rest.split_at(rest.find('/').unwrap_or(rest.len())));
+    ROUTES.iter().find_map(|route| {
+        let template = route.path;
+        let id = match (template.strip_prefix(PROCESS.1), of_process) {
+            (None, _) => (path == template).then_some("")?,
+            (Some(behind), Some((id, rest))) => (behind == rest && !id.is_empty()).then_some(id)?,
+            (Some(_), None) => return None,
+        };
+        Some(Found { template, id })
+    })
+}
+
+impl Found<'_> {
+    fn routes(self) -> impl Iterator<Item = &'static Route> {
+        let template = self.template;
+        ROUTES.iter().filter(move |route| route.path == template)
+    }
+
+    /// Who may ask.
+    pub(super) fn access(self) -> Access {
+        self.routes()
+            .next()
+            .map_or(Access::Token, |route| route.access)
+    }
+
+    /// The route of this method.
+    pub(super) fn of(self, method: Method) -> Option<&'static Route> {
+        self.routes().find(|route| route.verb.is(method))
+    }
+
+    /// The value of `allow`.
+    pub(super) fn allow(self) -> String {
+        let methods: Vec<_> = self.routes().map(|route| route.verb.allow()).collect();
+        methods.join(",")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn id_of(path: &str) -> Option<(&'static str, &str)> {
+        find(path).map(|found| (found.template, found.id))
+    }
+
+    #[test]
+    fn paths_are_literal() {
+        assert_eq!(
+            id_of("/v1/processes/config"),
+            Some(("/v1/processes/config", ""))
+        );
+        for (path, template, id) in [
+            (
+                "/v1/processes/config/logs",
+                "/v1/processes/{id}/logs",
+                "config",
+            ),
+            ("/v1/processes/a%2Fb", "/v1/processes/{id}", "a%2Fb"),
+            (
+                "/v1/processes/p/terminal/ws",
+                "/v1/processes/{id}/terminal/ws",
+                "p",
+            ),
+        ] {
+            assert_eq!(id_of(path), Some((template, id)), "{path}");
+        }
+        for path in [
+            "",
+            "//",
+            "/v1",
+            "/v1/health/",
+            "/V1/health",
+            "/v1/processes/",
+            "/v1/processes//logs",
+            "/v1/processes/p/",
+            "/v1/processes/p/logs/",
+            "/v1//processes",
+            "/v1/processes/p//logs",
+            "/v1/./health",
+            "/v1/processes/p/terminal",
+            "/v1/processes/p/q/logs",
+            "/v1/processes/logs/",
+        ] {
+            assert_eq!(id_of(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn allow_has_the_order_of_the_table() {
+        for (path, allow) in [
+            ("/", "GET,HEAD"),
+            ("/v1/processes", "GET,HEAD,POST"),
+            ("/v1/processes/config", "GET,HEAD,POST"),
+            ("/v1/processes/run", "POST"),
+            ("/v1/processes/x", "GET,HEAD,DELETE"),
+            ("/v1/processes/x/terminal/ws", "GET,HEAD"),
+        ] {
+            assert_eq!(
+                find(path).map(Found::allow).as_deref(),
+                Some(allow),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_and_a_pair_of_method_and_path_mean_one_route_and_its_paths_agree_on_access() {
+        let mut seen = HashSet::new();
+        for route in ROUTES {
+            assert!(seen.insert(route.name), "{route:?}");
+            assert!(seen.insert(&*format!("{} {}", route.verb.allow(), route.path).leak()));
+            let same_path = ROUTES.iter().filter(|other| other.path == route.path);
+            assert!(
+                same_path
+                    .into_iter()
+                    .all(|other| other.access == route.access)
+            );
+            // Each path is found as what it is.
+            let path = route.path.replace("{id}", "proc_1");
+            assert_eq!(find(&path).map(|found| found.template), Some(route.path));
+            let is_item = route.path.starts_with(PROCESS.1);
+            assert_eq!(is_item, route.path.contains('{'), "{route:?}");
+        }
+    }
+}
