@@ -10,12 +10,12 @@
 //! | room | what it is | may name |
 //! |---|---|---|
 //! | `types` | words that every room shares: ids, streams, signals, exits, sizes | |
-//! | `config` | flags, and the limits that a client may change | types, wire::http::origin |
+//! | `config` | flags, the limits that a client may change, how long is waited for what | types, wire::http::origin |
 //! | `wire` | bytes of a peer to requests, frames and events, and back; no socket, no clock | types |
 //! | `log` | child output in one mapping: slots, entries, cursors; never waits | types |
-//! | `process` | what a process is, the table of all, who waits for a change | types, log |
+//! | `process` | what a process is, the table of all, who waits for a change | types, config::timeouts, log |
 //! | `api` | what a request means; decides, never waits | types, config, wire, log, process |
-//! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types |
+//! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types, config::timeouts |
 //! | `io` | the I/O thread: the only room that awaits | types, config, wire, log, process, api, supervisor, notice |
 //! | `token` | how the token is kept from children | config |
 //! | `notice` | lines for whoever started the server | |
@@ -25,7 +25,8 @@
 //!
 //! | wing | what it is | may name |
 //! |---|---|---|
-//! | `config::flags` | the table of flags, the command line, the environment | wire::http::origin |
+//! | `config::flags` | the table of flags, the command line, the environment | wire::http::origin, config::timeouts |
+//! | `config::timeouts` | how long is waited for what, and who relies on it | |
 //! | `wire::http` | RFC 9112 heads, bodies and answers | wire |
 //! | `wire::ws` | RFC 6455 frames and messages | wire |
 //! | `wire::vt` | terminal escapes: what is cut from a replay | wire |
@@ -35,9 +36,9 @@
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
 //! | `supervisor::spawn` | starting a child | supervisor, types |
 //! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types |
-//! | `io::host` | our ends of children | io::runtime, io::server, io::wait, io::conn::reader, types, log, process, api, supervisor, notice |
-//! | `io::conn` | connections | io, types, wire, log, process, api, supervisor::message, supervisor::mailbox |
-//! | `io::terminal` | a terminal over WebSocket | io, types, wire, log, process, api, supervisor::spawn::pty |
+//! | `io::host` | our ends of children | io::runtime, io::server, io::wait, io::conn::reader, types, config::timeouts, log, process, api, supervisor, notice |
+//! | `io::conn` | connections | io, types, config::timeouts, wire, log, process, api, supervisor::message, supervisor::mailbox |
+//! | `io::terminal` | a terminal over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty |
 #![deny(unsafe_code)]
 // The docs are read by who works on this crate; they name private items.
 #![allow(rustdoc::private_intra_doc_links)]

@@ -14,6 +14,7 @@ use procring::api::guard::Guard;
 use procring::config::flags::{
     self, BackendChoice, CgroupChoice, Invocation, ServerArgs, UsageError,
 };
+use procring::config::timeouts;
 use procring::io::ids::Ids;
 use procring::io::runtime::backend;
 use procring::io::server::{Options, Server};
@@ -34,11 +35,7 @@ use rustix::process::{Resource, getrlimit};
 /// Children that have a cgroup of their own at the same time; more are swept for.
 const CGROUPS_MAX: usize = 4096;
 
-/// How long a busy address is tried again: the ring of a server that was killed holds it some 10 ms
-/// beyond the process.
-const BUSY_FOR: Duration = Duration::from_secs(1);
-
-/// Between two tries.
+/// Between two tries of a busy address.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the server did not start.
@@ -245,7 +242,7 @@ fn bind(args: &ServerArgs) -> Result<TcpListener, Failure> {
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(&args.host);
-    let busy_until = Instant::now() + BUSY_FOR;
+    let busy_until = Instant::now() + timeouts::BUSY_FOR;
     loop {
         match TcpListener::bind((host, args.port)) {
             Ok(listener) => return Ok(listener),

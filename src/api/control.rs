@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::timeouts;
 use crate::types::WindowSize;
 use crate::wire::ws::handshake::Accept;
 
@@ -12,15 +13,9 @@ use super::query::TerminalQuery;
 use super::route::Id;
 use super::{Core, Outcome, Signal};
 
-/// How long `stop` and `kill` wait for the exit where the request does not say.
-const WAIT_DEFAULT: Duration = Duration::from_millis(2000);
-
-/// Longer waits than a year are a year: timers have an end.
-const WAIT_MS_MAX: u64 = 365 * 24 * 3600 * 1000;
-
 fn wait(asked_ms: Option<u64>) -> Duration {
-    asked_ms.map_or(WAIT_DEFAULT, |ms| {
-        Duration::from_millis(ms.min(WAIT_MS_MAX))
+    asked_ms.map_or(timeouts::WAIT_DEFAULT, |ms| {
+        Duration::from_millis(ms).min(timeouts::WAIT_MAX)
     })
 }
 
@@ -38,7 +33,7 @@ pub fn stop(
     if !process.life.is_running() {
         return Ok(Outcome::Reply(processes::reply(process)));
     }
-    let grace = grace_ms.map(|ms| Duration::from_millis(ms.min(WAIT_MS_MAX)));
+    let grace = grace_ms.map(|ms| Duration::from_millis(ms).min(timeouts::WAIT_MAX));
     Ok(Outcome::Signal {
         id: process.id,
         signal: Signal::Stop { grace },

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::{Problem, Reply, Signal, processes};
+use crate::config::timeouts;
 use crate::process::Process;
 use crate::process::life::State;
 use crate::supervisor::message::Command;
@@ -20,16 +21,7 @@ use crate::io::host::input::InputError;
 use crate::io::host::outputs::trim_later;
 use crate::io::runtime::timer::within;
 use crate::io::server::Server;
-use crate::io::wait::{HALF_CLOSED_MAX, Limits, Waited, exited, for_client, until_process};
-
-/// How long an input may wait for its process to read: somebody waits for the answer.
-const INPUT_PATIENCE: Duration = Duration::from_millis(4800);
-
-/// How long the news of an exit may take that has happened, and the last output after it.
-const EXIT_NEWS_MAX: Duration = Duration::from_secs(1);
-
-/// How long what is left of a tree may take to end before its record is removed all the same.
-const TREE_END_MAX: Duration = Duration::from_secs(2);
+use crate::io::wait::{Limits, Waited, exited, for_client, until_process};
 
 /// Sends the signal and waits, at most `wait`: for the exit, or, if that has been, for the end of
 /// what is left of the tree. None if the client is gone; what it asked for is done all the same.
@@ -57,7 +49,7 @@ pub(super) async fn signal_and_wait(
     });
     let limits = Limits {
         in_all: Some(wait),
-        half_closed: HALF_CLOSED_MAX,
+        half_closed: timeouts::HALF_CLOSED_MAX,
     };
     if for_client(pin!(ended), limits, client).await == Waited::Gone {
         return None;
@@ -78,7 +70,7 @@ pub(super) async fn delete(
 ) -> Option<Reply> {
     let limits = Limits {
         in_all: None,
-        half_closed: HALF_CLOSED_MAX,
+        half_closed: timeouts::HALF_CLOSED_MAX,
     };
     let ended = pin!(ended_for_removal(server, id, tree));
     if for_client(ended, limits, client).await == Waited::Gone {
@@ -107,7 +99,7 @@ async fn ended_for_removal(server: &Server, id: ProcessId, tree: bool) {
         _ => false,
     };
     if news_to_come {
-        within(EXIT_NEWS_MAX, pin!(exited(server, id))).await;
+        within(timeouts::EXIT_NEWS_MAX, pin!(exited(server, id))).await;
     }
     if tree {
         let exited = |process: &&Process| !process.life.is_running();
@@ -115,7 +107,7 @@ async fn ended_for_removal(server: &Server, id: ProcessId, tree: bool) {
         if let Some(job) = job {
             server.command(Command::Kill { job });
             let gone = until_process(server, id, |process| process.life.left() == 0);
-            within(TREE_END_MAX, pin!(gone)).await;
+            within(timeouts::TREE_END_MAX, pin!(gone)).await;
         }
     }
 }
@@ -146,8 +138,8 @@ pub(super) async fn input(
     let result = {
         let write = input.write(server, id, data, &written);
         let limits = Limits {
-            in_all: Some(INPUT_PATIENCE),
-            half_closed: INPUT_PATIENCE,
+            in_all: Some(timeouts::INPUT_PATIENCE),
+            half_closed: timeouts::INPUT_PATIENCE,
         };
         match for_client(pin!(write), limits, client).await {
             Waited::Done(result) => Some(result),

@@ -6,9 +6,10 @@
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::api::logs::{exit_event, gap_event};
+use crate::config::timeouts;
 use crate::log::Cursor;
 use crate::log::batch::{Chunk, Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::index::Entry;
@@ -23,12 +24,6 @@ use crate::io::conn::writer::Writer;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::timer::{instant, sleep, sleep_until};
 use crate::io::server::Server;
-
-/// Silence after which a comment shows that the stream lives.
-const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
-
-/// How long a peer that sent FIN has to show that it is gone altogether.
-const PROBE_AFTER: Duration = Duration::from_millis(100);
 
 /// Entries as events, a batch as one HTTP chunk.
 struct Events;
@@ -158,7 +153,7 @@ pub(super) async fn follow(
                 changed,
                 until,
             } => {
-                let mut at = quiet_since + KEEP_ALIVE_AFTER;
+                let mut at = quiet_since + timeouts::STREAM_KEEP_ALIVE_AFTER;
                 if let Some(until) = until {
                     at = at.min(until);
                 }
@@ -177,7 +172,7 @@ pub(super) async fn follow(
                 match first {
                     First::Left(First::Left(())) => continue,
                     First::Left(First::Right(())) => {
-                        if quiet_since.elapsed() < KEEP_ALIVE_AFTER {
+                        if quiet_since.elapsed() < timeouts::STREAM_KEEP_ALIVE_AFTER {
                             continue;
                         }
                         out.event(sse::KEEP_ALIVE.to_vec()).await
@@ -185,7 +180,7 @@ pub(super) async fn follow(
                     First::Right(Filled::End) => {
                         // Half-closed or gone? What a gone peer is sent comes back as a reset.
                         let probe = out.event(sse::KEEP_ALIVE.to_vec()).await;
-                        sleep(PROBE_AFTER).await;
+                        sleep(timeouts::STREAM_PROBE_AFTER).await;
                         reader.recheck();
                         watch = false;
                         // Answers at once: with the end again, or with the reset.

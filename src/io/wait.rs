@@ -20,10 +20,6 @@ use crate::io::server::Server;
 use crate::process::{Notify, Process};
 use crate::types::ProcessId;
 
-/// So long a client that has sent FIN is waited for, unless its request says less. Longer than an
-/// input may take (4.8 s), which is the longest of the waits that clients do not choose.
-pub(crate) const HALF_CLOSED_MAX: Duration = Duration::from_secs(5);
-
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waited<T> {

@@ -10,19 +10,19 @@
 //!   whose tree lives on only when there are no others.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use super::captures::Captures;
 use super::life::{Effects, Event, Graces, Kind, Life, State};
 use super::notify::Notify;
+use crate::config::timeouts;
 use crate::log::batch::Batches;
 use crate::log::{Arena, Log};
 use crate::types::{ExitStatus, JobId, Monotonic, ProcessId, UnixMs};
 
 const GRACES: Graces = Graces {
-    log: Duration::from_millis(250),
-    pipes: Duration::from_millis(180),
-    tree: Duration::from_millis(100),
+    log: timeouts::LOG_GRACE,
+    pipes: timeouts::PIPES_GRACE,
+    tree: timeouts::TREE_GRACE,
 };
 
 /// Log bytes that exited records hold together, at most: 1 GiB, a hundred full logs.

@@ -5,16 +5,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::timeouts;
 use crate::supervisor::job::Phase;
 use crate::supervisor::message::Event;
 use crate::supervisor::signals::Word;
 use crate::supervisor::tree::procfs;
 use crate::supervisor::{Due, Supervisor, reap};
 use crate::types::{ExitStatus, JobId};
-
-/// How long after a death to look for orphans that died with it: SIGCHLD is not queued, so one
-/// signal may stand for several deaths.
-const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
 
 /// So many are asked one by one whether they are dead. The kernel finds the dead ones among more
 /// sooner, but looks at the managed children, too. So many are reaped in one go.
@@ -97,7 +94,7 @@ impl Supervisor {
 
     /// Looks for orphans that died unnoticed, in a moment.
     pub(crate) fn look_for_orphans(&mut self) {
-        self.look_for_orphans_after(ORPHAN_CHECK_AFTER);
+        self.look_for_orphans_after(timeouts::ORPHAN_CHECK_AFTER);
     }
 
     fn look_for_orphans_after(&mut self, pause: Duration) {

@@ -17,24 +17,13 @@
 //! [`Event::Exited`]: super::message::Event::Exited
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::config::timeouts;
 use crate::supervisor::message::Event;
 use crate::supervisor::tree::walk;
 use crate::supervisor::{Due, Supervisor, reap};
 use crate::types::JobId;
-
-/// Pauses between the exit of a leader and looks at its tree. What is left after them counts as
-/// what will stay: its group keeps no descriptor.
-const LOOK_AFTER: [Duration; 3] = [
-    Duration::from_millis(5),
-    Duration::from_millis(15),
-    Duration::from_millis(40),
-];
-
-/// A member whose death has been heard of may count as alive for a moment: newer kernels take a
-/// task out of its group only after its parent has been told.
-const LOOK_AFTER_DEATH: Duration = Duration::from_millis(20);
 
 /// Orphans that are looked at in one go when a leader exits. After more of them the rest is left
 /// to a look in steps.
@@ -61,7 +50,7 @@ pub(crate) struct Leftovers {
 struct Left {
     /// How many were told last.
     told: u32,
-    /// Looks at it since the exit, of those in [`LOOK_AFTER`].
+    /// Looks at it since the exit, of those in [`timeouts::LOOK_AFTER`].
     looks: usize,
 }
 
@@ -106,7 +95,7 @@ impl Supervisor {
             };
             self.leftovers.trees.insert(id, first);
             self.deadlines
-                .set(Instant::now() + LOOK_AFTER[0], Due::Left(id));
+                .set(Instant::now() + timeouts::LOOK_AFTER[0], Due::Left(id));
         }
         left
     }
@@ -117,11 +106,11 @@ impl Supervisor {
             return;
         };
         self.leftovers.changed.push(id);
-        if tree.looks == LOOK_AFTER.len() {
+        if tree.looks == timeouts::LOOK_AFTER.len() {
             return;
         }
         tree.looks += 1;
-        if let Some(&pause) = LOOK_AFTER.get(tree.looks) {
+        if let Some(&pause) = timeouts::LOOK_AFTER.get(tree.looks) {
             self.deadlines.set(now + pause, Due::Left(id));
         } else if let (Some(job), Some(cgroups)) = (self.jobs.get_mut(&id), &mut self.cgroups)
             && let Some(group) = &mut job.tree.group
@@ -197,7 +186,7 @@ impl Supervisor {
                 .is_some_and(|group| group.name() == name)
         };
         let tree = leftovers.trees.keys().copied().find(is_in)?;
-        let again = Instant::now() + LOOK_AFTER_DEATH;
+        let again = Instant::now() + timeouts::LOOK_AFTER_DEATH;
         self.deadlines.set_if_earlier(again, Due::Left(tree));
         Some(tree)
     }

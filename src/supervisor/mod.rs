@@ -50,10 +50,8 @@ use self::tree::Tree;
 use self::tree::claims::Claims;
 use self::tree::identity::Leader;
 use self::tree::orphans::Orphans;
+use crate::config::timeouts;
 use crate::types::{JobId, SpawnError};
-
-/// A timed-out run is answered at most this long after its deadline, dead or not.
-const ANSWER_AFTER: Duration = Duration::from_millis(70);
 
 /// Longest pause between two passes over a tree that does not die.
 const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -523,7 +521,8 @@ impl Supervisor {
                     && !matches!(job.phase, Phase::Exited(_))
                 {
                     job.timed_out = true;
-                    self.deadlines.set(now + ANSWER_AFTER, Due::Answer(id));
+                    self.deadlines
+                        .set(now + timeouts::ANSWER_AFTER, Due::Answer(id));
                     self.end(id);
                 }
             }

@@ -5,14 +5,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::timeouts;
 use crate::supervisor::message::Event;
 use crate::supervisor::tree::procfs;
 use crate::supervisor::tree::walk::Walk;
 use crate::supervisor::{Due, PASS_PAUSE_MAX, Supervisor};
 use crate::types::JobId;
-
-/// After the grace and the kill, the server ends although something refuses to die.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
 
 /// A server that ends.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +30,7 @@ impl Supervisor {
         }
         let kill_at = now + self.options.shutdown_grace;
         self.shutdown = Some(Shutdown {
-            give_up_at: kill_at + SHUTDOWN_MAX,
+            give_up_at: kill_at + timeouts::SHUTDOWN_MAX,
             pause: Duration::from_millis(1),
             done: false,
         });

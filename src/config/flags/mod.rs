@@ -17,6 +17,7 @@ use std::time::Duration;
 use lexopt::Arg;
 
 use self::table::{FLAGS, Flag, Takes};
+use crate::config::timeouts;
 
 pub use self::text::{help, man};
 
@@ -112,7 +113,7 @@ impl Default for ServerArgs {
             exited_max: 1024,
             leftovers_max: 256,
             connections_max: 8192,
-            shutdown_grace: Duration::from_secs(3),
+            shutdown_grace: timeouts::SHUTDOWN_GRACE,
             cgroup: CgroupChoice::Auto,
             state_dir: None,
         }

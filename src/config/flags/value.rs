@@ -4,9 +4,8 @@ use std::ffi::OsStr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::config::timeouts;
 use crate::wire::http::origin::serialized;
-
-const GRACE_MAX: Duration = Duration::from_secs(3600);
 
 /// Any text.
 pub(super) fn text(value: &OsStr) -> Result<String, String> {
@@ -43,8 +42,13 @@ pub(super) fn grace(value: &OsStr) -> Result<Duration, String> {
     let seconds = number(value, "a number of seconds")?;
     let grace = Duration::try_from_secs_f64(seconds).ok();
     grace
-        .filter(|grace| *grace <= GRACE_MAX)
-        .ok_or_else(|| format!("must be between 0 and {} seconds", GRACE_MAX.as_secs()))
+        .filter(|grace| *grace <= timeouts::SHUTDOWN_GRACE_MAX)
+        .ok_or_else(|| {
+            format!(
+                "must be between 0 and {} seconds",
+                timeouts::SHUTDOWN_GRACE_MAX.as_secs()
+            )
+        })
 }
 
 /// One of these words.

@@ -12,6 +12,7 @@ use monoio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown, sockopt};
 
+use crate::config::timeouts;
 use crate::supervisor::mailbox::Receiver;
 use crate::supervisor::message::Event;
 
@@ -28,9 +29,6 @@ const BACKLOG: i32 = 4096;
 
 /// After an accept failed for want of something.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
-
-/// What may still be said after the last child is gone: exit events, answers to open requests.
-const LAST_WORDS: Duration = Duration::from_millis(150);
 
 /// Serves until the supervisor says that everything has ended.
 ///
@@ -57,7 +55,7 @@ pub async fn serve(
     match end {
         First::Left(First::Left(error) | First::Right(error)) => Err(error),
         First::Right(result) => {
-            sleep(LAST_WORDS).await;
+            sleep(timeouts::LAST_WORDS).await;
             result
         }
     }
@@ -101,9 +99,9 @@ fn start(server: &Rc<Server>, fd: OwnedFd) {
     // Refusals leave a slower or less watched connection, no worse.
     let _ = sockopt::set_tcp_nodelay(&fd, true);
     let _ = sockopt::set_socket_keepalive(&fd, true);
-    let _ = sockopt::set_tcp_keepidle(&fd, Duration::from_secs(60));
-    let _ = sockopt::set_tcp_keepintvl(&fd, Duration::from_secs(15));
-    let _ = sockopt::set_tcp_keepcnt(&fd, 4);
+    let _ = sockopt::set_tcp_keepidle(&fd, timeouts::TCP_KEEP_ALIVE_AFTER);
+    let _ = sockopt::set_tcp_keepintvl(&fd, timeouts::TCP_KEEP_ALIVE_EVERY);
+    let _ = sockopt::set_tcp_keepcnt(&fd, timeouts::TCP_KEEP_ALIVE_PROBES);
     let spare = server.may_use(&fd);
     let Ok(stream) = TcpStream::from_std(fd.into()) else {
         return;

@@ -16,7 +16,6 @@ pub(crate) mod writer;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use monoio::io::Splitable;
 use monoio::net::TcpStream;
@@ -24,6 +23,7 @@ use monoio::net::TcpStream;
 use crate::api::logs::Fetch;
 use crate::api::query::TerminalQuery;
 use crate::api::{self, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
+use crate::config::timeouts;
 use crate::log::Cursor;
 use crate::types::ProcessId;
 use crate::wire::http::head::BodyFraming;
@@ -43,8 +43,7 @@ use crate::io::runtime::turn::Turn;
 use crate::io::server::Server;
 use crate::io::terminal::attach;
 
-/// After the last answer: what the peer still sends is read for so long, and so much of it.
-const LINGER_TIME: Duration = Duration::from_millis(500);
+/// After the last answer no more than this is read of what the peer still sends.
 const LINGER_BYTES: usize = 4 << 20;
 
 /// Whether another request may follow.
@@ -308,6 +307,6 @@ impl Conn {
                 self.reader.consume(len);
             }
         };
-        let _ = within(LINGER_TIME, pin!(drain)).await;
+        let _ = within(timeouts::LINGER_TIME, pin!(drain)).await;
     }
 }

@@ -12,12 +12,12 @@ use std::os::fd::RawFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use monoio::BufResult;
 use monoio::io::{AsyncReadRent, OwnedReadHalf};
 use monoio::net::TcpStream;
 
+use crate::config::timeouts;
 use crate::io::runtime::heap;
 use crate::io::runtime::source::{self, Peer};
 use crate::io::runtime::timer::sleep;
@@ -34,9 +34,6 @@ const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// Unread bytes that are kept for a peer that sends while it is being answered.
 pub(crate) const AHEAD_BYTES_MAX: usize = 64 << 10;
-
-/// Between two looks at a peer that has sent that much: what it has sent hides its end.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 type Half = OwnedReadHalf<TcpStream>;
 type Read = Pin<Box<dyn Future<Output = (Half, BufResult<usize, Vec<u8>>)>>>;
@@ -169,7 +166,7 @@ impl Reader {
                 continue;
             }
             match source::peer(self.socket) {
-                Peer::Listens => sleep(LOOK_AGAIN_AFTER).await,
+                Peer::Listens => sleep(timeouts::LOOK_AGAIN_AFTER).await,
                 Peer::Finished => return Filled::End,
                 Peer::Gone => return Filled::Broken,
             }

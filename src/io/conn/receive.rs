@@ -4,10 +4,11 @@
 //! the connection.
 
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::api::route::is_strict;
 use crate::api::{self, BodyPolicy, Plan, Problem, Reply};
+use crate::config::timeouts;
 use crate::wire::Parsed;
 use crate::wire::http::chunked::{ChunkDecoder, ChunkError};
 use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
@@ -16,18 +17,6 @@ use crate::wire::http::response::CONTINUE;
 use super::{Conn, Then};
 use crate::io::conn::reader::Filled;
 use crate::io::runtime::timer::within;
-
-/// From the first byte of a request to the end of its head.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// Between requests, and before the first byte of the first one.
-pub(super) const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
-
-/// Between two pieces of a body.
-const BODY_PAUSE_MAX: Duration = Duration::from_secs(15);
-
-/// For a whole body.
-const BODY_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Bytes of a body.
 pub(super) const BODY_BYTES_MAX: u64 = 2 << 20;
@@ -74,7 +63,7 @@ impl Conn {
     /// Reads a head. `Err` ends the connection.
     pub(super) async fn head(&mut self) -> Result<(Facts, Result<Plan, Reply>), Then> {
         let mut scan = HeadScan::default();
-        let mut deadline = Instant::now() + IDLE_TIME_MAX;
+        let mut deadline = Instant::now() + timeouts::IDLE_TIME_MAX;
         let mut begun = false;
         loop {
             if !self.reader.bytes().is_empty() {
@@ -96,7 +85,7 @@ impl Conn {
                 }
                 // Not for an empty line, which a client may send after a body.
                 if scan.started() && !std::mem::replace(&mut begun, true) {
-                    deadline = Instant::now() + HEAD_TIME_MAX;
+                    deadline = Instant::now() + timeouts::HEAD_TIME_MAX;
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -147,7 +136,7 @@ impl Conn {
             BodyFraming::Length(bytes) => bytes,
             _ => 0,
         };
-        let deadline = Instant::now() + BODY_TIME_MAX;
+        let deadline = Instant::now() + timeouts::BODY_TIME_MAX;
         loop {
             let bytes = self.reader.bytes();
             let (used, done) = match &mut decoder {
@@ -175,7 +164,7 @@ impl Conn {
             }
             let left = deadline
                 .saturating_duration_since(Instant::now())
-                .min(BODY_PAUSE_MAX);
+                .min(timeouts::BODY_PAUSE_MAX);
             let filled = within(left, pin!(self.reader.fill())).await;
             match filled {
                 Some(Filled::Data) => {}

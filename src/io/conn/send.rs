@@ -7,9 +7,10 @@ use std::borrow::Cow;
 
 use crate::api::Reply;
 use crate::api::cors::VARY;
+use crate::config::timeouts;
 use crate::wire::http::response::{Length, ResponseHead};
 
-use super::receive::{Facts, IDLE_TIME_MAX};
+use super::receive::Facts;
 use super::{Conn, Then};
 
 /// Bodies shorter than this are sent together with their head.
@@ -106,7 +107,9 @@ impl Conn {
             content_type: reply.content_type,
             length,
             close: facts.close,
-            keep_alive: facts.keep_alive.then_some(IDLE_TIME_MAX.as_secs()),
+            keep_alive: facts
+                .keep_alive
+                .then_some(timeouts::IDLE_TIME_MAX.as_secs()),
             headers: &fields,
         };
         self.server.with_date(|date| head.write_to(date, out));

@@ -4,21 +4,17 @@ use std::io;
 use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use monoio::buf::IoBuf;
 use monoio::io::{AsyncWriteRent, OwnedWriteHalf};
 use monoio::net::TcpStream;
 
+use crate::config::timeouts;
 use crate::log::batch::Chunk;
 
 use crate::io::runtime::heap;
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
-
-/// A peer that does not accept one byte for this long is dead. TCP keep-alive finds those that
-/// are gone altogether sooner.
-pub(crate) const STALL_MAX: Duration = Duration::from_secs(600);
 
 /// See the module.
 pub(crate) struct Writer {
@@ -35,7 +31,7 @@ impl Writer {
     /// Sends all of it.
     ///
     /// # Errors
-    /// When the connection is broken or has stalled for [`STALL_MAX`].
+    /// When the connection is broken or has stalled for [`timeouts::STALL_MAX`].
     pub(crate) async fn all(&mut self, data: Vec<u8>) -> io::Result<()> {
         let len = data.len();
         self.range(data, 0..len).await.map(|_| ())
@@ -59,7 +55,7 @@ impl Writer {
             let write = pin!(self.half.write(slice));
             let (result, slice) = self
                 .turn
-                .take(pin!(within(STALL_MAX, write)), |_| len)
+                .take(pin!(within(timeouts::STALL_MAX, write)), |_| len)
                 .await
                 .ok_or(io::ErrorKind::TimedOut)?;
             buffer = slice.into_inner();

@@ -6,8 +6,9 @@
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::config::timeouts;
 use crate::process::Notify;
 
 use crate::io::runtime::race::race;
@@ -15,13 +16,6 @@ use crate::io::runtime::timer::sleep_until;
 
 /// What may wait. A single input that is larger waits alone.
 pub(crate) const BYTES_MAX: usize = 1 << 20;
-
-/// A full backlog of which the process takes nothing for this long refuses what comes.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
-
-/// The longest wait for room, however little the process takes meanwhile: the viewer is not read
-/// while its input waits for that.
-const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// See the module. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -87,8 +81,8 @@ impl Backlog {
             }
             let full = self.0.full.get().unwrap_or(asked);
             self.0.full.set(Some(full));
-            let stuck = full.max(self.0.taken.get()) + STUCK_AFTER;
-            let until = stuck.min(asked + WAIT_MAX);
+            let stuck = full.max(self.0.taken.get()) + timeouts::BACKLOG_STUCK_AFTER;
+            let until = stuck.min(asked + timeouts::BACKLOG_WAIT_MAX);
             if until <= Instant::now() {
                 return None;
             }

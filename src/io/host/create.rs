@@ -7,6 +7,7 @@ use std::rc::Rc;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::api::{Launch, Problem, Reply};
+use crate::config::timeouts;
 use crate::supervisor::message::Command;
 use crate::supervisor::spawn::pty;
 use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
@@ -16,7 +17,7 @@ use crate::io::conn::reader::Reader;
 use crate::io::host::input::Input;
 use crate::io::runtime::source::Source;
 use crate::io::server::{Child, Create, Server};
-use crate::io::wait::{HALF_CLOSED_MAX, Limits, Waited, for_client, until};
+use crate::io::wait::{Limits, Waited, for_client, until};
 
 /// What a terminal program gets as TERM unless somebody says otherwise; also every run.
 pub(crate) const TERM: &str = "xterm-256color";
@@ -49,7 +50,7 @@ pub(crate) async fn create(
     });
     let limits = Limits {
         in_all: None,
-        half_closed: HALF_CLOSED_MAX,
+        half_closed: timeouts::HALF_CLOSED_MAX,
     };
     if for_client(pin!(started), limits, client).await != Waited::Done(()) {
         server.creates.borrow_mut().remove(&job);

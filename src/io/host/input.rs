@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::config::timeouts;
 use crate::process::Notify;
 use crate::types::ProcessId;
 
@@ -23,9 +24,6 @@ use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::{sleep, within};
 use crate::io::server::Server;
 use crate::io::wait::exited;
-
-/// How long after a broken pipe the exit of its process may be heard of.
-const EXIT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A terminal may say that it is writable and take nothing; look again after this.
 const RETRY_AFTER: Duration = Duration::from_millis(2);
@@ -190,9 +188,9 @@ async fn while_running<F: Future>(
     }
 }
 
-/// Whether the process is over within [`EXIT_PATIENCE`].
+/// Whether the process is over within [`timeouts::BROKEN_PIPE_PATIENCE`].
 async fn exits_soon(server: &Server, id: ProcessId) -> bool {
-    within(EXIT_PATIENCE, pin!(exited(server, id)))
+    within(timeouts::BROKEN_PIPE_PATIENCE, pin!(exited(server, id)))
         .await
         .is_some()
 }

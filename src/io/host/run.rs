@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::run::reply;
 use crate::api::{Launch, Problem, Reply};
+use crate::config::timeouts;
 use crate::notice;
 use crate::process::life::{End, Event, State};
 use crate::process::table::Description;
@@ -25,9 +26,6 @@ use crate::io::host::leftovers;
 use crate::io::host::outputs::{ingest, trim_later};
 use crate::io::server::Server;
 use crate::io::wait::{Limits, Waited, for_client, until};
-
-/// A client that has sent FIN may still listen: its run has this long to finish.
-const FIN_GRACE: Duration = Duration::from_millis(800);
 
 /// A run under way; dropped before it is answered, it ends the tree.
 struct Underway<'a> {
@@ -67,7 +65,7 @@ pub(crate) async fn run(
     let job = underway.job;
     let limits = Limits {
         in_all: None,
-        half_closed: FIN_GRACE,
+        half_closed: timeouts::RUN_HALF_CLOSED_MAX,
     };
     let over = pin!(over(server, job));
     let end = match for_client(over, limits, reader).await {

@@ -4,8 +4,7 @@
 
 use std::time::Duration;
 
-/// Nobody waits longer than this for something that has come.
-const LONGEST: Duration = Duration::from_millis(200);
+use crate::config::timeouts;
 
 /// Each twice as long as the one before.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +22,7 @@ impl Pauses {
     /// The pause after another look in vain.
     pub(crate) fn longer(&mut self) -> Duration {
         let pause = self.next;
-        self.next = (pause * 2).min(LONGEST);
+        self.next = (pause * 2).min(timeouts::UNTOLD_MAX);
         pause
     }
 

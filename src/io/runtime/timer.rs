@@ -26,13 +26,11 @@ use rustix::time::{
     timerfd_settime,
 };
 
+use crate::config::timeouts;
 use crate::types::Monotonic;
 
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
-
-/// Further away than any time that matters; keeps sums of times in range.
-const FAR: Duration = Duration::from_secs(86_400 * 365);
 
 /// Everything that waits, by time and number.
 #[derive(Default)]
@@ -77,7 +75,7 @@ pub(crate) fn start() -> io::Result<JoinHandle<io::Error>> {
 
 /// Completes after `duration`.
 pub(crate) fn sleep(duration: Duration) -> Timer {
-    sleep_until(Instant::now() + duration.min(FAR))
+    sleep_until(Instant::now() + duration.min(timeouts::WAIT_MAX))
 }
 
 /// Completes at `when`.
@@ -90,7 +88,7 @@ pub(crate) fn sleep_until(when: Instant) -> Timer {
 
 /// The same moment, as the timers of this thread count.
 pub(crate) fn instant(at: Monotonic) -> Instant {
-    Instant::now() + at.since(Monotonic::now()).min(FAR)
+    Instant::now() + at.since(Monotonic::now()).min(timeouts::WAIT_MAX)
 }
 
 impl Future for Timer {

@@ -2,10 +2,9 @@
 //!
 //! In: when something was sent and heard, and the time. Out: what to do. Knows no frame.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Silence in both directions after which the client is asked whether it lives.
-const PING_AFTER: Duration = Duration::from_secs(20);
+use crate::config::timeouts;
 
 /// Pings that may stay unanswered.
 const PINGS_UNANSWERED_MAX: u32 = 2;
@@ -51,7 +50,7 @@ impl Liveness {
         if self.pinged.is_some_and(|pinged| heard > pinged) {
             (self.pinged, self.unanswered) = (None, 0);
         }
-        let at = heard.max(self.sent) + PING_AFTER;
+        let at = heard.max(self.sent) + timeouts::PING_AFTER;
         if now < at {
             return Verdict::WaitUntil(at);
         }
@@ -69,6 +68,8 @@ impl Liveness {
 mod tests {
     use super::*;
 
+    use std::time::Duration;
+
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
@@ -77,13 +78,13 @@ mod tests {
         let mut heard = now;
         let mut liveness = Liveness::new(now);
         for round in 0..20 {
-            now += PING_AFTER;
+            now += timeouts::PING_AFTER;
             assert_eq!(liveness.judge(heard, now), Verdict::Ask, "{round}");
             heard = now + SECOND;
             // Output right after the answer, before anybody has looked at it.
             now += 2 * SECOND;
             liveness.sent(now);
-            let wait = Verdict::WaitUntil(now + PING_AFTER);
+            let wait = Verdict::WaitUntil(now + timeouts::PING_AFTER);
             assert_eq!(liveness.judge(heard, now), wait, "{round}");
         }
     }
@@ -92,7 +93,7 @@ mod tests {
     fn two_pings_may_stay_unanswered_and_the_third_silence_is_the_end() {
         let begun = Instant::now();
         let mut liveness = Liveness::new(begun);
-        let after = |n| begun + n * PING_AFTER;
+        let after = |n| begun + n * timeouts::PING_AFTER;
         assert_eq!(liveness.judge(begun, begun), Verdict::WaitUntil(after(1)));
         for n in 1..=2 {
             assert_eq!(liveness.judge(begun, after(n)), Verdict::Ask);

@@ -12,12 +12,13 @@ mod typing;
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::api::body::{self, InputEncoding};
 use crate::api::control::window;
 use crate::api::frame::{ClientFrame, client_frame};
 use crate::api::query::{Replay, TerminalQuery};
+use crate::config::timeouts;
 use crate::log::batch::{Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::cursor::Next;
 use crate::log::index::Entry;
@@ -41,9 +42,6 @@ use crate::io::runtime::timer::{instant, sleep, sleep_until, within};
 use crate::io::server::Server;
 use crate::io::terminal::liveness::{Liveness, Verdict};
 use crate::io::terminal::typing::{INPUT_COST_BYTES, Typing, cost};
-
-/// How long the client has to answer a close.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Bytes of one message, as much as the reference takes.
 const MESSAGE_BYTES_MAX: u64 = 16 << 20;
@@ -333,7 +331,7 @@ impl Session {
         }
         self.closing.set(true);
         self.bell.notify();
-        sleep(CLOSE_PATIENCE).await;
+        sleep(timeouts::CLOSE_PATIENCE).await;
     }
 
     async fn room_in_outbox(&self) {
@@ -432,7 +430,7 @@ impl Session {
                 self.bell.changed(seen).await;
             }
         };
-        let _ = within(CLOSE_PATIENCE, pin!(answered)).await;
+        let _ = within(timeouts::CLOSE_PATIENCE, pin!(answered)).await;
         Ok(())
     }
 

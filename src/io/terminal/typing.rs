@@ -6,8 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::config::timeouts;
 use crate::process::Notify;
 
 use crate::io::host::backlog::{Backlog, Place};
@@ -15,9 +16,6 @@ use crate::io::runtime::timer::sleep_until;
 
 /// What an input costs on top of its bytes, so that empty ones are bounded, too.
 pub(super) const INPUT_COST_BYTES: usize = 64;
-
-/// How long what a viewer typed may wait after it has gone, all of it together.
-const GONE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An input, and its place until it is written or given up.
 #[derive(Debug)]
@@ -99,12 +97,12 @@ impl Typing {
         }
     }
 
-    /// Completes when the viewer has been gone for [`GONE_PATIENCE`].
+    /// Completes when the viewer has been gone for [`timeouts::GONE_VIEWER_PATIENCE`].
     pub(super) async fn expired(&self) {
         loop {
             let seen = self.changed.version();
             if let Some(closed) = self.closed.get() {
-                return sleep_until(closed + GONE_PATIENCE).await;
+                return sleep_until(closed + timeouts::GONE_VIEWER_PATIENCE).await;
             }
             self.changed.changed(seen).await;
         }
