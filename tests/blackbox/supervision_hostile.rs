@@ -10,6 +10,7 @@ on_both!(
     a_group_that_was_left_frozen_or_with_groups_within_is_not_used_again,
     groups_a_thousand_deep_end_with_their_process,
     members_of_a_group_of_threads_end_with_their_process,
+    a_kill_without_a_free_descriptor_is_made_good_for,
 );
 
 /// A leader that an orphan traces, so that a killed one stops on its way out (PTRACE_O_TRACEEXIT).
@@ -157,4 +158,59 @@ fn members_of_a_group_of_threads_end_with_their_process(backend: Backend) {
     await_nobody(&server, "in a group of threads");
     // There are no groups beside one of threads: what comes next goes without.
     assert_eq!(server.run(&sh("exit 3"))["exitCode"], 3);
+}
+
+/// A child of the same user can lower the server's limits.
+fn a_kill_without_a_free_descriptor_is_made_good_for(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&["--no-token", "--cgroup", "off"])
+        .start();
+    let daemon = "(setsid sh -c 'exec </dev/null >/dev/null 2>&1; exec sleep 77' &); \
+                  echo ready; exec sleep 77";
+    let id = server.spawn(&sh(daemon));
+    server.await_output(&id, "ready");
+    eventually("the daemon", || {
+        let all = server.survivors();
+        let sleeps = |pid: &i32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|is| is == "sleep\n")
+        };
+        (all.len() == 2 && all.iter().all(sleeps)).then_some(())
+    });
+    // Accepted before there are none.
+    let mut conn = server.conn();
+    let address = server.address;
+    let target = format!("/v1/processes/{id}");
+    let mut ask = |method: &str, target: &str| {
+        conn.send(format!(
+            "{method} {target} HTTP/1.1\r\nHost: {address}\r\n\r\n"
+        ));
+        conn.response(method).expect(200).json()
+    };
+    ask("GET", &target);
+    let limit = |new: Option<&libc::rlimit>| {
+        let mut old: libc::rlimit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        let new = new.map_or(std::ptr::null(), |new| new as *const _);
+        // SAFETY: both structures outlive the call or are null.
+        let result = unsafe { libc::prlimit(server.pid, libc::RLIMIT_NOFILE, new, &mut old) };
+        assert_eq!(result, 0);
+        old
+    };
+    let before = limit(None);
+    limit(Some(&libc::rlimit {
+        rlim_cur: 3,
+        ..before
+    }));
+    ask("POST", &format!("{target}/kill"));
+    eventually("the end of the leader", || {
+        (ask("GET", &target)["status"] == "exited").then_some(())
+    });
+    // Time for the supervisor to believe what it finds.
+    for _ in 0..100 {
+        ask("GET", &target);
+    }
+    limit(Some(&before));
+    await_nobody(&server, "when there are descriptors again");
 }

@@ -22,6 +22,8 @@
 
 use std::collections::HashSet;
 
+use super::procfs;
+
 use rustix::thread::{CapabilitySet, capabilities};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -131,8 +133,8 @@ pub(crate) fn carried(pid: i32, kind: Kind) -> Option<u64> {
     match kind {
         Kind::LocksLimit => locks_limit(pid),
         Kind::TimerSlack => {
-            let text = std::fs::read_to_string(format!("/proc/{pid}/timerslack_ns")).ok()?;
-            text.trim().parse().ok()
+            let text = procfs::read(&format!("/proc/{pid}/timerslack_ns"))?;
+            std::str::from_utf8(&text).ok()?.trim().parse().ok()
         }
     }
 }
@@ -313,7 +315,7 @@ fn locks_limit(pid: i32) -> Option<u64> {
         return Some(limit.rlim_cur);
     }
     // Of another user, after a set-user-id program: the file is for all.
-    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let text = String::from_utf8(procfs::read(&format!("/proc/{pid}/limits"))?).ok()?;
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("Max file locks"))?;

@@ -43,6 +43,8 @@ struct Look {
     rounds: u32,
     /// Somebody was found dead in this round.
     died: bool,
+    /// As [`procfs::starved`] was when it began.
+    starved: u32,
     census: Option<Census>,
 }
 
@@ -59,7 +61,7 @@ struct Census {
 pub(crate) struct Looked {
     /// Looks are counted as they begin.
     pub(crate) number: u64,
-    /// Nobody was found dead in the end, so no orphan came behind its back.
+    /// Nobody was found dead in the end, so no orphan came behind its back, and all could be asked.
     pub(crate) settled: bool,
 }
 
@@ -189,6 +191,7 @@ impl Orphans {
                     todo: Vec::new(),
                     rounds: 0,
                     died: true,
+                    starved: procfs::starved(),
                     census: None,
                 }
             }
@@ -213,13 +216,14 @@ impl Orphans {
             match census.todo.pop() {
                 Some(pid) => census.meet(pid, claims),
                 None => {
+                    let settled = !look.died && procfs::starved() == look.starved;
                     if claims.marks().is_counting() {
-                        let sure = !census.unsure && !look.died;
+                        let sure = !census.unsure && settled;
                         claims.marks().release(sure.then_some(&census.carriers));
                     }
                     return Some(Looked {
                         number: self.begun,
-                        settled: !look.died,
+                        settled,
                     });
                 }
             }
@@ -290,6 +294,7 @@ impl Orphans {
         // Where /proc is mounted with hidepid, a living process may have no `stat`. A dead one that
         // cannot be reaped has a tracer, and no children any more.
         let Some(stat) = stat else { return true };
+        let starved = procfs::starved();
         let (owner, carries) = match claims.judge(pid, &stat) {
             Verdict::Of(job) => (Some(job), None),
             Verdict::IfPinned(job) => (self.has_pin(job, stat.session).then_some(job), None),
@@ -311,7 +316,7 @@ impl Orphans {
             owner,
             carries,
             adopted,
-            sights: sights + 1,
+            sights: sights + u32::from(procfs::starved() == starved),
             list,
         };
         self.known.insert(pid, known);

@@ -4,8 +4,34 @@
 //! still is the same process ([`Process`](super::identity::Process)).
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Times that something could not be read for want of descriptors or memory.
+static STARVED: AtomicU32 = AtomicU32::new(0);
+
+/// How often something could not be read although it may be there. Who finds nobody while this
+/// changes cannot be sure.
+pub(crate) fn starved() -> u32 {
+    STARVED.load(Ordering::Relaxed)
+}
+
+/// None of what is not there, and of what cannot be read, see [`starved`].
+fn known<T>(result: io::Result<T>) -> Option<T> {
+    if let Err(error) = &result
+        && let Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) = error.raw_os_error()
+    {
+        STARVED.fetch_add(1, Ordering::Relaxed);
+    }
+    result.ok()
+}
+
+/// A file of /proc.
+pub(crate) fn read(path: &str) -> Option<Vec<u8>> {
+    known(fs::read(path))
+}
 
 /// What proc_pid_stat(5) says.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +62,7 @@ impl Stat {
 
 /// The fields after the command name, which may itself hold spaces and parentheses (proc(5)).
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = read(&format!("/proc/{pid}/stat"))?;
     let after = &text[text.iter().rposition(|&b| b == b')')? + 1..];
     let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
     // The numbers of the manual page, of which the state is the third.
@@ -61,7 +87,7 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
 /// A line of proc_pid_status(5) that holds a number, such as `TracerPid`.
 pub(crate) fn status_number(pid: i32, name: &str) -> Option<i32> {
     // The name of the process is in it, which may be any bytes.
-    let text = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let text = read(&format!("/proc/{pid}/status"))?;
     let text = String::from_utf8_lossy(&text);
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.strip_prefix(':')?.trim().parse().ok()
@@ -83,11 +109,11 @@ pub(crate) fn children_of_threads(pid: i32, wanted: impl Fn(i32) -> bool) -> Vec
     let mut children = Vec::new();
     for thread in threads_of(pid).into_iter().filter(|&thread| wanted(thread)) {
         let thread = format!("/proc/{pid}/task/{thread}");
-        match fs::read_to_string(format!("{thread}/children")) {
-            Ok(list) => children.extend(numbers(&list)),
+        match known(fs::read_to_string(format!("{thread}/children"))) {
+            Some(list) => children.extend(numbers(&list)),
             // The thread has ended meanwhile, or the file does not exist on this kernel.
-            Err(_) if fs::exists(&thread).unwrap_or(false) => return children_by_search(pid),
-            Err(_) => {}
+            None if fs::exists(&thread).unwrap_or(false) => return children_by_search(pid),
+            None => {}
         }
     }
     children
@@ -105,7 +131,7 @@ pub(crate) fn adopted() -> Option<Vec<i32>> {
         Some(list) => list,
         None => {
             let own = std::process::id();
-            let list = fs::File::open(format!("/proc/{own}/task/{own}/children")).ok()?;
+            let list = known(fs::File::open(format!("/proc/{own}/task/{own}/children")))?;
             LIST.get_or_init(|| list)
         }
     };
@@ -131,7 +157,7 @@ pub(crate) fn all_pids() -> impl Iterator<Item = i32> {
 }
 
 fn numbers_in(dir: &str) -> impl Iterator<Item = i32> + use<> {
-    fs::read_dir(dir)
+    known(fs::read_dir(dir))
         .into_iter()
         .flatten()
         .flatten()

@@ -27,11 +27,14 @@ pub(crate) struct Walk {
     groups: HashSet<i32>,
     /// Somebody may have been missed.
     unsure: bool,
+    /// As [`procfs::starved`] was when it began.
+    starved: Option<u32>,
 }
 
 impl Walk {
     /// Begins at these, who are members.
     pub(crate) fn add(&mut self, members: impl IntoIterator<Item = Process>) {
+        self.begin();
         for process in members {
             match procfs::stat(process.pid()) {
                 Some(stat) if Process::new(process.pid(), &stat) == process => {
@@ -44,8 +47,13 @@ impl Walk {
 
     /// Begins at these, who were members when they were listed a moment ago.
     pub(crate) fn add_listed(&mut self, pids: Vec<i32>) {
+        self.begin();
         let now = now_ticks();
         self.listed.extend(pids.into_iter().map(|pid| (pid, now)));
+    }
+
+    fn begin(&mut self) {
+        self.starved.get_or_insert_with(procfs::starved);
     }
 
     fn found(&mut self, process: Process, stat: &Stat) {
@@ -101,7 +109,8 @@ impl Walk {
 
     /// Whether nobody was met, and nobody can have been missed.
     pub(crate) fn met_nobody(&self) -> bool {
-        self.met.is_empty() && !self.unsure
+        let starved = self.starved.is_some_and(|then| then != procfs::starved());
+        self.met.is_empty() && !self.unsure && !starved
     }
 }
 
