@@ -40,6 +40,15 @@
 //! | `io::conn` | connections | io, types, config::timeouts, wire, log, process, api, supervisor::message, supervisor::mailbox |
 //! | `io::terminal` | a terminal over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty |
 #![deny(unsafe_code)]
+// What is wrong with a number of a test fails the test.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
 // The docs are read by who works on this crate; they name private items.
 #![allow(rustdoc::private_intra_doc_links)]
 

@@ -1,6 +1,13 @@
 //! Replays the committed fuzz corpus, and every input that once broke a promise, as
 //! ordinary tests. The checks are those of the fuzz targets.
 
+// What is wrong with a number of a test fails the test.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
+
 use std::fs;
 use std::path::Path;
 

@@ -159,9 +159,13 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Shown<'_, V> {
         self.visitor.expecting(f)
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "both are exact: the value is whole and in the range asked for just before"
+    )]
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
         if self.integer && value.fract() == 0.0 {
-            // Both conversions are exact: the value is whole and in range.
             if (0.0..U64_END).contains(&value) {
                 return self.visitor.visit_u64(value as u64);
             }

@@ -143,7 +143,10 @@ impl Arena {
         // only keeps other people's output out of core dumps. Failing changes nothing.
         let _ = unsafe { rustix::mm::madvise(base, size, Advice::LinuxDontDump) };
         let base = NonNull::new(base.cast::<u8>()).ok_or(rustix::io::Errno::NOMEM)?;
-        // 2^40 / 2^16 is 2^24: every slot number fits 32 bits.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the largest of SIZES makes 2^40 / 2^16 slots, which is 2^24"
+        )]
         let slots = (size / SLOT_BYTES) as u32;
         Ok(Self {
             file,

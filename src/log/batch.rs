@@ -22,7 +22,7 @@ use crate::types::Stream;
 pub const BATCH_BYTES_MAX: usize = 128 << 10;
 
 /// Entries of one batch at most, so that a log of tiny entries does not make huge ones.
-const BATCH_ENTRIES_MAX: u64 = 1024;
+const BATCH_ENTRIES_MAX: usize = 1024;
 
 /// Encoded bytes kept for readers that have not taken them yet, for each reader: more readers of
 /// a burst drift further apart, as far as their socket buffers reach.
@@ -78,7 +78,7 @@ impl Batch {
         let entries: Vec<Entry> = log
             .from(first)
             .take_while(|e| e.sequence <= last)
-            .take(BATCH_ENTRIES_MAX as usize)
+            .take(BATCH_ENTRIES_MAX)
             .take_while(|e| {
                 let fits = raw == 0 || raw + e.len <= BATCH_BYTES_MAX;
                 raw += e.len;
@@ -90,6 +90,11 @@ impl Batch {
         let mut ends = Vec::with_capacity(entries.len());
         for entry in &entries {
             encoder.entry(entry, log.bytes(arena, entry), &mut bytes);
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "an entry lies in one slot of 64 KiB; BATCH_ENTRIES_MAX of them, with \
+                          BATCH_BYTES_MAX together, are encoded in less than 1 MiB"
+            )]
             ends.push((bytes.len() as u32, entry.stream, entry.len as u32));
         }
         let mut head = [0; HEAD_BYTES_MAX];
@@ -112,6 +117,10 @@ impl Batch {
     /// What `cursor` gets of this batch; moves it past the batch. None if no entry matches.
     fn take(&mut self, cursor: &mut Cursor, encoder: &impl Encoder) -> Option<Chunk> {
         self.taken += 1;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the position is one of `entries`, which begin with `first`"
+        )]
         let skip = (cursor.position() - self.first) as usize;
         let wanted = || {
             self.entries[skip..]

@@ -35,8 +35,8 @@ impl Capture {
         if self.len >= self.cap {
             return Ok(&mut []);
         }
-        let start = (self.len % SLOT_BYTES as u64) as usize;
-        let needed = (self.len / SLOT_BYTES as u64) as usize;
+        let len = mapped(self.len);
+        let (start, needed) = (len % SLOT_BYTES, len / SLOT_BYTES);
         if self.slots.len() <= needed {
             self.slots.push(arena.alloc()?);
         }
@@ -86,7 +86,7 @@ impl Capture {
     pub fn segments<'a>(&'a self, arena: &'a Arena) -> impl Iterator<Item = &'a [u8]> + 'a {
         let mut left = self.len;
         self.slots.iter().map_while(move |&slot| {
-            let len = left.min(SLOT_BYTES as u64) as usize;
+            let len = mapped(left).min(SLOT_BYTES);
             left -= len as u64;
             (len > 0).then(|| arena.bytes(slot, 0, len))
         })
@@ -98,10 +98,10 @@ impl Capture {
         let mut left = std::mem::take(&mut self.len);
         let mut taken = Vec::new();
         for slot in self.slots.drain(..) {
-            let len = left.min(SLOT_BYTES as u64);
-            left -= len;
+            let len = mapped(left).min(SLOT_BYTES);
+            left -= len as u64;
             if len > 0 {
-                taken.push((slot, len as usize));
+                taken.push((slot, len));
             } else {
                 arena.free(slot);
             }
@@ -116,6 +116,15 @@ impl Capture {
         }
         self.len = 0;
     }
+}
+
+/// How many bytes of the mapping `kept` bytes are.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "what is kept lies in slots of one mapping, so its length is one of memory"
+)]
+fn mapped(kept: u64) -> usize {
+    kept as usize
 }
 
 #[cfg(test)]

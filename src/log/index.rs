@@ -69,6 +69,10 @@ impl Index {
 
     /// Appends an entry and returns its sequence number. `start + len` must lie inside a slot and
     /// `len` must not be 0; the store has checked both.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a slot has 2^16 bytes: where an entry starts, and its length less one, are less"
+    )]
     pub fn push(
         &mut self,
         timestamp_ms: u64,

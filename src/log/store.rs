@@ -135,8 +135,12 @@ impl Log {
         if self.history.len() == HISTORY_MAX {
             self.history.pop_front();
         }
-        self.history
-            .push_back((gone.len as u32 - 1) << 2 | gone.stream as u32);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "an entry lies in one slot of 2^16 bytes"
+        )]
+        let len = gone.len as u32;
+        self.history.push_back((len - 1) << 2 | gone.stream as u32);
         let oldest = self.index.front().map(|entry| entry.slot);
         while self.slots.len() > 1 && self.slots.front().copied() != oldest {
             if let Some(slot) = self.slots.pop_front() {

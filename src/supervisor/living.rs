@@ -27,6 +27,12 @@ const OFFSET: i64 = i64::from_be_bytes(*b"procring");
 const NEWBORN_MAX: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// Two constants as wide as the structure has them.
+#[expect(clippy::cast_possible_truncation, reason = "it is 1")]
+const WRITE_LOCK: libc::c_short = libc::F_WRLCK as libc::c_short;
+#[expect(clippy::cast_possible_truncation, reason = "it is 0")]
+const FROM_START: libc::c_short = libc::SEEK_SET as libc::c_short;
+
 /// The lock of this process; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Living(#[allow(dead_code)] memfd::Memfd);
@@ -43,8 +49,8 @@ impl Living {
         // and the structure outlives the call.
         let result = unsafe {
             let mut lock: libc::flock = std::mem::zeroed();
-            lock.l_type = libc::F_WRLCK as libc::c_short;
-            lock.l_whence = libc::SEEK_SET as libc::c_short;
+            lock.l_type = WRITE_LOCK;
+            lock.l_whence = FROM_START;
             lock.l_start = OFFSET;
             lock.l_len = 1;
             libc::fcntl(memfd.as_file().as_raw_fd(), libc::F_SETLK, &lock)

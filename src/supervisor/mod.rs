@@ -257,8 +257,9 @@ impl Supervisor {
                     TOKEN_INBOX => {}
                     TOKEN_SIGNALS => self.on_signals(),
                     token => {
-                        let pid = (token - TOKEN_PIDS) as i32;
-                        if let Some(&job) = self.by_pid.get(&pid) {
+                        if let Ok(pid) = i32::try_from(token - TOKEN_PIDS)
+                            && let Some(&job) = self.by_pid.get(&pid)
+                        {
                             self.on_exit(job);
                         }
                     }
@@ -564,7 +565,7 @@ impl Supervisor {
 /// the set while another child, on its way to exec, has a copy of it. Without a place in the set
 /// (ENOMEM, ENOSPC) the exit is still seen through SIGCHLD.
 fn watch(epoll: &OwnedFd, pidfd: &OwnedFd, pid: i32) -> bool {
-    let data = epoll::EventData::new_u64(TOKEN_PIDS + pid as u64);
+    let data = epoll::EventData::new_u64(TOKEN_PIDS + u64::from(pid.cast_unsigned()));
     epoll::add(epoll, pidfd, data, EventFlags::IN | EventFlags::ONESHOT).is_ok()
 }
 
@@ -572,7 +573,7 @@ fn timespec(duration: Duration) -> Timespec {
     // A day is as good as for ever here, and fits every time_t.
     let duration = duration.min(Duration::from_secs(86_400));
     Timespec {
-        tv_sec: duration.as_secs() as i64,
+        tv_sec: duration.as_secs().cast_signed(),
         tv_nsec: i64::from(duration.subsec_nanos()),
     }
 }

@@ -56,7 +56,7 @@ impl Supervisor {
             cgroups.kill_all();
         }
         let mut walk = Walk::default();
-        walk.add_listed(procfs::children_of(std::process::id() as i32));
+        walk.add_listed(procfs::children_of(std::process::id().cast_signed()));
         walk.step(None);
         self.reap_orphans();
         let quiet = walk.met().is_empty() && self.by_pid.is_empty() && self.pool.is_quiet();

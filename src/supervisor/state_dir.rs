@@ -297,7 +297,7 @@ fn end_trees(leaders: &HashMap<Process, Carried>) -> usize {
             break;
         }
         let left = Left::now(leaders);
-        let own = std::process::id() as i32;
+        let own = std::process::id().cast_signed();
         let found = procfs::all_pids()
             .filter(|&pid| pid != own)
             .filter_map(|pid| {

@@ -11,6 +11,12 @@
 //! - `PROCRING_TEST_DENIAL=ENOSYS` makes the filter answer ENOSYS in place of EPERM.
 
 #![allow(clippy::unwrap_used)]
+// What is wrong with a number of a test fails the test.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
 
 mod harness;
 

@@ -25,7 +25,7 @@ use crate::io::runtime::turn::Turn;
 use crate::io::server::Server;
 
 /// Bytes read from one output before the others have their turn.
-const TURN_BYTES: u64 = 256 << 10;
+const TURN_BYTES: u32 = 256 << 10;
 
 /// The first pause before a terminal that nobody has open is looked at again.
 const HUNG_UP_PAUSE: Duration = Duration::from_millis(5);
@@ -66,7 +66,7 @@ pub(crate) fn ingest(
             .await
             .is_ok()
         {
-            match pump(&server, job, stream, &source, TURN_BYTES) {
+            match pump(&server, job, stream, &source, TURN_BYTES.into()) {
                 Pumped::Waiting { brought } => capacity.brought(brought),
                 // Boxed, because it is rare and the task of every idle process has room for it.
                 Pumped::Ended { .. }
@@ -99,7 +99,7 @@ async fn opened_again(server: &Rc<Server>, job: JobId, stream: Stream, source: &
         };
         let changed = changed.changed(changed.version());
         race(pin!(sleep(pauses.longer())), pin!(changed)).await;
-        match pump(server, job, stream, source, TURN_BYTES) {
+        match pump(server, job, stream, source, TURN_BYTES.into()) {
             Pumped::Waiting { .. } => return true,
             Pumped::Ended { brought: 0 } => {}
             Pumped::Ended { .. } => pauses.begin_again(),
@@ -248,7 +248,7 @@ pub(crate) fn read_rest(server: &Rc<Server>, job: JobId) -> bool {
     for (stream, source) in child.iter().flat_map(|child| &child.outputs) {
         whole &= match stream {
             Stream::Pty => {
-                let pumped = pump(server, job, *stream, source, TURN_BYTES);
+                let pumped = pump(server, job, *stream, source, TURN_BYTES.into());
                 matches!(pumped, Pumped::Ended { .. })
             }
             Stream::Stdout | Stream::Stderr => {

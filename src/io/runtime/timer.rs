@@ -139,12 +139,13 @@ impl Queue {
         // Up to the next millisecond, so that timers that were begun together fire together; 0
         // would mean never.
         let left = at.saturating_duration_since(Instant::now());
-        let ms = left.as_nanos().div_ceil(1_000_000).max(1) as u64;
+        let ms = left.as_nanos().div_ceil(1_000_000).max(1);
+        let ms = i64::try_from(ms).unwrap_or(i64::MAX);
         let spec = Itimerspec {
             it_interval: Timespec::default(),
             it_value: Timespec {
-                tv_sec: (ms / 1000) as i64,
-                tv_nsec: (ms % 1000 * 1_000_000) as i64,
+                tv_sec: ms / 1000,
+                tv_nsec: ms % 1000 * 1_000_000,
             },
         };
         // Nothing in it can be refused (timerfd_settime(2)).

@@ -86,13 +86,13 @@ pub(crate) unsafe fn vfork(
     let mut pid = -1;
     if let Some(group) = group {
         let args = CloneArgs {
-            flags: flags as u64 | CLONE_INTO_CGROUP,
+            flags: u64::from(flags.cast_unsigned()) | CLONE_INTO_CGROUP,
             pidfd: &raw mut pidfd as u64,
             child_tid: pid_slot.as_ptr() as u64,
             exit_signal: libc::SIGCHLD as u64,
             stack: stack.as_mut_ptr() as u64,
             stack_size: size_of_val(stack) as u64,
-            cgroup: group.as_raw_fd() as u64,
+            cgroup: u64::from(group.as_raw_fd().cast_unsigned()),
             ..CloneArgs::default()
         };
         // SAFETY: `stack` is a mutable slice that outlives the child (CLONE_VFORK) and, being of
@@ -181,6 +181,10 @@ pub(crate) fn can_be_born_in(group: BorrowedFd<'_>) -> bool {
 /// # Safety
 /// As [`vfork`], and `args` must describe a valid stack with an end aligned to 16 bytes.
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a pid or a negative errno, both of which the kernel keeps in an int"
+)]
 unsafe fn clone3(args: &CloneArgs, entry: Entry, argument: *mut libc::c_void) -> i32 {
     let result: i64;
     // SAFETY: the kernel changes rax, rcx and r11 only. The child comes back with its own stack
@@ -214,6 +218,10 @@ unsafe fn clone3(args: &CloneArgs, entry: Entry, argument: *mut libc::c_void) ->
 /// # Safety
 /// As there.
 #[cfg(target_arch = "aarch64")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a pid or a negative errno, both of which the kernel keeps in an int"
+)]
 unsafe fn clone3(args: &CloneArgs, entry: Entry, argument: *mut libc::c_void) -> i32 {
     let result: i64;
     // SAFETY: the kernel changes x0 only. The child comes back with its own stack pointer,

@@ -209,8 +209,8 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
             return fail(plan, SpawnStage::Stdio);
         }
         // The server never holds 0, 1 or 2 for such a descriptor, so no source is overwritten.
-        for (target, &fd) in plan.stdio.iter().enumerate() {
-            if libc::dup2(fd, target as libc::c_int) < 0 {
+        for (target, &fd) in (0..).zip(plan.stdio.iter()) {
+            if libc::dup2(fd, target) < 0 {
                 return fail(plan, SpawnStage::Stdio);
             }
         }
@@ -224,7 +224,7 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
             let fd = libc::open(path, libc::O_WRONLY | libc::O_CLOEXEC);
             if fd >= 0 {
                 let len = score.as_bytes().len();
-                let raised = libc::write(fd, score.as_ptr().cast(), len) == len as isize;
+                let raised = libc::write(fd, score.as_ptr().cast(), len) == len.cast_signed();
                 (&raw mut plan.oom_score_raised).write_volatile(raised);
                 libc::close(fd);
             }

@@ -27,7 +27,7 @@ impl Newborn {
         let mut attr = own()?;
         // Where there are no slices, this reads 0.
         let has_slice = matches!(
-            attr.sched_policy as i32,
+            attr.sched_policy.cast_signed(),
             libc::SCHED_OTHER | libc::SCHED_BATCH
         ) && attr.sched_runtime != 0;
         attr.sched_flags = 0;
@@ -45,7 +45,7 @@ impl Newborn {
 }
 
 fn own() -> Option<libc::sched_attr> {
-    let size = size_of::<libc::sched_attr>() as u32;
+    let size = u32::try_from(size_of::<libc::sched_attr>()).ok()?;
     // SAFETY: all zeros is a valid value of a structure of integers; the kernel writes at most
     // `size` bytes to it, which is how long it is.
     unsafe {

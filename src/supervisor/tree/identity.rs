@@ -158,7 +158,7 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 /// The server's process group; 0 if that lies outside of its PID namespace.
 fn own_group() -> i32 {
     static GROUP: OnceLock<i32> = OnceLock::new();
-    *GROUP.get_or_init(|| procfs::stat(std::process::id() as i32).map_or(0, |own| own.group))
+    *GROUP.get_or_init(|| procfs::stat(std::process::id().cast_signed()).map_or(0, |own| own.group))
 }
 
 #[cfg(test)]

@@ -178,7 +178,7 @@ impl Marks {
     }
 
     fn of(kind: Kind, base: u64, count: u64) -> Self {
-        let until_census = count as usize / 2;
+        let until_census = usize::try_from(count / 2).unwrap_or(usize::MAX);
         Self {
             kind,
             base,
@@ -260,7 +260,8 @@ impl Marks {
                 self.used.remove(value);
             }
         }
-        let free = (self.count as usize).saturating_sub(self.used.len());
+        let count = usize::try_from(self.count).unwrap_or(usize::MAX);
+        let free = count.saturating_sub(self.used.len());
         self.until_census = TAKES_PER_CENSUS_MIN.max(free / 2);
     }
 }
@@ -274,7 +275,7 @@ impl Default for Marks {
 /// Clock ticks since boot, as in proc_pid_stat(5).
 pub(crate) fn now_ticks() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
-    let (seconds, nanoseconds) = (now.tv_sec as u64, now.tv_nsec as u64);
+    let (seconds, nanoseconds) = (now.tv_sec.cast_unsigned(), now.tv_nsec.cast_unsigned());
     seconds * TICKS_PER_SECOND + nanoseconds * TICKS_PER_SECOND / 1_000_000_000
 }
 
@@ -294,7 +295,7 @@ fn first_timer_slack(own: u64) -> u64 {
 /// Where to begin: servers that all began with the same number would share their marks.
 fn somewhere() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
-    (now.tv_nsec as u64 / 1000).wrapping_add(u64::from(std::process::id()) * 7919)
+    (now.tv_nsec.cast_unsigned() / 1000).wrapping_add(u64::from(std::process::id()) * 7919)
 }
 
 /// Below the limits that are marks of the server with this pid, started at this time: no other

@@ -237,7 +237,7 @@ impl Orphans {
 
     /// Reads who there is; those that must be asked.
     fn list(&mut self, everywhere: Everywhere, managed: &dyn Fn(i32) -> bool) -> Vec<i32> {
-        let own = std::process::id() as i32;
+        let own = std::process::id().cast_signed();
         let adopted = procfs::adopted();
         let all = everywhere || adopted.is_none();
         let others = match &adopted {

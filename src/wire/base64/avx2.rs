@@ -80,11 +80,11 @@ fn characters(sextets: __m256i) -> __m256i {
         _mm256_and_si256(capital, _mm256_set1_epi8(13)),
     );
     // What is to be added for each kind.
-    const SMALL: i8 = b'a' as i8 - 26;
-    const DIGIT: i8 = b'0' as i8 - 52;
-    const PLUS: i8 = b'+' as i8 - 62;
-    const SLASH: i8 = b'/' as i8 - 63;
-    const CAPITAL: i8 = b'A' as i8;
+    const SMALL: i8 = b'a'.cast_signed() - 26;
+    const DIGIT: i8 = b'0'.cast_signed() - 52;
+    const PLUS: i8 = b'+'.cast_signed() - 62;
+    const SLASH: i8 = b'/'.cast_signed() - 63;
+    const CAPITAL: i8 = b'A'.cast_signed();
     #[rustfmt::skip]
     let distances = _mm256_setr_epi8(
         SMALL, DIGIT, DIGIT, DIGIT, DIGIT, DIGIT, DIGIT, DIGIT,
