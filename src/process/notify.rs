@@ -16,7 +16,8 @@ pub struct Notify(Rc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     version: Cell<u64>,
-    waiting: RefCell<Waiting>,
+    /// Boxed, because nobody waits for most things.
+    waiting: RefCell<Option<Box<Waiting>>>,
 }
 
 /// Who waits for the version after the current one. Every place is found by its number, so that
@@ -37,17 +38,18 @@ impl Notify {
     pub fn notify(&self) {
         self.0.version.set(self.0.version.get() + 1);
         // Taken out first: a waker may run code that waits again.
-        let waiting = std::mem::take(&mut *self.0.waiting.borrow_mut());
+        let Some(mut waiting) = self.0.waiting.borrow_mut().take() else {
+            return;
+        };
         for waker in waiting.places.iter().flatten() {
             waker.wake_by_ref();
         }
         let mut next = self.0.waiting.borrow_mut();
-        if next.places.is_empty() && waiting.places.capacity() <= 64 {
+        if next.is_none() && waiting.places.capacity() <= 64 {
             // Keep the allocations; they will be wanted again.
-            let mut empty = waiting;
-            empty.places.clear();
-            empty.free.clear();
-            *next = empty;
+            waiting.places.clear();
+            waiting.free.clear();
+            *next = Some(waiting);
         }
     }
 
@@ -79,7 +81,7 @@ impl Future for Changed {
         }
         let place = {
             let mut waiting = self.inner.waiting.borrow_mut();
-            let waiting = &mut *waiting;
+            let waiting = waiting.get_or_insert_default();
             let place = self.place.or_else(|| waiting.free.pop());
             match place.and_then(|place| waiting.places.get_mut(place as usize)) {
                 Some(Some(waker)) => waker.clone_from(cx.waker()),
@@ -100,7 +102,9 @@ impl Drop for Changed {
             && let Some(place) = self.place
         {
             let mut waiting = self.inner.waiting.borrow_mut();
-            if let Some(waker) = waiting.places.get_mut(place as usize) {
+            if let Some(waiting) = waiting.as_mut()
+                && let Some(waker) = waiting.places.get_mut(place as usize)
+            {
                 *waker = None;
                 waiting.free.push(place);
             }
@@ -151,13 +155,18 @@ mod tests {
         let mut late = Box::pin(notify.changed(notify.version()));
         assert!(late.as_mut().poll(&mut cx).is_pending());
         drop(late);
-        let places = notify.0.waiting.borrow().places.len();
+        let places = notify.0.waiting.borrow().as_ref().unwrap().places.len();
         assert_eq!(places, 5, "a place that became free is used again");
         notify.notify();
         assert_eq!(count.0.load(Ordering::Relaxed), 4);
         for waiter in &mut waiters {
             assert!(waiter.as_mut().poll(&mut cx).is_ready());
         }
-        assert!(notify.0.waiting.borrow().places.is_empty());
+        let waiting = notify.0.waiting.borrow();
+        assert!(
+            waiting
+                .as_ref()
+                .is_none_or(|waiting| waiting.places.is_empty())
+        );
     }
 }

@@ -52,12 +52,12 @@ impl Supervisor {
             return;
         };
         if job.ending.is_none() {
-            job.ending = Some(Ending {
+            job.ending = Some(Box::new(Ending {
                 pause: PASS_PAUSE_MIN,
                 next: Instant::now(),
                 passes: 0,
                 pass: Pass::Over,
-            });
+            }));
             self.passing.push(id);
         }
     }

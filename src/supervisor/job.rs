@@ -56,7 +56,8 @@ pub(crate) struct Job {
     pub(crate) tree: Tree,
     /// The child, from exec until it is reaped.
     pub(crate) leader: Option<Leader>,
-    pub(crate) ending: Option<Ending>,
+    /// Boxed, because few jobs are being ended at a time.
+    pub(crate) ending: Option<Box<Ending>>,
     /// SIGTERM was asked for before there was a process.
     pub(crate) stop_pending: bool,
     /// Counted in the supervisor as one whose start is waited for.

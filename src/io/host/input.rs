@@ -4,7 +4,7 @@
 //! A process that does not read delays only the inputs queued behind it; how long one may wait is
 //! for the caller to say.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -36,8 +36,8 @@ pub(crate) struct Input {
     queue: RefCell<VecDeque<u64>>,
     next_ticket: Cell<u64>,
     moved: Notify,
-    /// What waits to be written here for viewers of a terminal.
-    backlog: Backlog,
+    /// What waits to be written here for viewers of a terminal; made for the first of them.
+    backlog: OnceCell<Backlog>,
 }
 
 /// Why an input was not taken over completely.
@@ -86,7 +86,7 @@ impl Input {
             queue: RefCell::new(VecDeque::new()),
             next_ticket: Cell::new(0),
             moved: Notify::default(),
-            backlog: Backlog::new(),
+            backlog: OnceCell::new(),
         })
     }
 
@@ -97,7 +97,7 @@ impl Input {
 
     /// What waits to be written here for viewers of a terminal.
     pub(crate) fn backlog(&self) -> &Backlog {
-        &self.backlog
+        self.backlog.get_or_init(Backlog::new)
     }
 
     /// Writes all of `data`, however long that takes while the process runs; `written` tells how
@@ -124,7 +124,9 @@ impl Input {
             let pause = match self.source.write(rest) {
                 Ok(len @ 1..) => {
                     written.set(written.get() + len);
-                    self.backlog.taken();
+                    if let Some(backlog) = self.backlog.get() {
+                        backlog.taken();
+                    }
                     (woken_in_vain, pauses) = (false, Pauses::from(RETRY_AFTER));
                     continue;
                 }

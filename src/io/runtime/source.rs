@@ -11,7 +11,7 @@
 //! is sound while that owner is borrowed.
 #![allow(unsafe_code)]
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -24,10 +24,11 @@ use rustix::io::fcntl_dupfd_cloexec;
 /// A non-blocking descriptor that is not a socket of ours.
 pub(crate) struct Source {
     stream: UnixStream,
-    farewell: Option<Box<Farewell>>,
+    /// Boxed twice: a thin pointer, which most sources do not use.
+    farewell: Option<Box<Box<Farewell>>>,
     given_up: Cell<bool>,
     /// Who waits for it and asks to hear of that.
-    waiting: RefCell<Option<Waker>>,
+    waiting: Cell<Option<Waker>>,
 }
 
 /// Gets a copy of the descriptor that is about to be closed, None if there can be none.
@@ -58,14 +59,14 @@ impl Source {
             stream: UnixStream::from_std(fd.into())?,
             farewell: None,
             given_up: Cell::new(false),
-            waiting: RefCell::new(None),
+            waiting: Cell::new(None),
         })
     }
 
     /// Has `farewell` called when the descriptor is about to be closed. While that keeps the copy
     /// it gets, what the descriptor leads to is not free for others.
     pub(crate) fn before_close(mut self, farewell: impl FnOnce(Option<OwnedFd>) + 'static) -> Self {
-        self.farewell = Some(Box::new(farewell));
+        self.farewell = Some(Box::new(Box::new(farewell)));
         self
     }
 
@@ -81,10 +82,12 @@ impl Source {
     /// Whether it has been given up; if not, the task of `cx` is woken when it is.
     pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
         if !self.given_up.get() {
-            match &mut *self.waiting.borrow_mut() {
-                Some(waiting) => waiting.clone_from(cx.waker()),
-                waiting => *waiting = Some(cx.waker().clone()),
-            }
+            let known = self
+                .waiting
+                .take()
+                .filter(|known| known.will_wake(cx.waker()));
+            let waiting = known.unwrap_or_else(|| cx.waker().clone());
+            self.waiting.set(Some(waiting));
         }
         self.given_up.get()
     }
