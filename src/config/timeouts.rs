@@ -154,6 +154,10 @@ pub const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
 /// its ring holds the address some 10 ms beyond the process.
 pub const BUSY_FOR: Duration = Duration::from_secs(1);
 
+/// How long a start waits for the lock of a server that was killed, for whoever starts the next one
+/// with the same `--state-dir`: children between clone and exec hold it, on a machine that is busy.
+pub const NEWBORN_MAX: Duration = Duration::from_secs(1);
+
 /// What children have between SIGTERM and SIGKILL when the server ends, unless
 /// `--shutdown-grace` says something else. README, "Signals and environment".
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);

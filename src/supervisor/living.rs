@@ -19,12 +19,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 
 use super::tree::procfs;
+use crate::config::timeouts;
 
 /// Where the lock is: "procring" in ASCII, as a number.
 const OFFSET: i64 = i64::from_be_bytes(*b"procring");
 
-/// From clone to exec, on a machine that is busy.
-const NEWBORN_MAX: Duration = Duration::from_secs(1);
+/// Between two tries to take a lock.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Two constants as wide as the structure has them.
@@ -104,9 +104,10 @@ fn holder(line: &str) -> Option<i32> {
 }
 
 /// Takes the lock of a server. Children that were on their way to exec when it was killed hold it
-/// a moment longer than the server: it is waited for while `is_dead` and a second has not passed.
+/// a moment longer than the server: it is waited for while `is_dead`, for
+/// [`timeouts::NEWBORN_MAX`] at most.
 pub(crate) fn lock(file: impl AsFd, is_dead: impl Fn() -> bool) -> bool {
-    let until = Instant::now() + NEWBORN_MAX;
+    let until = Instant::now() + timeouts::NEWBORN_MAX;
     loop {
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             return true;
