@@ -1,7 +1,7 @@
 //! procring: a process API server for sandboxes.
 //!
 //! This is the map. Every room says at its top what goes in, what comes out, what it owns and what
-//! it does not know; docs/ARCHITECTURE.md walks a byte, a request and an exit through them.
+//! it does not know; docs/ARCHITECTURE.md walks a start, a byte, a request and an exit through them.
 //!
 //! A room may name itself, the rooms below it in its own row, and what its row lists.
 //! `tests/layers.rs` reads this table and fails with the arrow that was broken, or with the room
@@ -19,7 +19,8 @@
 //! | `io` | the I/O thread: the only room that awaits | types, config, wire, log, process, api, supervisor, notice |
 //! | `token` | how the token is kept from children | config |
 //! | `notice` | lines for whoever started the server | |
-//! | `main` | wires a server together and runs it | types, config, wire, log, process, api, supervisor, io, token, notice |
+//! | `server` | one server from its configuration: started, then run to its end | config, wire, log, process, api, supervisor, io, token, notice |
+//! | `main` | the command line and the exit code | config, server, notice |
 //!
 //! Within a room that has wings, a wing may name less than the room:
 //!
@@ -58,6 +59,7 @@ pub mod io;
 pub mod log;
 pub mod notice;
 pub mod process;
+pub mod server;
 pub mod supervisor;
 pub mod token;
 pub mod types;

@@ -1,0 +1,377 @@
+//! One server from its configuration: the command line and tests start it here.
+//!
+//! In: [`ServerArgs`], the environment. Out: [`Ready`], which listens and serves when it is run;
+//! lines for whoever started it; a [`StartError`] that says what is in the way. Joins the rooms
+//! and knows nothing of what they do.
+//!
+//! A server takes its process over: every signal is blocked, SIGTERM and its like end the server,
+//! orphans become children of the process, and descriptors become close-on-exec. So a process
+//! starts one server only, from its first thread and before there are others.
+
+use std::fmt::{self, Display};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::api::cors::Cors;
+use crate::api::guard::Guard;
+use crate::config::flags::{self, BackendChoice, CgroupChoice, ServerArgs, UsageError};
+use crate::config::timeouts;
+use crate::io::ids::Ids;
+use crate::io::runtime::backend::{self, Built};
+use crate::io::server::{Options, Server};
+use crate::log::{Arena, ArenaError};
+use crate::notice;
+use crate::process::Table;
+use crate::supervisor::cgroup::{CgroupError, Cgroups, IfHiding};
+use crate::supervisor::living::Living;
+use crate::supervisor::mailbox::{Receiver, Sender};
+use crate::supervisor::message::Event;
+use crate::supervisor::signals::{self, Hangup};
+use crate::supervisor::spawn::environment::Environment;
+use crate::supervisor::spawn::inherit::Inheritance;
+use crate::supervisor::state_dir::StateDir;
+use crate::supervisor::{self, Groups, Inbox, Supervisor};
+use crate::token::{self, Found};
+use crate::wire::http::head::HeadLimits;
+
+/// Children that have a cgroup of their own at the same time; more are swept for.
+const CGROUPS_MAX: usize = 4096;
+
+/// Between two tries of a busy address.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Why a server did not start, or not serve to its end.
+#[derive(Debug)]
+pub enum StartError {
+    /// What was asked for cannot be.
+    Usage(UsageError),
+    /// io_uring was demanded and is not available.
+    Uring(io::Error),
+    /// There is no usable token where one was named; a sentence of `token`.
+    Token(String),
+    /// The address is not to be had.
+    Listen {
+        /// The address or name.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Why.
+        error: io::Error,
+    },
+    /// There is no memory for logs.
+    Arena(ArenaError),
+    /// Groups were demanded and are not to be had.
+    Cgroups(CgroupError),
+    /// The directory for the next server cannot be used.
+    StateDir {
+        /// Which one.
+        dir: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A step that nothing on the command line asks for has failed.
+    Step {
+        /// Which one.
+        what: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl StartError {
+    /// What the process exits with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            // EX_CONFIG (sysexits.h(3head)).
+            Self::Uring(_) => 78,
+            _ => 1,
+        }
+    }
+}
+
+impl Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(error) => write!(f, "{error}\nTry `procring --help`."),
+            Self::Uring(error) => write!(
+                f,
+                "--io-backend uring: io_uring is not available: {error}; likely a seccomp profile or \
+                 kernel.io_uring_disabled; --io-backend auto falls back to epoll"
+            ),
+            Self::Token(sentence) => f.write_str(sentence),
+            Self::Listen { host, port, error } => {
+                write!(f, "cannot listen on {host} port {port}: {error}")
+            }
+            Self::Arena(error) => error.fmt(f),
+            Self::Cgroups(error) => write!(f, "--cgroup on: {error}"),
+            Self::StateDir { dir, error } => write!(f, "--state-dir {}: {error}", dir.display()),
+            Self::Step { what, error } => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<UsageError> for StartError {
+    fn from(error: UsageError) -> Self {
+        Self::Usage(error)
+    }
+}
+
+/// The failure of a step.
+fn step(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |error| StartError::Step { what, error }
+}
+
+/// The failure of a directory.
+fn unusable(dir: &Path) -> impl Fn(io::Error) -> StartError {
+    move |error| StartError::StateDir {
+        dir: dir.to_owned(),
+        error,
+    }
+}
+
+/// A server that has started: its address takes connections, which [`Ready::run`] answers.
+pub struct Ready {
+    address: SocketAddr,
+    listener: TcpListener,
+    options: Options,
+    table: Table,
+    ids: Option<Ids>,
+    commands: Sender<Inbox>,
+    events: Receiver<Event>,
+    // Shows others that a server lives here, as long as it serves.
+    living: Living,
+    built: Built,
+}
+
+/// Starts a server: see the module for what that does to the process.
+///
+/// # Errors
+/// What is in the way.
+pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
+    let Found { token, exposed } = token::find(args).map_err(StartError::Token)?;
+    flags::check_open(args, token.is_some())?;
+
+    let hangup = Hangup::at_start();
+    // Before any thread is started: they inherit the mask.
+    signals::block_all();
+    signals::reset_child_signal();
+    let inheritance = Inheritance::prepare().map_err(step("standard descriptors"))?;
+    let listener = bind(args)?;
+    let address = listener.local_addr().map_err(step("local address"))?;
+    let open = token.is_none();
+    let options = options(args, token, address);
+    let arena = Arena::new().map_err(StartError::Arena)?;
+    let mut table = Table::new(arena, args.exited_max, args.leftovers_max);
+    let built = backend::build(args.backend).map_err(|error| match args.backend {
+        BackendChoice::Uring => StartError::Uring(error),
+        BackendChoice::Auto | BackendChoice::Epoll => step("I/O backend")(error),
+    })?;
+    let living = Living::begin().map_err(step("lock of a living server"))?;
+    let (groups, state) = groups_and_state(args)?;
+    let ids = args
+        .state_dir
+        .as_deref()
+        .map(|dir| Ids::open(dir).map_err(unusable(dir)));
+    let ids = ids.transpose()?.map(|(ids, last)| {
+        table.begin_behind(last);
+        ids
+    });
+    let child_options = supervisor::Options {
+        shutdown_grace: args.shutdown_grace,
+        hangup,
+        inheritance,
+        groups,
+        state,
+    };
+    let (supervisor, commands, events) =
+        Supervisor::new(child_options).map_err(step("supervisor"))?;
+    thread::Builder::new()
+        .name("supervisor".to_owned())
+        .stack_size(256 << 10)
+        .spawn(|| supervisor.run(|error| without_groups(error)))
+        .map_err(step("supervisor"))?;
+    if let Some(error) = &built.denied {
+        notice::line(format_args!(
+            "warning: io_uring is not available: {error}; likely a seccomp profile or \
+             kernel.io_uring_disabled; using epoll"
+        ));
+    }
+    if let Some(error) = exposed {
+        notice::line(format_args!(
+            "warning: the token can be read in /proc/{}/cmdline or environ, because it cannot be \
+             overwritten there: {error}; --token-file keeps it out of both",
+            std::process::id()
+        ));
+    }
+    let access = if open { "no token" } else { "token required" };
+    notice::line(format_args!(
+        "listening on http://{address} ({access}, {})",
+        built.backend
+    ));
+    Ok(Ready {
+        address,
+        listener,
+        options,
+        table,
+        ids,
+        commands,
+        events,
+        living,
+        built,
+    })
+}
+
+impl Ready {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until a signal ends the server. To be called on the thread that started it, which
+    /// becomes the I/O thread.
+    ///
+    /// # Errors
+    /// When it cannot go on.
+    pub fn run(self) -> Result<(), StartError> {
+        let Self {
+            address: _,
+            listener,
+            options,
+            table,
+            ids,
+            commands,
+            events,
+            mut built,
+            living: _living,
+        } = self;
+        built
+            .driver
+            .block_on(async {
+                let server = Server::new(options, table, commands, ids);
+                let result = crate::io::serve(server.clone(), listener, events).await;
+                server.end_ids();
+                result
+            })
+            .map_err(step("serving"))
+    }
+}
+
+/// What the I/O thread is to keep to.
+fn options(args: &ServerArgs, token: Option<String>, address: SocketAddr) -> Options {
+    let base_env = base_env(token.as_deref());
+    let guard = Guard {
+        check_host: token.is_none() && address.ip().is_loopback(),
+        token,
+        allowed_hosts: args.allowed_hosts.clone(),
+        allowed_origins: args.cors_origins.clone(),
+    };
+    let joined = |words: &[String]| (!words.is_empty()).then(|| words.join(","));
+    let cors = Cors {
+        methods: joined(&args.cors_methods),
+        headers: joined(&args.cors_headers),
+        credentials: args.cors_credentials,
+    };
+    let nofile = getrlimit(Resource::Nofile).current;
+    Options {
+        guard,
+        cors,
+        head_limits: HeadLimits::default(),
+        connections_max: args.connections_max,
+        fds_reserved_from: Options::reserve_fds(nofile),
+        late_outputs_max: Options::late_outputs_max(nofile),
+        base_env: Arc::new(base_env),
+    }
+}
+
+/// Groups for children, as far as they are wanted and to be had, and the record of both.
+fn groups_and_state(args: &ServerArgs) -> Result<(Groups, Option<StateDir>), StartError> {
+    // Two descriptors each: an eighth of them at most.
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let open_max = usize::try_from(descriptors / 16).map_or(CGROUPS_MAX, |n| n.min(CGROUPS_MAX));
+    let cgroups = match (args.cgroup, &args.state_dir) {
+        (CgroupChoice::Off, _) => {
+            without_groups(&"--cgroup off");
+            None
+        }
+        (CgroupChoice::On, _) => {
+            let made = Cgroups::new(open_max, IfHiding::Accept);
+            let made = made.map_err(StartError::Cgroups)?;
+            if let Some(hidden) = made.hidden() {
+                notice::line(format_args!("warning: --cgroup on hides {hidden}"));
+            }
+            Some(made)
+        }
+        (CgroupChoice::Auto, None) => return Ok((Groups::AtBegin { open_max }, None)),
+        // The record names them.
+        (CgroupChoice::Auto, Some(_)) => {
+            let made = Cgroups::new(open_max, IfHiding::Refuse);
+            made.inspect_err(|error| without_groups(error)).ok()
+        }
+    };
+    let state = args.state_dir.as_deref();
+    let state = state.map(|dir| state_dir(dir, cgroups.as_ref()));
+    Ok((Groups::Decided(cgroups), state.transpose()?))
+}
+
+/// How sure the end of a tree is depends on it (docs/security.md).
+fn without_groups(why: &dyn Display) {
+    let how = if Path::new("/proc/self/stat").exists() {
+        "trees are ended by a search of /proc, which a process that hides on purpose escapes until \
+         the server ends"
+    } else {
+        "without /proc, too, only the process group of a tree's first process is ended"
+    };
+    notice::line(format_args!("no cgroup for each process ({why}): {how}"));
+}
+
+/// Ends what a killed server left behind, and begins the record for the next one.
+fn state_dir(dir: &Path, cgroups: Option<&Cgroups>) -> Result<StateDir, StartError> {
+    let groups = cgroups.map(Cgroups::path);
+    let (state, ended) = StateDir::open(dir, groups.as_deref()).map_err(unusable(dir))?;
+    if ended > 0 {
+        notice::line(format_args!(
+            "ended {ended} processes that a killed server left behind"
+        ));
+    }
+    Ok(state)
+}
+
+fn bind(args: &ServerArgs) -> Result<TcpListener, StartError> {
+    let host = args
+        .host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(&args.host);
+    let busy_until = Instant::now() + timeouts::BUSY_FOR;
+    loop {
+        match TcpListener::bind((host, args.port)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < busy_until => {
+                thread::sleep(BUSY_PAUSE);
+            }
+            Err(error) => {
+                return Err(StartError::Listen {
+                    host: host.to_owned(),
+                    port: args.port,
+                    error,
+                });
+            }
+        }
+    }
+}
+
+/// The environment of children: this process's own, without the token.
+fn base_env(token: Option<&str>) -> Environment {
+    Environment::new(std::env::vars_os().filter(|(name, value)| {
+        !flags::is_variable(name) && token.is_none_or(|token| value != token)
+    }))
+}
