@@ -43,6 +43,9 @@ use crate::wire::http::head::HeadLimits;
 /// Children that have a cgroup of their own at the same time; more are swept for.
 const CGROUPS_MAX: usize = 4096;
 
+/// With fewer (RLIMIT_NOFILE) the server itself has none left for clients and children.
+const DESCRIPTORS_MIN: u64 = 64;
+
 /// Between two tries of a busy address.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -64,6 +67,8 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// So few descriptors are allowed that nobody could be answered.
+    Descriptors(u64),
     /// There is no memory for logs.
     Arena(ArenaError),
     /// Groups were demanded and are not to be had.
@@ -109,6 +114,11 @@ impl Display for StartError {
             Self::Listen { host, port, error } => {
                 write!(f, "cannot listen on {host} port {port}: {error}")
             }
+            Self::Descriptors(few) => write!(
+                f,
+                "at most {few} descriptors may be open (RLIMIT_NOFILE); {DESCRIPTORS_MIN} are \
+                 needed, and three more for each running process: raise the hard limit (ulimit -Hn)"
+            ),
             Self::Arena(error) => error.fmt(f),
             Self::Cgroups(error) => write!(f, "--cgroup on: {error}"),
             Self::StateDir { dir, error } => write!(f, "--state-dir {}: {error}", dir.display()),
@@ -165,6 +175,10 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     signals::block_all();
     signals::reset_child_signal();
     let inheritance = Inheritance::prepare().map_err(step("standard descriptors"))?;
+    // A server that listens and can answer nobody is worse than none.
+    if let Some(few @ ..DESCRIPTORS_MIN) = getrlimit(Resource::Nofile).current {
+        return Err(StartError::Descriptors(few));
+    }
     let listener = bind(args)?;
     let address = listener.local_addr().map_err(step("local address"))?;
     let open = token.is_none();

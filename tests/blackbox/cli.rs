@@ -1,6 +1,7 @@
 //! Sections 1 and 16: flags, the start line, and the exit codes of what cannot start.
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use crate::harness::launch::run_binary;
 use crate::harness::{Backend, Launch, Server, on_both};
@@ -12,6 +13,7 @@ on_both!(
     a_taken_port_exits_1_and_is_named,
     other_loopback_addresses_are_listened_on,
     a_strange_address_needs_a_token_or_no_token,
+    a_server_with_too_few_descriptors_to_answer_does_not_start,
 );
 
 fn the_start_line_says_where_how_and_on_what(backend: Backend) {
@@ -150,6 +152,23 @@ fn a_strange_address_needs_a_token_or_no_token(backend: Backend) {
     }
 }
 
+fn a_server_with_too_few_descriptors_to_answer_does_not_start(backend: Backend) {
+    // Among them numbers with which it once listened, and accepted nobody.
+    for few in ["8", "14", "23", "63"] {
+        let limit = format!("--nofile={few}");
+        let program = env!("CARGO_BIN_EXE_procring");
+        let output = Command::new("prlimit")
+            .args([&limit, program, "server", "--port", "0"])
+            .args(["--io-backend", backend.word().trim_start_matches("io_")])
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{few}: {stderr}");
+        assert!(stderr.contains("RLIMIT_NOFILE"), "{few}: {stderr}");
+        assert!(!stderr.contains("listening"), "{few}: {stderr}");
+    }
+}
+
 /// Whether `text` tells the errno, by its name or as the standard library writes it.
 fn names_errno(text: &str, errno: i32, name: &str) -> bool {
     text.contains(name) || text.contains(&format!("(os error {errno})"))
@@ -218,6 +237,13 @@ fn wrong_usage_exits_2_and_says_what_is_wrong() {
         (&["server", "-n", "-O", "foo.example"], "https://HOST"),
         (&["server", "-n", "-O", "http://a/b"], "\"http://a/b\""),
         (&["server", "-n", "-O", "ws://a"], "http://"),
+        // No Host is ever like these.
+        (&["server", "-n", "--allowed-host", ""], "allowed-host"),
+        (&["server", "-n", "--allowed-host", "http://a"], "a name"),
+        (
+            &["server", "-n", "--allowed-host", "*.a.example"],
+            "no pattern",
+        ),
     ] {
         let (code, stdout, stderr) = run_binary(args, None);
         assert_eq!(code, Some(2), "{args:?}: {stderr}");

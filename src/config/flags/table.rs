@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 
 use super::ServerArgs;
-use super::value::{choice, grace, number, origin, positive, text};
+use super::value::{choice, grace, host, number, origin, positive, text};
 use super::{BackendChoice, CgroupChoice};
 
 /// Takes a value; the error says what it must be.
@@ -100,7 +100,7 @@ pub(super) const FLAGS: &[Flag] = &[
         long: "allowed-host",
         short: None,
         takes: Takes::Values("HOST", |args, value| {
-            args.allowed_hosts.push(text(value)?);
+            args.allowed_hosts.push(host(value)?);
             Ok(())
         }),
         default: None,

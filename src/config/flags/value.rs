@@ -37,6 +37,17 @@ pub(super) fn origin(value: &OsStr) -> Result<String, String> {
     serialized(&value).map_err(|error| format!("{error} (* for any)"))
 }
 
+/// A host as it stands in `Host`, with a port or without, since it is compared with that; or `*`.
+pub(super) fn host(value: &OsStr) -> Result<String, String> {
+    let value = text(value)?;
+    // Whatever is host and port in an origin is so in `Host`, too.
+    let is_host = !value.contains('/') && serialized(&format!("http://{value}")).is_ok();
+    if is_host || value == "*" {
+        return Ok(value);
+    }
+    Err("must be a name or an address, with :PORT or without; no pattern (* for any)".to_owned())
+}
+
 /// Seconds, with a fraction or without.
 pub(super) fn grace(value: &OsStr) -> Result<Duration, String> {
     let seconds = number(value, "a number of seconds")?;
