@@ -61,12 +61,17 @@ pub(crate) fn ingest(
         let turn = Turn::default();
         let mut capacity = Capacity::new(&source, &server.large_pipes);
         // Waits first: a child that has just been asked for has not written anything.
-        while turn
-            .take(pin!(capacity.readable()), |_| TURN_BYTES as usize)
-            .await
-            .is_ok()
-        {
-            match pump(&server, job, stream, &source, TURN_BYTES.into()) {
+        loop {
+            let ready = turn
+                .take(pin!(capacity.readable()), |_| TURN_BYTES as usize)
+                .await;
+            let pumped = match ready {
+                Ok(()) => pump(&server, job, stream, &source, TURN_BYTES.into()),
+                // Given up, or a terminal in the middle of being hung up: it has no queue then that
+                // the ring could wait in (EINVAL).
+                Err(_) => Pumped::Ended { brought: 0 },
+            };
+            match pumped {
                 Pumped::Waiting { brought } => capacity.brought(brought),
                 // Boxed, because it is rare and the task of every idle process has room for it.
                 Pumped::Ended { .. }
