@@ -372,6 +372,9 @@ impl Supervisor {
             group,
             announce,
         };
+        if let Some(state) = &mut self.options.state {
+            state.starts(job, mark);
+        }
         self.pool.submit(order, now);
         self.look_for_relief(now);
         if self.shutdown.is_some() {

@@ -4,10 +4,14 @@
 //! the end of what is left. Owns the file. Knows nothing of jobs but their leaders' pids.
 //!
 //! The file is locked (flock(2)) as long as its server lives: who gets the lock knows it is gone.
-//! Its lines: `boot ID`, `pids INODE`, `group PATH` if there are cgroups, `+PID START MARK VALUE` and
-//! `-PID START`. The first two say where the numbers are valid: since this boot, in this PID namespace.
-//! START is in clock ticks since boot (proc_pid_stat(5)); MARK and VALUE are the tree's mark, `-` if
-//! it has none.
+//! Its lines:
+//! - `boot ID` and `pids INODE`: numbers are valid since this boot, in this PID namespace;
+//! - `group PATH` if there are cgroups;
+//! - `~SINCE MARK VALUE` before a tree is begun, and `^MARK VALUE` if it was not;
+//! - `+PID START MARK VALUE` when its leader runs, and `-PID START` when it is forgotten.
+//!
+//! SINCE and START are in clock ticks since boot (proc_pid_stat(5)); MARK and VALUE are the tree's
+//! mark. A leader without one has `-` there; before it runs, nothing tells such a tree.
 //!
 //! Others may write to the directory, so a name in it may be anything: only a regular file of this
 //! user's own with one name is read, written or believed ([`open_plain`]).
@@ -54,6 +58,8 @@ pub struct StateDir {
     header: String,
     /// A leader may be long gone, and its number another leader's.
     known: BTreeMap<JobId, (Process, Carried)>,
+    /// Trees whose leaders are not known yet.
+    starting: BTreeMap<JobId, Mark>,
     lines: usize,
     /// A line is missing or in part, for want of room.
     torn: bool,
@@ -88,10 +94,20 @@ impl StateDir {
             file,
             header,
             known: BTreeMap::new(),
+            starting: BTreeMap::new(),
             lines: 0,
             torn: false,
         };
         Ok((state, ended))
+    }
+
+    /// Writes down that a tree with this mark is about to be begun. A server that is killed between
+    /// the clone and [`StateDir::begun`] has told nothing else of it.
+    pub(crate) fn starts(&mut self, job: JobId, mark: Mark) {
+        if let Some(value) = mark.value() {
+            self.starting.insert(job, mark);
+            self.append(&line_before(value, mark.since_ticks));
+        }
     }
 
     /// Writes a new tree down. A full disk only means that it is missing until there is room.
@@ -101,11 +117,17 @@ impl StateDir {
         };
         let (leader, carried) = (Process::new(pid, &stat), mark.value());
         self.known.insert(job, (leader, carried));
+        self.starting.remove(&job);
         self.append(&line(leader, carried));
     }
 
-    /// Nobody will ask about the tree again.
+    /// Nobody will ask about the tree again, or it was not begun.
     pub(crate) fn forgotten(&mut self, job: JobId) {
+        if let Some(mark) = self.starting.remove(&job)
+            && let Some((kind, value)) = mark.value()
+        {
+            self.append(&format!("^{} {value}\n", kind.word()));
+        }
         if let Some((leader, _)) = self.known.remove(&job) {
             self.append(&format!("-{} {}\n", leader.pid(), leader.start_ticks()));
         }
@@ -123,16 +145,23 @@ impl StateDir {
             self.torn = self.file.write_all(text.as_bytes()).is_err();
             self.lines += 1;
         }
-        if self.torn || self.lines > STALE_LINES_MAX + self.known.len() {
+        let needed = self.known.len() + self.starting.len();
+        if self.torn || self.lines > STALE_LINES_MAX + needed {
             let mut all = self.header.clone();
             for &(leader, carried) in self.known.values() {
                 all.push_str(&line(leader, carried));
+            }
+            for mark in self.starting.values() {
+                let before = mark
+                    .value()
+                    .map(|value| line_before(value, mark.since_ticks));
+                all.extend(before);
             }
             if let Ok(file) = begin(&self.path, &all) {
                 self.file = file;
                 self.torn = false;
             }
-            self.lines = self.known.len();
+            self.lines = needed;
         }
     }
 }
@@ -143,6 +172,11 @@ fn line(leader: Process, carried: Carried) -> String {
         Some((kind, value)) => format!("+{pid} {start} {} {value}\n", kind.word()),
         None => format!("+{pid} {start} -\n"),
     }
+}
+
+/// Of a tree whose leader is not known yet.
+fn line_before((kind, value): (Kind, u64), since: u64) -> String {
+    format!("~{since} {} {value}\n", kind.word())
 }
 
 /// A locked file with this content, in place of what is there.
@@ -222,7 +256,7 @@ fn end_left_behind(dir: &Path, place: &str) -> io::Result<usize> {
                 let wait = |dir: &File| lock(dir, || true);
                 ended += cgroup::end_left_behind(Path::new(group), wait, &kill_members);
             }
-            ended += end_trees(&record.leaders);
+            ended += end_trees(&record);
         }
         // What cannot be removed is read once more at the next start.
         let _ = fs::remove_file(&path);
@@ -244,6 +278,8 @@ fn is_of_a_living_server(path: &Path) -> bool {
 struct Record<'a> {
     group: Option<&'a str>,
     leaders: HashMap<Process, Carried>,
+    /// Marks of trees whose leaders are not known, and when they were to begin.
+    starting: HashMap<(Kind, u64), u64>,
 }
 
 impl<'a> Record<'a> {
@@ -256,7 +292,19 @@ impl<'a> Record<'a> {
             if let Some(group) = line.strip_prefix("group ") {
                 record.group = Some(group);
             } else if let Some(begun) = line.strip_prefix('+') {
-                record.leaders.extend(parse_leader(begun));
+                let Some((leader, carried)) = parse_leader(begun) else {
+                    continue;
+                };
+                record.leaders.insert(leader, carried);
+                if let Some(mark) = carried {
+                    record.starting.remove(&mark);
+                }
+            } else if let Some(starting) = line.strip_prefix('~') {
+                record.starting.extend(parse_starting(starting));
+            } else if let Some(failed) = line.strip_prefix('^') {
+                if let Some(mark) = parse_mark(&mut failed.split(' ')) {
+                    record.starting.remove(&mark);
+                }
             } else if let Some(forgotten) = line.strip_prefix('-')
                 && let Some(leader) = parse_process(&mut forgotten.split(' '))
             {
@@ -270,11 +318,22 @@ impl<'a> Record<'a> {
 fn parse_leader(line: &str) -> Option<(Process, Carried)> {
     let mut words = line.split(' ');
     let leader = parse_process(&mut words)?;
-    let carried = match words.next()? {
+    let mut words = words.peekable();
+    let carried = match *words.peek()? {
         "-" => None,
-        kind => Some((Kind::from_word(kind)?, words.next()?.parse().ok()?)),
+        _ => Some(parse_mark(&mut words)?),
     };
     Some((leader, carried))
+}
+
+fn parse_starting(line: &str) -> Option<((Kind, u64), u64)> {
+    let mut words = line.split(' ');
+    let since = words.next()?.parse().ok()?;
+    Some((parse_mark(&mut words)?, since))
+}
+
+fn parse_mark<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<(Kind, u64)> {
+    Some((Kind::from_word(words.next()?)?, words.next()?.parse().ok()?))
 }
 
 fn parse_process<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Process> {
@@ -290,13 +349,13 @@ fn kill_members(pids: Vec<i32>) {
 }
 
 /// Kills those that [`Left::includes`], and all descendants. Returns how many there were.
-fn end_trees(leaders: &HashMap<Process, Carried>) -> usize {
+fn end_trees(record: &Record<'_>) -> usize {
     let mut ended: HashSet<Process> = HashSet::new();
     for _ in 0..PASSES_MAX {
-        if leaders.is_empty() {
+        if record.leaders.is_empty() && record.starting.is_empty() {
             break;
         }
-        let left = Left::now(leaders);
+        let left = Left::now(record);
         let own = std::process::id().cast_signed();
         let found = procfs::all_pids()
             .filter(|&pid| pid != own)
@@ -325,12 +384,13 @@ struct Left<'a> {
 }
 
 impl<'a> Left<'a> {
-    fn now(leaders: &'a HashMap<Process, Carried>) -> Self {
-        let marks = leaders.iter();
+    fn now(record: &'a Record<'_>) -> Self {
+        let marks = record.leaders.iter();
         Self {
-            leaders,
+            leaders: &record.leaders,
             marks: marks
                 .filter_map(|(leader, carried)| Some(((*carried)?, leader.start_ticks())))
+                .chain(record.starting.iter().map(|(&mark, &since)| (mark, since)))
                 .collect(),
             servers: Servers::now(),
         }
@@ -359,6 +419,7 @@ impl<'a> Left<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::tree::mark::Marks;
 
     #[test]
     fn a_record_holds_who_was_begun_and_not_forgotten() {
@@ -374,6 +435,7 @@ mod tests {
             (Process::recorded(14, 504), None),
         ];
         assert_eq!(record.leaders, HashMap::from(known));
+        assert_eq!(record.starting, HashMap::new());
         for text in [
             "+1 2 slack 3\n",
             "+-5 2 slack 3\n",
@@ -386,6 +448,63 @@ mod tests {
         ] {
             assert_eq!(Record::parse(text).leaders, HashMap::new(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_record_holds_the_marks_of_trees_that_may_have_been_begun() {
+        // One that was not, one that runs, one whose line is not whole.
+        let text = "~5 slack 50001\n~6 slack 50002\n^slack 50001\n~7 slack 50003\n\
+                    +9 7 slack 50003\n~8 locks 50002\n~8 slack 5000";
+        let record = Record::parse(text);
+        let starting = [
+            ((Kind::TimerSlack, 50_002), 6),
+            ((Kind::LocksLimit, 50_002), 8),
+        ];
+        assert_eq!(record.starting, HashMap::from(starting));
+        let left = Left::now(&record);
+        assert_eq!(left.marks.get(&(Kind::TimerSlack, 50_002)), Some(&6));
+        assert_eq!(left.marks.get(&(Kind::TimerSlack, 50_003)), Some(&7));
+        assert_eq!(left.marks.get(&(Kind::TimerSlack, 50_001)), None);
+        for text in [
+            "~\n",
+            "~x slack 3\n",
+            "~5 slack\n",
+            "~5 -\n",
+            "~5 3\n",
+            "^\n",
+        ] {
+            assert_eq!(Record::parse(text), Record::default(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_tree_is_written_down_before_it_is_begun_and_until_it_is_not() {
+        let dir = temp("starts");
+        let (mut state, _) = StateDir::open(&dir, None).unwrap();
+        let mut marks = Marks::new();
+        let me = std::process::id() as i32;
+        let starting = |state: &StateDir| {
+            let text = fs::read_to_string(&state.path).unwrap();
+            Record::parse(&text).starting
+        };
+        let [begun, failed, hung] = [1, 2, 3].map(|n| (JobId(n), marks.take()));
+        for (job, mark) in [begun, failed, hung] {
+            state.starts(job, mark);
+        }
+        assert_eq!(starting(&state).len(), 3);
+        state.begun(begun.0, me, begun.1);
+        state.forgotten(failed.0);
+        let left = HashMap::from([(hung.1.value().unwrap(), hung.1.since_ticks)]);
+        assert_eq!(starting(&state), left);
+        // It is in a record that is written anew, too.
+        for _ in 0..=STALE_LINES_MAX {
+            state.append("\n");
+        }
+        let text = fs::read_to_string(&state.path).unwrap();
+        assert!(text.lines().count() < STALE_LINES_MAX);
+        assert_eq!(starting(&state), left);
+        state.remove();
+        fs::remove_dir(&dir).unwrap();
     }
 
     #[test]
@@ -526,7 +645,10 @@ mod tests {
             .unwrap();
         assert_eq!(stat.session, leader);
         let is = procfs::stat(leader).unwrap();
-        let known = |start_ticks| HashMap::from([(Process::recorded(leader, start_ticks), None)]);
+        let known = |start_ticks| Record {
+            leaders: HashMap::from([(Process::recorded(leader, start_ticks), None)]),
+            ..Record::default()
+        };
         let same = known(is.start_ticks);
         assert!(Left::now(&same).includes(leader, &is));
         assert!(Left::now(&same).includes(member, &stat));

@@ -146,14 +146,14 @@ const F_SETSIG: libc::c_int = 10;
 
 /// A program that cannot be opened as long as this lives (fcntl(2), F_SETLEASE), or for
 /// /proc/sys/fs/lease-break-time, 45 s.
-struct Leased {
-    path: PathBuf,
+pub(crate) struct Leased {
+    pub(crate) path: PathBuf,
     _file: std::fs::File,
 }
 
 impl Leased {
-    fn new(backend: Backend) -> Self {
-        let name = format!("leased-{}-{}", std::process::id(), backend.word());
+    pub(crate) fn new(whose: &str, backend: Backend) -> Self {
+        let name = format!("leased-{whose}-{}-{}", std::process::id(), backend.word());
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::copy("/bin/sleep", &path).unwrap();
         let file = eventually("a lease", || {
@@ -182,7 +182,7 @@ fn an_abandoned_create_frees_its_connection_and_the_process_is_listed_once_it_ru
     let server = Server::open(backend);
     server.run(&sh("true"));
     let before = server.connections();
-    let leased = Leased::new(backend);
+    let leased = Leased::new("abandoned", backend);
     let path = leased.path.to_str().unwrap();
     let create = post("", &json!({"command": path, "args": ["77"]}).to_string());
     let conns: Vec<_> = Way::BOTH

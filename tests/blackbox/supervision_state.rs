@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::abandoned::Leased;
 use crate::harness::{Backend, Launch, Server, eventually, on_both, procfs, sh};
 
 on_both!(
@@ -12,6 +13,7 @@ on_both!(
     a_second_signal_ends_the_grace,
     the_next_start_ends_what_a_killed_server_left,
     the_next_start_waits_for_the_lock_that_a_newborn_holds,
+    the_next_start_ends_a_child_that_a_killed_server_had_not_brought_to_exec,
     a_server_killed_amid_64_writing_processes_leaves_nothing_to_its_next_start,
     a_living_servers_processes_are_not_touched_by_another_start,
     the_next_start_ends_what_a_killed_server_of_another_user_left,
@@ -151,6 +153,48 @@ fn the_next_start_waits_for_the_lock_that_a_newborn_holds(backend: Backend) {
         });
         assert_ne!(procfs::started(pid), Some(start), "{cgroup}");
         drop(next);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
+
+/// The server cannot say who such a child is; it has said before what the child carries.
+fn the_next_start_ends_a_child_that_a_killed_server_had_not_brought_to_exec(backend: Backend) {
+    for cgroup in ["off", "auto"] {
+        let dir = state_dir(&format!("exec-{cgroup}"), backend);
+        let launch = || {
+            let dir = dir.to_str().unwrap();
+            Launch::new(backend)
+                .args(&["--no-token", "--state-dir", dir, "--cgroup", cgroup])
+                .start()
+        };
+        let mut server = launch();
+        // Its program can be opened only when the lease is over.
+        let leased = Leased::new("state", backend);
+        let body = json!({"command": leased.path.to_str().unwrap(), "args": ["77"]}).to_string();
+        let mut conn = server.conn();
+        conn.send(format!(
+            "POST /v1/processes HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        let pid = eventually("a child on its way to exec", || {
+            procfs::children_of(server.pid).into_iter().find(|pid| {
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+                name.is_ok_and(|name| name.starts_with("spawner"))
+            })
+        });
+        let start = procfs::started(pid).expect("it waits for the lease");
+        server.signal(libc::SIGKILL);
+        server.await_end(Duration::from_secs(20));
+        assert_eq!(procfs::started(pid), Some(start), "it outlives the server");
+        let next = launch();
+        assert_ne!(
+            procfs::started(pid),
+            Some(start),
+            "{cgroup}: {}",
+            next.stderr()
+        );
+        drop((next, leased));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -19,7 +19,7 @@
 //!   errno (the thread-local of the suspended thread).
 //! - All signals are blocked in the caller, so no handler can run in the child before it has set
 //!   default dispositions. `CLONE_SIGHAND` is not given: dispositions are the child's own copies.
-//!   Descriptors are, too, or become so by the child's first system call ([`Launchpad`]).
+//!   Descriptors are, too, or become so before the child touches any ([`Launchpad`]).
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
@@ -199,6 +199,9 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
     // of C strings, `cwd` is null or a C string, all kept alive by `spawn`. execve returns only
     // on failure.
     unsafe {
+        // First of all: while it has the server's descriptors, a killed server's record stays locked,
+        // and whoever reads the record finds the mark.
+        plan.mark.put_on();
         if let Some(from) = plan.shared_from
             && clone::close_from(from, libc::CLOSE_RANGE_UNSHARE) < 0
         {
@@ -235,7 +238,6 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
             rlim_max: hard,
         };
         libc::setrlimit(libc::RLIMIT_NOFILE, &nofile);
-        plan.mark.put_on();
         if !plan.cwd.is_null() && libc::chdir(plan.cwd) < 0 {
             return fail(plan, SpawnStage::Cwd);
         }

@@ -5,7 +5,7 @@
 //!
 //! A child begins with a copy of the server's descriptor table, and copying it takes as long as
 //! the table is (0.1 ms for 10,000 descriptors, and as much again to close them at exec). A child
-//! that shares the table until its first system call, close_range(2) with CLOSE_RANGE_UNSHARE
+//! that shares the table until it calls close_range(2) with CLOSE_RANGE_UNSHARE
 //! (used from kernel 6.11 on), copies only the numbers below that range. So its own three are put
 //! there first.
 //! It also means that a child whose exec hangs holds no socket and no other child's pipe open.
