@@ -69,8 +69,14 @@ pub(crate) struct Servers(HashSet<i32>);
 impl Servers {
     /// Those of this moment; None where the kernel does not tell.
     pub(crate) fn now() -> Option<Self> {
-        let locks = fs::read_to_string("/proc/locks").ok()?;
-        Some(Self(locks.lines().filter_map(holder).collect()))
+        Some(Self::in_locks(&fs::read_to_string("/proc/locks").ok()?))
+    }
+
+    /// A newborn that still shares the descriptor table of a killed server holds its lock, under that
+    /// one's pid.
+    fn in_locks(locks: &str) -> Self {
+        let lives = |pid: &i32| procfs::stat(*pid).is_some_and(|stat| stat.is_alive());
+        Self(locks.lines().filter_map(holder).filter(lives).collect())
     }
 
     /// Whether this process is one.
@@ -139,6 +145,16 @@ mod tests {
         assert!(!servers.include_ancestor_of(child.id() as i32));
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_outlives_its_server_is_nobodys() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let [dead, own] = [child.id(), std::process::id()].map(u32::cast_signed);
+        let line = |pid| format!("1: POSIX  ADVISORY  WRITE {pid} 00:01:99 {OFFSET} {OFFSET}\n");
+        let servers = Servers::in_locks(&(line(dead) + &line(own)));
+        assert_eq!(servers.0, HashSet::from([own]));
     }
 
     #[test]
