@@ -295,9 +295,9 @@ fn a_broken_arrow_is_found_however_it_is_written() {
 }
 
 #[test]
-fn only_io_and_main_name_the_runtime() {
+fn only_io_names_the_runtime() {
     for (file, text) in sources() {
-        let may = file.starts_with("src/io/") || file == "src/main.rs";
+        let may = file.starts_with("src/io/");
         assert!(
             may || !code(&text).contains("monoio"),
             "{file} names the runtime"
