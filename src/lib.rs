@@ -19,7 +19,7 @@
 //! | `io` | the I/O thread: the only room that awaits | types, config, wire, log, process, api, supervisor, notice |
 //! | `token` | how the token is kept from children | config |
 //! | `notice` | lines for whoever started the server | |
-//! | `server` | one server from its configuration: started, then run to its end | config, wire, log, process, api, supervisor, io, token, notice |
+//! | `server` | one server from its configuration: started, then run to its end | types, config, wire, log, process, api, supervisor, io, token, notice |
 //! | `main` | the command line and the exit code | config, server, notice |
 //!
 //! Within a room that has wings, a wing may name less than the room:

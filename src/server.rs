@@ -20,10 +20,11 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::api::cors::Cors;
 use crate::api::guard::Guard;
+use crate::api::server_info::ServerInfo;
 use crate::config::flags::{self, BackendChoice, CgroupChoice, ServerArgs, UsageError};
 use crate::config::timeouts;
 use crate::io::ids::Ids;
-use crate::io::runtime::backend::{self, Built};
+use crate::io::runtime::backend::{self, Backend, Built};
 use crate::io::server::{Options, Server};
 use crate::log::{Arena, ArenaError};
 use crate::notice;
@@ -35,9 +36,11 @@ use crate::supervisor::message::Event;
 use crate::supervisor::signals::{self, Hangup};
 use crate::supervisor::spawn::environment::Environment;
 use crate::supervisor::spawn::inherit::Inheritance;
+use crate::supervisor::spawn::pty;
 use crate::supervisor::state_dir::StateDir;
 use crate::supervisor::{self, Groups, Inbox, Supervisor};
 use crate::token::{self, Found};
+use crate::types::UnixMs;
 use crate::wire::http::head::HeadLimits;
 
 /// Children that have a cgroup of their own at the same time; more are swept for.
@@ -153,6 +156,7 @@ pub struct Ready {
     address: SocketAddr,
     listener: TcpListener,
     options: Options,
+    info: ServerInfo,
     table: Table,
     ids: Option<Ids>,
     commands: Sender<Inbox>,
@@ -170,6 +174,10 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     let Found { token, exposed } = token::find(args).map_err(StartError::Token)?;
     flags::check_open(args, token.is_some())?;
 
+    let mut info = ServerInfo {
+        started_at: UnixMs::now(),
+        ..ServerInfo::default()
+    };
     let hangup = Hangup::at_start();
     // Before any thread is started: they inherit the mask.
     signals::block_all();
@@ -190,7 +198,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
         BackendChoice::Auto | BackendChoice::Epoll => step("I/O backend")(error),
     })?;
     let living = Living::begin().map_err(step("lock of a living server"))?;
-    let (groups, state) = groups_and_state(args)?;
+    let (groups, state) = groups_and_state(args, &mut info)?;
     let ids = args
         .state_dir
         .as_deref()
@@ -203,7 +211,6 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
         shutdown_grace: args.shutdown_grace,
         hangup,
         inheritance,
-        groups,
         state,
     };
     let (supervisor, commands, events) =
@@ -211,20 +218,28 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     thread::Builder::new()
         .name("supervisor".to_owned())
         .stack_size(256 << 10)
-        .spawn(|| supervisor.run(|error| without_groups(error)))
+        .spawn(|| supervisor.run(groups))
         .map_err(step("supervisor"))?;
+    info.uring = built.backend != Backend::Epoll;
     if let Some(error) = &built.denied {
-        notice::line(format_args!(
-            "warning: io_uring is not available: {error}; likely a seccomp profile or \
+        let sentence = format!(
+            "io_uring is not available: {error}; likely a seccomp profile or \
              kernel.io_uring_disabled; using epoll"
-        ));
+        );
+        warn(&mut info, sentence);
     }
     if let Some(error) = exposed {
-        notice::line(format_args!(
-            "warning: the token can be read in /proc/{}/cmdline or environ, because it cannot be \
+        let sentence = format!(
+            "the token can be read in /proc/{}/cmdline or environ, because it cannot be \
              overwritten there: {error}; --token-file keeps it out of both",
             std::process::id()
-        ));
+        );
+        warn(&mut info, sentence);
+    }
+    if !pty::are_there() {
+        let sentence = "no terminals: they need /dev/ptmx (or /dev/pts/ptmx) and a devpts mounted \
+                        on /dev/pts";
+        warn(&mut info, sentence.to_owned());
     }
     let access = if open { "no token" } else { "token required" };
     notice::line(format_args!(
@@ -235,6 +250,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
         address,
         listener,
         options,
+        info,
         table,
         ids,
         commands,
@@ -260,6 +276,7 @@ impl Ready {
             address: _,
             listener,
             options,
+            info,
             table,
             ids,
             commands,
@@ -270,7 +287,7 @@ impl Ready {
         built
             .driver
             .block_on(async {
-                let server = Server::new(options, table, commands, ids);
+                let server = Server::new(options, info, table, commands, ids);
                 let result = crate::io::serve(server.clone(), listener, events).await;
                 server.end_ids();
                 result
@@ -306,55 +323,62 @@ fn options(args: &ServerArgs, token: Option<String>, address: SocketAddr) -> Opt
     }
 }
 
+/// What does not work here: said now, and to whoever asks later.
+fn warn(info: &mut ServerInfo, sentence: String) {
+    notice::line(format_args!("warning: {sentence}"));
+    info.missing.push(sentence);
+}
+
 /// Groups for children, as far as they are wanted and to be had, and the record of both.
-fn groups_and_state(args: &ServerArgs) -> Result<(Groups, Option<StateDir>), StartError> {
+fn groups_and_state(
+    args: &ServerArgs,
+    info: &mut ServerInfo,
+) -> Result<(Groups, Option<StateDir>), StartError> {
     // Two descriptors each: an eighth of them at most.
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let open_max = usize::try_from(descriptors / 16).map_or(CGROUPS_MAX, |n| n.min(CGROUPS_MAX));
     let cgroups = match (args.cgroup, &args.state_dir) {
-        (CgroupChoice::Off, _) => {
-            without_groups(&"--cgroup off");
-            None
-        }
+        (CgroupChoice::Off, _) => Err("--cgroup off".to_owned()),
         (CgroupChoice::On, _) => {
             let made = Cgroups::new(open_max, IfHiding::Accept);
             let made = made.map_err(StartError::Cgroups)?;
             if let Some(hidden) = made.hidden() {
-                notice::line(format_args!("warning: --cgroup on hides {hidden}"));
+                warn(info, format!("--cgroup on hides {hidden}"));
             }
-            Some(made)
+            Ok(made)
         }
         (CgroupChoice::Auto, None) => return Ok((Groups::AtBegin { open_max }, None)),
         // The record names them.
         (CgroupChoice::Auto, Some(_)) => {
-            let made = Cgroups::new(open_max, IfHiding::Refuse);
-            made.inspect_err(|error| without_groups(error)).ok()
+            Cgroups::new(open_max, IfHiding::Refuse).map_err(|error| error.to_string())
         }
     };
     let state = args.state_dir.as_deref();
-    let state = state.map(|dir| state_dir(dir, cgroups.as_ref()));
-    Ok((Groups::Decided(cgroups), state.transpose()?))
-}
-
-/// How sure the end of a tree is depends on it (docs/security.md).
-fn without_groups(why: &dyn Display) {
-    let how = if Path::new("/proc/self/stat").exists() {
-        "trees are ended by a search of /proc, which a process that hides on purpose escapes until \
-         the server ends"
-    } else {
-        "without /proc, too, only the process group of a tree's first process is ended"
+    let state = state.map(|dir| state_dir(dir, cgroups.as_ref().ok(), info));
+    let groups = match cgroups {
+        Ok(made) => Groups::Made(Box::new(made)),
+        Err(why) => Groups::None(why),
     };
-    notice::line(format_args!("no cgroup for each process ({why}): {how}"));
+    Ok((groups, state.transpose()?))
 }
 
 /// Ends what a killed server left behind, and begins the record for the next one.
-fn state_dir(dir: &Path, cgroups: Option<&Cgroups>) -> Result<StateDir, StartError> {
+fn state_dir(
+    dir: &Path,
+    cgroups: Option<&Cgroups>,
+    info: &mut ServerInfo,
+) -> Result<StateDir, StartError> {
     let groups = cgroups.map(Cgroups::path);
     let (state, ended) = StateDir::open(dir, groups.as_deref()).map_err(unusable(dir))?;
     if ended > 0 {
         notice::line(format_args!(
             "ended {ended} processes that a killed server left behind"
         ));
+    }
+    if !Path::new("/proc/self/stat").exists() {
+        let sentence = "--state-dir: without /proc nobody that this server leaves when it is \
+                        killed can be told from others, so the next one ends nobody";
+        warn(info, sentence.to_owned());
     }
     Ok(state)
 }

@@ -20,6 +20,7 @@ pub mod reply;
 pub mod route;
 pub mod routes;
 pub mod run;
+pub mod server_info;
 pub mod settings;
 mod strict;
 
@@ -95,6 +96,8 @@ pub enum Outcome {
         /// How long to wait for its exit.
         wait: Duration,
     },
+    /// Answer with what the server is, once all of it is known.
+    ServerInfo,
     /// Write to a process and answer when it has taken everything.
     Input {
         /// Which process.
@@ -163,6 +166,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::Health => Ok(Outcome::Reply(Reply::json(
             br#"{"status":"ok"}"#.as_slice(),
         ))),
+        Action::ServerInfo => Ok(Outcome::ServerInfo),
         Action::GetSettings => Ok(settings::get(core)),
         Action::SetSettings => settings::set(body, core),
         Action::Run => run::plan(body, core),

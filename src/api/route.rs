@@ -31,6 +31,8 @@ pub enum Action {
     Root,
     /// `GET /v1/health`
     Health,
+    /// `GET /v1/server`
+    ServerInfo,
     /// `GET /v1/processes/config`
     GetSettings,
     /// `POST /v1/processes/config`

@@ -101,6 +101,8 @@ pub enum Shape {
     About,
     /// `{"status":"ok"}`
     Health,
+    /// What the server is, what works here, and how much there is of everything.
+    ServerInfo,
     /// The six limits.
     Settings,
     /// What to run.
@@ -190,6 +192,16 @@ pub const ROUTES: &[Route] = &[
         body: Body::None,
         answer: Answer::Json(Shape::Health),
         action: |_| Ok(Action::Health),
+    },
+    Route {
+        name: "getServer",
+        verb: Verb::Get,
+        path: "/v1/server",
+        access: Access::Token,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Json(Shape::ServerInfo),
+        action: |_| Ok(Action::ServerInfo),
     },
     Route {
         name: "listProcesses",

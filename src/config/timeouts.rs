@@ -154,6 +154,10 @@ pub const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
 /// its ring holds the address some 10 ms beyond the process.
 pub const BUSY_FOR: Duration = Duration::from_secs(1);
 
+/// How long `GET /v1/server` waits for what a start is still finding out; then it tells the rest.
+/// docs/security.md, "Trees".
+pub const START_MAX: Duration = Duration::from_secs(2);
+
 /// How long a start waits for the lock of a server that was killed, for whoever starts the next one
 /// with the same `--state-dir`: children between clone and exec hold it, on a machine that is busy.
 pub const NEWBORN_MAX: Duration = Duration::from_secs(1);

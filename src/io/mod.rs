@@ -14,6 +14,7 @@ mod host;
 pub mod ids;
 pub mod runtime;
 pub mod server;
+mod server_info;
 mod terminal;
 mod wait;
 

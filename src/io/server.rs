@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::api::cors::Cors;
 use crate::api::guard::Guard;
+use crate::api::server_info::ServerInfo;
 use crate::api::{Problem, Reply};
 use crate::config::Settings;
 use crate::process::{Notify, Table};
@@ -73,6 +74,10 @@ pub struct Server {
     pub(super) options: Options,
     /// The limits in force.
     pub(super) settings: Cell<Settings>,
+    /// What `GET /v1/server` tells.
+    pub(super) info: RefCell<ServerInfo>,
+    /// Tells that the supervisor has said whether there are cgroups.
+    pub(super) groups_known: Notify,
     /// All jobs.
     pub(super) table: RefCell<Table>,
     /// Outputs that are open after the exit of their process.
@@ -124,6 +129,7 @@ impl Server {
     /// A server without connections.
     pub fn new(
         options: Options,
+        info: ServerInfo,
         table: Table,
         supervisor: Sender<Inbox>,
         ids: Option<Ids>,
@@ -132,6 +138,8 @@ impl Server {
         Rc::new(Self {
             options,
             settings: Cell::new(Settings::default()),
+            info: RefCell::new(info),
+            groups_known: Notify::default(),
             table: RefCell::new(table),
             late_outputs: RefCell::new(late_outputs),
             children: RefCell::new(HashMap::new()),

@@ -26,7 +26,7 @@ const GRACES: Graces = Graces {
 };
 
 /// Log bytes that exited records hold together, at most: 1 GiB, a hundred full logs.
-const EXITED_LOG_BYTES_MAX: u64 = 1 << 30;
+pub const EXITED_LOG_BYTES_MAX: u64 = 1 << 30;
 
 /// What a client asked to start; echoed in its record.
 #[derive(Clone, Debug, Default)]
@@ -142,6 +142,19 @@ pub struct Dropped {
     pub job: JobId,
     /// It was that of a run, and the only one to tell that some of its tree live on.
     pub leaves_unlisted: bool,
+}
+
+/// How many of each kind there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records of managed processes that run.
+    pub running: usize,
+    /// Records of what has exited.
+    pub exited: usize,
+    /// Those of them that are of runs with living descendants.
+    pub leftovers: usize,
+    /// Runs under way.
+    pub runs: usize,
 }
 
 /// Every record, and the arena.
@@ -307,6 +320,35 @@ impl Table {
     pub fn iter(&self) -> impl Iterator<Item = &Process> {
         let listed = self.listed.values().filter_map(|job| self.jobs.get(job));
         listed.map(Box::as_ref).filter(|process| process.is_shown())
+    }
+
+    /// How many of each kind there are; looks at every record.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for process in self.jobs.values() {
+            let run = process.life.kind() == Kind::Run;
+            if !process.is_listed() {
+                // A run is told of its end only.
+                let ended = matches!(process.life.state(), State::Over { .. } | State::Failed(_));
+                counts.runs += usize::from(run && !ended);
+            } else if process.is_shown() {
+                let running = process.life.is_running();
+                counts.running += usize::from(running);
+                counts.exited += usize::from(!running);
+                counts.leftovers += usize::from(!running && run && process.life.left() > 0);
+            }
+        }
+        counts
+    }
+
+    /// Exited records that are kept.
+    pub fn exited_max(&self) -> usize {
+        self.exited_max
+    }
+
+    /// Runs with living descendants that are kept.
+    pub fn leftovers_max(&self) -> usize {
+        self.leftovers_max
     }
 
     /// The arena.

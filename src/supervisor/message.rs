@@ -60,6 +60,9 @@ pub enum Command {
 /// What the supervisor reports.
 #[derive(Debug)]
 pub enum Event {
+    /// Each child gets a cgroup of its own from now on; or none does, and a sentence that says why
+    /// and what that means. The first event, and another one if that changes.
+    Groups(Result<(), String>),
     /// The program runs.
     Spawned {
         /// Which child.

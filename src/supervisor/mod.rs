@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod deadline;
 mod deaths;
 mod ending;
+mod groups;
 mod job;
 mod leftovers;
 pub mod living;
@@ -33,8 +34,9 @@ use rustix::event::epoll::EventFlags;
 use rustix::event::{Timespec, epoll};
 use rustix::process::Signal;
 
-use self::cgroup::{CgroupError, Cgroups, IfHiding};
+use self::cgroup::Cgroups;
 use self::deadline::Deadlines;
+pub use self::groups::Groups;
 use self::job::{Job, Phase};
 use self::leftovers::Leftovers;
 use self::mailbox::{Receiver, Sender};
@@ -79,19 +81,6 @@ pub enum Inbox {
     },
 }
 
-/// Where children's cgroups come from.
-#[derive(Debug)]
-pub enum Groups {
-    /// They are there, or there are none.
-    Decided(Option<Cgroups>),
-    /// The supervisor makes them when it begins, if they are to be had: it takes as long as the
-    /// rest of the start, and nobody has to wait for it.
-    AtBegin {
-        /// As for [`Cgroups::new`].
-        open_max: usize,
-    },
-}
-
 /// How the supervisor behaves.
 #[derive(Debug)]
 pub struct Options {
@@ -101,8 +90,6 @@ pub struct Options {
     pub hangup: Hangup,
     /// What every child gets.
     pub inheritance: Inheritance,
-    /// Where each child gets a cgroup of its own.
-    pub groups: Groups,
     /// Where the next server learns what this one left, if it is killed.
     pub state: Option<StateDir>,
 }
@@ -219,16 +206,9 @@ impl Supervisor {
         Ok((supervisor, commands, receiver))
     }
 
-    /// Runs until the process ends. `without` hears why there are no groups, if that is found out
-    /// only now.
-    pub fn run(mut self, without: impl FnOnce(&CgroupError)) {
-        self.cgroups = match &mut self.options.groups {
-            Groups::Decided(cgroups) => cgroups.take(),
-            Groups::AtBegin { open_max } => {
-                let made = Cgroups::new(*open_max, IfHiding::Refuse);
-                made.inspect_err(without).ok()
-            }
-        };
+    /// Runs until the process ends, with groups for children from there.
+    pub fn run(mut self, groups: Groups) {
+        self.begin_groups(groups);
         // Opens the list that every exit asks for, while the server has descriptors to spare.
         let _ = tree::procfs::adopted();
         let mut ready = Vec::with_capacity(64);
@@ -411,8 +391,8 @@ impl Supervisor {
                 self.by_pid.insert(pid, id);
                 job.leader = Some(Leader::new(pid, pidfd));
                 let stop = std::mem::take(&mut job.stop_pending);
-                if let (Some(group), Some(cgroups)) = (unused, &mut self.cgroups) {
-                    cgroups.refused(group);
+                if let Some(group) = unused {
+                    self.group_refused(group);
                 }
                 if stop {
                     self.stop(id);
@@ -592,7 +572,6 @@ mod tests {
             hangup: Hangup::Reload,
             shutdown_grace: Duration::ZERO,
             inheritance: Inheritance::for_tests(),
-            groups: Groups::Decided(None),
             state: None,
         };
         Supervisor::new(options).unwrap().0

@@ -46,6 +46,7 @@ mod processes;
 mod readers;
 mod run;
 mod sdk;
+mod server_info;
 mod small_endpoints;
 mod storm;
 mod strangers;

@@ -185,6 +185,9 @@ fn an_image_with_nothing_in_it_will_do(backend: Backend) {
         let body = json!({"command": "/missing", "tty": false});
         let missing = server.post("/v1/processes", &body);
         assert!(code(missing.text(), "ENOENT"), "{}", missing.text());
+        let told = server.get("/v1/server").expect(200).json()["missing"].to_string();
+        assert!(told.contains("without /proc, too"), "{told}");
+        assert!(told.contains("no terminals"), "{told}");
     } else {
         skipped_anywhere("chroot(1) is refused");
     }

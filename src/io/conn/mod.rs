@@ -9,7 +9,7 @@
 pub(crate) mod fetch;
 pub(crate) mod listener;
 pub(crate) mod reader;
-mod receive;
+pub(crate) mod receive;
 mod send;
 pub(crate) mod writer;
 
@@ -41,6 +41,7 @@ use crate::io::host::run::run;
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
 use crate::io::server::Server;
+use crate::io::server_info::server_info;
 use crate::io::terminal::attach;
 
 /// After the last answer no more than this is read of what the peer still sends.
@@ -213,6 +214,7 @@ impl Conn {
             Outcome::Signal { id, signal, wait } => {
                 signal_and_wait(&server, id, signal, wait, &mut self.reader).await
             }
+            Outcome::ServerInfo => server_info(&server, &mut self.reader).await,
             Outcome::Input { id, data } => input(&server, id, &data, &mut self.reader).await,
             Outcome::Resize { id, size } => Some(resize(&server, id, size)),
             Outcome::Delete { id, tree } => delete(&server, id, tree, &mut self.reader).await,

@@ -19,7 +19,7 @@ use crate::io::conn::reader::Filled;
 use crate::io::runtime::timer::within;
 
 /// Bytes of a body.
-pub(super) const BODY_BYTES_MAX: u64 = 2 << 20;
+pub(crate) const BODY_BYTES_MAX: u64 = 2 << 20;
 
 /// What is kept of a head once its bytes are gone.
 pub(super) struct Facts {

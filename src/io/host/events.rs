@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::notice;
 use crate::process::life;
 use crate::supervisor::mailbox::Receiver;
 use crate::supervisor::message::Event;
@@ -32,6 +33,14 @@ pub(crate) async fn handle(
                 Event::Exited { job, status, left } => (job, life::Event::Exited { status, left }),
                 Event::Left { job, left } => (job, life::Event::Left(left)),
                 Event::TimedOut { job, status } => (job, life::Event::TimedOut(status)),
+                Event::Groups(groups) => {
+                    if let Err(sentence) = &groups {
+                        notice::line(sentence);
+                    }
+                    server.info.borrow_mut().learn_groups(groups);
+                    server.groups_known.notify();
+                    continue;
+                }
                 Event::ShuttingDown => {
                     server.shutting_down.set(true);
                     continue;

@@ -44,7 +44,7 @@ use crate::io::terminal::liveness::{Liveness, Verdict};
 use crate::io::terminal::typing::{INPUT_COST_BYTES, Typing, cost};
 
 /// Bytes of one message, as much as the reference takes.
-const MESSAGE_BYTES_MAX: u64 = 16 << 20;
+pub(super) const MESSAGE_BYTES_MAX: u64 = 16 << 20;
 
 /// Recent output shown to a new viewer.
 const REPLAY_BYTES: u64 = 256 << 10;

@@ -429,15 +429,18 @@ impl Cgroups {
         parts.nth(1).map(str::to_owned)
     }
 
-    /// A child could not be born in its group. Makes no more of them if that goes on.
-    pub fn refused(&mut self, group: Arc<Group>) {
+    /// A child could not be born in its group. Makes no more of them if that goes on; whether that
+    /// begins now.
+    pub fn refused(&mut self, group: Arc<Group>) -> bool {
         // Nor shall anybody else be born there.
         group.killed.store(true, Ordering::Relaxed);
         self.give_back(group);
         self.refusals += 1;
-        if self.refusals >= REFUSALS_MAX {
+        let too_many = self.usable && self.refusals >= REFUSALS_MAX;
+        if too_many {
             self.give_up();
         }
+        too_many
     }
 
     fn give_up(&mut self) {

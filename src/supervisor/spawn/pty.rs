@@ -39,6 +39,12 @@ pub fn open(size: WindowSize) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     Ok((master, slave))
 }
 
+/// Whether there is anything that [`open`] could open.
+pub fn are_there() -> bool {
+    let multiplexers = ["/dev/ptmx", "/dev/pts/ptmx"];
+    multiplexers.iter().any(|path| fs::stat(*path).is_ok())
+}
+
 /// Changes the size; the foreground process group gets SIGWINCH if it differs.
 ///
 /// # Errors

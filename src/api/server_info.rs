@@ -1,0 +1,186 @@
+//! `GET /v1/server`: what this server is, what works here, what does not and why, its bounds, and
+//! how much there is of what it manages.
+//!
+//! In: what the start found out, the limits in force, counts. Out: the answer. Knows nothing of how
+//! any of it was found out.
+//!
+//! A feature adds its word to [`CAPABILITIES`] when it is there, and its bounds to [`Bounds`].
+
+use serde::Serialize;
+
+use crate::config::Settings;
+use crate::process::table::Counts;
+use crate::types::UnixMs;
+
+use super::reply::Reply;
+
+/// A word of `capabilities`, and whether it is true of a server.
+type Capability = (&'static str, fn(&ServerInfo) -> bool);
+
+/// What a client may rely on, in the order of the answer. What every server can do has
+/// `|_| true`.
+const CAPABILITIES: &[Capability] = &[
+    ("cgroup", |info| info.groups == Some(true)),
+    ("io_uring", |info| info.uring),
+];
+
+/// What a server has found out about itself.
+#[derive(Clone, Debug, Default)]
+pub struct ServerInfo {
+    /// When it was started.
+    pub started_at: UnixMs,
+    /// Whether it runs on io_uring; else on epoll.
+    pub uring: bool,
+    /// Whether each process gets a cgroup; None as long as that is being found out.
+    pub groups: Option<bool>,
+    /// What does not work here and why, a sentence each, as the start has said it.
+    pub missing: Vec<String>,
+}
+
+impl ServerInfo {
+    /// It has been found out whether each process gets a cgroup, or why not.
+    pub fn learn_groups(&mut self, groups: Result<(), String>) {
+        self.groups = Some(groups.is_ok());
+        self.missing.extend(groups.err());
+    }
+}
+
+/// What the server keeps to besides the six limits that clients may change.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bounds {
+    /// `--max-connections`
+    pub max_connections: usize,
+    /// `--max-exited`
+    pub max_exited: usize,
+    /// `--max-leftovers`
+    pub max_leftovers: usize,
+    /// Of all exited records together.
+    pub max_exited_log_bytes: u64,
+    /// Of one entry.
+    pub max_log_entry_bytes: usize,
+    /// Of one request.
+    pub max_request_body_bytes: u64,
+    /// From the method to the blank line.
+    pub max_request_head_bytes: usize,
+    /// Of one message to a terminal.
+    pub max_web_socket_message_bytes: u64,
+    /// Of one process, over all its viewers.
+    pub max_typed_ahead_bytes: usize,
+    /// RLIMIT_NOFILE; None is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_descriptors: Option<u64>,
+    /// Until a connection without a request is closed.
+    pub idle_connection_ms: u64,
+}
+
+/// Limits that clients may change, then the others.
+#[derive(Serialize)]
+struct Limits<'a> {
+    #[serde(flatten)]
+    settings: &'a Settings,
+    #[serde(flatten)]
+    bounds: Bounds,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Counted {
+    running_processes: usize,
+    exited_processes: usize,
+    leftovers: usize,
+    runs: usize,
+    connections: usize,
+}
+
+/// The answer; the order of the fields is the order of the keys.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    name: &'static str,
+    version: &'static str,
+    backend: &'static str,
+    started_at_ms: u64,
+    pid: u32,
+    capabilities: Vec<&'static str>,
+    limits: Limits<'a>,
+    counts: Counted,
+    missing: &'a [String],
+}
+
+/// The server as an answer.
+pub fn reply(
+    info: &ServerInfo,
+    settings: &Settings,
+    bounds: Bounds,
+    counts: Counts,
+    connections: usize,
+) -> Reply {
+    let holds = |(word, holds): &Capability| holds(info).then_some(*word);
+    let body = Body {
+        name: "procring",
+        version: env!("CARGO_PKG_VERSION"),
+        backend: if info.uring { "io_uring" } else { "epoll" },
+        started_at_ms: info.started_at.0,
+        pid: std::process::id(),
+        capabilities: CAPABILITIES.iter().filter_map(holds).collect(),
+        limits: Limits { settings, bounds },
+        counts: Counted {
+            running_processes: counts.running,
+            exited_processes: counts.exited,
+            leftovers: counts.leftovers,
+            runs: counts.runs,
+            connections,
+        },
+        missing: &info.missing,
+    };
+    // Strings and integers always serialise.
+    Reply::json(serde_json::to_vec(&body).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn shown(info: &ServerInfo) -> Value {
+        let reply = reply(
+            info,
+            &Settings::default(),
+            Bounds::default(),
+            Counts::default(),
+            1,
+        );
+        serde_json::from_slice(&reply.body).unwrap()
+    }
+
+    #[test]
+    fn what_does_not_work_is_no_capability_and_is_said_once() {
+        let mut info = ServerInfo::default();
+        assert_eq!(shown(&info)["missing"], json!([]));
+        info.learn_groups(Err("no cgroup".to_owned()));
+        let without = shown(&info);
+        assert_eq!(without["missing"], json!(["no cgroup"]));
+        assert_eq!(without["backend"], "epoll");
+        let words = without["capabilities"].as_array().unwrap();
+        assert!(!words.contains(&json!("cgroup")) && !words.contains(&json!("io_uring")));
+
+        let mut info = ServerInfo {
+            uring: true,
+            ..ServerInfo::default()
+        };
+        info.learn_groups(Ok(()));
+        let with = shown(&info);
+        let words = with["capabilities"].as_array().unwrap();
+        assert!(words.contains(&json!("cgroup")) && words.contains(&json!("io_uring")));
+        assert_eq!(with["backend"], "io_uring");
+    }
+
+    #[test]
+    fn no_word_stands_there_twice() {
+        let mut words: Vec<_> = CAPABILITIES.iter().map(|(word, _)| word).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), CAPABILITIES.len());
+    }
+}
