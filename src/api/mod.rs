@@ -22,6 +22,7 @@ pub mod routes;
 pub mod run;
 pub mod server_info;
 pub mod settings;
+pub mod signal;
 mod strict;
 
 use std::time::Duration;
@@ -98,6 +99,13 @@ pub enum Outcome {
     },
     /// Answer with what the server is, once all of it is known.
     ServerInfo,
+    /// Send a signal to a running process and answer with its record.
+    Send {
+        /// Which process.
+        id: ProcessId,
+        /// Which signal, and to whom.
+        signalling: signal::Signalling,
+    },
     /// Write to a process and answer when it has taken everything.
     Input {
         /// Which process.
@@ -177,6 +185,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::Logs { id, query } => logs::logs(&id, &query, core),
         Action::Stop { id, wait, grace } => control::stop(&id, wait, grace, core),
         Action::Kill { id, wait } => control::kill(&id, wait, core),
+        Action::Signal(id) => signal::signal(&id, body, core),
         Action::Input(id) => control::input(&id, body, core),
         Action::Resize(id) => control::resize(&id, body, core),
         Action::Terminal { id, query, accept } => control::terminal(&id, query, accept, core),

@@ -78,6 +78,8 @@ pub enum Action {
         /// `waitMs`
         wait: Option<u64>,
     },
+    /// `POST /v1/processes/{id}/signal`
+    Signal(Id),
     /// `POST /v1/processes/{id}/input`
     Input(Id),
     /// `POST /v1/processes/{id}/terminal/resize`

@@ -117,6 +117,8 @@ pub enum Shape {
     ProcessList,
     /// A part of a log.
     Log,
+    /// Which signal to send, and to whom.
+    SignalRequest,
     /// Bytes for a process.
     InputRequest,
     /// How many of them it took.
@@ -327,6 +329,16 @@ pub const ROUTES: &[Route] = &[
             let id = asked.id.clone();
             Ok(Action::Kill { id, wait })
         },
+    },
+    Route {
+        name: "signalProcess",
+        verb: Verb::Post,
+        path: "/v1/processes/{id}/signal",
+        access: Access::Token,
+        parameters: &[],
+        body: Body::Json(Shape::SignalRequest),
+        answer: Answer::Json(Shape::Process),
+        action: |asked| Ok(Action::Signal(asked.id.clone())),
     },
     Route {
         name: "sendProcessInput",

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod runtime;
 pub mod server;
 mod server_info;
+pub(crate) mod signal;
 mod terminal;
 mod wait;
 

@@ -28,6 +28,7 @@ use crate::io::host::input::Input;
 use crate::io::host::late::LateOutputs;
 use crate::io::ids::Ids;
 use crate::io::runtime::source::Source;
+use crate::io::signal::Asked;
 
 /// What the command line fixes.
 #[derive(Debug)]
@@ -96,6 +97,8 @@ pub struct Server {
     pub(super) large_pipes: Cell<u32>,
     /// Whether a trim of the arena is due already.
     pub(super) trim_pending: Cell<bool>,
+    /// Signals that the supervisor has been asked to send.
+    pub(super) signals: Asked,
     supervisor: Sender<Inbox>,
     /// What makes ids go on after a restart.
     ids: RefCell<Option<Ids>>,
@@ -149,6 +152,7 @@ impl Server {
             connections: Cell::new(0),
             scratch: RefCell::new(Vec::new()),
             trim_pending: Cell::new(false),
+            signals: Asked::default(),
             supervisor,
             ids: RefCell::new(ids),
             date: RefCell::new(DateCache::default()),

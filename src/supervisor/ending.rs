@@ -141,7 +141,7 @@ impl Supervisor {
 
     /// Whether [`Supervisor::make_steps`] would do something.
     pub(crate) fn has_steps_to_make(&self) -> bool {
-        !self.stepping.is_empty() || self.orphans.is_looking()
+        !self.stepping.is_empty() || self.signalling.is_walking() || self.orphans.is_looking()
     }
 
     /// Goes on with passes and looks, for a moment.
@@ -151,6 +151,7 @@ impl Supervisor {
             if let Some(id) = self.stepping.pop_front() {
                 self.step_over(id, until.min(Instant::now() + STEP));
             }
+            self.step_signals(until.min(Instant::now() + STEP));
             let (by_pid, pool) = (&self.by_pid, &self.pool);
             let managed = |pid| by_pid.contains_key(&pid) || pool.is_in_flight(pid);
             let looked = self.orphans.step(&mut self.claims, &managed, until);
@@ -158,6 +159,7 @@ impl Supervisor {
             if let Some(looked) = looked {
                 self.leftovers.look_is_over();
                 self.on_looked(looked);
+                self.signal_those_found(looked.number);
             }
             if Instant::now() >= until {
                 break;

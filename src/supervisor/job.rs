@@ -66,6 +66,8 @@ pub(crate) struct Job {
     pub(crate) timed_out: bool,
     pub(crate) answered: bool,
     pub(crate) forgotten: bool,
+    /// Signals that are due later, a bit each: the lowest is signal 1.
+    pub(crate) escalations: u64,
 }
 
 impl Job {
@@ -81,6 +83,7 @@ impl Job {
             timed_out: false,
             answered: false,
             forgotten: false,
+            escalations: 0,
         }
     }
 }

@@ -9,7 +9,42 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 pub use crate::supervisor::spawn::spec::SpawnSpec;
+use crate::types::signal::Scope;
 use crate::types::{ExitStatus, JobId, SpawnError};
+
+/// A signal that a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignalRequest {
+    /// Its number, 1 to 64.
+    pub signal: i32,
+    /// Who gets it.
+    pub scope: Scope,
+    /// The number of the terminal's foreground group, for [`Scope::Foreground`]. Those of the tree
+    /// that are in it get the signal.
+    pub foreground: i32,
+    /// Another one, if the child still runs later.
+    pub escalation: Option<Escalation>,
+}
+
+/// A signal to the whole tree of a child that still runs after some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Escalation {
+    /// Its number, 1 to 64.
+    pub signal: i32,
+    /// How long after the first one was sent.
+    pub after: Duration,
+}
+
+/// Why a signal has reached nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalError {
+    /// The child does not run.
+    NotRunning,
+    /// Nobody of the tree is in the terminal's foreground group.
+    NoForeground,
+    /// The kernel has refused it, for everybody who was to get it (kill(2)).
+    Refused(i32),
+}
 
 /// What the I/O thread asks for.
 #[derive(Debug)]
@@ -36,6 +71,15 @@ pub enum Command {
     Kill {
         /// Which child.
         job: JobId,
+    },
+    /// A signal to some of a tree; answered by [`Event::Signalled`].
+    Signal {
+        /// Which child.
+        job: JobId,
+        /// Which signal, and to whom.
+        request: SignalRequest,
+        /// Names this request in the answer.
+        ticket: u64,
     },
     /// Nobody will ask about this child again; what is left of its tree lives on.
     Forget {
@@ -92,6 +136,13 @@ pub enum Event {
         job: JobId,
         /// How many; at least 1 as long as anybody is.
         left: u32,
+    },
+    /// A signal has been sent, or has reached nobody.
+    Signalled {
+        /// Which request.
+        ticket: u64,
+        /// Why nobody got it.
+        result: Result<(), SignalError>,
     },
     /// The deadline passed. The tree is dead, or has been refusing to die for a moment.
     TimedOut {

@@ -19,6 +19,7 @@ pub mod mailbox;
 pub mod message;
 pub mod reap;
 mod shutdown;
+mod signalling;
 pub mod signals;
 pub mod spawn;
 pub mod state_dir;
@@ -42,6 +43,7 @@ use self::leftovers::Leftovers;
 use self::mailbox::{Receiver, Sender};
 use self::message::{Command, Event};
 use self::shutdown::Shutdown;
+use self::signalling::Signalling;
 use self::signals::{Hangup, SignalFd};
 use self::spawn::Spawned;
 use self::spawn::inherit::Inheritance;
@@ -102,6 +104,8 @@ enum Due {
     Answer(JobId),
     /// The grace of a stop is over.
     Grace(JobId),
+    /// This signal is due to a tree whose leader still runs.
+    Escalation(JobId, i32),
     /// Another pass over a tree.
     Pass(JobId),
     /// Another pass over everything, at the server's end.
@@ -145,6 +149,7 @@ pub struct Supervisor {
     stepping: VecDeque<JobId>,
     /// Trees whose pass waits for a look.
     looking: Vec<JobId>,
+    signalling: Signalling,
     shutdown: Option<Shutdown>,
 }
 
@@ -201,6 +206,7 @@ impl Supervisor {
             orphans: Orphans::default(),
             stepping: VecDeque::new(),
             looking: Vec::new(),
+            signalling: Signalling::default(),
             shutdown: None,
         };
         Ok((supervisor, commands, receiver))
@@ -305,6 +311,11 @@ impl Supervisor {
                 }
             }
             Command::Kill { job } => self.end(job),
+            Command::Signal {
+                job,
+                request,
+                ticket,
+            } => self.signal(job, request, Some(ticket)),
             Command::Forget { job } => self.forget(job),
             Command::TerminalClosed { job, master } => {
                 if let Some(known) = self.jobs.get_mut(&job) {
@@ -397,11 +408,13 @@ impl Supervisor {
                 if stop {
                     self.stop(id);
                 }
+                self.send_early_signals(id);
                 self.pass_soon(id);
             }
             Err(error) => {
                 self.remove(id);
                 self.events.send(Event::SpawnFailed { job: id, error });
+                self.send_early_signals(id);
                 self.look_whether_all_gone();
             }
         }
@@ -442,6 +455,7 @@ impl Supervisor {
     fn cancel_limits(&mut self, id: JobId) {
         self.deadlines.cancel(Due::Timeout(id));
         self.deadlines.cancel(Due::Grace(id));
+        self.cancel_escalations(id);
     }
 
     fn forget(&mut self, id: JobId) {
@@ -462,10 +476,10 @@ impl Supervisor {
     }
 
     fn remove(&mut self, id: JobId) {
+        self.cancel_limits(id);
         let Some(job) = self.jobs.remove(&id) else {
             return;
         };
-        self.cancel_limits(id);
         self.deadlines.cancel(Due::Answer(id));
         self.deadlines.cancel(Due::Pass(id));
         self.forget_left(id);
@@ -520,6 +534,7 @@ impl Supervisor {
                     self.end(id);
                 }
             }
+            Due::Escalation(id, signal) => self.escalate(id, signal),
             Due::Pass(id) => self.passing.push(id),
             Due::PassAll => self.pass_all(now),
             Due::Relief => {
@@ -563,8 +578,10 @@ fn timespec(duration: Duration) -> Timespec {
 
 #[cfg(test)]
 mod tests {
+    use super::message::{Escalation, SignalRequest};
     use super::spawn::spec::Stdio;
     use super::*;
+    use crate::types::signal::Scope;
 
     /// Nothing but the child is touched: orphans and signals are left to the other tests' own.
     fn supervisor() -> Supervisor {
@@ -596,6 +613,19 @@ mod tests {
                 job,
                 grace: Some(YEAR),
             });
+            for signal in [libc::SIGKILL, libc::SIGHUP, 64] {
+                let after = YEAR;
+                supervisor.on_command(Command::Signal {
+                    job,
+                    request: SignalRequest {
+                        signal: libc::SIGCONT,
+                        scope: Scope::Group,
+                        foreground: 0,
+                        escalation: Some(Escalation { signal, after }),
+                    },
+                    ticket: 0,
+                });
+            }
         }
         // The look at orphans is due in a moment, and a pass that has become superfluous.
         let due_late = |supervisor: &mut Supervisor| {

@@ -35,6 +35,43 @@ const NAMES: [(i32, &str); 31] = [
     (libc::SIGSYS, "SIGSYS"),
 ];
 
+/// The processes of a job that a signal goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// The child alone.
+    Leader,
+    /// The process group that the child leads.
+    #[default]
+    Group,
+    /// Every process of its tree.
+    Tree,
+    /// The foreground process group of its terminal.
+    Foreground,
+}
+
+impl Scope {
+    /// The names that clients use.
+    pub const NAMES: [(&'static str, Scope); 4] = [
+        ("leader", Scope::Leader),
+        ("group", Scope::Group),
+        ("tree", Scope::Tree),
+        ("foreground", Scope::Foreground),
+    ];
+
+    /// Reads a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let found = Self::NAMES.iter().find(|(name, _)| *name == text);
+        found.map(|(_, scope)| *scope)
+    }
+}
+
+/// Every name that [`number`] knows, for people.
+pub fn names() -> String {
+    let names: Vec<&str> = NAMES.iter().map(|(_, name)| *name).collect();
+    let above = libc::SIGRTMAX() - libc::SIGRTMIN();
+    format!("{}, SIGRTMIN to SIGRTMIN+{above}", names.join(", "))
+}
+
 /// The name of signal `number`; real-time signals are named from `SIGRTMIN`.
 pub fn name(number: i32) -> String {
     if let Some((_, name)) = NAMES.iter().find(|(n, _)| *n == number) {

@@ -47,6 +47,7 @@ mod readers;
 mod run;
 mod sdk;
 mod server_info;
+mod signals;
 mod small_endpoints;
 mod storm;
 mod strangers;

@@ -42,6 +42,7 @@ use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
 use crate::io::server::Server;
 use crate::io::server_info::server_info;
+use crate::io::signal::signal;
 use crate::io::terminal::attach;
 
 /// After the last answer no more than this is read of what the peer still sends.
@@ -215,6 +216,9 @@ impl Conn {
                 signal_and_wait(&server, id, signal, wait, &mut self.reader).await
             }
             Outcome::ServerInfo => server_info(&server, &mut self.reader).await,
+            Outcome::Send { id, signalling } => {
+                signal(&server, id, signalling, &mut self.reader).await
+            }
             Outcome::Input { id, data } => input(&server, id, &data, &mut self.reader).await,
             Outcome::Resize { id, size } => Some(resize(&server, id, size)),
             Outcome::Delete { id, tree } => delete(&server, id, tree, &mut self.reader).await,

@@ -41,6 +41,10 @@ pub(crate) async fn handle(
                     server.groups_known.notify();
                     continue;
                 }
+                Event::Signalled { ticket, result } => {
+                    server.signals.answer(ticket, result);
+                    continue;
+                }
                 Event::ShuttingDown => {
                     server.shutting_down.set(true);
                     continue;

@@ -8,10 +8,13 @@
 //! - [`Leader`] is a child of ours that has not been reaped, so its number is its own. Reaping
 //!   consumes it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
 use super::procfs::{self, Stat};
@@ -91,6 +94,17 @@ impl Handle {
         self.is_alive() && pidfd_send_signal(&self.0, Signal::KILL).is_ok()
     }
 
+    /// This signal, a number of 1 to 64, to this process alone.
+    ///
+    /// # Errors
+    /// As pidfd_send_signal(2); ESRCH if nobody is left to get it.
+    pub(crate) fn send(&self, signal: i32) -> Result<(), Errno> {
+        match self.is_alive() {
+            true => send(self.0.as_fd(), signal),
+            false => Err(Errno::SRCH),
+        }
+    }
+
     /// SIGKILL to the process group of a member of a tree, so that one that forks in a loop does
     /// not outrun it. `stat` is what [`Process::open`] gave with this handle just now.
     ///
@@ -136,6 +150,33 @@ impl Leader {
         }
     }
 
+    /// Sends a signal, a number of 1 to 64, to it alone.
+    ///
+    /// # Errors
+    /// As pidfd_send_signal(2).
+    pub(crate) fn send(&self, signal: i32) -> Result<(), Errno> {
+        send(self.pidfd.as_fd(), signal)
+    }
+
+    /// Sends a signal, a number of 1 to 64, to the process group that it leads, all of whose
+    /// members descend from it.
+    ///
+    /// # Errors
+    /// As kill(2).
+    pub(crate) fn send_to_group(&self, signal: i32) -> Result<(), Errno> {
+        // 0 would be the server's own group, and -1 everybody.
+        if self.pid <= 1 {
+            return Err(Errno::SRCH);
+        }
+        // SAFETY: kill(2) touches no memory of this process. The group is another one's: its
+        // leader is a child that has not been reaped.
+        let sent = unsafe { libc::kill(-self.pid, signal) };
+        match sent {
+            0 => Ok(()),
+            _ => Err(last_errno()),
+        }
+    }
+
     /// Reaps it. Afterwards its number is anybody's, so there is nothing left to signal.
     ///
     /// # Errors
@@ -143,6 +184,30 @@ impl Leader {
     pub(crate) fn reap(self) -> Result<ExitStatus, Self> {
         reap::try_wait(self.pidfd.as_fd()).ok_or(self)
     }
+}
+
+/// pidfd_send_signal(2) with any number: rustix has names for the standard ones only.
+fn send(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let info: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: the descriptor is borrowed for the call, which reads nothing through the null pointer
+    // (the kernel fills in who sends) and writes nothing. Numbers are checked by the kernel.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            info,
+            0,
+        )
+    };
+    match sent {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// Whether every thread has ended (poll(2) on a pidfd, pidfd_open(2)).

@@ -1,4 +1,4 @@
-//! A walk over processes and their descendants that kills them, in steps.
+//! A walk over processes and their descendants that kills or signals them, in steps.
 //!
 //! In: whom to begin with. Out: how many were alive. Thousands of processes may be below one, so
 //! a walk goes on for as long as it is told and can be taken up again. It knows no job and no
@@ -7,6 +7,8 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use rustix::io::Errno;
+
 use super::identity::Process;
 use super::mark::now_ticks;
 use super::procfs::{self, Stat};
@@ -14,12 +16,34 @@ use super::procfs::{self, Stat};
 /// Processes that [`count`] asks about.
 const COUNTED_MAX: usize = 256;
 
+/// What becomes of those that are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Act {
+    /// SIGKILL, to their groups, too.
+    #[default]
+    Kill,
+    /// A signal to each that is in this process group, or to each.
+    Signal { number: i32, group: Option<i32> },
+}
+
+/// What has become of a signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// To so many.
+    pub(crate) reached: usize,
+    /// The last refusal (pidfd_send_signal(2)).
+    pub(crate) refused: Option<i32>,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
+    act: Act,
+    sent: Sent,
     /// Found in a list at this tick.
     listed: Vec<(i32, u64)>,
-    /// To be killed once all are found: with one its children and its whole group may be lost.
+    /// To be killed or signalled once all are found: with one its children and its whole group may
+    /// be lost, or it may start others that the signal is not for.
     found: Vec<Process>,
     /// Those that were alive when they were found.
     met: HashSet<Process>,
@@ -32,6 +56,14 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
+    /// A walk that sends a signal to everybody who is met in this process group, or to everybody.
+    pub(crate) fn signalling(number: i32, group: Option<i32>) -> Self {
+        Self {
+            act: Act::Signal { number, group },
+            ..Self::default()
+        }
+    }
+
     /// Begins at these, who are members.
     pub(crate) fn add(&mut self, members: impl IntoIterator<Item = Process>) {
         self.begin();
@@ -81,7 +113,10 @@ impl Walk {
                     None => self.unsure = true,
                 }
             } else if let Some(process) = self.found.pop() {
-                self.kill(process);
+                match self.act {
+                    Act::Kill => self.kill(process),
+                    Act::Signal { number, group } => self.signal(process, number, group),
+                }
             } else {
                 return true;
             }
@@ -100,6 +135,25 @@ impl Walk {
             }
             handle.kill();
         }
+    }
+
+    fn signal(&mut self, process: Process, number: i32, group: Option<i32>) {
+        let Some((handle, stat)) = process.open() else {
+            return;
+        };
+        if group.is_some_and(|group| group != stat.group) {
+            return;
+        }
+        match handle.send(number) {
+            Ok(()) => self.sent.reached += 1,
+            Err(Errno::SRCH) => {}
+            Err(errno) => self.sent.refused = Some(errno.raw_os_error()),
+        }
+    }
+
+    /// What has become of its signal.
+    pub(crate) fn sent(&self) -> Sent {
+        self.sent
     }
 
     /// Those that were alive when they were found.
