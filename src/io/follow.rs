@@ -56,7 +56,7 @@ struct Joined<'a> {
 impl<'a> Joined<'a> {
     fn new(server: &'a Server, id: ProcessId) -> Self {
         if let Some((process, _)) = server.table.borrow_mut().get_mut(id) {
-            process.events.join();
+            process.extras.make().events.join();
         }
         Self { server, id }
     }
@@ -65,7 +65,7 @@ impl<'a> Joined<'a> {
 impl Drop for Joined<'_> {
     fn drop(&mut self) {
         if let Some((process, _)) = self.server.table.borrow_mut().get_mut(self.id) {
-            process.events.leave();
+            process.extras.make().events.leave();
         }
     }
 }
@@ -89,7 +89,8 @@ fn step(server: &Server, id: ProcessId, cursor: &mut Cursor) -> Step {
         return Step::Gone;
     };
     let mut event = Vec::new();
-    match process.events.next(&process.log, arena, cursor, &Events) {
+    let events = &mut process.extras.make().events;
+    match events.next(&process.log, arena, cursor, &Events) {
         Found::Chunk(chunk) => Step::Send(chunk),
         Found::Gap(gap) => {
             sse::write_event("gap", None, &gap_event(&gap), &mut event);

@@ -5,6 +5,7 @@
 //! runtime: [`notify`] is made of plain wakers.
 
 pub mod captures;
+pub mod extras;
 pub mod life;
 pub mod notify;
 pub mod table;

@@ -12,10 +12,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::captures::Captures;
+use super::extras;
 use super::life::{Effects, Event, Graces, Kind, Life, State};
 use super::notify::Notify;
 use crate::config::timeouts;
-use crate::log::batch::Batches;
 use crate::log::{Arena, Log};
 use crate::types::{ExitStatus, JobId, Monotonic, ProcessId, UnixMs};
 
@@ -60,12 +60,8 @@ pub struct Process {
     pub log: Log,
     /// What it wrote, as long as it is a run that is not listed.
     pub captures: Option<Box<Captures>>,
-    /// What event-stream followers share.
-    pub events: Batches,
-    /// What terminal viewers share.
-    pub frames: Batches,
-    /// Bytes that its log may hold where that is less than the usual limit: what a run may keep.
-    pub log_max: Option<u64>,
+    /// What few records have.
+    pub extras: extras::Lazy,
     /// It was asked to end, so what is left of its tree is most likely about to end, too.
     pub told_to_end: bool,
     /// Tells of new output, of every change of its life and of the end of outputs.
@@ -83,9 +79,7 @@ impl Process {
             life,
             log: Log::default(),
             captures: None,
-            events: Batches::default(),
-            frames: Batches::default(),
-            log_max: None,
+            extras: extras::Lazy::default(),
             told_to_end: false,
             changed: Notify::default(),
             counted_bytes: 0,
@@ -256,7 +250,7 @@ impl Table {
         };
         process.id = id;
         process.description = description;
-        process.log_max = Some(log_max);
+        process.extras.make().log_max = Some(log_max);
         if let Some(mut captures) = process.captures.take() {
             let at = process.ended().map_or(UnixMs(0), |(_, at)| at);
             let limit = limit.min(log_max);

@@ -208,7 +208,8 @@ fn read_once(
     if let Ok(tail) = process.log.tail(arena) {
         let result = read(source, stream, tail);
         let usual = server.settings.get().max_log_bytes_per_process;
-        let limit = process.log_max.map_or(usual, |max| max.min(usual));
+        let log_max = process.extras.get().and_then(|extras| extras.log_max);
+        let limit = log_max.map_or(usual, |max| max.min(usual));
         let now = UnixMs::now();
         process
             .log

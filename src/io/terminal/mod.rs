@@ -107,7 +107,7 @@ struct Joined<'a>(&'a Server, ProcessId);
 impl<'a> Joined<'a> {
     fn new(server: &'a Server, id: ProcessId) -> Self {
         if let Some((process, _)) = server.table.borrow_mut().get_mut(id) {
-            process.frames.join();
+            process.extras.make().frames.join();
         }
         Self(server, id)
     }
@@ -116,7 +116,7 @@ impl<'a> Joined<'a> {
 impl Drop for Joined<'_> {
     fn drop(&mut self) {
         if let Some((process, _)) = self.0.table.borrow_mut().get_mut(self.1) {
-            process.frames.leave();
+            process.extras.make().frames.leave();
         }
     }
 }
@@ -498,7 +498,8 @@ impl Session {
             changed: changed.clone(),
             until,
         };
-        match process.frames.next(&process.log, arena, cursor, &Frames) {
+        let frames = &mut process.extras.make().frames;
+        match frames.next(&process.log, arena, cursor, &Frames) {
             Found::Chunk(chunk) => Step::Send(chunk),
             Found::Gap(_) => Step::Overtaken,
             Found::Nothing => match process.life.state() {

@@ -1,0 +1,37 @@
+//! What few records have.
+//!
+//! In: a first use. Out: room for it. A server has thousands of processes that nobody asked for
+//! more than to run, so what a record needs only sometimes lies behind one pointer.
+//!
+//! Here belongs what a request may ask for and seldom does (a name, labels, a deadline, a bound of
+//! its own), and what is there while somebody looks (batches, the offsets of an input). What every
+//! process has stands in [`Process`](super::Process); so does what is looked at with every byte.
+
+use crate::log::batch::Batches;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// What event-stream followers share.
+    pub events: Batches,
+    /// What terminal viewers share.
+    pub frames: Batches,
+    /// Bytes that its log may hold where that is less than the usual limit: what a run may keep.
+    pub log_max: Option<u64>,
+}
+
+/// Room for [`Extras`], made when it is first asked for.
+#[derive(Debug, Default)]
+pub struct Lazy(Option<Box<Extras>>);
+
+impl Lazy {
+    /// What there is.
+    pub fn get(&self) -> Option<&Extras> {
+        self.0.as_deref()
+    }
+
+    /// The same, to be changed.
+    pub fn make(&mut self) -> &mut Extras {
+        self.0.get_or_insert_default()
+    }
+}
