@@ -24,6 +24,7 @@ pub mod server_info;
 pub mod settings;
 pub mod signal;
 mod strict;
+mod subprotocol;
 
 use std::time::Duration;
 

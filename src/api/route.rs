@@ -3,6 +3,8 @@
 //! In: a request head and what the command line says about callers. Out: a [`Plan`], or the
 //! answer that ends the matter. Reads the query and the headers, not the body.
 
+use std::borrow::Cow;
+
 use crate::types::ProcessId;
 use crate::wire::http::head::{Head, Method};
 use crate::wire::http::prefer::preference;
@@ -14,6 +16,7 @@ use super::problem::{Problem, shortened};
 use super::query::{LogsQuery, Owner, Params, TerminalQuery};
 use super::reply::Reply;
 use super::routes::{self, Access, Asked, Body, Route};
+use super::subprotocol::Offered;
 
 /// A process id as the client wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,11 +161,25 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
     };
     let access = found.access();
     if access != Access::Open {
-        let access_token = match access {
-            Access::TokenOrQuery => query.first("access_token"),
-            Access::Open | Access::Token => None,
+        let authorization = head.header("authorization");
+        let (access_token, offered) = match access {
+            Access::TokenOrQuery => (query.first("access_token"), Some(offered(head))),
+            Access::Open | Access::Token => (None, None),
         };
-        if !guard.token_matches(head.header("authorization"), access_token.as_deref()) {
+        let by_protocol = offered.as_ref().map_or(0, Offered::credentials);
+        let others = usize::from(authorization.is_some()) + usize::from(access_token.is_some());
+        if by_protocol > 0 && by_protocol + others > 1 {
+            return Err(with_allow(as_upgrade(Problem::unreadable(
+                400,
+                "more than one credential: a token comes in one of Sec-WebSocket-Protocol \
+                 (procring.bearer.v1.TOKEN, once), Authorization and access_token",
+            ))));
+        }
+        let token = match &offered {
+            Some(offered) if by_protocol > 0 => offered.token().map(Cow::Owned),
+            _ => access_token,
+        };
+        if !guard.token_matches(authorization, token.as_deref()) {
             return Err(with_allow(Problem::unauthorized().reply()));
         }
     }
@@ -193,14 +210,24 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
         id: &id,
         query: &query,
     };
-    planned(route, asked).map_err(|problem| {
-        let reply = problem.reply();
-        if is_terminal && reply.status == 400 {
-            reply.header("sec-websocket-version", "13")
-        } else {
-            reply
-        }
+    planned(route, asked).map_err(|problem| match is_terminal {
+        true => as_upgrade(problem),
+        false => problem.reply(),
     })
+}
+
+/// The answer to an upgrade that is refused.
+fn as_upgrade(problem: Problem) -> Reply {
+    let reply = problem.reply();
+    match reply.status {
+        400 => reply.header("sec-websocket-version", "13"),
+        _ => reply,
+    }
+}
+
+/// The subprotocols that a request offers.
+fn offered<'q>(head: &Head<'q>) -> Offered<'q> {
+    Offered::new(head.headers("sec-websocket-protocol"))
 }
 
 fn planned(route: &Route, asked: Asked<'_, '_>) -> Result<Plan, Problem> {
@@ -226,12 +253,13 @@ pub(super) fn upgrade(head: &Head<'_>) -> Result<Accept, Problem> {
         let first = values.next();
         if values.next().is_some() { None } else { first }
     };
+    let offered = offered(head);
     let request = UpgradeRequest {
         connection: &all("connection"),
         upgrade: &all("upgrade"),
         version: single("sec-websocket-version"),
         key: single("sec-websocket-key"),
-        protocols: &all("sec-websocket-protocol"),
+        protocols: &offered.selectable(),
     };
     if head.method() != Method::Get || head.http_minor() == 0 {
         return Err(Problem::unreadable(

@@ -52,6 +52,7 @@ mod small_endpoints;
 mod storm;
 mod strangers;
 mod strict;
+mod subprotocol;
 mod supervision;
 mod supervision_books;
 mod supervision_bounds;

@@ -113,7 +113,7 @@ pub fn accept(request: &UpgradeRequest<'_>) -> Result<Accept, HandshakeError> {
 
 /// The non-empty elements of a comma-separated list over several header lines
 /// (RFC 9110, 5.6.1).
-fn elements<'a>(lines: &'a [&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
+pub fn elements<'a>(lines: &[&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
     lines
         .iter()
         .flat_map(|line| line.split(|byte| *byte == b','))
