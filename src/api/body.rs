@@ -28,10 +28,17 @@ pub struct RunBody {
     /// Variables on top of the server's.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Whether the child gets the server's variables.
+    #[serde(default = "yes")]
+    pub inherit_env: bool,
     /// Milliseconds; 0 and null mean the default.
     pub timeout_ms: Option<u64>,
     /// Bytes kept of each stream.
     pub max_output_bytes: Option<u64>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// `POST /v1/processes`.
@@ -48,6 +55,9 @@ pub struct CreateBody {
     /// Variables on top of the server's.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Whether the child gets the server's variables.
+    #[serde(default = "yes")]
+    pub inherit_env: bool,
     /// Give it a terminal.
     #[serde(default)]
     pub tty: bool,

@@ -62,8 +62,10 @@ pub struct Launch {
     pub args: Vec<String>,
     /// Its working directory.
     pub cwd: Option<String>,
-    /// Variables on top of the server's.
+    /// Variables of its own, on top of the server's if it gets them.
     pub env: Vec<(String, String)>,
+    /// It gets the server's variables.
+    pub inherit_env: bool,
 }
 
 /// What a request comes to.

@@ -365,6 +365,7 @@ mod tests {
             args: Vec::new(),
             cwd: Some("/nowhere".to_owned()),
             env: Vec::new(),
+            inherit_env: true,
         }
     }
 

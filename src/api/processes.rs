@@ -1,10 +1,9 @@
-//! Create, list, get and delete managed processes; the record as clients see it.
-
-use serde::Serialize;
+//! Create, list, get and delete managed processes; what of a process is in its record.
 
 use crate::process::table::Description;
 use crate::process::{Process, Table};
 use crate::types::{JobId, Monotonic, ProcessId, UnixMs, WindowSize};
+use crate::wire::say::record::{self, Record};
 
 use super::body::{self, CreateBody};
 use super::problem::Problem;
@@ -14,69 +13,50 @@ use super::route::Id;
 use super::run::check_command;
 use super::{Core, Launch, Outcome, refuse_while_ending};
 
-/// A record as JSON; the order of the fields is the order of the keys.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Info<'a> {
-    id: String,
-    command: &'a str,
-    args: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cwd: Option<&'a str>,
-    tty: bool,
-    interactive: bool,
-    owner: &'static str,
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exit_code: Option<i32>,
-    created_at_ms: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exited_at_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    descendants: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signal: Option<String>,
-}
-
-fn info(process: &Process) -> Info<'_> {
+/// What clients see of a process.
+fn record(process: &Process) -> Record<'_> {
     let ended = process.ended();
-    let status = ended.and_then(|(status, _)| status);
     let description = &process.description;
-    Info {
-        id: process.id.to_string(),
+    let tags = process.tags();
+    Record {
+        id: process.id,
         command: &description.command,
         args: &description.args,
         cwd: description.cwd.as_deref(),
         tty: description.tty,
         interactive: description.interactive,
-        owner: "user",
-        status: if process.life.is_running() {
-            "running"
-        } else {
-            "exited"
-        },
+        is_running: process.life.is_running(),
         pid: process.life.pid(),
-        exit_code: status.and_then(|status| status.code()),
-        created_at_ms: description.created_at.0,
-        exited_at_ms: ended.map(|(_, at)| at.0),
+        created_at: description.created_at,
+        exited_at: ended.map(|(_, at)| at),
+        name: tags.and_then(|tags| tags.name.as_deref()),
+        labels: tags.and_then(|tags| tags.labels.as_deref()),
         descendants: process.descendants(Monotonic::now()),
-        signal: status.and_then(|status| status.signal_name()),
+        usage: None,
+        exit: ended.and_then(|(exit, _)| exit),
     }
+}
+
+/// Appends the record of a process.
+pub fn write(process: &Process, out: &mut Vec<u8>) {
+    record::write(&record(process), out);
 }
 
 /// The record of a process as an answer.
 pub fn reply(process: &Process) -> Reply {
-    // Strings, integers and booleans always serialise.
-    Reply::json(serde_json::to_vec(&info(process)).unwrap_or_default())
+    let mut out = Vec::with_capacity(256);
+    write(process, &mut out);
+    Reply::json(out)
 }
 
 /// Finds a process that clients may see.
 pub(super) fn find<'a>(id: &Id, core: &'a Core<'_>) -> Result<&'a Process, Problem> {
-    id.parsed
-        .and_then(|id| core.table.get(id))
-        .ok_or_else(|| Problem::no_process(&id.raw))
+    let found = match id.parsed {
+        Some(id) => core.table.get(id),
+        // No name looks like an id.
+        None => core.table.get_named(&id.raw),
+    };
+    found.ok_or_else(|| Problem::no_process(&id.raw))
 }
 
 /// Checks a create request and reserves its place.
@@ -110,6 +90,7 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
         args: request.args,
         cwd: request.cwd,
         env: request.env.into_iter().collect(),
+        inherit_env: request.inherit_env,
     };
     Ok(Outcome::Create {
         job,
@@ -136,17 +117,17 @@ fn window(cols: Option<u64>, rows: Option<u64>) -> Result<WindowSize, Problem> {
 
 /// All records, by number.
 pub fn list(owner: Owner, core: &Core<'_>) -> Outcome {
-    #[derive(Serialize)]
-    struct List<'a> {
-        processes: Vec<Info<'a>>,
+    let mut out = b"{\"processes\":[".to_vec();
+    if owner == Owner::User {
+        for (at, process) in core.table.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            write(process, &mut out);
+        }
     }
-    let processes = match owner {
-        Owner::User => core.table.iter().map(info).collect(),
-        Owner::Nobody => Vec::new(),
-    };
-    Outcome::Reply(Reply::json(
-        serde_json::to_vec(&List { processes }).unwrap_or_default(),
-    ))
+    out.extend_from_slice(b"]}");
+    Outcome::Reply(Reply::json(out))
 }
 
 /// One record.

@@ -29,6 +29,7 @@ pub fn plan(bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
             args: request.args,
             cwd: request.cwd,
             env: request.env.into_iter().collect(),
+            inherit_env: request.inherit_env,
         },
     })
 }
@@ -50,7 +51,7 @@ pub fn reply(
     arena: &Arena,
 ) -> Reply {
     let (timed_out, status) = match end {
-        End::Exited(status) => (false, Some(status)),
+        End::Exited(exit) => (false, Some(exit.status)),
         End::TimedOut(status) => (true, status),
     };
     for capture in [&mut run.stdout, &mut run.stderr] {

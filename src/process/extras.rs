@@ -7,6 +7,7 @@
 //! its own), and what is there while somebody looks (batches, the offsets of an input). What every
 //! process has stands in [`Process`](super::Process); so does what is looked at with every byte.
 
+use super::tags::Tags;
 use crate::log::batch::Batches;
 
 /// See the module.
@@ -18,6 +19,8 @@ pub struct Extras {
     pub frames: Batches,
     /// Bytes that its log may hold where that is less than the usual limit: what a run may keep.
     pub log_max: Option<u64>,
+    /// What it is called besides its id.
+    pub tags: Tags,
 }
 
 /// Room for [`Extras`], made when it is first asked for.

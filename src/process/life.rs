@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use crate::types::{ExitStatus, Monotonic, SpawnError, UnixMs};
+use crate::types::{Exit, ExitStatus, Monotonic, SpawnError, UnixMs};
 
 /// Whose life it is. The states are the same; what is said about them differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +46,22 @@ pub struct Graces {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// By itself, or by a signal.
-    Exited(ExitStatus),
-    /// By its deadline. The status is missing if it would not die in time.
+    Exited(Exit),
+    /// By the timeout of a run. The status is missing if it would not die in time.
     TimedOut(Option<ExitStatus>),
 }
 
 impl End {
     /// How the direct child ended, as far as that is known.
     pub fn status(self) -> Option<ExitStatus> {
+        self.exit().map(|exit| exit.status)
+    }
+
+    /// The same, with the reason.
+    pub fn exit(self) -> Option<Exit> {
         match self {
-            End::Exited(status) => Some(status),
-            End::TimedOut(status) => status,
+            End::Exited(exit) => Some(exit),
+            End::TimedOut(status) => status.map(Exit::from),
         }
     }
 }
@@ -108,11 +113,11 @@ pub enum Event {
     /// The direct child is gone, and so many others of its tree are alive.
     Exited {
         /// How it ended.
-        status: ExitStatus,
+        exit: Exit,
         /// The others.
         left: u32,
     },
-    /// Its deadline has passed; the tree is dead, or refuses to die.
+    /// The timeout of a run has passed; the tree is dead, or refuses to die.
     TimedOut(Option<ExitStatus>),
     /// One of its outputs has reached its end.
     OutputEnded,
@@ -249,7 +254,7 @@ impl Life {
         match event {
             Event::Spawned { pid, outputs } => self.spawned(pid, outputs),
             Event::SpawnFailed(error) => self.spawn_failed(error),
-            Event::Exited { status, left } => self.exited(status, left, now, wall, graces),
+            Event::Exited { exit, left } => self.exited(exit, left, now, wall, graces),
             Event::TimedOut(status) => self.timed_out(status, now, wall, graces),
             Event::OutputEnded => {
                 self.open_outputs = self.open_outputs.saturating_sub(1);
@@ -295,7 +300,7 @@ impl Life {
 
     fn exited(
         &mut self,
-        status: ExitStatus,
+        exit: Exit,
         left: u32,
         now: Monotonic,
         wall: UnixMs,
@@ -304,7 +309,7 @@ impl Life {
         let pid = match self.state {
             State::Running { pid } => Some(pid),
             State::StartPending => None,
-            // The deadline was told before: its answer stands, and the status is not news.
+            // The timeout was told before: its answer stands, and the status is not news.
             State::Draining { .. } | State::Over { .. } | State::Failed(_) => {
                 return Effects::default();
             }
@@ -312,7 +317,7 @@ impl Life {
         self.left = left;
         self.state = State::Draining {
             pid,
-            end: End::Exited(status),
+            end: End::Exited(exit),
             since: now,
         };
         match self.kind {

@@ -9,7 +9,9 @@ pub mod extras;
 pub mod life;
 pub mod notify;
 pub mod table;
+pub mod tags;
 
 pub use captures::Captures;
 pub use notify::Notify;
 pub use table::{Dropped, Process, Table};
+pub use tags::Tags;

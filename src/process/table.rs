@@ -10,14 +10,16 @@
 //!   whose tree lives on only when there are no others.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use super::captures::Captures;
 use super::extras;
 use super::life::{Effects, Event, Graces, Kind, Life, State};
 use super::notify::Notify;
+use super::tags::Tags;
 use crate::config::timeouts;
 use crate::log::{Arena, Log};
-use crate::types::{ExitStatus, JobId, Monotonic, ProcessId, UnixMs};
+use crate::types::{Exit, JobId, Monotonic, ProcessId, UnixMs};
 
 const GRACES: Graces = Graces {
     log: timeouts::LOG_GRACE,
@@ -96,6 +98,11 @@ impl Process {
         self.is_listed() && self.life.state() != State::StartPending
     }
 
+    /// What it is called besides its id.
+    pub fn tags(&self) -> Option<&Tags> {
+        self.extras.get().map(|extras| &extras.tags)
+    }
+
     /// Whether it has exited, as clients see it.
     pub fn is_over(&self) -> bool {
         matches!(self.life.state(), State::Over { .. })
@@ -103,9 +110,9 @@ impl Process {
 
     /// How it ended and when, once clients may know; the status is missing for a run that would
     /// not die in time.
-    pub fn ended(&self) -> Option<(Option<ExitStatus>, UnixMs)> {
+    pub fn ended(&self) -> Option<(Option<Exit>, UnixMs)> {
         match self.life.state() {
-            State::Over { end, at, .. } => Some((end.status(), at)),
+            State::Over { end, at, .. } => Some((end.exit(), at)),
             _ => None,
         }
     }
@@ -157,6 +164,8 @@ pub struct Table {
     /// Boxed, because a tree node has room for eleven.
     jobs: BTreeMap<JobId, Box<Process>>,
     listed: BTreeMap<ProcessId, JobId>,
+    /// Who has which name, from the reservation until the record goes.
+    names: BTreeMap<Box<str>, JobId>,
     arena: Arena,
     last_job: u64,
     last_id: u64,
@@ -178,6 +187,7 @@ impl Table {
         Self {
             jobs: BTreeMap::new(),
             listed: BTreeMap::new(),
+            names: BTreeMap::new(),
             arena,
             last_job: 0,
             last_id: 0,
@@ -288,6 +298,28 @@ impl Table {
         self.remove(job);
     }
 
+    /// Who has a name, also as long as its start is pending.
+    pub fn holder(&self, name: &str) -> Option<ProcessId> {
+        self.job(*self.names.get(name)?).map(|process| process.id)
+    }
+
+    /// Calls a job by a name that nobody else has, until its record goes, and by labels.
+    pub fn tag(&mut self, job: JobId, tags: Tags) {
+        let Some(process) = self.jobs.get_mut(&job).filter(|_| !tags.is_empty()) else {
+            return;
+        };
+        if let Some(name) = &tags.name {
+            self.names.insert(name.clone(), job);
+        }
+        process.extras.make().tags = tags;
+    }
+
+    /// The record that clients may see under this name.
+    pub fn get_named(&self, name: &str) -> Option<&Process> {
+        self.job(*self.names.get(name)?)
+            .filter(|process| process.is_shown())
+    }
+
     /// The record that clients may see under this id.
     pub fn get(&self, id: ProcessId) -> Option<&Process> {
         let process = self.jobs.get(self.listed.get(&id)?)?;
@@ -312,7 +344,14 @@ impl Table {
 
     /// The records that clients may see, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Process> {
-        let listed = self.listed.values().filter_map(|job| self.jobs.get(job));
+        self.iter_behind(ProcessId(0))
+    }
+
+    /// Those of them whose ids are greater than `last`.
+    pub fn iter_behind(&self, last: ProcessId) -> impl Iterator<Item = &Process> {
+        let behind = (Bound::Excluded(last), Bound::Unbounded);
+        let listed = self.listed.range(behind);
+        let listed = listed.filter_map(|(_, job)| self.jobs.get(job));
         listed.map(Box::as_ref).filter(|process| process.is_shown())
     }
 
@@ -412,6 +451,9 @@ impl Table {
         self.exited.retain(|exited| *exited != job);
         if let Some(mut process) = self.jobs.remove(&job) {
             self.listed.remove(&process.id);
+            if let Some(name) = process.tags().and_then(|tags| tags.name.as_deref()) {
+                self.names.remove(name);
+            }
             self.exited_bytes -= process.counted_bytes;
             process.log.clear(&mut self.arena);
             if let Some(mut captures) = process.captures.take() {
@@ -425,7 +467,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{SpawnError, SpawnStage, Stream};
+    use crate::types::{ExitStatus, SpawnError, SpawnStage, Stream};
 
     fn describe() -> Description {
         Description {
@@ -440,10 +482,10 @@ mod tests {
     }
 
     fn exit_leaving(table: &mut Table, job: JobId, left: u32) -> Vec<JobId> {
-        let status = ExitStatus::Code(0);
+        let exit = Exit::from(ExitStatus::Code(0));
         for event in [
             Event::Spawned { pid: 1, outputs: 0 },
-            Event::Exited { status, left },
+            Event::Exited { exit, left },
             Event::RestRead { whole: true },
         ] {
             on(table, job, event);
@@ -486,6 +528,58 @@ mod tests {
         table.begin_run(10);
         assert!(table.get(id(&table, job)).is_none());
         assert_eq!(table.iter().count(), 0);
+    }
+
+    fn named(name: &str) -> Tags {
+        Tags {
+            name: Some(name.into()),
+            labels: None,
+        }
+    }
+
+    #[test]
+    fn a_name_is_held_from_the_reservation_until_the_record_goes() {
+        let mut table = Table::new(Arena::new().unwrap(), 1, 2);
+        let jobs: Vec<_> = (0..4)
+            .map(|_| table.reserve(describe(), 10).unwrap())
+            .collect();
+        table.tag(jobs[0], named("a"));
+        assert_eq!(table.holder("a"), Some(ProcessId(1)));
+        assert!(table.get_named("a").is_none(), "it has not started");
+        exit(&mut table, jobs[0]);
+        assert_eq!(table.get_named("a").map(|of| of.job), Some(jobs[0]));
+        exit(&mut table, jobs[1]);
+        assert_eq!(table.holder("a"), None, "its record has made room");
+        table.tag(jobs[2], named("a"));
+        table.cancel(jobs[2]);
+        assert_eq!(table.holder("a"), None, "it has not been started");
+        table.tag(jobs[3], named("a"));
+        let error = SpawnError {
+            stage: SpawnStage::Exec,
+            errno: 2,
+        };
+        on(&mut table, jobs[3], Event::SpawnFailed(error));
+        table.retire(jobs[3]);
+        assert_eq!(table.holder("a"), None, "its start has failed");
+        assert!(table.names.is_empty());
+    }
+
+    #[test]
+    fn records_behind_an_id_that_is_gone_are_found() {
+        let mut table = Table::new(Arena::new().unwrap(), 9, 2);
+        for _ in 0..4 {
+            let job = table.reserve(describe(), 10).unwrap();
+            on(&mut table, job, Event::Spawned { pid: 1, outputs: 0 });
+        }
+        let job = table.get(ProcessId(2)).unwrap().job;
+        table.remove(job);
+        let behind = |id| -> Vec<u64> {
+            let behind = table.iter_behind(ProcessId(id));
+            behind.map(|process| process.id.0).collect()
+        };
+        assert_eq!(behind(0), [1, 3, 4]);
+        assert_eq!(behind(2), [3, 4]);
+        assert_eq!(behind(u64::MAX), [0; 0]);
     }
 
     fn write(table: &mut Table, job: JobId, len: usize) {

@@ -60,7 +60,7 @@ impl Supervisor {
                 let left = self.left_at_exit(id);
                 self.events.send(Event::Exited {
                     job: id,
-                    status,
+                    exit: status.into(),
                     left,
                 });
             }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 pub use crate::supervisor::spawn::spec::SpawnSpec;
 use crate::types::signal::Scope;
-use crate::types::{ExitStatus, JobId, SpawnError};
+use crate::types::{Exit, ExitStatus, JobId, SpawnError};
 
 /// A signal that a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ pub enum Event {
         /// Which child.
         job: JobId,
         /// How it ended.
-        status: ExitStatus,
+        exit: Exit,
         /// How many others of its tree were alive then.
         left: u32,
     },

@@ -1,4 +1,4 @@
-//! How a process ended.
+//! How a process ended, and why.
 
 use super::signal;
 
@@ -26,5 +26,41 @@ impl ExitStatus {
             ExitStatus::Code(_) => None,
             ExitStatus::Signal(number) => Some(signal::name(number)),
         }
+    }
+}
+
+/// Why a process was ended, where its status does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// Its tree had no memory left (`memory.events` of its cgroup).
+    OutOfMemory,
+    /// The time that its tree may live was over (`deadlineMs`).
+    Deadline,
+}
+
+impl ExitReason {
+    /// As clients are told.
+    pub fn name(self) -> &'static str {
+        match self {
+            ExitReason::OutOfMemory => "oom",
+            ExitReason::Deadline => "deadline",
+        }
+    }
+}
+
+/// The end of a process, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Why, where that is not told by its status.
+    pub reason: Option<ExitReason>,
+}
+
+/// Nobody but itself, or whoever sent the signal, had to do with it.
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Self {
+        let reason = None;
+        Self { status, reason }
     }
 }

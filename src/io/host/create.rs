@@ -3,12 +3,14 @@
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::api::{Launch, Problem, Reply};
 use crate::config::timeouts;
 use crate::supervisor::message::Command;
+use crate::supervisor::spawn::environment::Environment;
 use crate::supervisor::spawn::pty;
 use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
 use crate::types::{JobId, SpawnError, Stream, WindowSize};
@@ -108,7 +110,13 @@ pub(crate) fn spec(
     stdio: Stdio,
     term: Option<TermRule>,
 ) -> Result<SpawnSpec, SpawnError> {
-    let base = &server.options.base_env;
+    let bare;
+    let base = if launch.inherit_env {
+        &server.options.base_env
+    } else {
+        bare = Arc::new(Environment::bare());
+        &bare
+    };
     let set_term = match term {
         None => false,
         Some(TermRule::Always) => true,

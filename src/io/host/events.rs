@@ -30,7 +30,7 @@ pub(crate) async fn handle(
                     (job, life::Event::Spawned { pid, outputs })
                 }
                 Event::SpawnFailed { job, error } => (job, life::Event::SpawnFailed(error)),
-                Event::Exited { job, status, left } => (job, life::Event::Exited { status, left }),
+                Event::Exited { job, exit, left } => (job, life::Event::Exited { exit, left }),
                 Event::Left { job, left } => (job, life::Event::Left(left)),
                 Event::TimedOut { job, status } => (job, life::Event::TimedOut(status)),
                 Event::Groups(groups) => {

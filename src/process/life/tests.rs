@@ -17,8 +17,12 @@ const ERROR: SpawnError = SpawnError {
 };
 
 const SPAWNED: Event = Event::Spawned { pid: 9, outputs: 2 };
-const EXITED: Event = Event::Exited {
+const EXIT: Exit = Exit {
     status: STATUS,
+    reason: None,
+};
+const EXITED: Event = Event::Exited {
+    exit: EXIT,
     left: 0,
 };
 const REST: Event = Event::RestRead { whole: true };
@@ -296,14 +300,14 @@ fn an_output_that_others_hold_open_delays_the_end_by_the_grace_and_no_more() {
     assert_eq!(early, Effects::default(), "its time has been asked for");
     let due = job.on(Event::Time, after(180), WALL, &GRACES);
     assert_eq!(told(&job, due), "over rest ended tell");
-    assert_eq!(job.end(), Some(End::Exited(STATUS)));
+    assert_eq!(job.end(), Some(End::Exited(EXIT)));
 }
 
 #[test]
 fn a_tree_that_lives_on_delays_the_answer_of_a_run_a_little() {
     let (ended, left) = ((Event::OutputEnded, 1), |n| (Event::Left(n), 20));
     let exited = Event::Exited {
-        status: STATUS,
+        exit: EXIT,
         left: 2,
     };
     let gone = play(Kind::Run, &[ended, ended, (exited, 1), left(1), left(0)]);
@@ -360,4 +364,15 @@ fn a_run_whose_client_is_gone_is_killed_once_and_never_answered() {
     assert_eq!(told[0], "start kill");
     assert_eq!(told[1], "start");
     assert_eq!(told[4], "over tell");
+}
+
+#[test]
+fn a_life_has_no_more_room_for_a_reason_than_without_one() {
+    #[derive(Debug)]
+    #[expect(dead_code, reason = "it is only measured")]
+    enum Plain {
+        Exited(ExitStatus),
+        TimedOut(Option<ExitStatus>),
+    }
+    assert_eq!(size_of::<End>(), size_of::<Plain>());
 }

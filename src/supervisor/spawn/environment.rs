@@ -6,6 +6,10 @@
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+/// `PATH` of a child that does not get the server's variables and names none: what containers begin
+/// with.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Variables that describe the window in which the server was started. A program on a terminal of
 /// its own would believe them rather than its terminal, for ever.
 const WINDOW: [&[u8]; 8] = [
@@ -89,6 +93,12 @@ impl Environment {
             })
         });
         Self(prepared.collect())
+    }
+
+    /// What a child has that does not get the server's variables: a `PATH`, without which most
+    /// programs find nothing.
+    pub fn bare() -> Self {
+        Self::new(std::iter::once(("PATH".into(), USUAL_PATH.into())))
     }
 
     /// The value of a variable.

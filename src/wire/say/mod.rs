@@ -1,3 +1,4 @@
-//! JSON that is written directly, without a tree: log entries.
+//! JSON that is written directly, without a tree: log entries, records.
 
 pub mod entry;
+pub mod record;
