@@ -6,6 +6,7 @@
 //!
 //! Order of checks: Host, token, Origin, path and method, query and headers, body, handler, table.
 
+pub mod access;
 pub mod body;
 pub mod control;
 pub mod cors;
@@ -34,6 +35,7 @@ use crate::process::Table;
 use crate::types::{JobId, ProcessId, WindowSize};
 use crate::wire::ws::handshake::Accept;
 
+pub use access::Caller;
 pub use problem::Problem;
 pub use reply::Reply;
 pub use route::{Action, BodyPolicy, Plan, plan};

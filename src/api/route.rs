@@ -4,6 +4,7 @@
 //! answer that ends the matter. Reads the query and the headers, not the body.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 
 use crate::types::ProcessId;
 use crate::wire::http::head::{Head, Method};
@@ -11,6 +12,7 @@ use crate::wire::http::prefer::preference;
 use crate::wire::http::target::{decode_segment, split_target};
 use crate::wire::ws::handshake::{self, Accept, HandshakeError, UpgradeRequest};
 
+use super::access::{Caller, Credential};
 use super::guard::Guard;
 use super::problem::{Problem, shortened};
 use super::query::{LogsQuery, Owner, Params, TerminalQuery};
@@ -114,6 +116,8 @@ pub struct Plan {
     pub action: Action,
     /// Whether the body is needed.
     pub body: BodyPolicy,
+    /// Who asks.
+    pub caller: Caller,
 }
 
 /// Characters of a header that a problem quotes.
@@ -126,11 +130,11 @@ pub fn is_strict(head: &Head<'_>) -> bool {
     handling.is_some_and(|word| word.eq_ignore_ascii_case(b"strict"))
 }
 
-/// Decides what a request asks for.
+/// Decides what a request from `peer` asks for.
 ///
 /// # Errors
 /// The answer, where there is nothing to carry out: `OPTIONS`, 401, 403, 404, 405, 400, 415.
-pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
+pub fn plan(head: &Head<'_>, guard: &Guard, peer: Option<SocketAddr>) -> Result<Plan, Reply> {
     if !guard.host_allowed(head.host()) {
         let host = shortened(head.host().unwrap_or_default(), QUOTED_CHARS_MAX);
         return Err(Problem::forbidden(format!(
@@ -160,6 +164,7 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
         None => reply.header("allow", found.allow()),
     };
     let access = found.access();
+    let mut credential = Credential::None;
     if access != Access::Open {
         let authorization = head.header("authorization");
         let (access_token, offered) = match access {
@@ -181,6 +186,9 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
         };
         if !guard.token_matches(authorization, token.as_deref()) {
             return Err(with_allow(Problem::unauthorized().reply()));
+        }
+        if guard.token.is_some() {
+            credential = Credential::Token;
         }
     }
     // Who opens a terminal may type into it.
@@ -210,7 +218,8 @@ pub fn plan(head: &Head<'_>, guard: &Guard) -> Result<Plan, Reply> {
         id: &id,
         query: &query,
     };
-    planned(route, asked).map_err(|problem| match is_terminal {
+    let caller = Caller { credential, peer };
+    planned(route, asked, caller).map_err(|problem| match is_terminal {
         true => as_upgrade(problem),
         false => problem.reply(),
     })
@@ -230,7 +239,7 @@ fn offered<'q>(head: &Head<'q>) -> Offered<'q> {
     Offered::new(head.headers("sec-websocket-protocol"))
 }
 
-fn planned(route: &Route, asked: Asked<'_, '_>) -> Result<Plan, Problem> {
+fn planned(route: &Route, asked: Asked<'_, '_>, caller: Caller) -> Result<Plan, Problem> {
     let body = match route.body {
         Body::None => BodyPolicy::Ignore,
         Body::Json(_) => {
@@ -242,7 +251,11 @@ fn planned(route: &Route, asked: Asked<'_, '_>) -> Result<Plan, Problem> {
     if is_strict(asked.head) {
         asked.query.refuse_unknown()?;
     }
-    Ok(Plan { action, body })
+    Ok(Plan {
+        action,
+        body,
+        caller,
+    })
 }
 
 /// Reads a WebSocket handshake.
@@ -315,7 +328,7 @@ mod tests {
         let Ok(Parsed::Done { value: head, .. }) = parsed else {
             panic!("{text}");
         };
-        plan(&head, &Guard::default())
+        plan(&head, &Guard::default(), None)
     }
 
     #[test]

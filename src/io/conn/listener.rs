@@ -2,7 +2,7 @@
 //!
 //! In: a listening socket. Out: one task per connection. Owns the count of connections.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use monoio::net::TcpStream;
 use rustix::io::Errno;
-use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown, sockopt};
+use rustix::net::{Shutdown, SocketFlags, acceptfrom_with, shutdown, sockopt};
 
 use crate::config::timeouts;
 use crate::supervisor::mailbox::Receiver;
@@ -71,8 +71,8 @@ fn close(socket: Source) {
 
 async fn accept_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
     loop {
-        match accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-            Ok(fd) => start(server, fd),
+        match acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok((fd, peer)) => start(server, fd, peer.and_then(|peer| peer.try_into().ok())),
             Err(Errno::AGAIN) => {
                 if let Err(error) = socket.readable().await {
                     return error;
@@ -95,7 +95,7 @@ impl Drop for Place {
     }
 }
 
-fn start(server: &Rc<Server>, fd: OwnedFd) {
+fn start(server: &Rc<Server>, fd: OwnedFd, peer: Option<SocketAddr>) {
     // Refusals leave a slower or less watched connection, no worse.
     let _ = sockopt::set_tcp_nodelay(&fd, true);
     let _ = sockopt::set_socket_keepalive(&fd, true);
@@ -115,7 +115,7 @@ fn start(server: &Rc<Server>, fd: OwnedFd) {
         if full {
             Box::pin(conn::refuse(server, stream)).await;
         } else {
-            conn::serve(server, stream).await;
+            conn::serve(server, stream, peer).await;
         }
     });
 }

@@ -13,6 +13,7 @@ pub(crate) mod receive;
 mod send;
 pub(crate) mod writer;
 
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::rc::Rc;
@@ -79,13 +80,15 @@ struct Terminal {
 
 struct Conn {
     server: Rc<Server>,
+    /// The other end.
+    peer: Option<SocketAddr>,
     reader: Reader,
     writer: Writer,
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream) {
-    let mut conn = Conn::new(server, stream);
+pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Option<SocketAddr>) {
+    let mut conn = Conn::new(server, stream, peer);
     loop {
         // Each stage is boxed by itself, so that a connection carries room for the stage it is in
         // and no other: an idle one waits in `head`, a follower in `follow`.
@@ -109,7 +112,7 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream) {
 
 /// Answers one request with 503 and closes.
 pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream) {
-    let mut conn = Conn::new(server, stream);
+    let mut conn = Conn::new(server, stream, None);
     let problem = Problem::unavailable("too many connections", Some("limit_reached"));
     if conn.bare_reply(problem.reply()).await == Then::Linger {
         conn.linger().await;
@@ -117,12 +120,13 @@ pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream) {
 }
 
 impl Conn {
-    fn new(server: Rc<Server>, stream: TcpStream) -> Self {
+    fn new(server: Rc<Server>, stream: TcpStream, peer: Option<SocketAddr>) -> Self {
         let socket = stream.as_raw_fd();
         let (read, write) = stream.into_split();
         let turn = Rc::new(Turn::default());
         Self {
             server,
+            peer,
             reader: Reader::new(read, socket, turn.clone()),
             writer: Writer::new(write, turn),
         }
@@ -133,6 +137,7 @@ impl Conn {
         let Plan {
             action,
             body: policy,
+            caller: _,
         } = match plan {
             Ok(plan) => plan,
             Err(reply) => return Stage::Over(self.refuse_body_and_reply(facts, reply).await),

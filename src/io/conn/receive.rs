@@ -74,7 +74,7 @@ impl Conn {
                 ) {
                     Ok(Parsed::Done { value: head, used }) => {
                         let facts = Facts::of(&head);
-                        let plan = api::plan(&head, &self.server.options.guard);
+                        let plan = api::plan(&head, &self.server.options.guard, self.peer);
                         self.reader.consume(used);
                         return Ok((facts, plan));
                     }
