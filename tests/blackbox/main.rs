@@ -37,6 +37,7 @@ mod graces;
 mod http_basics;
 mod idle;
 mod ids;
+mod inherit_env;
 mod input;
 mod leftovers;
 mod limits;
