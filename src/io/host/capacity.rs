@@ -10,8 +10,8 @@
 //! than they are used.
 
 use std::cell::Cell;
-use std::future::{Future as _, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -47,8 +47,8 @@ pub(crate) struct Capacity<'a> {
     refused: bool,
     /// Turns in a row that would have it changed.
     turns: u32,
-    /// Runs while a large pipe is waited for.
-    quiet: Option<Timer>,
+    /// Runs while a large pipe is waited for. Boxed, because few are large.
+    quiet: Option<Box<Timer>>,
 }
 
 impl<'a> Capacity<'a> {
@@ -64,32 +64,33 @@ impl<'a> Capacity<'a> {
         }
     }
 
-    /// Completes as [`Source::readable`] does. Meanwhile a large pipe may become small.
+    /// Polls `readable`, which is [`Source::readable`]. Meanwhile a large pipe may become small.
+    ///
+    /// Not a future that holds the other one: every idle process has two tasks that wait in here.
     ///
     /// # Errors
     /// As [`Source::readable`], and when the pipe is given up.
-    pub(crate) async fn readable(&mut self) -> std::io::Result<()> {
-        let source = self.source;
-        let mut readable = pin!(source.readable());
-        poll_fn(|cx| {
-            let polled = readable.as_mut().poll(cx);
-            match polled {
-                Poll::Ready(_) => self.quiet = None,
-                Poll::Pending if source.poll_given_up(cx) => {
-                    return Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()));
-                }
-                Poll::Pending => self.look_whether_quiet(cx),
+    pub(crate) fn poll_readable(
+        &mut self,
+        readable: Pin<&mut impl Future<Output = std::io::Result<()>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let polled = readable.poll(cx);
+        match polled {
+            Poll::Ready(_) => self.quiet = None,
+            Poll::Pending if self.source.poll_given_up(cx) => {
+                return Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()));
             }
-            polled
-        })
-        .await
+            Poll::Pending => self.look_whether_quiet(cx),
+        }
+        polled
     }
 
     fn look_whether_quiet(&mut self, cx: &mut Context<'_>) {
         if !self.is_large {
             return;
         }
-        let quiet = self.quiet.get_or_insert_with(|| sleep(QUIET));
+        let quiet = self.quiet.get_or_insert_with(|| Box::new(sleep(QUIET)));
         if Pin::new(quiet).poll(cx).is_ready() {
             self.quiet = None;
             self.make_usual();

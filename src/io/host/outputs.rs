@@ -4,7 +4,7 @@
 //! per output; it reads until its budget is used up and then waits for readiness again, which
 //! lets every other task have its turn.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -62,9 +62,14 @@ pub(crate) fn ingest(
         let mut capacity = Capacity::new(&source, &server.large_pipes);
         // Waits first: a child that has just been asked for has not written anything.
         loop {
-            let ready = turn
-                .take(pin!(capacity.readable()), |_| TURN_BYTES as usize)
-                .await;
+            if turn.is_over() {
+                Box::pin(turn.rest()).await;
+            }
+            let ready = {
+                let mut readable = pin!(source.readable());
+                poll_fn(|cx| turn.polled(capacity.poll_readable(readable.as_mut(), cx))).await
+            };
+            turn.charge(TURN_BYTES as usize);
             let pumped = match ready {
                 Ok(()) => pump(&server, job, stream, &source, TURN_BYTES.into()),
                 // Given up, or a terminal in the middle of being hung up: it has no queue then that
@@ -264,4 +269,20 @@ pub(crate) fn read_rest(server: &Rc<Server>, job: JobId) -> bool {
         };
     }
     whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a function with these arguments returns, in bytes.
+    fn size<F>(_: fn(Rc<Server>, JobId, Stream, Rc<Source>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_task_that_waits_for_an_output_is_small() {
+        // The runtime's own future for one wait has 104 of them (docs/design/011-idle-process.md).
+        assert!(size(ingest) <= 224, "{} bytes", size(ingest));
+    }
 }

@@ -11,6 +11,7 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::io::runtime::timer::sleep;
@@ -42,20 +43,36 @@ impl Turn {
         mut operation: Pin<&mut F>,
         cost: impl FnOnce(&F::Output) -> usize,
     ) -> F::Output {
-        if self.spent.get() >= TURN_COST_MAX {
-            sleep(REST).await;
+        if self.is_over() {
+            self.rest().await;
+        }
+        let output = poll_fn(|cx| self.polled(operation.as_mut().poll(cx))).await;
+        self.charge(cost(&output));
+        output
+    }
+
+    /// Whether the next operation is to wait for [`Turn::rest`].
+    pub(crate) fn is_over(&self) -> bool {
+        self.spent.get() >= TURN_COST_MAX
+    }
+
+    /// Lets the others have their turn.
+    pub(crate) async fn rest(&self) {
+        sleep(REST).await;
+        self.spent.set(0);
+    }
+
+    /// Notes what a poll of the operation came to: who has to wait rests.
+    pub(crate) fn polled<T>(&self, polled: Poll<T>) -> Poll<T> {
+        if polled.is_pending() {
             self.spent.set(0);
         }
-        let output = poll_fn(|cx| {
-            let polled = operation.as_mut().poll(cx);
-            if polled.is_pending() {
-                self.spent.set(0);
-            }
-            polled
-        })
-        .await;
+        polled
+    }
+
+    /// Notes an operation of so many bytes that has been carried out.
+    pub(crate) fn charge(&self, bytes: usize) {
         let spent = self.spent.get().saturating_add(OPERATION_COST);
-        self.spent.set(spent.saturating_add(cost(&output)));
-        output
+        self.spent.set(spent.saturating_add(bytes));
     }
 }
