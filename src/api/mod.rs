@@ -26,6 +26,7 @@ pub mod settings;
 pub mod signal;
 mod strict;
 mod subprotocol;
+pub mod wait;
 
 use std::time::Duration;
 
@@ -104,6 +105,13 @@ pub enum Outcome {
     },
     /// Answer with what the server is, once all of it is known.
     ServerInfo,
+    /// Wait and answer with the record.
+    Wait {
+        /// For which process.
+        id: ProcessId,
+        /// For what, and how long.
+        wait: wait::Wait,
+    },
     /// Send a signal to a running process and answer with its record.
     Send {
         /// Which process.
@@ -190,6 +198,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::Logs { id, query } => logs::logs(&id, &query, core),
         Action::Stop { id, wait, grace } => control::stop(&id, wait, grace, core),
         Action::Kill { id, wait } => control::kill(&id, wait, core),
+        Action::Wait { id, wait } => wait::wait(&id, wait, core),
         Action::Signal(id) => signal::signal(&id, body, core),
         Action::Input(id) => control::input(&id, body, core),
         Action::Resize(id) => control::resize(&id, body, core),

@@ -171,6 +171,30 @@ pub fn flag(query: &Params<'_>, name: &'static str) -> Result<bool, Problem> {
     Ok(choice(query, name, &words)?.unwrap_or(false))
 }
 
+/// A parameter that is any text.
+///
+/// # Errors
+/// 400 if it is given twice.
+pub fn text<'q>(query: &Params<'q>, name: &'static str) -> Result<Option<Cow<'q, str>>, Problem> {
+    query.unique(name)
+}
+
+/// Which streams are meant; all of them if that is not said.
+///
+/// # Errors
+/// 400 for an unknown one.
+pub fn stream(query: &Params<'_>) -> Result<StreamFilter, Problem> {
+    let Some(word) = query.unique("stream")? else {
+        return Ok(StreamFilter::default());
+    };
+    StreamFilter::parse(&word).ok_or_else(|| {
+        Problem::unreadable(
+            400,
+            "query parameter stream must be one of: stdout, stderr, combined, pty",
+        )
+    })
+}
+
 /// The `owner` of a list.
 ///
 /// # Errors
@@ -189,15 +213,7 @@ pub fn owner(query: &Params<'_>) -> Result<Owner, Problem> {
 /// # Errors
 /// 400 naming the parameter.
 pub fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuery, Problem> {
-    let filter = match query.unique("stream")? {
-        None => StreamFilter::default(),
-        Some(word) => StreamFilter::parse(&word).ok_or_else(|| {
-            Problem::unreadable(
-                400,
-                "query parameter stream must be one of: stdout, stderr, combined, pty",
-            )
-        })?,
-    };
+    let filter = stream(query)?;
     let tail = number(query, "tail")?;
     let since = number(query, "since")?.unwrap_or(0);
     let follow = flag(query, "follow")?;

@@ -19,6 +19,7 @@ use super::query::{LogsQuery, Owner, Params, TerminalQuery};
 use super::reply::Reply;
 use super::routes::{self, Access, Asked, Body, Route};
 use super::subprotocol::Offered;
+use super::wait::Wait;
 
 /// A process id as the client wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +83,13 @@ pub enum Action {
         id: Id,
         /// `waitMs`
         wait: Option<u64>,
+    },
+    /// `GET /v1/processes/{id}/wait`
+    Wait {
+        /// For which process.
+        id: Id,
+        /// For what.
+        wait: Wait,
     },
     /// `POST /v1/processes/{id}/signal`
     Signal(Id),

@@ -8,6 +8,7 @@ use crate::wire::http::head::{Head, Method};
 use super::problem::Problem;
 use super::query::{self, Params};
 use super::route::{Action, Id, upgrade};
+use super::wait::wait_query;
 
 /// Methods that routes have. HEAD is GET without a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +118,8 @@ pub enum Shape {
     ProcessList,
     /// A part of a log.
     Log,
+    /// How a wait ended, and the record.
+    WaitResult,
     /// Which signal to send, and to whom.
     SignalRequest,
     /// Bytes for a process.
@@ -328,6 +331,29 @@ pub const ROUTES: &[Route] = &[
             let wait = query::number(asked.query, "waitMs")?;
             let id = asked.id.clone();
             Ok(Action::Kill { id, wait })
+        },
+    },
+    Route {
+        name: "waitForProcess",
+        verb: Verb::Get,
+        path: "/v1/processes/{id}/wait",
+        access: Access::Token,
+        parameters: &[
+            number("timeoutMs"),
+            Parameter {
+                name: "log",
+                kind: Kind::Text,
+            },
+            word("stream", &["stdout", "stderr", "combined", "pty"]),
+            number("since"),
+            number("port"),
+        ],
+        body: Body::None,
+        answer: Answer::Json(Shape::WaitResult),
+        action: |asked| {
+            let wait = wait_query(asked.query)?;
+            let id = asked.id.clone();
+            Ok(Action::Wait { id, wait })
         },
     },
     Route {

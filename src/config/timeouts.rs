@@ -72,6 +72,20 @@ pub const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 /// stop and kill.
 pub const WAIT_DEFAULT: Duration = Duration::from_millis(2000);
 
+/// How long `wait` waits where the request does not say. docs/design/029-waits.md.
+pub const WAIT_FOR_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The longest `wait`: more is cut to it. docs/design/029-waits.md.
+pub const WAIT_FOR_MAX: Duration = Duration::from_secs(3600);
+
+/// Between two looks at which ports a tree listens on, while somebody waits for one.
+/// docs/design/029-waits.md.
+pub const PORT_LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a wait for a port may outlast its time to be looked at once.
+/// docs/design/029-waits.md.
+pub const PORT_LOOK_MAX: Duration = Duration::from_secs(1);
+
 /// Longer waits than a year are a year, of clients and of every timer: any number that a client
 /// sends is taken, and sums of times stay in range. The contract on stop and kill.
 pub const WAIT_MAX: Duration = Duration::from_secs(86_400 * 365);

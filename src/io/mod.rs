@@ -12,11 +12,13 @@ mod control;
 mod follow;
 mod host;
 pub mod ids;
+mod ports;
 pub mod runtime;
 pub mod server;
 mod server_info;
 pub(crate) mod signal;
 mod terminal;
 mod wait;
+mod wait_for;
 
 pub use conn::listener::serve;

@@ -27,6 +27,8 @@ use crate::wire::http::response::DateCache;
 use crate::io::host::input::Input;
 use crate::io::host::late::LateOutputs;
 use crate::io::ids::Ids;
+use crate::io::ports::Ports;
+use crate::io::runtime::lane::Lane;
 use crate::io::runtime::source::Source;
 use crate::io::signal::Asked;
 
@@ -89,6 +91,12 @@ pub struct Server {
     pub(super) creates: RefCell<HashMap<JobId, Create>>,
     /// The server is ending.
     pub(super) shutting_down: Cell<bool>,
+    /// Tells of that.
+    pub(super) ending: Notify,
+    /// What searches of logs may take of the thread.
+    pub(super) searches: Lane,
+    /// Ports that somebody waits for.
+    pub(super) ports: Ports,
     /// Connections open now.
     pub(super) connections: Cell<usize>,
     /// Where output goes that nobody wants.
@@ -148,6 +156,9 @@ impl Server {
             children: RefCell::new(HashMap::new()),
             creates: RefCell::new(HashMap::new()),
             shutting_down: Cell::new(false),
+            ending: Notify::default(),
+            searches: Lane::default(),
+            ports: Ports::default(),
             large_pipes: Cell::new(0),
             connections: Cell::new(0),
             scratch: RefCell::new(Vec::new()),

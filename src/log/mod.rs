@@ -11,6 +11,7 @@ pub mod arena;
 pub mod batch;
 pub mod capture;
 pub mod cursor;
+pub mod find;
 pub mod index;
 pub mod snapshot;
 pub mod store;

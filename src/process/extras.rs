@@ -7,6 +7,7 @@
 //! its own), and what is there while somebody looks (batches, the offsets of an input). What every
 //! process has stands in [`Process`](super::Process); so does what is looked at with every byte.
 
+use super::notify::Notify;
 use super::tags::Tags;
 use crate::log::batch::Batches;
 
@@ -21,6 +22,8 @@ pub struct Extras {
     pub log_max: Option<u64>,
     /// What it is called besides its id.
     pub tags: Tags,
+    /// Tells of changes of its life only, from when somebody wants to know.
+    pub(super) life_changed: Option<Notify>,
 }
 
 /// Room for [`Extras`], made when it is first asked for.

@@ -128,6 +128,21 @@ impl Process {
         }
     }
 
+    /// What tells of changes of its life, and not of output.
+    pub fn life_changes(&mut self) -> Notify {
+        let life_changed = &mut self.extras.make().life_changed;
+        life_changed.get_or_insert_default().clone()
+    }
+
+    /// Tells everybody who waits for a change that there was one.
+    pub fn tell(&self) {
+        self.changed.notify();
+        let extras = self.extras.get();
+        if let Some(life_changed) = extras.and_then(|extras| extras.life_changed.as_ref()) {
+            life_changed.notify();
+        }
+    }
+
     /// Takes an event, at `now`, which is `wall` for clients.
     pub fn on(&mut self, event: Event, now: Monotonic, wall: UnixMs) -> Effects {
         self.life.on(event, now, wall, &GRACES)
@@ -459,7 +474,7 @@ impl Table {
             if let Some(mut captures) = process.captures.take() {
                 captures.release(&mut self.arena);
             }
-            process.changed.notify();
+            process.tell();
         }
     }
 }

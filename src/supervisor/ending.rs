@@ -141,7 +141,10 @@ impl Supervisor {
 
     /// Whether [`Supervisor::make_steps`] would do something.
     pub(crate) fn has_steps_to_make(&self) -> bool {
-        !self.stepping.is_empty() || self.signalling.is_walking() || self.orphans.is_looking()
+        !self.stepping.is_empty()
+            || self.signalling.is_walking()
+            || self.ports.is_looking()
+            || self.orphans.is_looking()
     }
 
     /// Goes on with passes and looks, for a moment.
@@ -152,6 +155,7 @@ impl Supervisor {
                 self.step_over(id, until.min(Instant::now() + STEP));
             }
             self.step_signals(until.min(Instant::now() + STEP));
+            self.step_ports(until.min(Instant::now() + STEP));
             let (by_pid, pool) = (&self.by_pid, &self.pool);
             let managed = |pid| by_pid.contains_key(&pid) || pool.is_in_flight(pid);
             let looked = self.orphans.step(&mut self.claims, &managed, until);

@@ -27,7 +27,7 @@ use crate::types::JobId;
 
 /// Orphans that are looked at in one go when a leader exits. After more of them the rest is left
 /// to a look in steps.
-const ORPHANS_AT_ONCE: usize = 64;
+pub(crate) const ORPHANS_AT_ONCE: usize = 64;
 
 /// Deaths in one turn whose groups are asked for; after more of them all trees are looked at.
 const DEATHS_ASKED_MAX: usize = 32;

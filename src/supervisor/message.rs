@@ -81,6 +81,23 @@ pub enum Command {
         /// Names this request in the answer.
         ticket: u64,
     },
+    /// Look now, and now and then, whether somebody of a tree listens on a TCP port; answered by
+    /// [`Event::Port`], after the first look and when somebody does.
+    WatchPort {
+        /// Which child's.
+        job: JobId,
+        /// The port, not 0.
+        port: u16,
+        /// Names this request in the answers.
+        watch: u64,
+    },
+    /// Nobody waits for that port any more.
+    UnwatchPort {
+        /// Which child's.
+        job: JobId,
+        /// Which request is over.
+        watch: u64,
+    },
     /// Nobody will ask about this child again; what is left of its tree lives on.
     Forget {
         /// Which child.
@@ -136,6 +153,13 @@ pub enum Event {
         job: JobId,
         /// How many; at least 1 as long as anybody is.
         left: u32,
+    },
+    /// A port has been looked at.
+    Port {
+        /// Which request it was about.
+        watch: u64,
+        /// Somebody listens there; it is looked at no longer.
+        open: bool,
     },
     /// A signal has been sent, or has reached nobody.
     Signalled {

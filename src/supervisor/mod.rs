@@ -17,6 +17,7 @@ mod leftovers;
 pub mod living;
 pub mod mailbox;
 pub mod message;
+mod ports;
 pub mod reap;
 mod shutdown;
 mod signalling;
@@ -42,6 +43,7 @@ use self::job::{Job, Phase};
 use self::leftovers::Leftovers;
 use self::mailbox::{Receiver, Sender};
 use self::message::{Command, Event};
+use self::ports::Ports;
 use self::shutdown::Shutdown;
 use self::signalling::Signalling;
 use self::signals::{Hangup, SignalFd};
@@ -106,6 +108,8 @@ enum Due {
     Grace(JobId),
     /// This signal is due to a tree whose leader still runs.
     Escalation(JobId, i32),
+    /// Another look at the ports of a tree.
+    Ports(JobId),
     /// Another pass over a tree.
     Pass(JobId),
     /// Another pass over everything, at the server's end.
@@ -150,6 +154,7 @@ pub struct Supervisor {
     /// Trees whose pass waits for a look.
     looking: Vec<JobId>,
     signalling: Signalling,
+    ports: Ports,
     shutdown: Option<Shutdown>,
 }
 
@@ -207,6 +212,7 @@ impl Supervisor {
             stepping: VecDeque::new(),
             looking: Vec::new(),
             signalling: Signalling::default(),
+            ports: Ports::default(),
             shutdown: None,
         };
         Ok((supervisor, commands, receiver))
@@ -316,6 +322,8 @@ impl Supervisor {
                 request,
                 ticket,
             } => self.signal(job, request, Some(ticket)),
+            Command::WatchPort { job, port, watch } => self.watch_port(job, port, watch),
+            Command::UnwatchPort { job, watch } => self.unwatch_port(job, watch),
             Command::Forget { job } => self.forget(job),
             Command::TerminalClosed { job, master } => {
                 if let Some(known) = self.jobs.get_mut(&job) {
@@ -483,6 +491,7 @@ impl Supervisor {
         self.deadlines.cancel(Due::Answer(id));
         self.deadlines.cancel(Due::Pass(id));
         self.forget_left(id);
+        self.forget_ports(id);
         let tree = &job.tree;
         self.claims.forget(id, tree.session, tree.mark, &tree.files);
         self.orphans
@@ -535,6 +544,7 @@ impl Supervisor {
                 }
             }
             Due::Escalation(id, signal) => self.escalate(id, signal),
+            Due::Ports(id) => self.begin_look_at_ports(id),
             Due::Pass(id) => self.passing.push(id),
             Due::PassAll => self.pass_all(now),
             Due::Relief => {

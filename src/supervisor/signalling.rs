@@ -112,16 +112,21 @@ impl Supervisor {
             } = waiting.request;
             let group = (scope == Scope::Foreground).then_some(foreground);
             let mut walk = Walk::signalling(signal, group);
-            if let Some(job) = self.jobs.get(&waiting.job) {
-                // Not reaped, so its number is its own.
-                let leader = job.leader.iter().map(|leader| leader.pid());
-                walk.add_listed(leader.collect());
-                let members = job.tree.group.iter().map(|group| group.members());
-                walk.add_listed(members.flatten().collect());
-            }
-            walk.add(self.orphans.of(waiting.job));
+            self.begin_at_tree(waiting.job, &mut walk);
             self.signalling.walking.push_back((waiting, walk));
         }
+    }
+
+    /// Has a walk begin at all that is known of a tree: its leader, its group, its orphans.
+    pub(crate) fn begin_at_tree(&self, id: JobId, walk: &mut Walk) {
+        if let Some(job) = self.jobs.get(&id) {
+            // Not reaped, so its number is its own.
+            let leader = job.leader.iter().map(|leader| leader.pid());
+            walk.add_listed(leader.collect());
+            let members = job.tree.group.iter().map(|group| group.members());
+            walk.add_listed(members.flatten().collect());
+        }
+        walk.add(self.orphans.of(id));
     }
 
     /// Goes on with one walk.

@@ -74,3 +74,4 @@ mod terminal_input;
 mod terminal_programs;
 mod terminal_pty;
 mod terminal_viewers;
+mod waits;

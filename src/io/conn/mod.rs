@@ -23,6 +23,7 @@ use monoio::net::TcpStream;
 
 use crate::api::logs::Fetch;
 use crate::api::query::TerminalQuery;
+use crate::api::wait::Wait;
 use crate::api::{self, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
 use crate::config::timeouts;
 use crate::log::Cursor;
@@ -45,6 +46,7 @@ use crate::io::server::Server;
 use crate::io::server_info::server_info;
 use crate::io::signal::signal;
 use crate::io::terminal::attach;
+use crate::io::wait_for::wait_for;
 
 /// After the last answer no more than this is read of what the peer still sends.
 const LINGER_BYTES: usize = 4 << 20;
@@ -65,6 +67,8 @@ enum Stage {
     Over(Then),
     /// Its answer is long.
     Fetch(Facts, Fetch),
+    /// It is answered when a process has come so far.
+    Wait(Facts, ProcessId, Box<Wait>),
     /// Its answer goes on for as long as the process runs.
     Follow(Facts, ProcessId, Cursor),
     /// It becomes a terminal.
@@ -99,6 +103,7 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Option<So
         let then = match stage {
             Stage::Over(then) => then,
             Stage::Fetch(facts, fetch) => Box::pin(conn.fetch(facts, fetch)).await,
+            Stage::Wait(facts, id, wait) => Box::pin(conn.wait(facts, id, *wait)).await,
             Stage::Follow(facts, id, cursor) => Box::pin(conn.follow(facts, id, cursor)).await,
             Stage::Terminal(facts, terminal) => Box::pin(conn.terminal(facts, *terminal)).await,
         };
@@ -171,6 +176,7 @@ impl Conn {
         let reply = match outcome {
             Outcome::Reply(reply) => reply,
             Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
+            Outcome::Wait { id, wait } => return Stage::Wait(facts, id, Box::new(wait)),
             Outcome::Follow { id, cursor } => return Stage::Follow(facts, id, cursor),
             Outcome::Terminal { id, query, accept } => {
                 let terminal = Terminal { id, query, accept };
@@ -230,6 +236,7 @@ impl Conn {
             // Answered by the caller.
             Outcome::Reply(_)
             | Outcome::Fetch(_)
+            | Outcome::Wait { .. }
             | Outcome::Follow { .. }
             | Outcome::Terminal { .. } => None,
         }
@@ -246,6 +253,23 @@ impl Conn {
         );
         let whole = fetch(&self.server, what, out, facts.head_only, &mut self.writer).await;
         self.after_stream(&facts, whole)
+    }
+
+    async fn wait(&mut self, facts: Facts, id: ProcessId, wait: Wait) -> Then {
+        if facts.head_only {
+            // What would be said is not known, so neither is its length.
+            let reply = Reply::new(200).typed("application/json", Vec::new());
+            let reply = reply.header("cache-control", "no-store");
+            let mut out = Vec::with_capacity(320);
+            self.write_head(&facts, &reply, Length::Absent, &mut out);
+            let sent = self.writer.all(out).await.is_ok();
+            return self.after_stream(&facts, sent);
+        }
+        self.reader.expect_silence();
+        match wait_for(&self.server, id, wait, &mut self.reader).await {
+            Some(reply) => self.reply(&facts, reply).await,
+            None => Then::Drop,
+        }
     }
 
     async fn follow(&mut self, mut facts: Facts, id: ProcessId, cursor: Cursor) -> Then {

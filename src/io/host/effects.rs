@@ -41,7 +41,7 @@ fn carry_out(server: &Rc<Server>, job: JobId, effects: Effects) {
     if effects.tell
         && let Some(process) = server.table.borrow().job(job)
     {
-        process.changed.notify();
+        process.tell();
     }
     if let Some(at) = effects.wake_at {
         let server = server.clone();

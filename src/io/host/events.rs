@@ -41,12 +41,17 @@ pub(crate) async fn handle(
                     server.groups_known.notify();
                     continue;
                 }
+                Event::Port { watch, open } => {
+                    server.ports.seen(watch, open);
+                    continue;
+                }
                 Event::Signalled { ticket, result } => {
                     server.signals.answer(ticket, result);
                     continue;
                 }
                 Event::ShuttingDown => {
                     server.shutting_down.set(true);
+                    server.ending.notify();
                     continue;
                 }
                 Event::AllGone => return Ok(()),

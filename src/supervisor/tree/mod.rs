@@ -5,6 +5,7 @@
 //!
 //! - [`identity`]: what a process is; the only place that signals any.
 //! - [`claims`]: which tree an orphan is of. [`mark`]: what its members carry.
+//! - [`sockets`]: which ports its members listen on.
 //! - [`orphans`]: looks at the server's children, in steps. [`walk`]: kills, in steps.
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub(crate) mod identity;
 pub mod mark;
 pub(crate) mod orphans;
 pub(crate) mod procfs;
+pub(crate) mod sockets;
 pub(crate) mod walk;
 
 /// What a tree is known by.

@@ -1,4 +1,5 @@
-//! A walk over processes and their descendants that kills or signals them, in steps.
+//! A walk over processes and their descendants that kills or signals them, or only meets them, in
+//! steps.
 //!
 //! In: whom to begin with. Out: how many were alive. Thousands of processes may be below one, so
 //! a walk goes on for as long as it is told and can be taken up again. It knows no job and no
@@ -22,6 +23,8 @@ enum Act {
     /// SIGKILL, to their groups, too.
     #[default]
     Kill,
+    /// Nothing.
+    Meet,
     /// A signal to each that is in this process group, or to each.
     Signal { number: i32, group: Option<i32> },
 }
@@ -56,6 +59,14 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
+    /// A walk that does nothing to those it meets.
+    pub(crate) fn meeting() -> Self {
+        Self {
+            act: Act::Meet,
+            ..Self::default()
+        }
+    }
+
     /// A walk that sends a signal to everybody who is met in this process group, or to everybody.
     pub(crate) fn signalling(number: i32, group: Option<i32>) -> Self {
         Self {
@@ -115,6 +126,7 @@ impl Walk {
             } else if let Some(process) = self.found.pop() {
                 match self.act {
                     Act::Kill => self.kill(process),
+                    Act::Meet => {}
                     Act::Signal { number, group } => self.signal(process, number, group),
                 }
             } else {

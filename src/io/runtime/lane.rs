@@ -1,0 +1,85 @@
+//! A share of the I/O thread for work that many may want at the same time.
+//!
+//! In: what each piece of such work took. Out: when the next piece may begin. Owns a moment: until
+//! then the share is used up. Pieces are short; what this bounds is a thousand of them that are
+//! ready at once. Nobody is held up as long as there is little to do.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use crate::io::runtime::timer::sleep_until;
+
+/// As long as the share is used up for no longer than this, a piece begins at once.
+const BURST: Duration = Duration::from_micros(500);
+
+/// What is set aside for a piece that has to wait.
+const PIECE: Duration = Duration::from_micros(250);
+
+/// One half of the thread's time is the others'.
+const SHARE: u32 = 2;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    free_at: Cell<Option<Instant>>,
+}
+
+impl Lane {
+    /// Completes when a piece may begin.
+    pub(crate) async fn turn(&self) {
+        if let Some(at) = self.reserve(Instant::now()) {
+            sleep_until(at).await;
+        }
+    }
+
+    /// When a piece may begin that must wait. Those who wait do so one behind the other.
+    fn reserve(&self, now: Instant) -> Option<Instant> {
+        let at = self.free_at.get().filter(|&at| at > now + BURST)?;
+        self.free_at.set(Some(at + PIECE));
+        Some(at)
+    }
+
+    /// A piece of work is over that took so long.
+    pub(crate) fn spent(&self, took: Duration) {
+        self.spent_at(Instant::now(), took);
+    }
+
+    fn spent_at(&self, now: Instant, took: Duration) {
+        let from = self.free_at.get().map_or(now, |at| at.max(now));
+        self.free_at.set(Some(from + took * SHARE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_work_never_waits_and_much_leaves_the_others_their_half() {
+        let (lane, mut now) = (Lane::default(), Instant::now());
+        for _ in 0..1000 {
+            assert_eq!(lane.reserve(now), None);
+            now += Duration::from_micros(3);
+            lane.spent_at(now, Duration::from_micros(1));
+        }
+        let (start, mut worked) = (now, Duration::ZERO);
+        while worked < Duration::from_millis(20) {
+            now = lane.reserve(now).map_or(now, |at| at.max(now)) + PIECE;
+            lane.spent_at(now, PIECE);
+            worked += PIECE;
+        }
+        assert!(
+            now - start >= worked * SHARE - BURST * 4,
+            "{:?}",
+            now - start
+        );
+    }
+
+    #[test]
+    fn who_waits_stands_in_line() {
+        let (lane, now) = (Lane::default(), Instant::now());
+        lane.spent_at(now, Duration::from_millis(1));
+        let places: Vec<_> = (0..100).map(|_| lane.reserve(now).unwrap()).collect();
+        assert!(places.windows(2).all(|pair| pair[1] >= pair[0] + PIECE));
+    }
+}
