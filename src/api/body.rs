@@ -35,6 +35,14 @@ pub struct RunBody {
     pub timeout_ms: Option<u64>,
     /// Bytes kept of each stream.
     pub max_output_bytes: Option<u64>,
+    /// Its input, encoded; none if missing.
+    pub stdin: Option<String>,
+    /// How; UTF-8 if missing.
+    pub stdin_encoding: Option<String>,
+    /// Which bytes are kept of an output that is too long: `head`, `tail` or `both`.
+    pub keep: Option<String>,
+    /// Whether its tree is ended when the client is gone; it is if missing.
+    pub kill_on_disconnect: Option<bool>,
 }
 
 fn yes() -> bool {
@@ -175,6 +183,31 @@ pub enum InputEncoding {
     Base64,
     /// As it is.
     Utf8,
+}
+
+/// The bytes that are the whole input of a run; the limit of the body is theirs, too.
+///
+/// # Errors
+/// 400 for another encoding, or for bad base64.
+pub fn stdin_bytes(
+    data: Option<String>,
+    encoding: Option<&str>,
+) -> Result<Option<Vec<u8>>, Problem> {
+    let is_base64 = match encoding {
+        None | Some("utf8" | "text") => false,
+        Some("base64") => true,
+        Some(_) => {
+            let message = "stdinEncoding must be one of: utf8, text, base64";
+            return Err(Problem::invalid(message));
+        }
+    };
+    let decode = |text: String| match is_base64 {
+        false => Ok(text.into_bytes()),
+        true => STANDARD
+            .decode(text.as_bytes())
+            .map_err(|error| Problem::invalid(format!("stdin is not base64: {error}"))),
+    };
+    data.map(decode).transpose()
 }
 
 impl InputEncoding {

@@ -77,14 +77,7 @@ pub enum Outcome {
     /// A whole answer.
     Reply(Reply),
     /// Start a run and answer when it ends.
-    Run {
-        /// What to start.
-        launch: Launch,
-        /// Its deadline.
-        timeout: Duration,
-        /// Bytes kept of each stream.
-        output_max: u64,
-    },
+    Run(Box<run::Run>),
     /// Start a managed process that has been reserved, and answer with its record.
     Create {
         /// The reservation.

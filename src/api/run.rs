@@ -1,8 +1,10 @@
 //! `POST /v1/processes/run`: what to start, and the answer.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::log::Arena;
+use crate::log::capture::{Capture, Keep};
 use crate::process::Captures;
 use crate::process::life::End;
 use crate::types::{ExitStatus, ProcessId};
@@ -13,6 +15,25 @@ use super::problem::Problem;
 use super::reply::Reply;
 use super::{Core, Launch, Outcome, body, refuse_while_ending};
 
+/// How a run is carried out and answered.
+#[derive(Debug)]
+pub struct Run {
+    /// What to start.
+    pub launch: Launch,
+    /// Its whole input; `/dev/null` if there is none.
+    pub stdin: Option<Vec<u8>>,
+    /// Its deadline.
+    pub timeout: Duration,
+    /// Bytes kept of each stream.
+    pub output_max: u64,
+    /// Which of them.
+    pub keep: Keep,
+    /// The answer tells how many bytes there were.
+    pub tells_bytes: bool,
+    /// It is ended when its client is gone.
+    pub kill_on_disconnect: bool,
+}
+
 /// Reads a run request.
 ///
 /// # Errors
@@ -20,10 +41,16 @@ use super::{Core, Launch, Outcome, body, refuse_while_ending};
 pub fn plan(bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
     let request: RunBody = body::object(bytes, core.strict)?;
     check_command(&request.command)?;
+    let keep = request.keep.as_deref().map(keep).transpose()?;
+    let stdin = body::stdin_bytes(request.stdin, request.stdin_encoding.as_deref())?;
     refuse_while_ending(core)?;
-    Ok(Outcome::Run {
+    Ok(Outcome::Run(Box::new(Run {
+        stdin,
         timeout: Duration::from_millis(core.settings.run_timeout_ms(request.timeout_ms)),
         output_max: core.settings.run_output_bytes(request.max_output_bytes),
+        keep: keep.unwrap_or_default(),
+        tells_bytes: keep.is_some(),
+        kill_on_disconnect: request.kill_on_disconnect.unwrap_or(true),
         launch: Launch {
             command: request.command,
             args: request.args,
@@ -31,6 +58,15 @@ pub fn plan(bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
             env: request.env.into_iter().collect(),
             inherit_env: request.inherit_env,
         },
+    })))
+}
+
+fn keep(word: &str) -> Result<Keep, Problem> {
+    Ok(match word {
+        "head" => Keep::Head,
+        "tail" => Keep::Tail,
+        "both" => Keep::Both,
+        _ => return Err(Problem::invalid("keep must be one of: head, tail, both")),
     })
 }
 
@@ -44,7 +80,8 @@ pub(super) fn check_command(command: &str) -> Result<(), Problem> {
 
 /// The answer to a run that has ended, `duration` after it was asked for; `id` if it is listed.
 pub fn reply(
-    run: &mut Captures,
+    run: &Run,
+    captures: &Captures,
     end: End,
     duration: Duration,
     id: Option<ProcessId>,
@@ -54,38 +91,38 @@ pub fn reply(
         End::Exited(exit) => (false, Some(exit.status)),
         End::TimedOut(status) => (true, status),
     };
-    for capture in [&mut run.stdout, &mut run.stderr] {
-        if capture.truncated() {
-            // The cap may have cut a character; what is left of it is not the program's text.
-            let mut tail: Vec<u8> = Vec::with_capacity(8);
-            for segment in capture.segments(arena) {
-                tail.extend_from_slice(&segment[segment.len().saturating_sub(4)..]);
-                let excess = tail.len().saturating_sub(4);
-                tail.drain(..excess);
-            }
-            capture.cut_tail(json::incomplete_tail(&tail) as u64);
-        }
-    }
+    let texts = [&captures.stdout, &captures.stderr].map(|of| Text::new(of, run.keep, arena));
+    let text_len: u64 = texts.iter().map(Text::len).sum();
     // Kept bytes are bounded by the configured cap, and a Vec cannot be larger than memory.
-    let text_len = usize::try_from(run.stdout.len() + run.stderr.len()).unwrap_or(0);
+    let text_len = usize::try_from(text_len).unwrap_or(0);
     let mut out = Vec::with_capacity(160 + text_len + text_len / 8);
     let exit_code = match status {
         Some(ExitStatus::Code(code)) if !timed_out => code.to_string(),
         _ => "null".to_owned(),
     };
     out.extend_from_slice(
-        format!("{{\"exitCode\":{exit_code},\"timedOut\":{timed_out},\"stdout\":").as_bytes(),
+        format!("{{\"exitCode\":{exit_code},\"timedOut\":{timed_out}").as_bytes(),
     );
-    json::write_string_lossy(run.stdout.segments(arena), &mut out);
-    out.extend_from_slice(b",\"stderr\":");
-    json::write_string_lossy(run.stderr.segments(arena), &mut out);
+    for (text, key) in texts.iter().zip(["stdout", "stderr"]) {
+        text.write(key, &text.main, arena, &mut out);
+    }
     let flags = format!(
         ",\"stdoutTruncated\":{},\"stderrTruncated\":{},\"durationMs\":{}",
-        run.stdout.truncated(),
-        run.stderr.truncated(),
+        captures.stdout.truncated(),
+        captures.stderr.truncated(),
         duration.as_millis()
     );
     out.extend_from_slice(flags.as_bytes());
+    if run.tells_bytes {
+        let (stdout, stderr) = (captures.stdout.written(), captures.stderr.written());
+        let written = format!(",\"stdoutBytes\":{stdout},\"stderrBytes\":{stderr}");
+        out.extend_from_slice(written.as_bytes());
+    }
+    for (text, key) in texts.iter().zip(["stdoutTail", "stderrTail"]) {
+        if let Some(tail) = &text.tail {
+            text.write(key, tail, arena, &mut out);
+        }
+    }
     if let Some(id) = id {
         out.extend_from_slice(b",\"processId\":");
         json::write_string(&id.to_string(), &mut out);
@@ -96,4 +133,50 @@ pub fn reply(
     }
     out.push(b'}');
     Reply::json(out)
+}
+
+/// Which bytes of a capture are text. Where it was cut, a character may have been, too; what is
+/// left of that is not the program's text.
+struct Text<'a> {
+    of: &'a Capture,
+    main: Range<u64>,
+    /// What is answered apart from it.
+    tail: Option<Range<u64>>,
+}
+
+impl<'a> Text<'a> {
+    fn new(of: &'a Capture, keep: Keep, arena: &Arena) -> Self {
+        let (mut first, mut last) = (of.first(), of.last());
+        if of.truncated() {
+            let end = first.end.saturating_sub(4)..first.end;
+            first.end -= json::incomplete_tail(&bytes(of, end, arena)) as u64;
+            let start = last.start..last.end.min(last.start + 3);
+            let before = bytes(of, of.before_last(), arena);
+            last.start += json::incomplete_front(&before, &bytes(of, start, arena)) as u64;
+        }
+        let (main, tail) = match keep {
+            Keep::Head => (first, None),
+            Keep::Tail if of.truncated() => (last, None),
+            Keep::Tail => (first, None),
+            Keep::Both => (first, of.truncated().then_some(last)),
+        };
+        Self { of, main, tail }
+    }
+
+    fn len(&self) -> u64 {
+        let tail = self.tail.as_ref().map_or(0, |tail| tail.end - tail.start);
+        self.main.end - self.main.start + tail
+    }
+
+    fn write(&self, key: &str, range: &Range<u64>, arena: &Arena, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(b"\":");
+        json::write_string_lossy(self.of.segments(range.clone(), arena), out);
+    }
+}
+
+/// A few bytes of a capture.
+fn bytes(of: &Capture, range: Range<u64>, arena: &Arena) -> Vec<u8> {
+    of.segments(range, arena).flatten().copied().collect()
 }

@@ -1,177 +1,394 @@
-//! The first bytes of one stream of a run, up to a cap; the rest is read and thrown away.
+//! What one stream of a run wrote, up to a cap: its first bytes, its last ones, or half of each.
 //!
-//! In: bytes already read into the tail it lends. Out: segments in order. Owns its slots until
+//! In: bytes already read into the room it lends. Out: pieces in order. Owns its slots until
 //! [`Capture::release`]. Knows no stream names and no text.
+//!
+//! - Byte n of the stream lies in its slot n / [`SLOT_BYTES`], so what is kept needs no index.
+//! - Slots between the first bytes and the last ones are given back as the stream goes on. It
+//!   holds one slot more than what may be kept takes up.
+
+use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::arena::{Arena, ArenaError, SLOT_BYTES, SlotId};
+
+/// Which bytes of a stream are kept that is longer than the cap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// The first ones.
+    #[default]
+    Head,
+    /// The last ones.
+    Tail,
+    /// The first half, the odd byte too, and the last half.
+    Both,
+}
+
+/// Bytes before the last ones that stay readable: whoever reads text can tell whether a character
+/// was cut there.
+const BEFORE_LAST: u64 = 3;
+
+/// [`SLOT_BYTES`] as positions in a stream are counted.
+const SLOT: u64 = SLOT_BYTES as u64;
 
 /// What one stream of a run wrote, cut at its cap.
 #[derive(Debug)]
 pub struct Capture {
-    slots: Vec<SlotId>,
-    len: u64,
-    cap: u64,
-    /// Bytes that were written and not kept.
-    lost: u64,
+    /// The slots that the first bytes are in.
+    head: Vec<SlotId>,
+    head_max: u64,
+    /// The slots behind those that the last bytes are in.
+    tail: VecDeque<SlotId>,
+    /// Which slot of the stream the first of `tail` is.
+    tail_number: u64,
+    tail_max: u64,
+    /// Bytes that were written.
+    written: u64,
+    /// Bytes before this one were not read into slots, unless they are of the first.
+    tail_from: u64,
 }
 
 impl Capture {
     /// Keeps at most `cap` bytes.
-    pub fn new(cap: u64) -> Self {
+    pub fn new(keep: Keep, cap: u64) -> Self {
+        let tail_max = match keep {
+            Keep::Head => 0,
+            Keep::Tail => cap,
+            Keep::Both => cap / 2,
+        };
         Self {
-            slots: Vec::new(),
-            len: 0,
-            cap,
-            lost: 0,
+            head: Vec::new(),
+            head_max: cap - tail_max,
+            tail: VecDeque::new(),
+            tail_number: 0,
+            tail_max,
+            written: 0,
+            tail_from: 0,
         }
     }
 
-    /// Lends free bytes to read into, or nothing once the cap is reached: then read elsewhere and
+    /// Lends free bytes to read into, or nothing if no more is to be kept: then read elsewhere and
     /// call [`Capture::discard`].
     ///
     /// # Errors
     /// [`ArenaError::Full`] when a new slot is needed and there is none.
-    pub fn tail<'a>(&mut self, arena: &'a mut Arena) -> Result<&'a mut [u8], ArenaError> {
-        if self.len >= self.cap {
+    pub fn room<'a>(&mut self, arena: &'a mut Arena) -> Result<&'a mut [u8], ArenaError> {
+        if self.tail_max == 0 && self.written >= self.head_max {
             return Ok(&mut []);
         }
-        let len = mapped(self.len);
-        let (start, needed) = (len % SLOT_BYTES, len / SLOT_BYTES);
-        if self.slots.len() <= needed {
-            self.slots.push(arena.alloc()?);
+        let (number, start) = place(self.written);
+        if let Some(slot) = self.slot(number) {
+            return Ok(arena.tail(slot, start));
         }
-        Ok(arena.tail(self.slots[needed], start))
+        if number < self.head_max.div_ceil(SLOT) {
+            let slot = arena.alloc()?;
+            self.head.push(slot);
+            return Ok(arena.tail(slot, start));
+        }
+        let keeps_from = self
+            .written
+            .saturating_sub(self.tail_max.saturating_add(BEFORE_LAST));
+        while (self.tail_number + 1) * SLOT <= keeps_from
+            && let Some(slot) = self.tail.pop_front()
+        {
+            arena.free(slot);
+            self.tail_number += 1;
+        }
+        let slot = arena.alloc()?;
+        if self.tail.is_empty() {
+            self.tail_number = number;
+        }
+        self.tail.push_back(slot);
+        Ok(arena.tail(slot, start))
     }
 
-    /// Keeps the first `len` bytes of the tail, as far as the cap goes.
+    /// Notes that the first `len` bytes of the room were written.
     pub fn commit(&mut self, len: usize) {
-        let kept = (len as u64).min(self.cap - self.len);
-        self.len += kept;
-        self.lost += len as u64 - kept;
+        self.written += len as u64;
     }
 
-    /// Notes that `len` bytes were read and not kept.
-    pub fn discard(&mut self, len: usize) {
-        self.lost += len as u64;
+    /// Notes that `len` bytes were read and are not in a slot. If there was room for them but no
+    /// slot, only what comes after them can be kept as well.
+    pub fn discard(&mut self, arena: &mut Arena, len: usize) {
+        if len > 0 {
+            self.head_max = self.head_max.min(self.written);
+            self.tail.drain(..).for_each(|slot| arena.free(slot));
+            self.written += len as u64;
+            self.tail_from = self.written;
+        }
+    }
+
+    /// Keeps a copy of what was read elsewhere, as far as it is to be kept.
+    pub fn append(&mut self, arena: &mut Arena, mut data: &[u8]) {
+        while !data.is_empty() {
+            let len = match self.room(arena) {
+                Ok(room) if !room.is_empty() => {
+                    let len = room.len().min(data.len());
+                    room[..len].copy_from_slice(&data[..len]);
+                    len
+                }
+                _ => return self.discard(arena, data.len()),
+            };
+            self.commit(len);
+            data = &data[len..];
+        }
     }
 
     /// Whether bytes were lost to the cap.
     pub fn truncated(&self) -> bool {
-        self.lost > 0
+        self.lost() > 0
+    }
+
+    /// Bytes that were written.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Bytes that were written and are not kept.
     pub fn lost(&self) -> u64 {
-        self.lost
+        self.last_from() - self.first_len()
     }
 
-    /// Bytes kept.
-    pub fn len(&self) -> u64 {
-        self.len
+    /// The first bytes that are kept: all of them if nothing was lost.
+    pub fn first(&self) -> Range<u64> {
+        match self.truncated() {
+            true => 0..self.first_len(),
+            false => 0..self.written,
+        }
     }
 
-    /// Whether nothing was kept.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
+    /// The last bytes that are kept, if something before them was lost.
+    pub fn last(&self) -> Range<u64> {
+        match self.truncated() {
+            true => self.last_from()..self.written,
+            false => self.written..self.written,
+        }
     }
 
-    /// Drops the last `bytes` kept bytes.
-    pub fn cut_tail(&mut self, bytes: u64) {
-        let cut = bytes.min(self.len);
-        self.len -= cut;
-        self.lost += cut;
+    /// Bytes just before the last ones, as far as they are still there.
+    pub fn before_last(&self) -> Range<u64> {
+        let from = self.last_from();
+        let start = from.saturating_sub(BEFORE_LAST).max(self.tail_from);
+        start.min(from)..from
     }
 
-    /// The kept bytes in order.
-    pub fn segments<'a>(&'a self, arena: &'a Arena) -> impl Iterator<Item = &'a [u8]> + 'a {
-        let mut left = self.len;
-        self.slots.iter().map_while(move |&slot| {
-            let len = mapped(left).min(SLOT_BYTES);
-            left -= len as u64;
-            (len > 0).then(|| arena.bytes(slot, 0, len))
+    fn first_len(&self) -> u64 {
+        self.written.min(self.head_max)
+    }
+
+    fn last_from(&self) -> u64 {
+        let from = self.written.saturating_sub(self.tail_max);
+        from.max(self.first_len()).max(self.tail_from)
+    }
+
+    fn slot(&self, number: u64) -> Option<SlotId> {
+        let at = |number: u64| usize::try_from(number).ok();
+        let in_tail = || self.tail.get(at(number.checked_sub(self.tail_number)?)?);
+        let in_head = at(number).and_then(|number| self.head.get(number));
+        in_head.or_else(in_tail).copied()
+    }
+
+    /// The slots that hold these bytes, and where in them they are.
+    fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = (SlotId, Range<usize>)> + '_ {
+        let mut at = range.start;
+        std::iter::from_fn(move || {
+            let (number, start) = place(at);
+            let room = SLOT_BYTES - start;
+            let len = usize::try_from(range.end - at).map_or(room, |left| left.min(room));
+            at += len as u64;
+            (len > 0).then_some((self.slot(number)?, start..start + len))
         })
     }
 
-    /// Hands over the slots that hold kept bytes, in order, with how many each holds; nothing is
-    /// kept afterwards.
-    pub fn take(&mut self, arena: &mut Arena) -> Vec<(SlotId, usize)> {
-        let mut left = std::mem::take(&mut self.len);
-        let mut taken = Vec::new();
-        for slot in self.slots.drain(..) {
-            let len = mapped(left).min(SLOT_BYTES);
-            left -= len as u64;
-            if len > 0 {
-                taken.push((slot, len));
-            } else {
+    /// These bytes in order, which are among those that are kept.
+    pub fn segments<'a>(
+        &'a self,
+        range: Range<u64>,
+        arena: &'a Arena,
+    ) -> impl Iterator<Item = &'a [u8]> + 'a {
+        self.pieces(range)
+            .map(|(slot, part)| arena.bytes(slot, part.start, part.len()))
+    }
+
+    /// Hands over the slots that hold kept bytes, in order, and where in them these are; nothing is
+    /// kept afterwards. Where both ends are in one slot, what lies between them is handed over, too.
+    pub fn take(&mut self, arena: &mut Arena) -> Vec<(SlotId, Range<usize>)> {
+        let mut taken: Vec<(SlotId, Range<usize>)> = Vec::new();
+        let (first, last) = (self.first(), self.last());
+        for (slot, part) in self.pieces(first.clone()).chain(self.pieces(last.clone())) {
+            match taken.last_mut().filter(|(before, _)| *before == slot) {
+                Some((_, before)) => before.end = part.end,
+                None => taken.push((slot, part)),
+            }
+        }
+        let holds = |number: u64, range: &Range<u64>| {
+            number * SLOT < range.end && range.start < (number + 1) * SLOT
+        };
+        let head = (0..).zip(self.head.drain(..));
+        for (number, slot) in head.chain((self.tail_number..).zip(self.tail.drain(..))) {
+            if !holds(number, &first) && !holds(number, &last) {
                 arena.free(slot);
             }
         }
+        (self.head_max, self.tail_max) = (0, 0);
         taken
     }
 
     /// Gives the slots back.
     pub fn release(&mut self, arena: &mut Arena) {
-        for slot in self.slots.drain(..) {
+        for slot in self.head.drain(..).chain(self.tail.drain(..)) {
             arena.free(slot);
         }
-        self.len = 0;
+        (self.head_max, self.tail_max) = (0, 0);
     }
 }
 
-/// How many bytes of the mapping `kept` bytes are.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "what is kept lies in slots of one mapping, so its length is one of memory"
-)]
-fn mapped(kept: u64) -> usize {
-    kept as usize
+/// Which slot of the stream a byte is in, and where in it.
+fn place(at: u64) -> (u64, usize) {
+    (at / SLOT, (at % SLOT) as usize)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn write(capture: &mut Capture, arena: &mut Arena, mut data: &[u8]) {
-        while !data.is_empty() {
-            let tail = capture.tail(arena).unwrap();
-            if tail.is_empty() {
-                capture.discard(data.len());
-                return;
-            }
-            let n = tail.len().min(data.len());
-            tail[..n].copy_from_slice(&data[..n]);
-            capture.commit(n);
-            data = &data[n..];
-        }
+    fn write(capture: &mut Capture, arena: &mut Arena, data: &[u8]) {
+        capture.append(arena, data);
+    }
+
+    fn text(len: u64) -> Vec<u8> {
+        (0..len).map(|i| (i * 31 / 8) as u8).collect()
+    }
+
+    fn bytes(capture: &Capture, range: Range<u64>, arena: &Arena) -> Vec<u8> {
+        let segments = capture.segments(range, arena);
+        segments.flatten().copied().collect()
     }
 
     #[test]
     fn exactly_the_cap_is_not_truncated_and_one_more_is() {
         let mut arena = Arena::new().unwrap();
-        for (len, truncated) in [
-            (99_999, false),
-            (100_000, false),
-            (100_001, true),
-            (300_000, true),
-        ] {
-            let data: Vec<u8> = (0..len).map(|i| i as u8).collect();
-            let mut capture = Capture::new(100_000);
-            write(&mut capture, &mut arena, &data);
-            let kept: Vec<u8> = capture.segments(&arena).flatten().copied().collect();
-            assert_eq!(kept, data[..len.min(100_000)]);
-            assert_eq!(capture.truncated(), truncated, "{len}");
-            capture.release(&mut arena);
+        for keep in [Keep::Head, Keep::Tail, Keep::Both] {
+            for (len, truncated) in [
+                (99_999, false),
+                (100_000, false),
+                (100_001, true),
+                (300_000, true),
+                (900_000, true),
+            ] {
+                let data = text(len);
+                let mut capture = Capture::new(keep, 100_000);
+                data.chunks(7000)
+                    .for_each(|part| write(&mut capture, &mut arena, part));
+                let (head, tail) = match keep {
+                    _ if !truncated => (len, 0),
+                    Keep::Head => (100_000, 0),
+                    Keep::Tail => (0, 100_000),
+                    Keep::Both => (50_000, 50_000),
+                };
+                assert_eq!(capture.first(), 0..head, "{keep:?} {len}");
+                assert_eq!(capture.last(), len - tail..len, "{keep:?} {len}");
+                for range in [capture.first(), capture.last(), capture.before_last()] {
+                    let expected = &data[range.start as usize..range.end as usize];
+                    assert_eq!(bytes(&capture, range, &arena), expected);
+                }
+                assert_eq!(capture.truncated(), truncated, "{keep:?} {len}");
+                assert_eq!(capture.lost(), len - head - tail);
+                assert!(arena.in_use() <= 4, "{keep:?} {len}: {}", arena.in_use());
+                capture.release(&mut arena);
+                assert_eq!(arena.in_use(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn the_odd_byte_is_of_the_first_half_and_no_length_is_cut_wrong() {
+        let mut arena = Arena::new().unwrap();
+        for keep in [Keep::Head, Keep::Tail, Keep::Both] {
+            for cap in 0..6_u64 {
+                for len in 0..12_u64 {
+                    let mut capture = Capture::new(keep, cap);
+                    let data = text(len);
+                    data.iter()
+                        .for_each(|byte| write(&mut capture, &mut arena, &[*byte]));
+                    let head = match keep {
+                        Keep::Head => cap,
+                        Keep::Tail => 0,
+                        Keep::Both => cap - cap / 2,
+                    };
+                    let expected = match len <= cap {
+                        true => (data.clone(), Vec::new()),
+                        false => {
+                            let last = (len - (cap - head)) as usize;
+                            (data[..head as usize].to_vec(), data[last..].to_vec())
+                        }
+                    };
+                    let kept = (
+                        bytes(&capture, capture.first(), &arena),
+                        bytes(&capture, capture.last(), &arena),
+                    );
+                    assert_eq!(kept, expected, "{keep:?} {cap} {len}");
+                    assert_eq!(capture.written(), len);
+                    capture.release(&mut arena);
+                }
+            }
         }
         assert_eq!(arena.in_use(), 0);
     }
 
     #[test]
+    fn what_had_no_slot_is_lost_and_what_comes_after_it_is_kept_at_the_end() {
+        let mut arena = Arena::new().unwrap();
+        let mut capture = Capture::new(Keep::Both, 100);
+        write(&mut capture, &mut arena, b"begin");
+        capture.discard(&mut arena, 1 << 20);
+        write(&mut capture, &mut arena, b"end");
+        assert_eq!(bytes(&capture, capture.first(), &arena), b"begin");
+        assert_eq!(bytes(&capture, capture.last(), &arena), b"end");
+        assert_eq!(capture.lost(), 1 << 20);
+        assert!(capture.before_last().is_empty());
+        let taken = capture.take(&mut arena);
+        assert_eq!(taken.iter().map(|(_, part)| part.len()).sum::<usize>(), 8);
+        assert_eq!(arena.in_use() as usize, taken.len());
+    }
+
+    #[test]
+    fn a_taken_slot_holds_kept_bytes_and_no_other_slot_stays() {
+        let mut arena = Arena::new().unwrap();
+        for keep in [Keep::Head, Keep::Tail, Keep::Both] {
+            for (cap, len) in [
+                (10, 40),
+                (10, 1 << 20),
+                (SLOT * 4, SLOT * 9 + 5),
+                (SLOT, SLOT),
+            ] {
+                let mut capture = Capture::new(keep, cap);
+                let data = text(len);
+                write(&mut capture, &mut arena, &data);
+                let kept = bytes(&capture, capture.first(), &arena);
+                let last = bytes(&capture, capture.last(), &arena);
+                let taken = capture.take(&mut arena);
+                assert_eq!(arena.in_use() as usize, taken.len(), "{keep:?} {cap} {len}");
+                let all: Vec<u8> = taken
+                    .iter()
+                    .flat_map(|(slot, part)| arena.bytes(*slot, part.start, part.len()))
+                    .copied()
+                    .collect();
+                assert!(all.starts_with(&kept) && all.ends_with(&last));
+                taken.iter().for_each(|(slot, _)| arena.free(*slot));
+            }
+        }
+    }
+
+    #[test]
     fn a_cap_of_zero_takes_no_slot_and_says_truncated_only_for_output() {
         let mut arena = Arena::new().unwrap();
-        let mut capture = Capture::new(0);
-        assert!(!capture.truncated());
-        write(&mut capture, &mut arena, b"x");
-        assert!(capture.truncated());
-        assert_eq!((capture.len(), arena.in_use()), (0, 0));
+        for keep in [Keep::Head, Keep::Tail, Keep::Both] {
+            let mut capture = Capture::new(keep, 0);
+            assert!(!capture.truncated());
+            write(&mut capture, &mut arena, b"x");
+            assert!(capture.truncated());
+            assert_eq!((capture.lost(), arena.in_use()), (1, 0));
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! - An idle log holds no slot that no entry points into.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::arena::{Arena, ArenaError, SLOT_BYTES, SlotId};
 use super::index::{Entry, Index};
@@ -99,19 +100,19 @@ impl Log {
         self.fit(arena, limit);
     }
 
-    /// Makes the first `len` bytes of a slot that was filled elsewhere an entry of `stream`, the
-    /// slot being the log's from now on. Bytes and limit as for [`Log::commit`].
+    /// Makes a part of a slot that was filled elsewhere an entry of `stream`, the slot being the
+    /// log's from now on. Bytes and limit as for [`Log::commit`].
     pub fn adopt(
         &mut self,
         arena: &mut Arena,
-        (slot, len): (SlotId, usize),
+        (slot, part): (SlotId, Range<usize>),
         stream: Stream,
         now_ms: u64,
         limit: u64,
     ) {
         self.slots.push_back(slot);
-        self.tail_start = 0;
-        self.commit(arena, len, stream, now_ms, limit);
+        self.tail_start = part.start;
+        self.commit(arena, part.len(), stream, now_ms, limit);
     }
 
     /// Notes bytes that were written and lost before they came to the log.
@@ -378,11 +379,10 @@ mod tests {
     #[test]
     fn slots_that_were_filled_elsewhere_become_entries_and_the_log_goes_on_behind_them() {
         let mut arena = Arena::new().unwrap();
-        let mut capture = crate::log::capture::Capture::new(SLOT_BYTES as u64 + 10);
+        let keep = crate::log::capture::Keep::Head;
+        let mut capture = crate::log::capture::Capture::new(keep, SLOT_BYTES as u64 + 10);
         for part in [&[1; SLOT_BYTES][..], &[2; 20]] {
-            let tail = capture.tail(&mut arena).unwrap();
-            tail[..part.len()].copy_from_slice(part);
-            capture.commit(part.len());
+            capture.append(&mut arena, part);
         }
         let lost = capture.lost();
         assert_eq!(lost, 10);

@@ -2,7 +2,7 @@
 //!
 //! In: which stream. Out: its capture, and the log that both become if the run is listed.
 
-use crate::log::capture::Capture;
+use crate::log::capture::{Capture, Keep};
 use crate::log::{Arena, Log};
 use crate::types::Stream;
 
@@ -17,10 +17,10 @@ pub struct Captures {
 
 impl Captures {
     /// Keeps `cap` bytes of each stream.
-    pub fn new(cap: u64) -> Self {
+    pub fn new(keep: Keep, cap: u64) -> Self {
         Self {
-            stdout: Capture::new(cap),
-            stderr: Capture::new(cap),
+            stdout: Capture::new(keep, cap),
+            stderr: Capture::new(keep, cap),
         }
     }
 
@@ -38,9 +38,12 @@ impl Captures {
         let mut log = Log::default();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let capture = self.of(stream);
-            log.lost(capture.lost());
-            for taken in capture.take(arena) {
-                log.adopt(arena, taken, stream, now_ms, limit);
+            let written = capture.written();
+            let taken = capture.take(arena);
+            let kept: usize = taken.iter().map(|(_, part)| part.len()).sum();
+            log.lost(written - kept as u64);
+            for piece in taken {
+                log.adopt(arena, piece, stream, now_ms, limit);
             }
         }
         log

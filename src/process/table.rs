@@ -18,6 +18,7 @@ use super::life::{Effects, Event, Graces, Kind, Life, State};
 use super::notify::Notify;
 use super::tags::Tags;
 use crate::config::timeouts;
+use crate::log::capture::Keep;
 use crate::log::{Arena, Log};
 use crate::types::{Exit, JobId, Monotonic, ProcessId, UnixMs};
 
@@ -247,9 +248,9 @@ impl Table {
     }
 
     /// Begins a run that keeps `cap` bytes of each stream.
-    pub fn begin_run(&mut self, cap: u64) -> JobId {
+    pub fn begin_run(&mut self, keep: Keep, cap: u64) -> JobId {
         let process = self.insert(Life::new(Kind::Run, 2));
-        process.captures = Some(Box::new(Captures::new(cap)));
+        process.captures = Some(Box::new(Captures::new(keep, cap)));
         process.job
     }
 
@@ -523,7 +524,7 @@ mod tests {
         let a = table.reserve(describe(), 2).unwrap();
         let b = table.reserve(describe(), 2).unwrap();
         assert_eq!(table.reserve(describe(), 2), None);
-        table.begin_run(0);
+        table.begin_run(Keep::Head, 0);
         let error = SpawnError {
             stage: SpawnStage::Exec,
             errno: 2,
@@ -540,7 +541,7 @@ mod tests {
     fn what_is_starting_and_a_run_are_not_shown() {
         let mut table = Table::new(Arena::new().unwrap(), 10, 2);
         let job = table.reserve(describe(), 2).unwrap();
-        table.begin_run(10);
+        table.begin_run(Keep::Head, 10);
         assert!(table.get(id(&table, job)).is_none());
         assert_eq!(table.iter().count(), 0);
     }
@@ -640,7 +641,7 @@ mod tests {
 
     /// A run that has ended and left something.
     fn leftover(table: &mut Table) -> (JobId, ProcessId) {
-        let job = table.begin_run(100);
+        let job = table.begin_run(Keep::Head, 100);
         let status = ExitStatus::Code(0);
         on(table, job, Event::TimedOut(Some(status)));
         on(table, job, Event::Left(1));

@@ -32,14 +32,29 @@ pub fn string_len(text: &str) -> usize {
 /// where a character crosses from one segment into the next.
 pub fn write_string_lossy<'a>(segments: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     out.push(b'"');
-    let mut tail = Tail::default();
+    let mut text = Lossy::default();
     for segment in segments {
-        let mut rest = tail.complete(segment, out);
+        text.write(segment, out);
+    }
+    text.end(out);
+    out.push(b'"');
+}
+
+/// The inside of JSON strings from text that comes in segments; see [`write_string_lossy`].
+#[derive(Debug, Default)]
+pub struct Lossy {
+    tail: Tail,
+}
+
+impl Lossy {
+    /// Appends a segment, without quotes. A character that it does not end is held back.
+    pub fn write(&mut self, segment: &[u8], out: &mut Vec<u8>) {
+        let mut rest = self.tail.complete(segment, out);
         while let Err(error) = std::str::from_utf8(rest) {
             let (valid, behind) = rest.split_at(error.valid_up_to());
             write_escaped(valid, out);
             let Some(wrong) = error.error_len() else {
-                tail.push(behind);
+                self.tail.push(behind);
                 rest = &[];
                 break;
             };
@@ -48,17 +63,20 @@ pub fn write_string_lossy<'a>(segments: impl Iterator<Item = &'a [u8]>, out: &mu
         }
         write_escaped(rest, out);
     }
-    if tail.len > 0 {
-        out.extend_from_slice(REPLACEMENT);
+
+    /// Appends what is held back: nothing comes that could complete it.
+    pub fn end(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.tail).len > 0 {
+            out.extend_from_slice(REPLACEMENT);
+        }
     }
-    out.push(b'"');
 }
 
 /// U+FFFD in UTF-8.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
 /// The bytes of a character whose end has not been seen yet.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Tail {
     bytes: [u8; 4],
     len: usize,
@@ -117,6 +135,21 @@ pub fn incomplete_tail(bytes: &[u8]) -> usize {
         };
     }
     0
+}
+
+/// How many bytes at the beginning of `bytes` are the rest of a UTF-8 character that begins
+/// in `before`, the bytes just before them, of which three are enough: 0 to 3.
+#[must_use]
+pub fn incomplete_front(before: &[u8], bytes: &[u8]) -> usize {
+    let begun = incomplete_tail(before);
+    let mut character = [0; 4];
+    character[..begun].copy_from_slice(&before[before.len() - begun..]);
+    let longest = bytes.len().min(4 - begun);
+    character[begun..begun + longest].copy_from_slice(&bytes[..longest]);
+    let ends = |len: &usize| std::str::from_utf8(&character[..begun + len]).is_ok();
+    (1..=longest)
+        .find(|len| begun > 0 && ends(len))
+        .unwrap_or(0)
 }
 
 /// How one byte of a string is written.
@@ -284,6 +317,27 @@ mod tests {
                     assert_eq!(incomplete_tail(&bytes), expected, "{bytes:x?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn cutting_the_front_begins_text_at_a_character_boundary() {
+        let text = "a\u{e9}\u{20ac}\u{1f600}z";
+        for cut in 0..=text.len() {
+            let (before, after) = text.as_bytes().split_at(cut);
+            let before = &before[before.len().saturating_sub(3)..];
+            let front = incomplete_front(before, after);
+            assert!(text.is_char_boundary(cut + front), "{cut}");
+            assert!(front < 4 && (front == 0 || !text.is_char_boundary(cut)));
+        }
+        for (before, after) in [
+            (&b"\xf0\x9f"[..], &b"a\x98\x80"[..]),
+            (b"", b"\x98\x80"),
+            (b"a", b"\x80"),
+            (b"\xe2\x82", b""),
+            (b"\xff\xff\xff", b"\x80"),
+        ] {
+            assert_eq!(incomplete_front(before, after), 0, "{before:x?} {after:x?}");
         }
     }
 

@@ -46,6 +46,8 @@ mod pipes;
 mod processes;
 mod readers;
 mod run;
+mod run_keep;
+mod run_stdin;
 mod sdk;
 mod server_info;
 mod signals;

@@ -213,11 +213,7 @@ impl Conn {
     async fn carry_out(&mut self, outcome: Outcome) -> Option<Reply> {
         let server = self.server.clone();
         match outcome {
-            Outcome::Run {
-                launch,
-                timeout,
-                output_max,
-            } => run(&server, launch, timeout, output_max, &mut self.reader).await,
+            Outcome::Run(what) => run(&server, what, &mut self.reader).await,
             Outcome::Create {
                 job,
                 launch,

@@ -192,15 +192,26 @@ fn open_terminal(server: &Rc<Server>, job: JobId, size: WindowSize) -> Result<En
     })
 }
 
-/// The two pipes of a run: ours, and the child's three descriptors.
+/// The pipes of a run: ours, the child's three descriptors, and where its input goes if it has one.
 ///
 /// # Errors
 /// 503 when there is no descriptor left.
-pub(crate) fn open_run_pipes(server: &Server) -> Result<(Child, Stdio), Problem> {
+pub(crate) fn open_run_pipes(
+    server: &Server,
+    has_input: bool,
+) -> Result<(Child, Stdio, Option<Source>), Problem> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(refused("no pipe for the run"));
     let (stdout_read, stdout_write) = pipe()?;
     let (stderr_read, stderr_write) = pipe()?;
-    let stdio = Stdio::Outputs(Box::new([stdout_write, stderr_write]));
+    let (stdio, input) = match has_input {
+        false => (Stdio::Outputs(Box::new([stdout_write, stderr_write])), None),
+        true => {
+            let (stdin_read, stdin_write) = pipe()?;
+            let fds = [stdin_read, stdout_write, stderr_write];
+            let input = source(server, stdin_write)?;
+            (Stdio::Separate(Box::new(fds)), Some(input))
+        }
+    };
     let outputs = vec![
         (Stream::Stdout, registered(server, stdout_read)?),
         (Stream::Stderr, registered(server, stderr_read)?),
@@ -209,5 +220,5 @@ pub(crate) fn open_run_pipes(server: &Server) -> Result<(Child, Stdio), Problem>
         outputs,
         input: None,
     };
-    Ok((child, stdio))
+    Ok((child, stdio, input))
 }

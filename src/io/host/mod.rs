@@ -8,6 +8,7 @@ pub(crate) mod capacity;
 pub(crate) mod create;
 pub(crate) mod effects;
 pub(crate) mod events;
+pub(crate) mod feed;
 pub(crate) mod input;
 pub(crate) mod late;
 pub(crate) mod leftovers;

@@ -199,15 +199,15 @@ fn read_once(
     };
     if let Some(captures) = &mut process.captures {
         let capture = captures.of(stream);
-        if let Ok(tail) = capture.tail(arena)
-            && !tail.is_empty()
+        if let Ok(room) = capture.room(arena)
+            && !room.is_empty()
         {
-            let result = read(source, stream, tail);
+            let result = read(source, stream, room);
             capture.commit(brought(&result));
             return result;
         }
         let result = discard(server, source, stream);
-        capture.discard(brought(&result));
+        capture.discard(arena, brought(&result));
         return result;
     }
     if let Ok(tail) = process.log.tail(arena) {

@@ -8,141 +8,191 @@
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::api::run::reply;
-use crate::api::{Launch, Problem, Reply};
+use crate::api::run::{Run, reply};
+use crate::api::{Problem, Reply};
 use crate::config::timeouts;
 use crate::notice;
 use crate::process::life::{End, Event, State};
 use crate::process::table::Description;
 use crate::supervisor::message::Command;
-use crate::types::{JobId, SpawnError, UnixMs};
+use crate::types::{JobId, ProcessId, SpawnError, UnixMs};
 
 use crate::io::conn::reader::Reader;
 use crate::io::host::create::{TermRule, open_run_pipes, spec};
 use crate::io::host::effects::{close, happen};
+use crate::io::host::feed::feed;
 use crate::io::host::leftovers;
 use crate::io::host::outputs::{ingest, trim_later};
 use crate::io::server::Server;
 use crate::io::wait::{Limits, Waited, for_client, until};
 
-/// A run under way; dropped before it is answered, it ends the tree.
-struct Underway<'a> {
-    server: &'a Rc<Server>,
+/// Runs `run`; None if the client is gone.
+pub(crate) async fn run(server: &Rc<Server>, run: Box<Run>, reader: &mut Reader) -> Option<Reply> {
+    let mut underway = match Underway::begin(server, run) {
+        Ok(underway) => underway,
+        Err(problem) => return Some(problem.reply()),
+    };
+    let waited = for_client(pin!(underway.over()), underway.limits(), reader).await;
+    let end = match waited {
+        Waited::Done(Ok(end)) => end,
+        Waited::Done(Err(error)) => return Some(underway.refused(error).reply()),
+        Waited::TimeUp | Waited::Gone => {
+            underway.abandon();
+            return None;
+        }
+    };
+    let id = underway.id_if_left(end);
+    let answer = {
+        let mut table = server.table.borrow_mut();
+        let (process, arena) = table.job_mut(underway.job)?;
+        let (run, took) = (&underway.run, underway.started.elapsed());
+        reply(run, process.captures.as_ref()?, end, took, id, arena)
+    };
+    underway.list(id);
+    Some(answer)
+}
+
+/// A run under way; dropped before it is over, it ends the tree.
+pub(crate) struct Underway {
+    server: Rc<Server>,
     job: JobId,
-    /// It has been answered and goes on as a record.
+    run: Box<Run>,
+    started: Instant,
+    created_at: UnixMs,
+    /// It is over and goes on as a record.
     is_listed: bool,
 }
 
-impl Drop for Underway<'_> {
+impl Drop for Underway {
     fn drop(&mut self) {
-        let (server, job) = (self.server, self.job);
+        let (server, job) = (&self.server, self.job);
         // Does nothing if it has been answered.
         happen(server, job, Event::Abandoned);
         close(server, job);
         if !self.is_listed {
+            let left = self.left();
             server.table.borrow_mut().remove(job);
-            server.command(Command::Forget { job });
+            server.command(match left {
+                0 => Command::Forget { job },
+                // Nothing of a run is to be out of reach.
+                _ => Command::End { job },
+            });
         }
         trim_later(server);
     }
 }
 
-/// Runs `launch`; None if the client is gone.
-pub(crate) async fn run(
-    server: &Rc<Server>,
-    launch: Launch,
-    timeout: Duration,
-    output_max: u64,
-    reader: &mut Reader,
-) -> Option<Reply> {
-    let (started, created_at) = (Instant::now(), UnixMs::now());
-    let mut underway = match begin(server, &launch, started.checked_add(timeout), output_max) {
-        Ok(underway) => underway,
-        Err(problem) => return Some(problem.reply()),
-    };
-    let job = underway.job;
-    let limits = Limits {
-        in_all: None,
-        half_closed: timeouts::RUN_HALF_CLOSED_MAX,
-    };
-    let over = pin!(over(server, job));
-    let end = match for_client(over, limits, reader).await {
-        Waited::Done(Ok(end)) => end,
-        Waited::Done(Err(error)) => return Some(Problem::spawn(error, false, &launch).reply()),
-        Waited::TimeUp | Waited::Gone => return None,
-    };
-    let mut table = server.table.borrow_mut();
-    let left = table.job(job).map_or(0, |run| run.life.left());
-    let listed = matches!(end, End::Exited(_)) && left > 0 && !server.shutting_down.get();
-    let id = listed.then(|| table.take_id());
-    drop(table);
-    let id = id.filter(|_| {
-        let covered = server.cover_ids();
-        if covered.is_err() {
-            // Nothing of a run is to be out of reach.
-            server.command(Command::End { job });
-            notice::line("ended what a run left: its record's id cannot be noted (--state-dir)");
+impl Underway {
+    fn begin(server: &Rc<Server>, mut run: Box<Run>) -> Result<Self, Problem> {
+        let (started, created_at) = (Instant::now(), UnixMs::now());
+        let (child, stdio, input) = open_run_pipes(server, run.stdin.is_some())?;
+        let spec = spec(server, &run.launch, stdio, Some(TermRule::Always))
+            .map_err(|error| Problem::spawn(error, false, &run.launch))?;
+        let job = server
+            .table
+            .borrow_mut()
+            .begin_run(run.keep, run.output_max);
+        server.command(Command::Spawn {
+            job,
+            spec: Box::new(spec),
+            deadline: started.checked_add(run.timeout),
+            announce: false,
+        });
+        for (stream, source) in &child.outputs {
+            monoio::spawn(ingest(server.clone(), job, *stream, source.clone()));
         }
-        covered.is_ok()
-    });
-    let mut table = server.table.borrow_mut();
-    let (run, arena) = table.job_mut(job)?;
-    let captures = run.captures.as_mut()?;
-    let answer = reply(captures, end, started.elapsed(), id, arena);
-    drop(table);
-    if let Some(id) = id {
-        let description = Description {
-            command: launch.command,
-            args: launch.args,
-            cwd: launch.cwd,
+        if let (Some(pipe), Some(data)) = (input, run.stdin.take()) {
+            monoio::spawn(feed(server.clone(), job, pipe, data));
+        }
+        server.children.borrow_mut().insert(job, Rc::new(child));
+        Ok(Self {
+            server: server.clone(),
+            job,
+            run,
+            started,
             created_at,
+            is_listed: false,
+        })
+    }
+
+    /// How long its client is waited for.
+    fn limits(&self) -> Limits {
+        Limits {
+            in_all: None,
+            half_closed: match self.run.kill_on_disconnect {
+                true => timeouts::RUN_HALF_CLOSED_MAX,
+                false => timeouts::WAIT_MAX,
+            },
+        }
+    }
+
+    /// Completes when it can be answered: with how it ended, or why it never began.
+    async fn over(&self) -> Result<End, SpawnError> {
+        until(|| match self.server.table.borrow().job(self.job) {
+            Some(run) => match run.life.state() {
+                State::Over { end, .. } => Ok(Ok(end)),
+                State::Failed(error) => Ok(Err(error)),
+                _ => Err(run.changed.clone()),
+            },
+            // Only its owner removes it.
+            None => Ok(Ok(End::TimedOut(None))),
+        })
+        .await
+    }
+
+    fn refused(&self, error: SpawnError) -> Problem {
+        Problem::spawn(error, false, &self.run.launch)
+    }
+
+    /// Its client is gone: it is ended, or it goes on without one.
+    fn abandon(mut self) {
+        if self.run.kill_on_disconnect {
+            return;
+        }
+        monoio::spawn(async move {
+            if let Ok(end) = self.over().await {
+                let id = self.id_if_left(end);
+                self.list(id);
+            }
+        });
+    }
+
+    /// How many of its tree were alive when that was last said.
+    fn left(&self) -> u32 {
+        let table = self.server.table.borrow();
+        table.job(self.job).map_or(0, |run| run.life.left())
+    }
+
+    /// The id that it is to be listed under, if it has left something.
+    fn id_if_left(&self, end: End) -> Option<ProcessId> {
+        let server = &self.server;
+        let is_to_be_seen = matches!(end, End::Exited(_)) && !server.shutting_down.get();
+        if !is_to_be_seen || self.left() == 0 {
+            return None;
+        }
+        let id = server.table.borrow_mut().take_id();
+        if server.cover_ids().is_err() {
+            notice::line("ended what a run left: its record's id cannot be noted (--state-dir)");
+            return None;
+        }
+        Some(id)
+    }
+
+    /// Lists it under the id that was taken for it.
+    fn list(&mut self, id: Option<ProcessId>) {
+        let Some(id) = id else { return };
+        let launch = &mut self.run.launch;
+        let description = Description {
+            command: std::mem::take(&mut launch.command),
+            args: std::mem::take(&mut launch.args),
+            cwd: launch.cwd.take(),
+            created_at: self.created_at,
             ..Description::default()
         };
-        leftovers::list(server, job, id, description, output_max.saturating_mul(2));
-        underway.is_listed = true;
+        let log_max = self.run.output_max.saturating_mul(2);
+        leftovers::list(&self.server, self.job, id, description, log_max);
+        self.is_listed = true;
     }
-    Some(answer)
-}
-
-fn begin<'a>(
-    server: &'a Rc<Server>,
-    launch: &Launch,
-    deadline: Option<Instant>,
-    output_max: u64,
-) -> Result<Underway<'a>, Problem> {
-    let (child, stdio) = open_run_pipes(server)?;
-    let spec = spec(server, launch, stdio, Some(TermRule::Always))
-        .map_err(|error| Problem::spawn(error, false, launch))?;
-    let job = server.table.borrow_mut().begin_run(output_max);
-    server.command(Command::Spawn {
-        job,
-        spec: Box::new(spec),
-        deadline,
-        announce: false,
-    });
-    for (stream, source) in &child.outputs {
-        monoio::spawn(ingest(server.clone(), job, *stream, source.clone()));
-    }
-    server.children.borrow_mut().insert(job, Rc::new(child));
-    Ok(Underway {
-        server,
-        job,
-        is_listed: false,
-    })
-}
-
-/// Completes when a run can be answered: with how it ended, or why it never began.
-async fn over(server: &Server, job: JobId) -> Result<End, SpawnError> {
-    until(|| match server.table.borrow().job(job) {
-        Some(run) => match run.life.state() {
-            State::Over { end, .. } => Ok(Ok(end)),
-            State::Failed(error) => Ok(Err(error)),
-            _ => Err(run.changed.clone()),
-        },
-        // Only its owner removes it.
-        None => Ok(Ok(End::TimedOut(None))),
-    })
-    .await
 }

@@ -1,0 +1,40 @@
+//! The whole input of a run, into its pipe, and then the end of input.
+//!
+//! In: the bytes and our end of the pipe. Out: nothing; a program that does not read all of its
+//! input has its reasons. Waits as long as the run is under way and holds nobody else up.
+
+use std::pin::pin;
+use std::rc::Rc;
+
+use rustix::io::Errno;
+
+use crate::process::life::State;
+use crate::types::JobId;
+
+use crate::io::runtime::race::race;
+use crate::io::runtime::source::Source;
+use crate::io::server::Server;
+
+/// Writes `data` for as long as somebody reads it and the run is not over. The pipe is closed then.
+pub(crate) async fn feed(server: Rc<Server>, job: JobId, pipe: Source, data: Vec<u8>) {
+    let mut rest = data.as_slice();
+    while !rest.is_empty() {
+        match pipe.write(rest) {
+            Ok(len) => rest = &rest[len..],
+            Err(Errno::AGAIN) => {
+                let changed = match server.table.borrow().job(job) {
+                    Some(run) if !is_ended(run.life.state()) => run.changed.clone(),
+                    _ => return,
+                };
+                let changed = changed.changed(changed.version());
+                race(pin!(pipe.writable()), pin!(changed)).await;
+            }
+            // Nobody reads any more.
+            Err(_) => return,
+        }
+    }
+}
+
+fn is_ended(state: State) -> bool {
+    matches!(state, State::Over { .. } | State::Failed(_))
+}
