@@ -76,6 +76,10 @@ pub struct CreateBody {
     pub cols: Option<u64>,
     /// Rows of the terminal, 1 to 1000.
     pub rows: Option<u64>,
+    /// What to call it.
+    pub name: Option<String>,
+    /// What to know it by.
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// `POST /v1/processes/{id}/input`.

@@ -13,6 +13,7 @@ pub mod cors;
 mod decode;
 pub mod frame;
 pub mod guard;
+pub mod list;
 pub mod logs;
 pub mod problem;
 pub mod processes;
@@ -26,6 +27,7 @@ pub mod settings;
 pub mod signal;
 mod strict;
 mod subprotocol;
+mod tags;
 pub mod wait;
 
 use std::time::Duration;
@@ -185,7 +187,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::SetSettings => settings::set(body, core),
         Action::Run => run::plan(body, core),
         Action::Create => processes::create(body, core),
-        Action::List { owner } => Ok(processes::list(owner, core)),
+        Action::List(query) => Ok(list::list(&query, core)),
         Action::Get(id) => processes::get(&id, core),
         Action::Delete { id, tree } => processes::delete(&id, tree, core),
         Action::Logs { id, query } => logs::logs(&id, &query, core),

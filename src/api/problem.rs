@@ -23,6 +23,8 @@ enum Details {
     /// The message is `process <id>`.
     Process,
     BytesWritten(u64),
+    /// The message, and who is in the way.
+    Holder(ProcessId),
 }
 
 /// One problem; the fields are the keys of the body.
@@ -111,6 +113,16 @@ impl Problem {
     pub fn too_many_processes(limit: u64) -> Self {
         Self::conflict(format!("max concurrent process limit reached ({limit})"))
             .code("limit_reached")
+    }
+
+    /// 409: another record has this name.
+    pub fn name_taken(name: &str, holder: ProcessId) -> Self {
+        let message = format!(
+            "the name {name} is taken by {holder}; delete that record, or take another name"
+        );
+        let mut problem = Self::conflict(message).code("name_taken");
+        problem.details = Details::Holder(holder);
+        problem
     }
 
     /// 410: the reader has seen more than this log ever held.
@@ -275,6 +287,11 @@ impl Problem {
                 body.extend_from_slice(b",\"path\":");
                 json::write_string(path, &mut body);
                 body.push(b'}');
+            }
+            Details::Holder(id) => {
+                body.extend_from_slice(b",\"details\":{\"message\":");
+                json::write_string(&self.message, &mut body);
+                body.extend_from_slice(format!(",\"id\":\"{id}\"}}").as_bytes());
             }
             Details::Process => {
                 body.extend_from_slice(b",\"details\":{\"id\":");

@@ -1,4 +1,4 @@
-//! Create, list, get and delete managed processes; what of a process is in its record.
+//! Create, get and delete managed processes; what of a process is in its record.
 
 use crate::process::table::Description;
 use crate::process::{Process, Table};
@@ -7,11 +7,10 @@ use crate::wire::say::record::{self, Record};
 
 use super::body::{self, CreateBody};
 use super::problem::Problem;
-use super::query::Owner;
 use super::reply::Reply;
 use super::route::Id;
 use super::run::check_command;
-use super::{Core, Launch, Outcome, refuse_while_ending};
+use super::{Core, Launch, Outcome, refuse_while_ending, tags};
 
 /// What clients see of a process.
 fn record(process: &Process) -> Record<'_> {
@@ -62,7 +61,8 @@ pub(super) fn find<'a>(id: &Id, core: &'a Core<'_>) -> Result<&'a Process, Probl
 /// Checks a create request and reserves its place.
 ///
 /// # Errors
-/// 400 or 422 for a bad body, 409 at the concurrency limit, 503 while the server ends.
+/// 400 or 422 for a bad body, 409 for a name that is taken and at the concurrency limit, 503 while
+/// the server ends.
 pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let request: CreateBody = body::object(bytes, core.strict)?;
     check_command(&request.command)?;
@@ -71,7 +71,9 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
     } else {
         None
     };
+    let tags = tags::checked(request.name, request.labels)?;
     refuse_while_ending(core)?;
+    tags::refuse_taken(&tags, core.table)?;
     let limit = core.settings.max_concurrent_processes;
     let description = Description {
         command: request.command.clone(),
@@ -85,6 +87,7 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
         .table
         .reserve(description, limit)
         .ok_or_else(|| Problem::too_many_processes(limit))?;
+    core.table.tag(job, tags);
     let launch = Launch {
         command: request.command,
         args: request.args,
@@ -113,21 +116,6 @@ fn window(cols: Option<u64>, rows: Option<u64>) -> Result<WindowSize, Problem> {
         cols: side("cols", cols, default.cols)?,
         rows: side("rows", rows, default.rows)?,
     })
-}
-
-/// All records, by number.
-pub fn list(owner: Owner, core: &Core<'_>) -> Outcome {
-    let mut out = b"{\"processes\":[".to_vec();
-    if owner == Owner::User {
-        for (at, process) in core.table.iter().enumerate() {
-            if at > 0 {
-                out.push(b',');
-            }
-            write(process, &mut out);
-        }
-    }
-    out.extend_from_slice(b"]}");
-    Outcome::Reply(Reply::json(out))
 }
 
 /// One record.

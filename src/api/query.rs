@@ -14,9 +14,10 @@ use super::routes::Parameter;
 use super::strict::Unknown;
 
 /// Which processes a list shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Owner {
     /// All of them; every process made through the API is the user's.
+    #[default]
     User,
     /// None: no process belongs to the desktop or the system.
     Nobody,
@@ -85,7 +86,13 @@ impl<'q> Params<'q> {
             .map(|(_, value)| value)
     }
 
-    fn unique(&self, name: &'static str) -> Result<Option<Cow<'q, str>>, Problem> {
+    /// Every value of a parameter that may be repeated, in their order.
+    pub(super) fn all(&self, name: &'static str) -> impl Iterator<Item = Cow<'q, str>> {
+        let pairs = self.query.pairs();
+        pairs.filter_map(move |(found, value)| (found == name).then_some(value))
+    }
+
+    pub(super) fn unique(&self, name: &'static str) -> Result<Option<Cow<'q, str>>, Problem> {
         debug_assert!(
             self.known.iter().any(|known| known.name == name),
             "{name} is not in the table of routes"
@@ -118,7 +125,11 @@ impl<'q> Params<'q> {
     }
 }
 
-fn choice<T: Copy>(
+/// One of several words.
+///
+/// # Errors
+/// 400 naming them.
+pub(super) fn choice<T: Copy>(
     query: &Params<'_>,
     name: &'static str,
     choices: &[(&str, T)],

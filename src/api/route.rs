@@ -14,8 +14,9 @@ use crate::wire::ws::handshake::{self, Accept, HandshakeError, UpgradeRequest};
 
 use super::access::{Caller, Credential};
 use super::guard::Guard;
+use super::list::ListQuery;
 use super::problem::{Problem, shortened};
-use super::query::{LogsQuery, Owner, Params, TerminalQuery};
+use super::query::{LogsQuery, Params, TerminalQuery};
 use super::reply::Reply;
 use super::routes::{self, Access, Asked, Body, Route};
 use super::subprotocol::Offered;
@@ -48,10 +49,7 @@ pub enum Action {
     /// `POST /v1/processes`
     Create,
     /// `GET /v1/processes`
-    List {
-        /// Only these.
-        owner: Owner,
-    },
+    List(Box<ListQuery>),
     /// `GET /v1/processes/{id}`
     Get(Id),
     /// `DELETE /v1/processes/{id}`
@@ -359,12 +357,14 @@ mod tests {
                 let (name, good) = match parameter.kind {
                     Kind::Number => (parameter.name, "7"),
                     Kind::Word(words) => (parameter.name, words[0]),
-                    Kind::Text => (parameter.name, "x"),
+                    Kind::Text | Kind::Name => (parameter.name, "x"),
+                    Kind::Id => (parameter.name, "proc_7"),
+                    Kind::Pair => (parameter.name, "k=v"),
                 };
                 let with = |value: &str| planned(method, &format!("{path}?{name}={value}"));
                 assert!(with(good).is_ok(), "{route:?}: {name}={good}");
                 if parameter.kind != Kind::Text {
-                    let status = with("neither").map_err(|reply| reply.status).err();
+                    let status = with("ne/ither").map_err(|reply| reply.status).err();
                     assert_eq!(status, Some(400), "{route:?}: {name} is not read");
                 }
             }

@@ -5,6 +5,7 @@
 
 use crate::wire::http::head::{Head, Method};
 
+use super::list;
 use super::problem::Problem;
 use super::query::{self, Params};
 use super::route::{Action, Id, upgrade};
@@ -62,6 +63,12 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// Any text.
     Text,
+    /// A name that a process may have.
+    Name,
+    /// The id of a process.
+    Id,
+    /// `KEY=VALUE`; may be repeated.
+    Pair,
 }
 
 /// A parameter of the query.
@@ -169,6 +176,10 @@ const fn number(name: &'static str) -> Parameter {
     Parameter { name, kind }
 }
 
+const fn of_kind(name: &'static str, kind: Kind) -> Parameter {
+    Parameter { name, kind }
+}
+
 const fn word(name: &'static str, words: &'static [&'static str]) -> Parameter {
     let kind = Kind::Word(words);
     Parameter { name, kind }
@@ -213,13 +224,17 @@ pub const ROUTES: &[Route] = &[
         verb: Verb::Get,
         path: "/v1/processes",
         access: Access::Token,
-        parameters: &[word("owner", &["user", "desktop", "system"])],
+        parameters: &[
+            word("owner", &["user", "desktop", "system"]),
+            of_kind("name", Kind::Name),
+            of_kind("label", Kind::Pair),
+            word("status", &["running", "exited"]),
+            number("limit"),
+            of_kind("after", Kind::Id),
+        ],
         body: Body::None,
         answer: Answer::Json(Shape::ProcessList),
-        action: |asked| {
-            let owner = query::owner(asked.query)?;
-            Ok(Action::List { owner })
-        },
+        action: |asked| Ok(Action::List(Box::new(list::parse(asked.query)?))),
     },
     Route {
         name: "createProcess",

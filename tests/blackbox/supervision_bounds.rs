@@ -80,13 +80,13 @@ fn a_server_out_of_descriptors_answers_every_request(backend: Backend) {
 }
 
 /// A FUSE file system whose server never says a word; whoever touches it waits.
-struct DeadMount {
-    path: PathBuf,
+pub(crate) struct DeadMount {
+    pub(crate) path: PathBuf,
     device: Option<std::fs::File>,
 }
 
 impl DeadMount {
-    fn new(backend: Backend) -> Option<Self> {
+    pub(crate) fn new(backend: Backend) -> Option<Self> {
         let name = format!("dead-{}-{}", std::process::id(), backend.word());
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&path).unwrap();

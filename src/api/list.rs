@@ -1,0 +1,118 @@
+//! `GET /v1/processes`: which records, and how many of them.
+//!
+//! In: the query. Out: the records that fit, by number, and where the next part begins. Looks at
+//! every record behind `after` until there are enough; a name is looked up.
+
+use crate::process::Process;
+use crate::types::ProcessId;
+
+use super::problem::Problem;
+use super::processes::write;
+use super::query::{self, Owner, Params};
+use super::reply::Reply;
+use super::tags::{LABELS_MAX, is_name, no_name};
+use super::{Core, Outcome};
+
+/// Records of one answer where the query bounds them.
+const LIMIT_MAX: u64 = 1000;
+
+/// Which records are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListQuery {
+    /// `owner`
+    pub owner: Owner,
+    /// `name`
+    pub name: Option<Box<str>>,
+    /// `label`, each `KEY=VALUE`; all must fit.
+    pub labels: Vec<Box<str>>,
+    /// `status`: whether it runs.
+    pub is_running: Option<bool>,
+    /// `limit`
+    pub limit: Option<usize>,
+    /// `after`
+    pub after: Option<ProcessId>,
+}
+
+/// Reads the query of a list.
+///
+/// # Errors
+/// 400 naming the parameter and what is allowed.
+pub(super) fn parse(params: &Params<'_>) -> Result<ListQuery, Problem> {
+    let bad = |message: String| Problem::unreadable(400, message);
+    let owner = query::owner(params)?;
+    let name = params.unique("name")?;
+    if let Some(name) = name.as_deref().filter(|name| !is_name(name)) {
+        return Err(bad(no_name("query parameter name", name)));
+    }
+    let labels: Vec<Box<str>> = params.all("label").map(Into::into).collect();
+    if labels.iter().any(|pair| !pair.contains('=')) {
+        return Err(bad("query parameter label must be KEY=VALUE".to_owned()));
+    }
+    if labels.len() > LABELS_MAX {
+        return Err(bad(format!(
+            "query parameter label may be given {LABELS_MAX} times, which is how many labels a \
+             process may have"
+        )));
+    }
+    let statuses = [("running", true), ("exited", false)];
+    let is_running = query::choice(params, "status", &statuses)?;
+    let limit = match query::number(params, "limit")? {
+        None => None,
+        Some(limit @ 1..=LIMIT_MAX) => usize::try_from(limit).ok(),
+        Some(_) => {
+            return Err(bad(format!(
+                "query parameter limit must be between 1 and {LIMIT_MAX}"
+            )));
+        }
+    };
+    let after = match params.unique("after")? {
+        None => None,
+        Some(text) => Some(ProcessId::parse(&text).ok_or_else(|| {
+            bad("query parameter after must be the id of a process, such as proc_1".to_owned())
+        })?),
+    };
+    Ok(ListQuery {
+        owner,
+        name: name.map(Into::into),
+        labels,
+        is_running,
+        limit,
+        after,
+    })
+}
+
+impl ListQuery {
+    fn fits(&self, process: &Process) -> bool {
+        let running = process.life.is_running();
+        let tags = process.tags();
+        let has = |pair: &str| tags.is_some_and(|tags| tags.has_label(pair));
+        self.is_running.is_none_or(|wanted| wanted == running)
+            && self.labels.iter().all(|pair| has(pair))
+    }
+}
+
+/// The records that fit, by number.
+pub(super) fn list(query: &ListQuery, core: &Core<'_>) -> Outcome {
+    let after = query.after.unwrap_or(ProcessId(0));
+    let named = query.name.as_deref().map(|name| core.table.get_named(name));
+    let (of_name, rest) = match named {
+        Some(named) => (named.filter(|process| process.id > after), None),
+        None => (None, Some(core.table.iter_behind(after))),
+    };
+    let all = of_name.into_iter().chain(rest.into_iter().flatten());
+    let mut fitting = all.filter(|process| query.owner == Owner::User && query.fits(process));
+    let mut out = b"{\"processes\":[".to_vec();
+    let mut last = None;
+    for process in fitting.by_ref().take(query.limit.unwrap_or(usize::MAX)) {
+        if last.replace(process.id).is_some() {
+            out.push(b',');
+        }
+        write(process, &mut out);
+    }
+    out.push(b']');
+    if let Some(last) = last.filter(|_| fitting.next().is_some()) {
+        out.extend_from_slice(format!(",\"nextAfter\":\"{last}\"").as_bytes());
+    }
+    out.push(b'}');
+    Outcome::Reply(Reply::json(out))
+}
