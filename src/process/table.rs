@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
+use std::rc::Rc;
 
 use super::captures::Captures;
 use super::extras;
@@ -55,8 +56,8 @@ pub struct Process {
     pub job: JobId,
     /// What clients call it; 0 as long as it is not listed.
     pub id: ProcessId,
-    /// What was asked for; empty for a run that is not listed.
-    pub description: Description,
+    /// What was asked for; empty for a run that is not listed. Shared with whoever tells of it later.
+    pub description: Rc<Description>,
     /// Where it is in its life.
     pub life: Life,
     /// What it wrote.
@@ -78,7 +79,7 @@ impl Process {
         Self {
             job,
             id: ProcessId(0),
-            description: Description::default(),
+            description: Rc::default(),
             life,
             log: Log::default(),
             captures: None,
@@ -241,7 +242,7 @@ impl Table {
         let id = self.take_id();
         let process = self.insert(Life::new(Kind::Managed, 0));
         process.id = id;
-        process.description = description;
+        process.description = description.into();
         let job = process.job;
         self.listed.insert(id, job);
         Some(job)
@@ -275,7 +276,7 @@ impl Table {
             return Vec::new();
         };
         process.id = id;
-        process.description = description;
+        process.description = description.into();
         process.extras.make().log_max = Some(log_max);
         if let Some(mut captures) = process.captures.take() {
             let at = process.ended().map_or(UnixMs(0), |(_, at)| at);
