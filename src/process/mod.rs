@@ -6,6 +6,7 @@
 
 pub mod captures;
 pub mod extras;
+pub mod history;
 pub mod life;
 pub mod notify;
 pub mod table;

@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use super::captures::Captures;
 use super::extras;
+use super::history::{self, History, Snapshot};
 use super::life::{Effects, Event, Graces, Kind, Life, State};
 use super::notify::Notify;
 use super::tags::Tags;
@@ -68,6 +69,10 @@ pub struct Process {
     pub extras: extras::Lazy,
     /// It was asked to end, so what is left of its tree is most likely about to end, too.
     pub told_to_end: bool,
+    /// The history has it as created.
+    noted_start: bool,
+    /// And as exited.
+    noted_end: bool,
     /// Tells of new output, of every change of its life and of the end of outputs.
     pub changed: Notify,
     /// Log bytes that the table counts for this record; 0 until it has exited.
@@ -85,6 +90,8 @@ impl Process {
             captures: None,
             extras: extras::Lazy::default(),
             told_to_end: false,
+            noted_start: false,
+            noted_end: false,
             changed: Notify::default(),
             counted_bytes: 0,
         }
@@ -127,6 +134,25 @@ impl Process {
                 Some(self.life.left()).filter(|&left| left > 0)
             }
             _ => None,
+        }
+    }
+
+    /// The record as it is now.
+    fn snapshot(&self, now: Monotonic) -> Snapshot {
+        let ended = self.ended();
+        Snapshot {
+            id: self.id,
+            description: self.description.clone(),
+            tags: self
+                .tags()
+                .filter(|tags| !tags.is_empty())
+                .cloned()
+                .map(Rc::new),
+            is_running: self.life.is_running(),
+            pid: self.life.pid(),
+            exit: ended.and_then(|(exit, _)| exit),
+            exited_at: ended.map(|(_, at)| at),
+            descendants: self.descendants(now),
         }
     }
 
@@ -195,6 +221,7 @@ pub struct Table {
     leftovers_max: usize,
     /// Log bytes of all exited records.
     exited_bytes: u64,
+    history: History,
 }
 
 impl Table {
@@ -213,6 +240,7 @@ impl Table {
             exited_max,
             leftovers_max,
             exited_bytes: 0,
+            history: History::new(UnixMs::now()),
         }
     }
 
@@ -284,6 +312,7 @@ impl Table {
             process.log = captures.take_log(&mut self.arena, at.0, limit);
         }
         self.listed.insert(id, job);
+        self.note(job, Monotonic::now(), UnixMs::now());
         self.exited.push_back(job);
         self.make_room(job)
     }
@@ -347,6 +376,45 @@ impl Table {
     pub fn get_mut(&mut self, id: ProcessId) -> Option<(&mut Process, &mut Arena)> {
         let process = self.jobs.get_mut(self.listed.get(&id)?)?;
         process.is_shown().then_some((process, &mut self.arena))
+    }
+
+    /// What has happened to records.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Has a job take an event, at `now`, which is `wall` for clients. None if it is gone.
+    pub fn on(
+        &mut self,
+        job: JobId,
+        event: Event,
+        now: Monotonic,
+        wall: UnixMs,
+    ) -> Option<Effects> {
+        let effects = self.jobs.get_mut(&job)?.on(event, now, wall);
+        self.note(job, now, wall);
+        Some(effects)
+    }
+
+    /// Notes in the history what clients can see of a record since the last time.
+    fn note(&mut self, job: JobId, now: Monotonic, wall: UnixMs) {
+        let Some(process) = self.jobs.get_mut(&job).filter(|of| of.is_listed()) else {
+            return;
+        };
+        let (running, over) = (process.life.is_running(), process.is_over());
+        let created = (running || over) && !std::mem::replace(&mut process.noted_start, true);
+        let exited = over && !std::mem::replace(&mut process.noted_end, true);
+        let kinds = [
+            (created, history::Kind::Created),
+            (exited, history::Kind::Exited),
+        ];
+        for (_, kind) in kinds.into_iter().filter(|(is_new, _)| *is_new) {
+            self.history.push(history::Event {
+                kind,
+                at: wall,
+                process: process.snapshot(now),
+            });
+        }
     }
 
     /// Any record.
@@ -441,7 +509,7 @@ impl Table {
                 job: oldest,
                 leaves_unlisted: process.life.kind() == Kind::Run && process.life.left() > 0,
             }));
-            self.remove(oldest);
+            self.remove_as(oldest, true);
         }
         dropped
     }
@@ -465,6 +533,21 @@ impl Table {
 
     /// Removes a record and what it wrote; who waits for it is told.
     pub fn remove(&mut self, job: JobId) {
+        self.remove_as(job, false);
+    }
+
+    fn remove_as(&mut self, job: JobId, evicted: bool) {
+        if let Some(process) = self
+            .jobs
+            .get(&job)
+            .filter(|of| of.is_listed() && of.noted_start)
+        {
+            self.history.push(history::Event {
+                kind: history::Kind::Deleted { evicted },
+                at: UnixMs::now(),
+                process: process.snapshot(Monotonic::now()),
+            });
+        }
         self.exited.retain(|exited| *exited != job);
         if let Some(mut process) = self.jobs.remove(&job) {
             self.listed.remove(&process.id);

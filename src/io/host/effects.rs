@@ -17,11 +17,11 @@ use crate::io::server::Server;
 
 /// Something has happened to a job. Nothing follows if it is gone.
 pub(crate) fn happen(server: &Rc<Server>, job: JobId, event: Event) {
-    let effects = match server.table.borrow_mut().job_mut(job) {
-        Some((process, _)) => process.on(event, Monotonic::now(), UnixMs::now()),
-        None => return,
-    };
-    carry_out(server, job, effects);
+    let (now, wall) = (Monotonic::now(), UnixMs::now());
+    let effects = server.table.borrow_mut().on(job, event, now, wall);
+    if let Some(effects) = effects {
+        carry_out(server, job, effects);
+    }
 }
 
 fn carry_out(server: &Rc<Server>, job: JobId, effects: Effects) {

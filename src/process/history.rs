@@ -1,0 +1,281 @@
+//! What has happened to records, the last few thousand times.
+//!
+//! In: that a record came, ended or went, and when. Out: the same, in order, to any number of readers,
+//! each at its own place. Owns a ring of bounded length and weight; what fell out of it a reader is
+//! told of as a gap. Knows no clock and no connection.
+//!
+//! An event holds the record as it was at that moment. What a client asked to start does not change
+//! and may be long, so it is shared with the record and with the other events about it; it stays in
+//! memory for as long as one of them does, and counts for each of them.
+//!
+//! Events are numbered from 1024 times the server's start in milliseconds, so that a number also tells
+//! the life of a server that it is from: no server makes a million events a second for as long as it
+//! lives, so none reaches where a later one begins. A clock that was set back between two lives is the
+//! exception. Numbers stay below 2^53, which is exact in every JSON, until the year 2248.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::notify::Notify;
+use super::table::Description;
+use super::tags::Tags;
+use crate::types::{Exit, ProcessId, UnixMs};
+
+/// Events that are kept.
+pub const EVENTS_MAX: usize = 4096;
+
+/// What kept events may say together, in bytes: a client may ask to start something with arguments of
+/// two megabytes. The newest event is kept whatever it says.
+pub const BYTES_MAX: usize = 8 << 20;
+
+/// Numbers for each millisecond from the epoch to the start.
+const NUMBERS_PER_MS: u64 = 1024;
+
+/// What has happened to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It is there.
+    Created,
+    /// Its process has ended.
+    Exited,
+    /// It is gone.
+    Deleted {
+        /// It has made room for others.
+        evicted: bool,
+    },
+}
+
+/// A record as it was.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What clients call it.
+    pub id: ProcessId,
+    /// What was asked for.
+    pub description: Rc<Description>,
+    /// What it is called besides its id.
+    pub tags: Option<Rc<Tags>>,
+    /// Whether it ran.
+    pub is_running: bool,
+    /// Its pid, if it had one that was told.
+    pub pid: Option<i32>,
+    /// How it had ended.
+    pub exit: Option<Exit>,
+    /// And when.
+    pub exited_at: Option<UnixMs>,
+    /// How many of its tree had outlived it.
+    pub descendants: Option<u32>,
+}
+
+/// Something that has happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What.
+    pub kind: Kind,
+    /// When.
+    pub at: UnixMs,
+    /// To which record.
+    pub process: Snapshot,
+}
+
+/// What a reader finds at its place.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// Events that are not kept any more.
+    Gap {
+        /// The number of the first of them.
+        from: u64,
+        /// And of the last.
+        to: u64,
+    },
+    /// The event of this number.
+    Event(u64, &'a Event),
+    /// It has read all there is.
+    Nothing,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct History {
+    ring: VecDeque<Event>,
+    /// The number before the first event of this life.
+    base: u64,
+    /// The number of the last event.
+    last: u64,
+    /// What the events in the ring say, as [`weight`] counts it.
+    bytes: usize,
+    changed: Notify,
+}
+
+impl History {
+    /// Of a server that was started then.
+    pub fn new(started_at: UnixMs) -> Self {
+        let base = started_at.0.saturating_mul(NUMBERS_PER_MS);
+        Self {
+            ring: VecDeque::new(),
+            base,
+            last: base,
+            bytes: 0,
+            changed: Notify::default(),
+        }
+    }
+
+    /// Something has happened.
+    pub fn push(&mut self, event: Event) {
+        self.bytes += weight(&event);
+        self.ring.push_back(event);
+        self.last += 1;
+        while self.ring.len() > EVENTS_MAX || self.bytes > BYTES_MAX && self.ring.len() > 1 {
+            if let Some(gone) = self.ring.pop_front() {
+                self.bytes -= weight(&gone);
+            }
+        }
+        self.changed.notify();
+    }
+
+    /// The number of the last event, or the one before the first of this life.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The number before the oldest event that is kept.
+    pub fn oldest(&self) -> u64 {
+        self.last - self.ring.len() as u64
+    }
+
+    /// Whether an event of this number, or the place before the first, was in this life.
+    pub fn is_of_this_life(&self, number: u64) -> bool {
+        (self.base..=self.last).contains(&number)
+    }
+
+    /// What comes behind the event of the number `seen`.
+    pub fn behind(&self, seen: u64) -> Next<'_> {
+        let oldest = self.oldest();
+        if seen < oldest {
+            return Next::Gap {
+                from: seen + 1,
+                to: oldest,
+            };
+        }
+        let at = usize::try_from(seen - oldest).unwrap_or(usize::MAX);
+        match self.ring.get(at) {
+            Some(event) => Next::Event(seen + 1, event),
+            None => Next::Nothing,
+        }
+    }
+
+    /// Tells of new events.
+    pub fn changes(&self) -> &Notify {
+        &self.changed
+    }
+}
+
+/// What an event keeps in memory, besides itself, at most.
+fn weight(event: &Event) -> usize {
+    let description = &*event.process.description;
+    let args = description.args.iter();
+    let args: usize = args.map(|arg| arg.len() + size_of::<String>()).sum();
+    let cwd = description.cwd.as_ref().map_or(0, String::len);
+    let tags = event.process.tags.as_ref().map_or(0, |tags| {
+        let labels = tags.labels.iter().flatten();
+        let labels = labels.map(|(key, value)| key.len() + value.len());
+        labels.sum::<usize>() + tags.name.as_ref().map_or(0, |name| name.len())
+    });
+    description.command.len() + args + cwd + tags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: UnixMs = UnixMs(1_795_394_513_156);
+
+    fn event(id: u64, arg_bytes: usize) -> Event {
+        let description = Description {
+            args: vec!["x".repeat(arg_bytes)],
+            ..Description::default()
+        };
+        Event {
+            kind: Kind::Created,
+            at: UnixMs(id),
+            process: Snapshot {
+                id: ProcessId(id),
+                description: description.into(),
+                tags: None,
+                is_running: true,
+                pid: Some(1),
+                exit: None,
+                exited_at: None,
+                descendants: None,
+            },
+        }
+    }
+
+    /// What a reader behind `seen` gets, and the gap before it.
+    fn read(history: &History, mut seen: u64) -> (Option<(u64, u64)>, Vec<u64>) {
+        let (mut gap, mut ids) = (None, Vec::new());
+        loop {
+            match history.behind(seen) {
+                Next::Gap { from, to } => {
+                    assert!(gap.replace((from, to)).is_none() && ids.is_empty());
+                    seen = to;
+                }
+                Next::Event(number, event) => {
+                    assert_eq!(number, seen + 1);
+                    ids.push(event.process.id.0);
+                    seen = number;
+                }
+                Next::Nothing => return (gap, ids),
+            }
+        }
+    }
+
+    #[test]
+    fn every_reader_gets_what_comes_behind_its_place_and_is_told_what_it_missed() {
+        let mut history = History::new(START);
+        let base = history.last();
+        assert!(matches!(history.behind(base), Next::Nothing));
+        for id in 1..=EVENTS_MAX as u64 + 10 {
+            history.push(event(id, 0));
+        }
+        assert_eq!(history.last(), base + EVENTS_MAX as u64 + 10);
+        assert_eq!(history.oldest(), base + 10);
+        let (gap, ids) = read(&history, base + 3);
+        assert_eq!(gap, Some((base + 4, base + 10)));
+        assert_eq!((ids[0], ids.len()), (11, EVENTS_MAX));
+        let (gap, ids) = read(&history, base + 10);
+        assert_eq!((gap, ids.len()), (None, EVENTS_MAX));
+        let (gap, ids) = read(&history, history.last() - 1);
+        assert_eq!((gap, ids), (None, vec![EVENTS_MAX as u64 + 10]));
+    }
+
+    #[test]
+    fn the_ring_has_a_bound_in_bytes_and_keeps_the_newest_whatever_it_says() {
+        let mut history = History::new(START);
+        for id in 1..=100 {
+            history.push(event(id, 1 << 20));
+            assert!(history.bytes <= BYTES_MAX);
+        }
+        assert_eq!(history.ring.len(), 7);
+        history.push(event(101, BYTES_MAX * 2));
+        assert_eq!(read(&history, history.oldest()).1, [101]);
+        history.push(event(102, 0));
+        assert_eq!(read(&history, history.oldest()).1, [102]);
+        let empty = weight(&event(0, 0));
+        assert_eq!(history.bytes, empty);
+    }
+
+    #[test]
+    fn a_number_tells_the_life_that_it_is_from() {
+        let mut first = History::new(START);
+        for id in 0..1000 {
+            first.push(event(id, 0));
+        }
+        let second = History::new(UnixMs(START.0 + 1));
+        assert!(!second.is_of_this_life(first.last()));
+        assert!(!first.is_of_this_life(second.last()));
+        assert!(!first.is_of_this_life(0) && !first.is_of_this_life(u64::MAX));
+        assert!(first.is_of_this_life(first.last()));
+        // Exact in every JSON.
+        assert!(second.last() < 1 << 53);
+    }
+}
