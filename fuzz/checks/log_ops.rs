@@ -106,6 +106,8 @@ struct Subject {
     /// All entries ever, the first has number 1; evicted ones keep their length only.
     all: Vec<Written>,
     lengths: Vec<(Stream, u64)>,
+    /// Bytes cut from the front of each.
+    cuts: Vec<u64>,
     /// Entries evicted so far.
     evicted: usize,
     retained_bytes: u64,
@@ -123,6 +125,7 @@ impl Default for Subject {
             viewers: Vec::new(),
             all: Vec::new(),
             lengths: Vec::new(),
+            cuts: Vec::new(),
             evicted: 0,
             retained_bytes: 0,
             dropped_bytes: 0,
@@ -157,6 +160,7 @@ impl Subject {
         data.drain(..cut);
         self.retained_bytes += data.len() as u64;
         self.lengths.push((stream, data.len() as u64));
+        self.cuts.push(cut as u64);
         self.all.push(Written {
             sequence: self.all.len() as u64 + 1,
             timestamp_ms,
@@ -226,6 +230,21 @@ impl Subject {
         );
         assert_eq!(self.log.retained_bytes(), self.retained_bytes);
         assert_eq!(self.log.dropped_bytes(), self.dropped_bytes);
+        for filter in FILTERS {
+            let cut = self.lengths.iter().zip(&self.cuts);
+            let cut: u64 = cut
+                .filter(|((stream, _), _)| filter.matches(*stream))
+                .map(|(_, cut)| cut)
+                .sum();
+            let (first, end) = (self.first(), self.last() + 1);
+            assert_eq!(
+                (self.log.first_offset(filter), self.log.end_offset(filter)),
+                (
+                    self.bytes_before(first, filter) + cut,
+                    self.bytes_before(end, filter) + cut
+                )
+            );
+        }
         let entries = self.all.len() - self.evicted;
         assert!(self.log.heap_bytes() <= entries.max(256) * 64 + 4096 * 8);
     }
@@ -248,7 +267,9 @@ impl Subject {
         );
         let inside = (self.first()..=self.last()).contains(&sequence);
         assert_eq!(self.log.get(sequence).is_some(), inside);
-        let start = self.log.start_of_tail(filter, sequence, u64::from(b));
+        let start = self
+            .log
+            .start_of_tail(&filter.into(), sequence, u64::from(b));
         assert_eq!(start, self.tail(filter, sequence, u64::from(b)));
     }
 
@@ -277,7 +298,7 @@ impl Subject {
             (Cursor::tail(&self.log, filter, since, count), next)
         };
         assert_eq!(cursor.position(), next);
-        self.batches.join();
+        self.batches.join(cursor.select());
         self.viewers.push(Viewer { cursor, next });
     }
 
@@ -285,10 +306,12 @@ impl Subject {
         if self.viewers.is_empty() {
             return;
         }
-        self.viewers
-            .swap_remove(usize::from(a) % self.viewers.len());
-        self.batches.leave();
-        assert_eq!(self.batches.readers(), self.viewers.len());
+        let who = usize::from(a) % self.viewers.len();
+        let viewer = self.viewers.swap_remove(who);
+        self.batches.leave(viewer.cursor.select());
+        if self.viewers.is_empty() {
+            assert_eq!(self.batches.kept_bytes(), 0);
+        }
     }
 
     /// One viewer reads some batches.
@@ -331,6 +354,7 @@ impl Subject {
                     let head = format!("<{}:", expected.len());
                     assert_eq!(bytes, [head.as_bytes(), &expected, b">"].concat());
                 }
+                Found::Unwanted => unreachable!("so many entries are not written"),
                 Found::Nothing => {
                     assert!(viewer.next > self.last() && viewer.next >= was);
                     let mut rest = self.retained(was, u64::MAX);

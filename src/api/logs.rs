@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use crate::log::index::Entry;
-use crate::log::{Arena, Cursor, Snapshot};
-use crate::types::{ExitStatus, Monotonic, StreamFilter};
+use crate::log::{Arena, Cursor, Select, Snapshot};
+use crate::types::{ExitStatus, Monotonic};
 use crate::wire::json;
 use crate::wire::say::entry::{self, EntryHead};
 
@@ -34,8 +34,8 @@ pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, 
             }
         }
         let cursor = match query.tail {
-            Some(count) => Cursor::tail(log, query.filter, query.since, count),
-            None => Cursor::after(log, query.filter, query.since),
+            Some(count) => Cursor::tail(log, query.select, query.since, count),
+            None => Cursor::after(log, query.select, query.since),
         };
         return Ok(Outcome::Follow {
             id: process.id,
@@ -43,12 +43,12 @@ pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, 
         });
     }
     let start = match query.tail {
-        Some(count) => log.start_of_tail(query.filter, query.since, count),
+        Some(count) => log.start_of_tail(&query.select, query.since, count),
         None => query.since.saturating_add(1),
     };
     let matching = || {
         let entries = log.from(start);
-        entries.filter(|entry| query.filter.matches(entry.stream))
+        entries.filter(|entry| query.select.matches(entry))
     };
     let lengths = matching().map(|entry| entry::json_len(&head(&entry), entry.len) + 1);
     // One comma less than entries, if there are any.
@@ -56,7 +56,7 @@ pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, 
     let mut before = b"{\"processId\":".to_vec();
     json::write_string(&process.id.to_string(), &mut before);
     before.extend_from_slice(b",\"stream\":");
-    json::write_string(query.filter.as_str(), &mut before);
+    json::write_string(query.select.streams.as_str(), &mut before);
     before.extend_from_slice(b",\"entries\":[");
     let mut after = b"]".to_vec();
     if log.dropped_bytes() > 0 {
@@ -77,7 +77,7 @@ pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, 
             before,
             after,
             snapshot,
-            filter: query.filter,
+            select: query.select,
             at: 0,
             first: true,
         }));
@@ -110,7 +110,7 @@ pub struct Fetch {
     pub snapshot: Snapshot,
     before: Vec<u8>,
     after: Vec<u8>,
-    filter: StreamFilter,
+    select: Select,
     /// Position of the next entry in the snapshot.
     at: usize,
     /// No entry has been written yet.
@@ -126,7 +126,7 @@ impl Fetch {
                 return true;
             }
             self.at += 1;
-            if self.filter.matches(entry.stream) {
+            if self.select.matches(&entry) {
                 if !std::mem::replace(&mut self.first, false) {
                     out.push(b',');
                 }

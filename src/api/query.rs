@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use crate::log::Select;
 use crate::types::StreamFilter;
 use crate::wire::http::target::Query;
 
@@ -26,8 +27,8 @@ pub enum Owner {
 /// Which part of a log is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogsQuery {
-    /// Which streams.
-    pub filter: StreamFilter,
+    /// Of which streams and which time.
+    pub select: Select,
     /// The last so many entries.
     pub tail: Option<u64>,
     /// Only entries after this one: the larger of `since` and `Last-Event-ID`.
@@ -224,7 +225,11 @@ pub fn owner(query: &Params<'_>) -> Result<Owner, Problem> {
 /// # Errors
 /// 400 naming the parameter.
 pub fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuery, Problem> {
-    let filter = stream(query)?;
+    let select = Select {
+        streams: stream(query)?,
+        since_ms: number(query, "sinceMs")?.unwrap_or(0),
+        until_ms: number(query, "untilMs")?.unwrap_or(u64::MAX),
+    };
     let tail = number(query, "tail")?;
     let since = number(query, "since")?.unwrap_or(0);
     let follow = flag(query, "follow")?;
@@ -238,7 +243,7 @@ pub fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuer
         ),
     };
     Ok(LogsQuery {
-        filter,
+        select,
         tail,
         since: since.max(resumed.unwrap_or(0)),
         follow,
@@ -300,7 +305,7 @@ mod tests {
         assert_eq!(
             parse("stream=stderr&follow=true&tail=0&Stream=x&z", None),
             Ok(LogsQuery {
-                filter: StreamFilter::Only(Stream::Stderr),
+                select: StreamFilter::Only(Stream::Stderr).into(),
                 tail: Some(0),
                 since: 0,
                 follow: true,

@@ -309,6 +309,8 @@ pub const ROUTES: &[Route] = &[
             word("stream", &["stdout", "stderr", "combined", "pty"]),
             number("tail"),
             number("since"),
+            number("sinceMs"),
+            number("untilMs"),
             word("follow", TRUE_OR_FALSE),
         ],
         body: Body::None,

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use crate::api::logs::{exit_event, gap_event};
 use crate::config::timeouts;
-use crate::log::Cursor;
 use crate::log::batch::{Chunk, Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::index::Entry;
+use crate::log::{Cursor, Select};
 use crate::process::life::State;
 use crate::types::{Monotonic, ProcessId};
 use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
@@ -23,6 +23,7 @@ use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::timer::{instant, sleep, sleep_until};
+use crate::io::runtime::turn::rest;
 use crate::io::server::Server;
 
 /// Entries as events, a batch as one HTTP chunk.
@@ -51,21 +52,22 @@ impl Encoder for Events {
 struct Joined<'a> {
     server: &'a Server,
     id: ProcessId,
+    select: Select,
 }
 
 impl<'a> Joined<'a> {
-    fn new(server: &'a Server, id: ProcessId) -> Self {
+    fn new(server: &'a Server, id: ProcessId, select: Select) -> Self {
         if let Some((process, _)) = server.table.borrow_mut().get_mut(id) {
-            process.extras.make().events.join();
+            process.extras.make().events.join(&select);
         }
-        Self { server, id }
+        Self { server, id, select }
     }
 }
 
 impl Drop for Joined<'_> {
     fn drop(&mut self) {
         if let Some((process, _)) = self.server.table.borrow_mut().get_mut(self.id) {
-            process.extras.make().events.leave();
+            process.extras.make().events.leave(&self.select);
         }
     }
 }
@@ -75,6 +77,8 @@ enum Step {
     Send(Chunk),
     Event(Vec<u8>),
     Last(Vec<u8>),
+    /// There was much to pass; go on when others have had their turn.
+    Rest,
     Wait {
         seen: u64,
         changed: crate::process::Notify,
@@ -96,6 +100,7 @@ fn step(server: &Server, id: ProcessId, cursor: &mut Cursor) -> Step {
             sse::write_event("gap", None, &gap_event(&gap), &mut event);
             Step::Event(event)
         }
+        Found::Unwanted => Step::Rest,
         Found::Nothing => match process.life.state() {
             State::Over {
                 end, complete_at, ..
@@ -136,7 +141,7 @@ pub(super) async fn follow(
     reader: &mut Reader,
     writer: &mut Writer,
 ) -> bool {
-    let _joined = Joined::new(server, id);
+    let _joined = Joined::new(server, id, *cursor.select());
     let mut out = Body { writer, chunked };
     let mut quiet_since = Instant::now();
     let mut watch = true;
@@ -149,6 +154,10 @@ pub(super) async fn follow(
                 return out.event(event).await.is_ok() && out.end().await.is_ok();
             }
             Step::Gone => return out.end().await.is_ok(),
+            Step::Rest => {
+                rest().await;
+                continue;
+            }
             Step::Wait {
                 seen,
                 changed,

@@ -3,8 +3,12 @@
 //! In: a log. Out: what comes next. Replay and live output are the same walk, so nothing can be
 //! lost or repeated between them. Owns a few words; a stalled reader costs nothing else.
 
+use super::select::Select;
 use super::store::Log;
 use crate::types::StreamFilter;
+
+/// Entries that are passed in one step: a fraction of a millisecond.
+const SKIPPED_MAX: usize = 1 << 16;
 
 /// Entries that were evicted before the reader got them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +39,8 @@ pub enum Next {
 #[derive(Clone, Debug)]
 pub struct Cursor {
     next: u64,
-    filter: StreamFilter,
-    /// Matching bytes before `next`, delivered or not; unknown while some of those entries are
+    select: Select,
+    /// Bytes of the streams it reads before `next`, delivered or not; unknown while some of those entries are
     /// still to be written, because the reader began ahead of the log.
     passed: Option<u64>,
 }
@@ -45,27 +49,29 @@ impl Cursor {
     /// A reader of everything after `since` (0 for all). An entry numbered `since` or less is
     /// never shown, not even one written later. If `since` is not 0 and older than the oldest
     /// retained entry, the first [`Cursor::next`] is a gap; a plain replay just begins there.
-    pub fn after(log: &Log, filter: StreamFilter, since: u64) -> Self {
+    pub fn after(log: &Log, select: impl Into<Select>, since: u64) -> Self {
         if since == 0 {
-            Self::at(log, filter, log.first())
+            Self::at(log, select, log.first())
         } else {
-            Self::at(log, filter, since.saturating_add(1))
+            Self::at(log, select, since.saturating_add(1))
         }
     }
 
     /// A reader of the last `count` matching entries after `since`, and of what follows.
-    pub fn tail(log: &Log, filter: StreamFilter, since: u64, count: u64) -> Self {
-        let start = log.start_of_tail(filter, since, count);
-        Self::at(log, filter, start.max(since.saturating_add(1)))
+    pub fn tail(log: &Log, select: impl Into<Select>, since: u64, count: u64) -> Self {
+        let select = select.into();
+        let start = log.start_of_tail(&select, since, count);
+        Self::at(log, select, start.max(since.saturating_add(1)))
     }
 
     /// A reader that begins at sequence number `next`.
-    pub fn at(log: &Log, filter: StreamFilter, next: u64) -> Self {
+    pub fn at(log: &Log, select: impl Into<Select>, next: u64) -> Self {
+        let select = select.into();
         let written = next <= log.last() + 1;
         Self {
             next,
-            filter,
-            passed: written.then(|| log.bytes_before(next, filter)),
+            select,
+            passed: written.then(|| log.bytes_before(next, select.streams)),
         }
     }
 
@@ -76,16 +82,21 @@ impl Cursor {
 
     /// Which streams it reads.
     pub fn filter(&self) -> StreamFilter {
-        self.filter
+        self.select.streams
+    }
+
+    /// Which entries it reads.
+    pub fn select(&self) -> &Select {
+        &self.select
     }
 
     /// What is at the reader's place; moves it over a gap.
     pub fn next(&mut self, log: &Log) -> Next {
         if self.next < log.first() {
-            let before = log.bytes_before(log.first(), self.filter);
+            let before = log.bytes_before(log.first(), self.select.streams);
             let passed = self
                 .passed
-                .unwrap_or_else(|| log.bytes_before(self.next, self.filter));
+                .unwrap_or_else(|| log.bytes_before(self.next, self.select.streams));
             let gap = Gap {
                 from: self.next,
                 to: log.first() - 1,
@@ -99,12 +110,31 @@ impl Cursor {
             return Next::Nothing;
         }
         if self.passed.is_none() {
-            self.passed = Some(log.bytes_before(self.next, self.filter));
+            self.passed = Some(log.bytes_before(self.next, self.select.streams));
         }
         Next::Entries { last: log.last() }
     }
 
-    /// Moves past `sequence`, having passed `bytes` matching bytes on the way.
+    /// Moves over entries that it does not read, [`SKIPPED_MAX`] of them at most. Whether it stands
+    /// at one that it reads.
+    pub fn skip_unwanted(&mut self, log: &Log) -> bool {
+        let mut passed = 0;
+        let mut arrived = false;
+        for entry in log.from(self.next).take(SKIPPED_MAX) {
+            if self.select.matches(&entry) {
+                arrived = true;
+                break;
+            }
+            if self.select.streams.matches(entry.stream) {
+                passed += entry.len as u64;
+            }
+            self.next = entry.sequence + 1;
+        }
+        self.passed = self.passed.map(|before| before + passed);
+        arrived
+    }
+
+    /// Moves past `sequence`, having passed `bytes` bytes of its streams on the way.
     pub fn advance(&mut self, sequence: u64, bytes: u64) {
         self.next = self.next.max(sequence.saturating_add(1));
         self.passed = self.passed.map(|passed| passed + bytes);

@@ -13,10 +13,16 @@ pub mod capture;
 pub mod cursor;
 pub mod find;
 pub mod index;
+pub mod lines;
+pub mod select;
 pub mod snapshot;
 pub mod store;
+pub mod walk;
 
 pub use arena::{Arena, ArenaError, SLOT_BYTES};
 pub use cursor::Cursor;
+pub use lines::LastLines;
+pub use select::Select;
 pub use snapshot::Snapshot;
 pub use store::Log;
+pub use walk::Walk;

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use super::arena::{Arena, ArenaError, SLOT_BYTES, SlotId};
 use super::index::{Entry, Index};
+use super::select::Select;
 use super::snapshot::Snapshot;
 use crate::types::{Stream, StreamFilter};
 
@@ -33,15 +34,15 @@ pub struct Log {
     slots: VecDeque<SlotId>,
     /// First unused byte of the tail slot.
     tail_start: usize,
-    /// Bytes of all retained entries.
-    retained: u64,
     /// Bytes of all evicted entries.
     evicted: PerStream,
     /// Bytes of all entries ever.
     total: PerStream,
-    /// Bytes cut from the front of entries that alone exceeded the limit, or lost before they came
-    /// to the log.
-    trimmed: u64,
+    /// Bytes cut from the front of entries that alone exceeded the limit. Such an entry is the only
+    /// one that is retained, so all of them lie before the oldest retained byte.
+    trimmed: PerStream,
+    /// Bytes that were lost before they came to the log.
+    lost: u64,
     /// The newest evicted entries: length less one << 2 | stream.
     history: VecDeque<u32>,
 }
@@ -82,7 +83,10 @@ impl Log {
         // An entry longer than the whole limit keeps its end.
         let kept = usize::try_from(limit).map_or(len, |limit| len.min(limit));
         if kept == 0 {
-            self.trimmed += len as u64;
+            self.trimmed[stream as usize] += len as u64;
+            if len > 0 {
+                self.fit(arena, limit);
+            }
             if self.tail_start == 0 {
                 self.slots.pop_back();
                 arena.free(slot);
@@ -93,9 +97,8 @@ impl Log {
         }
         let start = self.tail_start + (len - kept);
         self.tail_start += len;
-        self.trimmed += (len - kept) as u64;
+        self.trimmed[stream as usize] += (len - kept) as u64;
         self.index.push(now_ms, stream, slot, start, kept);
-        self.retained += kept as u64;
         self.total[stream as usize] += kept as u64;
         self.fit(arena, limit);
     }
@@ -117,12 +120,12 @@ impl Log {
 
     /// Notes bytes that were written and lost before they came to the log.
     pub fn lost(&mut self, bytes: u64) {
-        self.trimmed += bytes;
+        self.lost += bytes;
     }
 
     fn fit(&mut self, arena: &mut Arena, limit: u64) {
         let entries_max = usize::try_from((limit / 64).max(1024)).unwrap_or(usize::MAX);
-        while self.retained > limit || self.index.len() > entries_max {
+        while self.retained_bytes() > limit || self.index.len() > entries_max {
             self.evict_oldest(arena);
         }
     }
@@ -131,7 +134,6 @@ impl Log {
         let Some(gone) = self.index.pop_front() else {
             return;
         };
-        self.retained -= gone.len as u64;
         self.evicted[gone.stream as usize] += gone.len as u64;
         if self.history.len() == HISTORY_MAX {
             self.history.pop_front();
@@ -173,12 +175,23 @@ impl Log {
 
     /// Bytes of all retained entries.
     pub fn retained_bytes(&self) -> u64 {
-        self.retained
+        sum(&self.total, StreamFilter::Combined) - sum(&self.evicted, StreamFilter::Combined)
     }
 
     /// Bytes that were once in the log and are no longer.
     pub fn dropped_bytes(&self) -> u64 {
-        self.evicted.iter().sum::<u64>() + self.trimmed
+        self.first_offset(StreamFilter::Combined) + self.lost
+    }
+
+    /// Where the oldest retained byte of `filter` stands among all that came to this log, counted
+    /// from the first one. Bytes keep their offsets whatever is evicted.
+    pub fn first_offset(&self, filter: StreamFilter) -> u64 {
+        sum(&self.evicted, filter) + sum(&self.trimmed, filter)
+    }
+
+    /// The offset behind the newest byte of `filter`.
+    pub fn end_offset(&self, filter: StreamFilter) -> u64 {
+        sum(&self.total, filter) + sum(&self.trimmed, filter)
     }
 
     /// Bytes the index and the history hold on the heap.
@@ -206,16 +219,16 @@ impl Log {
         arena.bytes(entry.slot, entry.start, entry.len)
     }
 
-    /// The number of the first of the last `count` entries after `since` that match `filter`;
+    /// The number of the first of the last `count` entries after `since` that match `select`;
     /// past the end if `count` is 0 or none matches.
-    pub fn start_of_tail(&self, filter: StreamFilter, since: u64, count: u64) -> u64 {
+    pub fn start_of_tail(&self, select: &Select, since: u64, count: u64) -> u64 {
         let mut start = self.last() + 1;
         if count == 0 {
             return start;
         }
         let mut left = count;
         for entry in self.from(since.saturating_add(1)).rev() {
-            if filter.matches(entry.stream) {
+            if select.matches(&entry) {
                 start = entry.sequence;
                 left -= 1;
                 if left == 0 {
@@ -231,15 +244,15 @@ impl Log {
     /// Exact for every retained entry and for the last few thousand evicted ones; before those it
     /// assumes entries of equal length, because nothing about them is kept.
     pub fn bytes_before(&self, sequence: u64, filter: StreamFilter) -> u64 {
-        let sum = |per: &PerStream| match filter {
-            StreamFilter::Combined => per.iter().sum::<u64>(),
-            StreamFilter::Only(stream) => per[stream as usize],
-        };
+        let sum = |per: &PerStream| sum(per, filter);
         if sequence > self.last() {
             return sum(&self.total);
         }
         let first = self.first();
-        if sequence >= first {
+        if sequence == first {
+            return sum(&self.evicted);
+        }
+        if sequence > first {
             let newer: u64 = self
                 .from(sequence)
                 .filter(|e| filter.matches(e.stream))
@@ -264,6 +277,13 @@ impl Log {
         let share = u128::from(before_history) * u128::from(sequence.saturating_sub(1))
             / u128::from((history_first - 1).max(1));
         u64::try_from(share).unwrap_or(u64::MAX)
+    }
+}
+
+fn sum(per: &PerStream, filter: StreamFilter) -> u64 {
+    match filter {
+        StreamFilter::Combined => per.iter().sum(),
+        StreamFilter::Only(stream) => per[stream as usize],
     }
 }
 
@@ -316,6 +336,30 @@ mod tests {
         let entry = log.get(1).unwrap();
         assert_eq!(log.bytes(&arena, &entry), b"ghij");
         assert_eq!(log.dropped_bytes(), 6);
+    }
+
+    #[test]
+    fn offsets_count_what_was_evicted_and_trimmed_of_each_stream() {
+        let mut arena = Arena::new().unwrap();
+        let mut log = Log::default();
+        let (out, err) = (
+            StreamFilter::Only(Stream::Stdout),
+            StreamFilter::Only(Stream::Stderr),
+        );
+        let bounds = |log: &Log, filter| (log.first_offset(filter), log.end_offset(filter));
+        append(&mut log, &mut arena, &[1; 300], Stream::Stdout, 1000);
+        append(&mut log, &mut arena, &[2; 500], Stream::Stderr, 1000);
+        append(&mut log, &mut arena, &[3; 400], Stream::Stdout, 1000);
+        assert_eq!(bounds(&log, out), (300, 700));
+        assert_eq!(bounds(&log, err), (0, 500));
+        assert_eq!(bounds(&log, StreamFilter::Combined), (300, 1200));
+        append(&mut log, &mut arena, &[4; 1500], Stream::Stdout, 1000);
+        assert_eq!(bounds(&log, out), (1200, 2200));
+        assert_eq!(bounds(&log, err), (500, 500));
+        assert_eq!(bounds(&log, StreamFilter::Combined), (1700, 2700));
+        assert_eq!(log.dropped_bytes(), 1700);
+        log.clear(&mut arena);
+        assert_eq!(bounds(&log, out), (2200, 2200));
     }
 
     #[test]
@@ -429,11 +473,12 @@ mod tests {
             };
             append(&mut log, &mut arena, b"x", stream, 100);
         }
-        let stderr = StreamFilter::Only(Stream::Stderr);
-        assert_eq!(log.start_of_tail(stderr, 0, 2), 8);
-        assert_eq!(log.start_of_tail(stderr, 9, 2), 10);
-        assert_eq!(log.start_of_tail(stderr, 0, 0), 11);
-        assert_eq!(log.start_of_tail(StreamFilter::Only(Stream::Pty), 0, 5), 11);
-        assert_eq!(log.start_of_tail(StreamFilter::Combined, 0, u64::MAX), 1);
+        let stderr = Select::from(StreamFilter::Only(Stream::Stderr));
+        let pty = Select::from(StreamFilter::Only(Stream::Pty));
+        assert_eq!(log.start_of_tail(&stderr, 0, 2), 8);
+        assert_eq!(log.start_of_tail(&stderr, 9, 2), 10);
+        assert_eq!(log.start_of_tail(&stderr, 0, 0), 11);
+        assert_eq!(log.start_of_tail(&pty, 0, 5), 11);
+        assert_eq!(log.start_of_tail(&Select::default(), 0, u64::MAX), 1);
     }
 }

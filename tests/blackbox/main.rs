@@ -43,6 +43,7 @@ mod leftovers;
 mod limits;
 mod list;
 mod logs;
+mod logs_time;
 mod names;
 mod pipes;
 mod processes;

@@ -28,6 +28,11 @@ pub(crate) const RECEIVED_BYTE_COST: usize = 4;
 /// The shortest rest that timers know.
 const REST: Duration = Duration::from_millis(1);
 
+/// Lets the others have their turn, after a step of work that waits for nothing.
+pub(crate) async fn rest() {
+    sleep(REST).await;
+}
+
 /// See the module. One for both directions of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {

@@ -22,7 +22,7 @@ use crate::config::timeouts;
 use crate::log::batch::{Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::cursor::Next;
 use crate::log::index::Entry;
-use crate::log::{Cursor, Log};
+use crate::log::{Cursor, Log, Select};
 use crate::process::Notify;
 use crate::process::life::State;
 use crate::supervisor::spawn::pty;
@@ -107,7 +107,7 @@ struct Joined<'a>(&'a Server, ProcessId);
 impl<'a> Joined<'a> {
     fn new(server: &'a Server, id: ProcessId) -> Self {
         if let Some((process, _)) = server.table.borrow_mut().get_mut(id) {
-            process.extras.make().frames.join();
+            process.extras.make().frames.join(&Select::default());
         }
         Self(server, id)
     }
@@ -116,7 +116,7 @@ impl<'a> Joined<'a> {
 impl Drop for Joined<'_> {
     fn drop(&mut self) {
         if let Some((process, _)) = self.0.table.borrow_mut().get_mut(self.1) {
-            process.extras.make().frames.leave();
+            process.extras.make().frames.leave(&Select::default());
         }
     }
 }
@@ -502,7 +502,7 @@ impl Session {
         match frames.next(&process.log, arena, cursor, &Frames) {
             Found::Chunk(chunk) => Step::Send(chunk),
             Found::Gap(_) => Step::Overtaken,
-            Found::Nothing => match process.life.state() {
+            Found::Unwanted | Found::Nothing => match process.life.state() {
                 State::Over { end, .. } if process.life.is_complete(Monotonic::now()) => {
                     let code = end.status().and_then(ExitStatus::code);
                     let code = code.map_or_else(|| "null".to_owned(), |code| code.to_string());

@@ -10,6 +10,7 @@ pub mod chunked;
 pub mod head;
 pub mod origin;
 pub mod prefer;
+pub mod range;
 pub mod response;
 mod scan;
 pub mod target;
