@@ -524,8 +524,9 @@ fn a_reader_may_leave_at_any_time(backend: Backend) {
     let id = server.spawn(&sh("i=0; while :; do echo $i; i=$((i+1)); done"));
     for n in 0..40 {
         let mut follow = Follow::process(&server, &id);
+        // On a busy machine the log is full by now, and what was oldest is gone.
         for _ in 0..n % 4 {
-            follow.next().event("log");
+            follow.next();
         }
         match n % 2 {
             0 => drop(follow),
