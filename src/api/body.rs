@@ -76,6 +76,8 @@ pub struct CreateBody {
     pub cols: Option<u64>,
     /// Rows of the terminal, 1 to 1000.
     pub rows: Option<u64>,
+    /// Milliseconds after which its tree is killed; at least 1.
+    pub deadline_ms: Option<u64>,
     /// What to call it.
     pub name: Option<String>,
     /// What to know it by.

@@ -88,6 +88,8 @@ pub enum Outcome {
         launch: Launch,
         /// The terminal to give it.
         terminal: Option<WindowSize>,
+        /// How long its tree may live.
+        deadline: Option<Duration>,
     },
     /// Signal a running process and answer with its record when it has exited or the wait is over.
     Signal {

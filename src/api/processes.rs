@@ -1,5 +1,7 @@
 //! Create, get and delete managed processes; what of a process is in its record.
 
+use std::time::Duration;
+
 use crate::process::table::Description;
 use crate::process::{Process, Table};
 use crate::types::{JobId, Monotonic, ProcessId, UnixMs, WindowSize};
@@ -71,6 +73,7 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
     } else {
         None
     };
+    let deadline = lifetime(request.deadline_ms)?;
     let tags = tags::checked(request.name, request.labels)?;
     refuse_while_ending(core)?;
     tags::refuse_taken(&tags, core.table)?;
@@ -99,7 +102,16 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
         job,
         launch,
         terminal,
+        deadline,
     })
+}
+
+/// How long a tree may live.
+fn lifetime(ms: Option<u64>) -> Result<Option<Duration>, Problem> {
+    match ms {
+        Some(0) => Err(Problem::invalid("deadlineMs must be at least 1")),
+        ms => Ok(ms.map(Duration::from_millis)),
+    }
 }
 
 fn window(cols: Option<u64>, rows: Option<u64>) -> Result<WindowSize, Problem> {

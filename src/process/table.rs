@@ -22,7 +22,7 @@ use super::tags::Tags;
 use crate::config::timeouts;
 use crate::log::capture::Keep;
 use crate::log::{Arena, Log};
-use crate::types::{Exit, JobId, Monotonic, ProcessId, UnixMs};
+use crate::types::{Exit, ExitReason, JobId, Monotonic, ProcessId, UnixMs};
 
 const GRACES: Graces = Graces {
     log: timeouts::LOG_GRACE,
@@ -173,6 +173,9 @@ impl Process {
 
     /// Takes an event, at `now`, which is `wall` for clients.
     pub fn on(&mut self, event: Event, now: Monotonic, wall: UnixMs) -> Effects {
+        if let Event::Exited { exit, .. } = event {
+            self.told_to_end |= exit.reason == Some(ExitReason::Deadline);
+        }
         self.life.on(event, now, wall, &GRACES)
     }
 }

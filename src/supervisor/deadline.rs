@@ -52,6 +52,11 @@ impl<T: Ord + Copy> Deadlines<T> {
         }
     }
 
+    /// Whether `what` is due at any time.
+    pub fn is_set(&self, what: T) -> bool {
+        self.places.contains_key(&what)
+    }
+
     /// When the next thing is due.
     pub fn next(&self) -> Option<Instant> {
         self.queue.first_key_value().map(|((when, _), _)| *when)
@@ -102,6 +107,7 @@ mod tests {
         }
         deadlines.cancel('c');
         deadlines.cancel('d');
+        assert!(deadlines.is_set('a') && !deadlines.is_set('c'));
         assert_eq!((deadlines.queue.len(), deadlines.places.len()), (2, 2));
         assert_eq!(deadlines.pop(at(39)), Some('b'));
         assert_eq!(deadlines.pop(at(39)), None);

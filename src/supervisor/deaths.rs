@@ -11,7 +11,7 @@ use crate::supervisor::message::Event;
 use crate::supervisor::signals::Word;
 use crate::supervisor::tree::procfs;
 use crate::supervisor::{Due, Supervisor, reap};
-use crate::types::{ExitStatus, JobId};
+use crate::types::{Exit, ExitStatus, JobId};
 
 /// So many are asked one by one whether they are dead. The kernel finds the dead ones among more
 /// sooner, but looks at the managed children, too. So many are reaped in one go.
@@ -56,11 +56,15 @@ impl Supervisor {
         };
         if !matches!(job.phase, Phase::Exited(_)) {
             job.phase = Phase::Exited(status);
+            let reason = job.reason;
             if !job.timed_out {
                 let left = self.left_at_exit(id);
+                if left == 0 {
+                    self.deadlines.cancel(Due::Lifetime(id));
+                }
                 self.events.send(Event::Exited {
                     job: id,
-                    exit: status.into(),
+                    exit: Exit { status, reason },
                     left,
                 });
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::supervisor::tree::Tree;
 use crate::supervisor::tree::identity::Leader;
 use crate::supervisor::tree::walk::Walk;
-use crate::types::ExitStatus;
+use crate::types::{ExitReason, ExitStatus};
 
 /// Where a child is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +62,11 @@ pub(crate) struct Job {
     pub(crate) stop_pending: bool,
     /// Counted in the supervisor as one whose start is waited for.
     pub(crate) hasty: bool,
-    /// The deadline has passed; its exit is reported as a timeout.
+    /// The timeout of a run has passed; its exit is reported as a timeout.
     pub(crate) timed_out: bool,
     pub(crate) answered: bool,
+    /// Why it is being ended, where its exit is to say so.
+    pub(crate) reason: Option<ExitReason>,
     pub(crate) forgotten: bool,
     /// Signals that are due later, a bit each: the lowest is signal 1.
     pub(crate) escalations: u64,
@@ -82,6 +84,7 @@ impl Job {
             hasty: false,
             timed_out: false,
             answered: false,
+            reason: None,
             forgotten: false,
             escalations: 0,
         }

@@ -124,7 +124,13 @@ impl Supervisor {
     pub(crate) fn tree_is_gone(&mut self, id: JobId) {
         if self.forget_left(id) {
             self.events.send(Event::Left { job: id, left: 0 });
+            self.remove_if_forgotten(id);
         }
+    }
+
+    /// Whether somebody of a tree without a leader is alive.
+    pub(crate) fn has_left(&self, id: JobId) -> bool {
+        self.leftovers.trees.contains_key(&id)
     }
 
     /// Nobody wants to hear of a tree any more; whether somebody would have.
@@ -132,6 +138,7 @@ impl Supervisor {
         let known = self.leftovers.trees.remove(&id).is_some();
         if known {
             self.deadlines.cancel(Due::Left(id));
+            self.deadlines.cancel(Due::Lifetime(id));
         }
         known
     }

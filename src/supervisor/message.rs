@@ -55,10 +55,18 @@ pub enum Command {
         job: JobId,
         /// What to start and with which descriptors.
         spec: Box<SpawnSpec>,
-        /// When to kill its tree and say [`Event::TimedOut`].
+        /// When to kill the tree of a run and say [`Event::TimedOut`].
         deadline: Option<Instant>,
         /// Whether anybody wants to hear of the start ([`Event::Spawned`]).
         announce: bool,
+    },
+    /// SIGKILL to the whole tree of a child that is being started, at that time; also to what its
+    /// exit has left.
+    KillAt {
+        /// Which child.
+        job: JobId,
+        /// When.
+        at: Instant,
     },
     /// SIGTERM, then SIGCONT, to the child's process group.
     Stop {

@@ -14,6 +14,7 @@ mod ending;
 mod groups;
 mod job;
 mod leftovers;
+mod lifetime;
 pub mod living;
 pub mod mailbox;
 pub mod message;
@@ -102,6 +103,8 @@ pub struct Options {
 enum Due {
     /// A run's deadline.
     Timeout(JobId),
+    /// The end of the time that a tree may live.
+    Lifetime(JobId),
     /// A timed-out run must be answered now.
     Answer(JobId),
     /// The grace of a stop is over.
@@ -310,6 +313,7 @@ impl Supervisor {
                 deadline,
                 announce,
             } => self.start(job, spec, deadline, announce),
+            Command::KillAt { job, at } => self.limit_lifetime(job, at),
             Command::Stop { job, grace } => {
                 self.stop(job);
                 if let Some(grace) = grace {
@@ -478,6 +482,8 @@ impl Supervisor {
             && job.forgotten
             && job.ending.is_none()
             && matches!(job.phase, Phase::Exited(_))
+            // What it left is to be ended when its time is over.
+            && !self.deadlines.is_set(Due::Lifetime(id))
         {
             self.remove(id);
         }
@@ -489,6 +495,7 @@ impl Supervisor {
             return;
         };
         self.deadlines.cancel(Due::Answer(id));
+        self.deadlines.cancel(Due::Lifetime(id));
         self.deadlines.cancel(Due::Pass(id));
         self.forget_left(id);
         self.forget_ports(id);
@@ -534,6 +541,7 @@ impl Supervisor {
                 }
             }
             Due::Answer(id) => self.answer_timeout(id),
+            Due::Lifetime(id) => self.lifetime_is_over(id),
             Due::Grace(id) => {
                 if self
                     .jobs
@@ -618,6 +626,7 @@ mod tests {
         let job = JobId(1);
         let year = Instant::now() + YEAR;
         supervisor.start(job, spec("/bin/true"), Some(year), false);
+        supervisor.on_command(Command::KillAt { job, at: year });
         for _ in 0..3 {
             supervisor.on_command(Command::Stop {
                 job,
@@ -661,6 +670,7 @@ mod tests {
             job,
             grace: Some(YEAR),
         });
+        supervisor.on_command(Command::KillAt { job, at: year });
         assert_eq!(due_late(&mut supervisor), None);
     }
 }

@@ -29,6 +29,7 @@ mod child_environment;
 mod cli;
 mod config;
 mod cors;
+mod deadline;
 mod errors;
 mod fixtures;
 mod follow;

@@ -218,7 +218,8 @@ impl Conn {
                 job,
                 launch,
                 terminal,
-            } => create(&server, job, launch, terminal, &mut self.reader).await,
+                deadline,
+            } => create(&server, job, launch, terminal, deadline, &mut self.reader).await,
             Outcome::Signal { id, signal, wait } => {
                 signal_and_wait(&server, id, signal, wait, &mut self.reader).await
             }

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -37,10 +38,11 @@ pub(crate) async fn create(
     job: JobId,
     launch: Launch,
     terminal: Option<WindowSize>,
+    deadline: Option<Duration>,
     client: &mut Reader,
 ) -> Option<Reply> {
     let tty = terminal.is_some();
-    if let Err(problem) = begin(server, job, &launch, terminal) {
+    if let Err(problem) = begin(server, job, &launch, terminal, deadline) {
         // Nobody has been asked to start it.
         server.table.borrow_mut().cancel(job);
         return Some(problem.reply());
@@ -70,6 +72,7 @@ fn begin(
     job: JobId,
     launch: &Launch,
     terminal: Option<WindowSize>,
+    deadline: Option<Duration>,
 ) -> Result<(), Problem> {
     server.cover_ids()?;
     let tty = terminal.is_some();
@@ -88,6 +91,10 @@ fn begin(
         deadline: None,
         announce: true,
     });
+    // One beyond the end of the clock never comes.
+    if let Some(at) = deadline.and_then(|after| Instant::now().checked_add(after)) {
+        server.command(Command::KillAt { job, at });
+    }
     Ok(())
 }
 
