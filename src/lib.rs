@@ -30,7 +30,7 @@
 //! | `config::timeouts` | how long is waited for what, and who relies on it | |
 //! | `wire::http` | RFC 9112 heads, bodies and answers | wire |
 //! | `wire::ws` | RFC 6455 frames and messages | wire |
-//! | `wire::vt` | terminal escapes: what is cut from a replay | wire |
+//! | `wire::vt` | terminal escapes: what is cut from a replay, the screen | wire, types |
 //! | `wire::say` | JSON that is written directly | wire, types |
 //! | `supervisor::cgroup` | a cgroup for each child | supervisor::spawn::clone |
 //! | `supervisor::mailbox` | a queue between two threads and its doorbell | |

@@ -83,6 +83,140 @@ fn terminal_output_of_the_corpus_holds() {
 }
 
 #[test]
+fn screens_of_the_corpus_hold() {
+    replay("terminal_screen", checks::terminal_screen);
+}
+
+/// The same check on output that nobody chose, made of what programs write.
+#[test]
+fn screens_are_the_same_whatever_the_order_and_the_cuts() {
+    let pieces: &[&str] = &[
+        "\x1b",
+        "\x1b[",
+        "\x1b]",
+        "\x1bP",
+        "\x1b\\",
+        "\x07",
+        "\x18",
+        "[",
+        "?",
+        ">",
+        "!p",
+        ";",
+        ":",
+        "m",
+        "h",
+        "l",
+        "r",
+        "H",
+        "J",
+        "K",
+        "L",
+        "M",
+        "S",
+        "T",
+        "P",
+        "@",
+        "X",
+        "b",
+        "s",
+        "u",
+        "t",
+        "q",
+        "1",
+        "2",
+        "3",
+        "4",
+        "6",
+        "7",
+        "8",
+        "25",
+        "47",
+        "1049",
+        "1047",
+        "2004",
+        "1006",
+        "38;5;196",
+        "38:2::1:2:3",
+        "\x1b[7m",
+        "\x1b[41m",
+        "\x1b[m",
+        "\x1b[2J",
+        "\x1b[3J",
+        "\x1b[H",
+        "\x1b[?1049h",
+        "\x1b[?1049l",
+        "\x1b[?6h",
+        "\x1b[2;3r",
+        "\x1b[r",
+        "\x1b[?7l",
+        "\x1b[?7h",
+        "\x1b[4h",
+        "\x1b[4l",
+        "\x1b7",
+        "\x1b8",
+        "\x1bM",
+        "\x1bD",
+        "\x1bE",
+        "\x1bc",
+        "\x1b#8",
+        "\x1b(0",
+        "\x1b(B",
+        "\x1b)0",
+        "\x0e",
+        "\x0f",
+        "\x1bH",
+        "\x1b[3g",
+        "\t",
+        "\x08",
+        "\r",
+        "\n",
+        "\r\n",
+        "\r\n\r\n\r\n",
+        "a",
+        "bc",
+        "line of text",
+        "\u{e9}",
+        "\u{754c}",
+        "\u{1f600}",
+        "\u{301}",
+        "\u{9b}",
+        "\u{9d}",
+        "\u{9c}",
+        "\u{a0}",
+        "0;title",
+        "\x1b]2;t\x07",
+        "\x1b[22t",
+        "\x1b[23t",
+        "\x1b[>1u",
+        "\x1b[<u",
+        "\x1b=",
+        "\x1b[5b",
+        "\x1b[20h",
+        "\x1b[K",
+        "     ",
+    ];
+    let mut seed = 0x5c4ee_u64;
+    let mut random = move |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed >> 20) as usize % below
+    };
+    for _ in 0..2000 {
+        let mut soup = Vec::new();
+        for _ in 0..1 + random(40) {
+            match random(30) {
+                0 => soup.push(random(256) as u8),
+                _ => soup.extend_from_slice(pieces[random(pieces.len())].as_bytes()),
+            }
+        }
+        println!("{}", soup.escape_ascii());
+        checks::terminal_screen(&soup);
+    }
+}
+
+#[test]
 fn inputs_of_the_corpus_hold() {
     replay("input_data", checks::input_data);
 }

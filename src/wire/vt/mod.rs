@@ -20,6 +20,7 @@
 
 mod csi;
 mod osc;
+pub mod screen;
 
 use crate::wire::prefix;
 
