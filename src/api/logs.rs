@@ -1,19 +1,21 @@
-//! `GET /v1/processes/{id}/logs`: as JSON at once, or where to begin following.
+//! `GET /v1/processes/{id}/logs`: as JSON, at once or when there is an entry, or where to begin
+//! following.
 
 use std::cmp::Ordering;
 
 use crate::log::index::Entry;
-use crate::log::{Arena, Cursor, Select, Snapshot};
-use crate::types::{ExitStatus, Monotonic};
+use crate::log::{Arena, Cursor, Log, Select, Snapshot};
+use crate::process::Process;
+use crate::types::{ExitStatus, Monotonic, ProcessId};
 use crate::wire::json;
 use crate::wire::say::entry::{self, EntryHead};
 
 use super::problem::Problem;
 use super::processes::find;
-use super::query::LogsQuery;
+use super::query::{Format, LogsQuery};
 use super::reply::Reply;
 use super::route::Id;
-use super::{Core, Outcome};
+use super::{Core, Outcome, bytes};
 
 /// Decides how a log request is answered.
 ///
@@ -22,7 +24,7 @@ use super::{Core, Outcome};
 pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
     let log = &process.log;
-    if query.follow {
+    if query.follow && query.format == Format::Json {
         if let Some(seen) = query.resumed
             && process.life.is_complete(Monotonic::now())
         {
@@ -42,12 +44,33 @@ pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, 
             cursor,
         });
     }
+    if let Format::Text { timestamps } = query.format {
+        return bytes::text(process.id, query, timestamps, core);
+    }
+    if query.wait.is_some() {
+        return Ok(Outcome::AwaitEntry(Box::new(AwaitEntry {
+            id: process.id,
+            query: *query,
+            looked_at: query.since,
+        })));
+    }
+    answer(process.id, query, core)
+}
+
+/// The entries that are there, in one object.
+///
+/// # Errors
+/// 404.
+pub fn answer(id: ProcessId, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, Problem> {
+    let process = core.table.get(id).ok_or(id)?;
+    let log = &process.log;
     let start = match query.tail {
         Some(count) => log.start_of_tail(&query.select, query.since, count),
         None => query.since.saturating_add(1),
     };
+    let end = page_end(log, query, start);
     let matching = || {
-        let entries = log.from(start);
+        let entries = log.from(start).take_while(|entry| entry.sequence <= end);
         entries.filter(|entry| query.select.matches(entry))
     };
     let lengths = matching().map(|entry| entry::json_len(&head(&entry), entry.len) + 1);
@@ -64,14 +87,19 @@ pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, 
         let loss = format!(",\"firstSequence\":{first},\"droppedBytes\":{dropped}");
         after.extend_from_slice(loss.as_bytes());
     }
+    if query.wait.is_some() || query.bytes_max.is_some() {
+        let next = end.max(query.since);
+        let exited = process.life.is_complete(Monotonic::now()) && next >= log.last();
+        let page = format!(",\"nextSince\":{next},\"exited\":{exited}");
+        after.extend_from_slice(page.as_bytes());
+    }
     after.push(b'}');
     let body_len = before.len() + entries_len + after.len();
     if body_len > WHOLE_BYTES_MAX {
-        let (id, last) = (process.id, log.last());
         let Some((process, arena)) = core.table.get_mut(id) else {
             return Err(id.into());
         };
-        let snapshot = process.log.snapshot(arena, start, last);
+        let snapshot = process.log.snapshot(arena, start, end);
         return Ok(Outcome::Fetch(Fetch {
             body_len,
             before,
@@ -97,6 +125,80 @@ pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, 
     out.extend_from_slice(&after);
     Ok(Outcome::Reply(Reply::json(out)))
 }
+
+/// The number of the last entry that is looked at: the one before the first that would make the
+/// answer too long. One that is wanted is always among them.
+fn page_end(log: &Log, query: &LogsQuery, start: u64) -> u64 {
+    let Some(max) = query.bytes_max else {
+        return log.last();
+    };
+    let mut left = Some(max);
+    for entry in log.from(start) {
+        if query.select.matches(&entry) {
+            let whole = left == Some(max);
+            left = left.and_then(|left| left.checked_sub(entry.len as u64));
+            match left {
+                Some(_) => {}
+                // Alone it is more than is wanted.
+                None if whole => return entry.sequence,
+                None => return entry.sequence - 1,
+            }
+        }
+    }
+    log.last()
+}
+
+/// A client that waits for an entry.
+#[derive(Debug)]
+pub struct AwaitEntry {
+    /// Of which process.
+    pub id: ProcessId,
+    /// What it asked for.
+    pub query: LogsQuery,
+    /// No entry up to this one is what it wants.
+    looked_at: u64,
+}
+
+/// What somebody finds who waits for an entry.
+#[derive(Debug)]
+pub enum Awaited {
+    /// The answer can be given: there is an entry, or there will never be one.
+    Ready,
+    /// There was much to look at, and more is left.
+    More,
+    /// Nothing yet; at the latest there is an answer at this time, if there is one.
+    Nothing(Option<Monotonic>),
+}
+
+impl AwaitEntry {
+    /// Looks at what has come since it last looked.
+    pub fn look(&mut self, process: &Process, now: Monotonic) -> Awaited {
+        // Of no entries none can be waited for.
+        if self.query.tail == Some(0) {
+            return Awaited::Ready;
+        }
+        let log = &process.log;
+        for entry in log
+            .from(self.looked_at.saturating_add(1))
+            .take(LOOKED_AT_MAX)
+        {
+            if self.query.select.matches(&entry) {
+                return Awaited::Ready;
+            }
+            self.looked_at = entry.sequence;
+        }
+        if self.looked_at < log.last() {
+            return Awaited::More;
+        }
+        if process.life.is_complete(now) {
+            return Awaited::Ready;
+        }
+        Awaited::Nothing(process.life.complete_at())
+    }
+}
+
+/// Entries that are looked at in one step.
+const LOOKED_AT_MAX: usize = 1 << 16;
 
 /// A longer body is written piece by piece, so that a client that reads slowly costs one piece.
 const WHOLE_BYTES_MAX: usize = 256 << 10;

@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod body;
+pub mod bytes;
 pub mod control;
 pub mod cors;
 mod decode;
@@ -18,6 +19,7 @@ pub mod logs;
 pub mod problem;
 pub mod processes;
 pub mod query;
+pub mod raw;
 pub mod reply;
 pub mod route;
 pub mod routes;
@@ -130,6 +132,10 @@ pub enum Outcome {
         /// The new size.
         size: WindowSize,
     },
+    /// Wait for an entry, then answer as [`logs::answer`] does.
+    AwaitEntry(Box<logs::AwaitEntry>),
+    /// Answer with the bytes of a log as they were written.
+    Bytes(Box<bytes::Bytes>),
     /// Answer with a log that is too long to be written at once.
     Fetch(logs::Fetch),
     /// Stream the log from this place on.
@@ -193,6 +199,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::Get(id) => processes::get(&id, core),
         Action::Delete { id, tree } => processes::delete(&id, tree, core),
         Action::Logs { id, query } => logs::logs(&id, &query, core),
+        Action::RawLogs { id, query } => raw::raw(&id, &query, core),
         Action::Stop { id, wait, grace } => control::stop(&id, wait, grace, core),
         Action::Kill { id, wait } => control::kill(&id, wait, core),
         Action::Wait { id, wait } => wait::wait(&id, wait, core),

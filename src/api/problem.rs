@@ -25,6 +25,8 @@ enum Details {
     BytesWritten(u64),
     /// The message, and who is in the way.
     Holder(ProcessId),
+    /// The message, and the offsets of the oldest retained byte and behind the newest.
+    Offsets(u64, u64),
 }
 
 /// One problem; the fields are the keys of the body.
@@ -144,6 +146,19 @@ impl Problem {
         );
         problem.prefix = "invalid request: ";
         problem.code("limit_reached")
+    }
+
+    /// 416: no byte at `at` is retained, only those from `first` to before `end`.
+    pub fn no_such_range(at: u64, first: u64, end: u64) -> Self {
+        let message = match at {
+            at if at < first => format!(
+                "the bytes before offset {first} are no longer in the log: ask from there on"
+            ),
+            _ => format!("the log has no byte at offset {at}; it ends before offset {end}"),
+        };
+        let mut problem = Self::new("invalid_request", "Range Not Satisfiable", 416, message);
+        problem.details = Details::Offsets(first, end);
+        problem.code("range_not_satisfiable")
     }
 
     /// 401: no or a wrong token.
@@ -299,6 +314,14 @@ impl Problem {
                 json::write_string(id, &mut body);
                 body.extend_from_slice(b",\"resource\":\"process\"}");
             }
+            Details::Offsets(first, end) => {
+                let details = format!(
+                    ",\"details\":{{\"firstOffset\":{first},\"endOffset\":{end},\"message\":"
+                );
+                body.extend_from_slice(details.as_bytes());
+                json::write_string(&self.message, &mut body);
+                body.push(b'}');
+            }
             Details::BytesWritten(bytes) => {
                 body.extend_from_slice(
                     format!(",\"details\":{{\"bytesWritten\":{bytes},\"message\":").as_bytes(),
@@ -313,6 +336,9 @@ impl Problem {
         }
         body.push(b'}');
         let mut reply = Reply::new(self.status).typed("application/problem+json", body);
+        if let Details::Offsets(_, end) = self.details {
+            reply = reply.header("content-range", format!("bytes */{end}"));
+        }
         if self.status == 401 {
             reply = reply.header("www-authenticate", "Bearer");
         }

@@ -5,9 +5,13 @@
 //! unless the request wants it otherwise.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use crate::config::timeouts;
 use crate::log::Select;
 use crate::types::StreamFilter;
+use crate::wire::http::head::{Head, Method};
+use crate::wire::http::range::{Range, range};
 use crate::wire::http::target::Query;
 
 use super::problem::Problem;
@@ -24,6 +28,19 @@ pub enum Owner {
     Nobody,
 }
 
+/// How a log is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Entries, in one object or as events.
+    #[default]
+    Json,
+    /// The bytes as they were written.
+    Text {
+        /// Each line begins with its time.
+        timestamps: bool,
+    },
+}
+
 /// Which part of a log is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogsQuery {
@@ -33,10 +50,33 @@ pub struct LogsQuery {
     pub tail: Option<u64>,
     /// Only entries after this one: the larger of `since` and `Last-Event-ID`.
     pub since: u64,
-    /// As an event stream.
+    /// How it is shown.
+    pub format: Format,
+    /// Until the exit.
     pub follow: bool,
+    /// How long to wait for an entry, where that is asked for.
+    pub wait: Option<Duration>,
+    /// Bytes of the entries in one answer, where that is asked for.
+    pub bytes_max: Option<u64>,
     /// The `Last-Event-ID` header, which an EventSource sends when it reconnects.
     pub resumed: Option<u64>,
+}
+
+/// Which bytes of a log are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawQuery {
+    /// Of which streams.
+    pub streams: StreamFilter,
+    /// From here on.
+    pub offset: Option<u64>,
+    /// Until the exit.
+    pub follow: bool,
+    /// The one range that is asked for.
+    pub range: Option<Range>,
+    /// The range counts only if this is what it is a part of.
+    pub if_range: Option<Vec<u8>>,
+    /// The client has these.
+    pub if_none_match: Vec<Vec<u8>>,
 }
 
 /// What a terminal viewer wants to see first.
@@ -233,6 +273,23 @@ pub fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuer
     let tail = number(query, "tail")?;
     let since = number(query, "since")?.unwrap_or(0);
     let follow = flag(query, "follow")?;
+    let timestamps = flag(query, "timestamps")?;
+    let text = choice(query, "format", &[("json", false), ("text", true)])?.unwrap_or(false);
+    let format = match text {
+        true => Format::Text { timestamps },
+        false => Format::Json,
+    };
+    let wait = number(query, "waitMs")?;
+    let bytes_max = number(query, "maxBytes")?;
+    if bytes_max == Some(0) {
+        return Err(Problem::invalid("maxBytes must be at least 1"));
+    }
+    if (wait.is_some() || bytes_max.is_some()) && (text || follow) {
+        return Err(Problem::invalid(
+            "waitMs and maxBytes are for one answer of JSON: leave them out with follow=true and \
+             format=text",
+        ));
+    }
     let resumed = match last_event_id {
         None | Some(b"") => None,
         Some(value) => Some(
@@ -246,8 +303,39 @@ pub fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuer
         select,
         tail,
         since: since.max(resumed.unwrap_or(0)),
+        format,
         follow,
+        wait: wait.map(|ms| Duration::from_millis(ms).min(timeouts::LOG_WAIT_MAX)),
+        bytes_max,
         resumed,
+    })
+}
+
+/// The parameters of raw logs, and the headers that ask for a part (RFC 9110, 13 and 14).
+///
+/// # Errors
+/// 400 naming what does not go together.
+pub fn raw(query: &Params<'_>, head: &Head<'_>) -> Result<RawQuery, Problem> {
+    let streams = stream(query)?;
+    let offset = number(query, "offset")?;
+    let follow = flag(query, "follow")?;
+    // No method but GET knows ranges (RFC 9110, 14.2).
+    let range = match head.method() {
+        Method::Get => range(head.headers("range")),
+        _ => None,
+    };
+    if range.is_some() && (offset.is_some() || follow) {
+        return Err(Problem::invalid(
+            "a Range header says where to begin and end: leave it out with offset and follow=true",
+        ));
+    }
+    Ok(RawQuery {
+        streams,
+        offset,
+        follow,
+        range,
+        if_range: head.header("if-range").map(<[u8]>::to_vec),
+        if_none_match: head.headers("if-none-match").map(<[u8]>::to_vec).collect(),
     })
 }
 
@@ -301,15 +389,25 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_for_entries_is_cut_to_its_maximum() {
+        let wait = |raw| parse(raw, None).map(|query| query.wait);
+        assert_eq!(wait("waitMs=1500"), Ok(Some(Duration::from_millis(1500))));
+        assert_eq!(
+            wait("waitMs=18446744073709551615"),
+            Ok(Some(timeouts::LOG_WAIT_MAX))
+        );
+        assert_eq!(wait("maxBytes=1"), Ok(None));
+    }
+
+    #[test]
     fn known_parameters_are_strict_and_unknown_ones_ignored() {
         assert_eq!(
             parse("stream=stderr&follow=true&tail=0&Stream=x&z", None),
             Ok(LogsQuery {
                 select: StreamFilter::Only(Stream::Stderr).into(),
                 tail: Some(0),
-                since: 0,
                 follow: true,
-                resumed: None
+                ..LogsQuery::default()
             })
         );
         for raw in [
@@ -325,6 +423,16 @@ mod tests {
             "stream=Stdout",
             "since=1&since=1",
             "tail=%201",
+            "format=",
+            "format=TEXT",
+            "format=html",
+            "timestamps=1",
+            "waitMs=-1",
+            "waitMs=1&follow=true",
+            "waitMs=0&format=text",
+            "maxBytes=0",
+            "maxBytes=1&follow=true",
+            "maxBytes=1&format=text&follow=true",
         ] {
             assert!(parse(raw, None).is_err(), "{raw}");
         }

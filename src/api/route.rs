@@ -16,7 +16,7 @@ use super::access::{Caller, Credential};
 use super::guard::Guard;
 use super::list::ListQuery;
 use super::problem::{Problem, shortened};
-use super::query::{LogsQuery, Params, TerminalQuery};
+use super::query::{LogsQuery, Params, RawQuery, TerminalQuery};
 use super::reply::Reply;
 use super::routes::{self, Access, Asked, Body, Route};
 use super::subprotocol::Offered;
@@ -65,6 +65,13 @@ pub enum Action {
         id: Id,
         /// Which part.
         query: LogsQuery,
+    },
+    /// `GET /v1/processes/{id}/logs/raw`
+    RawLogs {
+        /// Of which process.
+        id: Id,
+        /// Which bytes.
+        query: RawQuery,
     },
     /// `POST /v1/processes/{id}/stop`
     Stop {

@@ -94,8 +94,10 @@ pub enum Body {
 pub enum Answer {
     /// JSON of this shape.
     Json(Shape),
-    /// JSON of this shape; an event stream with `follow=true`.
+    /// JSON of this shape; an event stream with `follow=true`, and plain text with `format=text`.
     JsonOrEvents(Shape),
+    /// Bytes (`application/octet-stream`), all (200) or a range (206).
+    Bytes,
     /// Nothing (204).
     Empty,
     /// A WebSocket (101).
@@ -186,6 +188,8 @@ const fn word(name: &'static str, words: &'static [&'static str]) -> Parameter {
 }
 
 const TRUE_OR_FALSE: &[&str] = &["true", "false"];
+
+const STREAMS: &[&str] = &["stdout", "stderr", "combined", "pty"];
 
 /// All of them. A path that names a thing stands before one with `{id}` in its place.
 pub const ROUTES: &[Route] = &[
@@ -306,11 +310,15 @@ pub const ROUTES: &[Route] = &[
         path: "/v1/processes/{id}/logs",
         access: Access::Token,
         parameters: &[
-            word("stream", &["stdout", "stderr", "combined", "pty"]),
+            word("stream", STREAMS),
             number("tail"),
             number("since"),
             number("sinceMs"),
             number("untilMs"),
+            number("waitMs"),
+            number("maxBytes"),
+            word("format", &["json", "text"]),
+            word("timestamps", TRUE_OR_FALSE),
             word("follow", TRUE_OR_FALSE),
         ],
         body: Body::None,
@@ -319,6 +327,24 @@ pub const ROUTES: &[Route] = &[
             let query = query::logs(asked.query, asked.head.header("last-event-id"))?;
             let id = asked.id.clone();
             Ok(Action::Logs { id, query })
+        },
+    },
+    Route {
+        name: "getProcessRawLogs",
+        verb: Verb::Get,
+        path: "/v1/processes/{id}/logs/raw",
+        access: Access::Token,
+        parameters: &[
+            word("stream", STREAMS),
+            number("offset"),
+            word("follow", TRUE_OR_FALSE),
+        ],
+        body: Body::None,
+        answer: Answer::Bytes,
+        action: |asked| {
+            let query = query::raw(asked.query, asked.head)?;
+            let id = asked.id.clone();
+            Ok(Action::RawLogs { id, query })
         },
     },
     Route {

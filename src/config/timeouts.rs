@@ -51,6 +51,14 @@ pub const HALF_CLOSED_MAX: Duration = Duration::from_secs(5);
 /// end, and its wait is given up this late. docs/design/025-gone-clients.md.
 pub const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
+/// The longest wait for an entry of a log (`waitMs`); more is cut to it. README, "Limits".
+pub const LOG_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Between two looks at a peer that has sent FIN and is sent what a process writes, while it writes
+/// nothing: nothing else can be sent that would show whether the peer still listens.
+/// docs/design/025-gone-clients.md.
+pub const STREAM_LOOK_AFTER: Duration = Duration::from_secs(15);
+
 /// Silence after which a comment shows a follower, and the proxies between, that the stream lives.
 /// The contract on following a log.
 pub const STREAM_KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);

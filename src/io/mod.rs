@@ -7,8 +7,10 @@
 //! One thread, one task per connection and one per child output. Tasks share [`server::Server`]
 //! through an `Rc` and never hold a borrow of it across an await.
 
+mod bytes;
 mod conn;
 mod control;
+mod entry;
 mod follow;
 mod host;
 pub mod ids;

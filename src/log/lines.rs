@@ -197,7 +197,8 @@ mod tests {
 
         fn last_lines(&self, select: Select, since: u64, count: u64) -> String {
             let (begins, _) = self.begins(select, since, count);
-            let mut walk = Walk::new(&self.log, select).from(begins);
+            let mut walk = Walk::new(&self.log, select);
+            walk.begin_at(begins);
             let mut text = Vec::new();
             while walk.look(&self.log) == Place::Bytes {
                 let mut slices = Vec::new();
@@ -269,7 +270,8 @@ mod tests {
     fn a_stream_that_has_no_line_among_the_last_ones_begins_with_what_comes() {
         let mut subject = Subject::new(&[("prompt> ", Stderr), ("1\n", Stdout), ("2\n", Stdout)]);
         let (begins, _) = subject.begins(Select::default(), 0, 2);
-        let mut walk = Walk::new(&subject.log, Select::default()).from(begins);
+        let mut walk = Walk::new(&subject.log, Select::default());
+        walk.begin_at(begins);
         assert_eq!(walk.look(&subject.log), Place::Bytes);
         walk.advance(&subject.log, 4);
         assert_eq!(walk.look(&subject.log), Place::Nothing);

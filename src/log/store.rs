@@ -183,6 +183,14 @@ impl Log {
         self.first_offset(StreamFilter::Combined) + self.lost
     }
 
+    /// The same of some streams. What was lost before it came to the log is of none of them.
+    pub fn dropped_bytes_of(&self, filter: StreamFilter) -> u64 {
+        match filter {
+            StreamFilter::Combined => self.dropped_bytes(),
+            StreamFilter::Only(_) => self.first_offset(filter),
+        }
+    }
+
     /// Where the oldest retained byte of `filter` stands among all that came to this log, counted
     /// from the first one. Bytes keep their offsets whatever is evicted.
     pub fn first_offset(&self, filter: StreamFilter) -> u64 {

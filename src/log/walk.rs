@@ -77,15 +77,16 @@ impl Walk {
         }
     }
 
-    /// The same, without what lies before these places.
-    pub fn from(self, begins: Begins) -> Self {
-        Self { begins, ..self }
+    /// The same, only entries after `since`.
+    pub fn after(mut self, since: u64) -> Self {
+        let sequence = since.saturating_add(1);
+        self.begin_at([Begin { sequence, skip: 0 }; Stream::COUNT]);
+        self
     }
 
-    /// The same, only entries after `since`.
-    pub fn after(self, since: u64) -> Self {
-        let sequence = since.saturating_add(1);
-        self.from([Begin { sequence, skip: 0 }; Stream::COUNT])
+    /// Leaves out what lies before these places.
+    pub fn begin_at(&mut self, begins: Begins) {
+        self.begins = begins;
     }
 
     /// The same, only entries up to `last`.
@@ -407,7 +408,8 @@ mod tests {
             skip: 3,
         };
         for step in 1..5 {
-            let mut walk = Walk::new(&subject.log, Select::default()).from(begins);
+            let mut walk = Walk::new(&subject.log, Select::default());
+            walk.begin_at(begins);
             assert_eq!(
                 subject.read(&mut walk, step),
                 ("bccc".into(), Place::Nothing)

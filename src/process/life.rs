@@ -240,6 +240,14 @@ impl Life {
         }
     }
 
+    /// When its log counts as complete, once it is over.
+    pub fn complete_at(&self) -> Option<Monotonic> {
+        match self.state {
+            State::Over { complete_at, .. } => Some(complete_at),
+            _ => None,
+        }
+    }
+
     /// Whether no more output is to be expected: over, and every output has ended or the grace for
     /// that has.
     pub fn is_complete(&self, now: Monotonic) -> bool {

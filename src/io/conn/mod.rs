@@ -21,7 +21,8 @@ use std::rc::Rc;
 use monoio::io::Splitable;
 use monoio::net::TcpStream;
 
-use crate::api::logs::Fetch;
+use crate::api::bytes::Bytes;
+use crate::api::logs::{AwaitEntry, Fetch};
 use crate::api::query::TerminalQuery;
 use crate::api::wait::Wait;
 use crate::api::{self, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
@@ -33,10 +34,12 @@ use crate::wire::http::response::Length;
 use crate::wire::ws::handshake::Accept;
 
 use self::receive::{BODY_BYTES_MAX, Facts};
+use crate::io::bytes::send;
 use crate::io::conn::fetch::fetch;
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
 use crate::io::control::{delete, input, resize, signal_and_wait};
+use crate::io::entry::await_entry;
 use crate::io::follow::follow;
 use crate::io::host::create::create;
 use crate::io::host::run::run;
@@ -69,6 +72,8 @@ enum Stage {
     Fetch(Facts, Fetch),
     /// It is answered when a process has come so far.
     Wait(Facts, ProcessId, Box<Wait>),
+    /// Its answer is bytes of a log.
+    Bytes(Facts, Box<Bytes>),
     /// Its answer goes on for as long as the process runs.
     Follow(Facts, ProcessId, Cursor),
     /// It becomes a terminal.
@@ -104,6 +109,7 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Option<So
             Stage::Over(then) => then,
             Stage::Fetch(facts, fetch) => Box::pin(conn.fetch(facts, fetch)).await,
             Stage::Wait(facts, id, wait) => Box::pin(conn.wait(facts, id, *wait)).await,
+            Stage::Bytes(facts, bytes) => Box::pin(conn.bytes(facts, bytes)).await,
             Stage::Follow(facts, id, cursor) => Box::pin(conn.follow(facts, id, cursor)).await,
             Stage::Terminal(facts, terminal) => Box::pin(conn.terminal(facts, *terminal)).await,
         };
@@ -133,7 +139,7 @@ impl Conn {
             server,
             peer,
             reader: Reader::new(read, socket, turn.clone()),
-            writer: Writer::new(write, turn),
+            writer: Writer::new(write, socket, turn),
         }
     }
 
@@ -173,9 +179,17 @@ impl Conn {
             outcome
         };
         drop(body);
+        let outcome = match outcome {
+            Outcome::AwaitEntry(wait) => match Box::pin(self.await_entry(&facts, wait)).await {
+                Some(outcome) => outcome,
+                None => return Stage::Over(Then::Drop),
+            },
+            other => other,
+        };
         let reply = match outcome {
             Outcome::Reply(reply) => reply,
             Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
+            Outcome::Bytes(bytes) => return Stage::Bytes(facts, bytes),
             Outcome::Wait { id, wait } => return Stage::Wait(facts, id, Box::new(wait)),
             Outcome::Follow { id, cursor } => return Stage::Follow(facts, id, cursor),
             Outcome::Terminal { id, query, accept } => {
@@ -232,6 +246,8 @@ impl Conn {
             Outcome::Delete { id, tree } => delete(&server, id, tree, &mut self.reader).await,
             // Answered by the caller.
             Outcome::Reply(_)
+            | Outcome::AwaitEntry(_)
+            | Outcome::Bytes(_)
             | Outcome::Fetch(_)
             | Outcome::Wait { .. }
             | Outcome::Follow { .. }
@@ -267,6 +283,41 @@ impl Conn {
             Some(reply) => self.reply(&facts, reply).await,
             None => Then::Drop,
         }
+    }
+
+    /// Waits for an entry and gives the answer; None if the client is gone. Whoever asks for the
+    /// head only does not wait.
+    async fn await_entry(&mut self, facts: &Facts, mut wait: Box<AwaitEntry>) -> Option<Outcome> {
+        if !facts.head_only && !await_entry(&self.server, &mut wait, &mut self.reader).await {
+            return None;
+        }
+        let mut settings = self.server.settings.get();
+        let mut core = Core {
+            settings: &mut settings,
+            table: &mut self.server.table.borrow_mut(),
+            shutting_down: self.server.shutting_down.get(),
+            strict: facts.strict,
+        };
+        let answer = api::logs::answer(wait.id, &wait.query, &mut core);
+        Some(answer.unwrap_or_else(Outcome::from))
+    }
+
+    async fn bytes(&mut self, mut facts: Facts, bytes: Box<Bytes>) -> Then {
+        let length = match (bytes.length, facts.http_minor) {
+            (Some(length), _) => Length::Known(length),
+            (None, 0) => Length::UntilClose,
+            (None, _) => Length::Chunked,
+        };
+        facts.close |= length == Length::UntilClose;
+        let mut out = Vec::with_capacity(512);
+        self.write_head(&facts, &bytes.reply, length, &mut out);
+        let whole = if facts.head_only {
+            self.writer.all(out).await.is_ok()
+        } else {
+            let (reader, writer) = (&mut self.reader, &mut self.writer);
+            send(&self.server, bytes, out, length, reader, writer).await
+        };
+        self.after_stream(&facts, whole)
     }
 
     async fn follow(&mut self, mut facts: Facts, id: ProcessId, cursor: Cursor) -> Then {

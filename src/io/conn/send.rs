@@ -46,7 +46,7 @@ impl Conn {
     pub(super) async fn reply(&mut self, facts: &Facts, reply: Reply) -> Then {
         let len = reply.body.len();
         let length = match reply.status {
-            204 | 101 => Length::Absent,
+            204 | 304 | 101 => Length::Absent,
             _ => Length::Known(len as u64),
         };
         let mut out = Vec::with_capacity(320 + if len < SMALL_BODY_BYTES { len } else { 0 });

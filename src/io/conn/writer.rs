@@ -1,7 +1,8 @@
 //! The sending half of a connection: whole buffers, and a limit on a peer that takes nothing.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Range;
+use std::os::fd::RawFd;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -13,19 +14,46 @@ use crate::config::timeouts;
 use crate::log::batch::Chunk;
 
 use crate::io::runtime::heap;
+use crate::io::runtime::source::{self, Peer};
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
 
 /// See the module.
 pub(crate) struct Writer {
     half: OwnedWriteHalf<TcpStream>,
+    /// The socket, which the connection's two halves own.
+    socket: RawFd,
     turn: Rc<Turn>,
 }
 
 impl Writer {
-    /// Writes to this half, when it is the connection's turn.
-    pub(crate) fn new(half: OwnedWriteHalf<TcpStream>, turn: Rc<Turn>) -> Self {
-        Self { half, turn }
+    /// Writes to this half of `socket`, when it is the connection's turn.
+    pub(crate) fn new(half: OwnedWriteHalf<TcpStream>, socket: RawFd, turn: Rc<Turn>) -> Self {
+        Self { half, socket, turn }
+    }
+
+    /// Sends as much as the socket takes at once, from where it lies. None if it is full: then
+    /// [`Writer::all`] waits until it is not.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(crate) fn at_once(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        match source::send(self.socket, slices) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => Ok(Some(sent)),
+            Err(rustix::io::Errno::AGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What the kernel says of the peer.
+    pub(crate) fn peer(&self) -> Peer {
+        source::peer(self.socket)
+    }
+
+    /// The end of the connection will be a reset: what was sent is not all.
+    pub(crate) fn reset_at_close(&mut self) {
+        source::reset_at_close(self.socket);
     }
 
     /// Sends all of it.

@@ -137,6 +137,33 @@ impl AsFd for Source {
     }
 }
 
+/// Sends as much of these slices as a connected socket takes at once, from where they lie.
+///
+/// # Errors
+/// As sendmsg(2); `WouldBlock` when it is full.
+pub(crate) fn send(
+    socket: std::os::fd::RawFd,
+    slices: &[io::IoSlice<'_>],
+) -> rustix::io::Result<usize> {
+    use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+
+    // SAFETY: borrowed for one sendmsg(2). Of a number that is no socket it says so (EBADF,
+    // ENOTSOCK); the caller, a connection's writer, owns a half of the socket meanwhile.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    rustix::io::retry_on_intr(|| {
+        sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags)
+    })
+}
+
+/// Has a connected socket closed with a reset: its peer is not to take what it got for all.
+pub(crate) fn reset_at_close(socket: std::os::fd::RawFd) {
+    // SAFETY: as in `send`; setsockopt(2) says so of what is no socket.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+    // Refused of a socket that is closed anyway.
+    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(std::time::Duration::ZERO));
+}
+
 /// What the kernel says of the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {

@@ -33,6 +33,20 @@ pub(crate) async fn rest() {
     sleep(REST).await;
 }
 
+/// Lets the others have their turn without a pause. What is ready is heard of on epoll; on io_uring
+/// only an operation that goes through the driver does that.
+pub(crate) async fn give_way() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// See the module. One for both directions of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {

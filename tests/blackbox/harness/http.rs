@@ -309,7 +309,7 @@ impl Conn {
             assert_eq!(coding, "chunked");
             assert_eq!(length, None, "content-length beside transfer-encoding");
         }
-        if response.status < 200 || response.status == 204 {
+        if response.status < 200 || matches!(response.status, 204 | 304) {
             assert_eq!(
                 (length, &coding),
                 (None, &None),
@@ -392,6 +392,12 @@ impl Conn {
         }
     }
 
+    /// The rest of a chunked body, up to the end of the connection, and whether it ended with its
+    /// last chunk.
+    pub(crate) fn chunks_to_end(&mut self) -> (Vec<u8>, bool) {
+        unchunked(&self.read_to_end())
+    }
+
     /// All bytes up to the end of the connection.
     pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         let until = Instant::now() + WAIT;
@@ -411,4 +417,26 @@ impl Conn {
             self.ahead_text()
         );
     }
+}
+
+/// The data of a chunked body that may be cut off, and whether it ended with its last chunk.
+pub(crate) fn unchunked(mut rest: &[u8]) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    while let Some(at) = rest.windows(2).position(|pair| pair == b"\r\n") {
+        let size = std::str::from_utf8(&rest[..at]).expect("a chunk size");
+        let size = usize::from_str_radix(size, 16).expect("a chunk size");
+        rest = &rest[at + 2..];
+        if size == 0 {
+            assert_eq!(rest, b"\r\n", "bytes behind the last chunk");
+            return (body, true);
+        }
+        let (data, after) = rest.split_at(size.min(rest.len()));
+        body.extend_from_slice(data);
+        assert!(
+            after.len() < 2 || after.starts_with(b"\r\n"),
+            "chunk data is not followed by CR LF"
+        );
+        rest = after.get(2..).unwrap_or_default();
+    }
+    (body, false)
 }
