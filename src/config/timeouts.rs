@@ -166,6 +166,11 @@ pub const LOOK_AFTER: [Duration; 3] = [
 /// late. docs/design/028-leftovers.md.
 pub const LOOK_AFTER_DEATH: Duration = Duration::from_millis(20);
 
+/// How long after the exit of a leader, of whose tree nobody was found, to look at all children:
+/// one look for all that exit meanwhile. A record shows so late who left the tree's group and is a
+/// child of the leader's own parent. docs/design/028-leftovers.md.
+pub const LOOK_EVERYWHERE_AFTER: Duration = Duration::from_millis(250);
+
 /// How long after a death to look for orphans that died with it: SIGCHLD is not queued, so one
 /// signal may stand for several deaths. Nobody is to stay a zombie longer. docs/design/017-orphans.md.
 pub const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);

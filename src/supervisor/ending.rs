@@ -162,6 +162,7 @@ impl Supervisor {
             self.leftovers.look_has_reaped(self.orphans.take_reaped());
             if let Some(looked) = looked {
                 self.leftovers.look_is_over();
+                self.count_found(looked.number);
                 self.on_looked(looked);
                 self.signal_those_found(looked.number);
             }

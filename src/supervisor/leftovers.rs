@@ -3,8 +3,10 @@
 //! In: exits of leaders, deaths of orphans. Out: a count with [`Event::Exited`], and [`Event::Left`]
 //! whenever it has changed. Kills nobody.
 //!
-//! The usual child leaves nobody, and to know that costs one read: of its group's `cgroup.events`,
-//! or, without a group, of the list of orphans, which is empty or has nobody new in it.
+//! The usual child leaves nobody, and to know that costs two reads: of its group's `cgroup.events`,
+//! and of the list of orphans, which is empty or has nobody new in it. That list has who left the
+//! group; where there are hundreds of orphans, and for children of the leader's own parent
+//! (CLONE_PARENT), a look at all children follows, one for all leaders that have exited meanwhile.
 //!
 //! Nothing is polled. The last member of a tree has no parent but the server, which hears of its
 //! death; whose it was is told by its group, or by the look at it when it became an orphan. Only
@@ -16,10 +18,11 @@
 //!
 //! [`Event::Exited`]: super::message::Event::Exited
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use crate::config::timeouts;
+use crate::supervisor::cgroup::Group;
 use crate::supervisor::message::Event;
 use crate::supervisor::tree::walk;
 use crate::supervisor::{Due, Supervisor, reap};
@@ -28,6 +31,9 @@ use crate::types::JobId;
 /// Orphans that are looked at in one go when a leader exits. After more of them the rest is left
 /// to a look in steps.
 pub(crate) const ORPHANS_AT_ONCE: usize = 64;
+
+/// Where there are groups and more orphans than this are known, their list is not read at each exit.
+const ORPHANS_KNOWN_MAX: usize = 256;
 
 /// Deaths in one turn whose groups are asked for; after more of them all trees are looked at.
 const DEATHS_ASKED_MAX: usize = 32;
@@ -43,6 +49,10 @@ pub(crate) struct Leftovers {
     all_changed: bool,
     /// A tree was counted before all orphans were known.
     counted_early: bool,
+    /// Trees whose leaders have exited since there was a look at all children.
+    unconfirmed: Vec<JobId>,
+    /// Those that a look is for, with how many orphans of each are known, and its number.
+    confirming: (Vec<(JobId, usize)>, u64),
 }
 
 /// What is known of a tree that lives on.
@@ -89,15 +99,63 @@ impl Supervisor {
     pub(crate) fn left_at_exit(&mut self, id: JobId) -> u32 {
         let left = self.count_left(id);
         if left > 0 {
-            let first = Left {
-                told: left,
-                looks: 0,
-            };
-            self.leftovers.trees.insert(id, first);
-            self.deadlines
-                .set(Instant::now() + timeouts::LOOK_AFTER[0], Due::Left(id));
+            self.watch_left(id, left);
         }
+        if self.leftovers.unconfirmed.is_empty() {
+            let at = Instant::now() + timeouts::LOOK_EVERYWHERE_AFTER;
+            self.deadlines.set(at, Due::Unconfirmed);
+        }
+        self.leftovers.unconfirmed.push(id);
         left
+    }
+
+    fn watch_left(&mut self, id: JobId, told: u32) {
+        let first = Left { told, looks: 0 };
+        self.leftovers.trees.insert(id, first);
+        self.deadlines
+            .set(Instant::now() + timeouts::LOOK_AFTER[0], Due::Left(id));
+    }
+
+    /// Leaders have exited, and somebody of their trees may not have been found. Of most trees
+    /// nobody asks any more.
+    pub(crate) fn confirm_left(&mut self) {
+        let exited = std::mem::take(&mut self.leftovers.unconfirmed);
+        let asked_for = exited.into_iter().filter(|id| self.jobs.contains_key(id));
+        let mut trees: Vec<_> = asked_for
+            .map(|id| (id, self.orphans.count_of(id)))
+            .collect();
+        if !trees.is_empty() {
+            self.leftovers.confirming.0.append(&mut trees);
+            self.leftovers.confirming.1 = self.orphans.want(true);
+        }
+    }
+
+    /// A look is over: whom it has found of those trees.
+    pub(crate) fn count_found(&mut self, number: u64) {
+        let (trees, awaited) = &mut self.leftovers.confirming;
+        if number < *awaited {
+            return;
+        }
+        for (id, before) in std::mem::take(trees) {
+            let known = self.orphans.count_of(id);
+            let is_counted = self.leftovers.trees.contains_key(&id);
+            let found = known > if is_counted { before } else { 0 };
+            if found && self.jobs.get(&id).is_some_and(|job| job.ending.is_none()) {
+                if !is_counted {
+                    self.watch_left(id, 0);
+                }
+                self.leftovers.changed.push(id);
+            }
+        }
+    }
+
+    /// Finds out about orphans that are new, if they are few; whether all are known.
+    fn learn_orphans(&mut self) -> bool {
+        let (by_pid, pool) = (&self.by_pid, &self.pool);
+        let managed = |pid| by_pid.contains_key(&pid) || pool.is_in_flight(pid);
+        let learned = self.orphans.learn(&self.claims, &managed, ORPHANS_AT_ONCE);
+        self.leftovers.look_has_reaped(self.orphans.take_reaped());
+        learned
     }
 
     /// A tree is due to be counted again.
@@ -200,19 +258,11 @@ impl Supervisor {
 
     /// How many of a tree are alive whose leader is not.
     fn count_left(&mut self, id: JobId) -> u32 {
-        let Some(job) = self.jobs.get(&id) else {
-            return 0;
-        };
-        let count = match (&job.tree.group, &self.cgroups) {
-            (Some(group), Some(cgroups)) => match group.is_populated() {
-                true => cgroups.members(group).max(1),
-                false => 0,
-            },
-            _ => {
-                let (by_pid, pool) = (&self.by_pid, &self.pool);
-                let managed = |pid| by_pid.contains_key(&pid) || pool.is_in_flight(pid);
-                let learned = self.orphans.learn(&self.claims, &managed, ORPHANS_AT_ONCE);
-                self.leftovers.look_has_reaped(self.orphans.take_reaped());
+        let group = self.jobs.get(&id).and_then(|job| job.tree.group.clone());
+        let count = match group.filter(|_| self.cgroups.is_some()) {
+            Some(group) => self.count_in_and_outside(id, &group),
+            None => {
+                let learned = self.learn_orphans();
                 if !learned {
                     self.leftovers.counted_early = true;
                     self.orphans.want(false);
@@ -226,5 +276,27 @@ impl Supervisor {
             }
         };
         u32::try_from(count).unwrap_or(u32::MAX)
+    }
+    /// Members of the tree's group, and those that have left it.
+    fn count_in_and_outside(&mut self, id: JobId, group: &Group) -> usize {
+        if self.orphans.known() <= ORPHANS_KNOWN_MAX {
+            // If there are many, a look follows.
+            self.learn_orphans();
+        }
+        let populated = group.is_populated();
+        let mut outside = self.orphans.of(id);
+        if populated && !outside.is_empty() {
+            let members: HashSet<i32> = group.members().into_iter().collect();
+            outside.retain(|orphan| !members.contains(&orphan.pid()));
+        }
+        let outside = match outside.is_empty() {
+            true => 0,
+            false => walk::count(outside),
+        };
+        let within = match (&self.cgroups, populated) {
+            (Some(cgroups), true) => cgroups.members(group).max(1),
+            _ => 0,
+        };
+        within + outside
     }
 }

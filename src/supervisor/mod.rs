@@ -123,6 +123,8 @@ enum Due {
     Orphans,
     /// What is left of a tree may have ended.
     Left(JobId),
+    /// Somebody of trees whose leaders have exited may not have been found.
+    Unconfirmed,
 }
 
 /// The supervisor's state; [`Supervisor::run`] is its thread.
@@ -564,6 +566,7 @@ impl Supervisor {
                 self.reap_orphans();
             }
             Due::Left(id) => self.look_at_left(id, now),
+            Due::Unconfirmed => self.confirm_left(),
         }
     }
 

@@ -101,6 +101,16 @@ impl Orphans {
             .collect()
     }
 
+    /// How many are known.
+    pub(crate) fn known(&self) -> usize {
+        self.known.len()
+    }
+
+    /// How many members of a tree are known.
+    pub(crate) fn count_of(&self, job: JobId) -> usize {
+        self.by_owner.get(&job).map_or(0, BTreeSet::len)
+    }
+
     /// Whose an orphan is, and whether it is known at all.
     pub(crate) fn owner(&self, pid: i32) -> Option<Option<JobId>> {
         self.known.get(&pid).map(|known| known.owner)
