@@ -161,6 +161,9 @@ impl Supervisor {
             let looked = self.orphans.step(&mut self.claims, &managed, until);
             self.leftovers.look_has_reaped(self.orphans.take_reaped());
             if let Some(looked) = looked {
+                if let Some(state) = &mut self.options.state {
+                    state.settle(|mark| self.claims.is_retired(mark));
+                }
                 self.leftovers.look_is_over();
                 self.count_found(looked.number);
                 self.on_looked(looked);

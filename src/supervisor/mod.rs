@@ -499,7 +499,7 @@ impl Supervisor {
         self.deadlines.cancel(Due::Answer(id));
         self.deadlines.cancel(Due::Lifetime(id));
         self.deadlines.cancel(Due::Pass(id));
-        self.forget_left(id);
+        let lives = self.forget_left(id);
         self.forget_ports(id);
         let tree = &job.tree;
         self.claims.forget(id, tree.session, tree.mark, &tree.files);
@@ -510,7 +510,7 @@ impl Supervisor {
             self.by_pid.remove(&leader.pid());
         }
         if let Some(state) = &mut self.options.state {
-            state.forgotten(id);
+            state.forgotten(id, lives);
         }
         if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.cgroups) {
             cgroups.give_back(group);

@@ -1,17 +1,20 @@
 //! What a killed server leaves behind, written down for the next one (`--state-dir`).
 //!
 //! In: jobs as they begin and are forgotten. Out: one small file per server, and at the next start
-//! the end of what is left. Owns the file. Knows nothing of jobs but their leaders' pids.
+//! the end of what is left. Owns the file. Knows nothing of jobs but their leaders' pids. A tree
+//! whose job is forgotten while somebody of it lives stays in the file.
 //!
 //! The file is locked (flock(2)) as long as its server lives: who gets the lock knows it is gone.
 //! Its lines:
 //! - `boot ID` and `pids INODE`: numbers are valid since this boot, in this PID namespace;
 //! - `group PATH` if there are cgroups;
-//! - `~SINCE MARK VALUE` before a tree is begun, and `^MARK VALUE` if it was not;
-//! - `+PID START MARK VALUE` when its leader runs, and `-PID START` when it is forgotten.
+//! - `~SINCE locks MARK` before a tree is begun, and `^locks MARK` if it was not;
+//! - `+PID START locks MARK` when its leader runs, and `-PID START` when nobody of it is left.
 //!
-//! SINCE and START are in clock ticks since boot (proc_pid_stat(5)); MARK and VALUE are the tree's
-//! mark. A leader without one has `-` there; before it runs, nothing tells such a tree.
+//! SINCE and START are in clock ticks since boot (proc_pid_stat(5)); MARK is the tree's mark
+//! ([`Mark::unique`]). A leader without one has `-` there; before it runs, nothing tells such a tree.
+//! A mark that is another number than this server's own could be a stranger's, who would be ended
+//! for it: none is written down.
 //!
 //! Others may write to the directory, so a name in it may be anything: only a regular file of this
 //! user's own with one name is read, written or believed ([`open_plain`]).
@@ -47,8 +50,11 @@ const RECORD_BYTES_MAX: u64 = 64 << 20;
 const PASSES_MAX: u32 = 200;
 const PASS_PAUSE: Duration = Duration::from_millis(5);
 
-/// What the members of a recorded tree carry.
-type Carried = Option<(Kind, u64)>;
+/// The word before a mark: the limit of file locks.
+const MARK: &str = "locks";
+
+/// What the members of a recorded tree carry, and nobody else.
+type Carried = Option<u64>;
 
 /// The record of this server.
 #[derive(Debug)]
@@ -60,6 +66,8 @@ pub struct StateDir {
     known: BTreeMap<JobId, (Process, Carried)>,
     /// Trees whose leaders are not known yet.
     starting: BTreeMap<JobId, Mark>,
+    /// Trees of forgotten jobs, of whom somebody is alive: the leader that was, by mark.
+    left: BTreeMap<u64, Process>,
     lines: usize,
     /// A line is missing or in part, for want of room.
     torn: bool,
@@ -95,6 +103,7 @@ impl StateDir {
             header,
             known: BTreeMap::new(),
             starting: BTreeMap::new(),
+            left: BTreeMap::new(),
             lines: 0,
             torn: false,
         };
@@ -104,7 +113,7 @@ impl StateDir {
     /// Writes down that a tree with this mark is about to be begun. A server that is killed between
     /// the clone and [`StateDir::begun`] has told nothing else of it.
     pub(crate) fn starts(&mut self, job: JobId, mark: Mark) {
-        if let Some(value) = mark.value() {
+        if let Some(value) = mark.unique() {
             self.starting.insert(job, mark);
             self.append(&line_before(value, mark.since_ticks));
         }
@@ -115,21 +124,36 @@ impl StateDir {
         let Some(stat) = procfs::stat(pid) else {
             return;
         };
-        let (leader, carried) = (Process::new(pid, &stat), mark.value());
+        let (leader, carried) = (Process::new(pid, &stat), mark.unique());
         self.known.insert(job, (leader, carried));
         self.starting.remove(&job);
         self.append(&line(leader, carried));
     }
 
-    /// Nobody will ask about the tree again, or it was not begun.
-    pub(crate) fn forgotten(&mut self, job: JobId) {
+    /// Nobody will ask about the tree again, or it was not begun. `lives` says whether somebody of
+    /// it may be alive; if so, its mark tells the next server who that is.
+    pub(crate) fn forgotten(&mut self, job: JobId, lives: bool) {
         if let Some(mark) = self.starting.remove(&job)
-            && let Some((kind, value)) = mark.value()
+            && let Some(value) = mark.unique()
         {
-            self.append(&format!("^{} {value}\n", kind.word()));
+            self.append(&format!("^{MARK} {value}\n"));
         }
-        if let Some((leader, _)) = self.known.remove(&job) {
-            self.append(&format!("-{} {}\n", leader.pid(), leader.start_ticks()));
+        match self.known.remove(&job) {
+            Some((leader, Some(value))) if lives => {
+                self.left.insert(value, leader);
+            }
+            Some((leader, _)) => self.append(&line_over(leader)),
+            None => {}
+        }
+    }
+
+    /// Of forgotten trees only those may have somebody whose mark `is_carried`.
+    pub(crate) fn settle(&mut self, is_carried: impl Fn(u64) -> bool) {
+        let over = self.left.keys().copied().filter(|&mark| !is_carried(mark));
+        for mark in over.collect::<Vec<_>>() {
+            if let Some(leader) = self.left.remove(&mark) {
+                self.append(&line_over(leader));
+            }
         }
     }
 
@@ -145,15 +169,19 @@ impl StateDir {
             self.torn = self.file.write_all(text.as_bytes()).is_err();
             self.lines += 1;
         }
-        let needed = self.known.len() + self.starting.len();
+        let needed = self.known.len() + self.starting.len() + self.left.len();
         if self.torn || self.lines > STALE_LINES_MAX + needed {
             let mut all = self.header.clone();
-            for &(leader, carried) in self.known.values() {
+            let left = self
+                .left
+                .iter()
+                .map(|(&mark, &leader)| (leader, Some(mark)));
+            for (leader, carried) in self.known.values().copied().chain(left) {
                 all.push_str(&line(leader, carried));
             }
             for mark in self.starting.values() {
                 let before = mark
-                    .value()
+                    .unique()
                     .map(|value| line_before(value, mark.since_ticks));
                 all.extend(before);
             }
@@ -169,14 +197,19 @@ impl StateDir {
 fn line(leader: Process, carried: Carried) -> String {
     let (pid, start) = (leader.pid(), leader.start_ticks());
     match carried {
-        Some((kind, value)) => format!("+{pid} {start} {} {value}\n", kind.word()),
+        Some(value) => format!("+{pid} {start} {MARK} {value}\n"),
         None => format!("+{pid} {start} -\n"),
     }
 }
 
+/// Of a tree of which nobody is left.
+fn line_over(leader: Process) -> String {
+    format!("-{} {}\n", leader.pid(), leader.start_ticks())
+}
+
 /// Of a tree whose leader is not known yet.
-fn line_before((kind, value): (Kind, u64), since: u64) -> String {
-    format!("~{since} {} {value}\n", kind.word())
+fn line_before(value: u64, since: u64) -> String {
+    format!("~{since} {MARK} {value}\n")
 }
 
 /// A locked file with this content, in place of what is there.
@@ -279,7 +312,7 @@ struct Record<'a> {
     group: Option<&'a str>,
     leaders: HashMap<Process, Carried>,
     /// Marks of trees whose leaders are not known, and when they were to begin.
-    starting: HashMap<(Kind, u64), u64>,
+    starting: HashMap<u64, u64>,
 }
 
 impl<'a> Record<'a> {
@@ -315,25 +348,27 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The mark may be of another kind: a record of an older version.
 fn parse_leader(line: &str) -> Option<(Process, Carried)> {
     let mut words = line.split(' ');
     let leader = parse_process(&mut words)?;
     let mut words = words.peekable();
     let carried = match *words.peek()? {
-        "-" => None,
-        _ => Some(parse_mark(&mut words)?),
+        MARK => Some(parse_mark(&mut words)?),
+        _ => None,
     };
     Some((leader, carried))
 }
 
-fn parse_starting(line: &str) -> Option<((Kind, u64), u64)> {
+fn parse_starting(line: &str) -> Option<(u64, u64)> {
     let mut words = line.split(' ');
     let since = words.next()?.parse().ok()?;
     Some((parse_mark(&mut words)?, since))
 }
 
-fn parse_mark<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<(Kind, u64)> {
-    Some((Kind::from_word(words.next()?)?, words.next()?.parse().ok()?))
+fn parse_mark<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<u64> {
+    words.next().filter(|word| *word == MARK)?;
+    words.next()?.parse().ok()
 }
 
 fn parse_process<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Process> {
@@ -379,7 +414,7 @@ fn end_trees(record: &Record<'_>) -> usize {
 struct Left<'a> {
     leaders: &'a HashMap<Process, Carried>,
     /// Marks and when their trees began.
-    marks: HashMap<(Kind, u64), u64>,
+    marks: HashMap<u64, u64>,
     servers: Option<Servers>,
 }
 
@@ -397,20 +432,16 @@ impl<'a> Left<'a> {
     }
 
     /// A recorded leader that still is who it was, who is in the session of such a one, or who
-    /// carries a recorded mark and is not below a server that lives: marks of servers overlap.
+    /// carries a recorded mark and is not below a server that lives: whoever may set limits there
+    /// may have put it on, to be mistaken for another.
     fn includes(&self, pid: i32, stat: &Stat) -> bool {
         let leads = |pid, stat: &Stat| self.leaders.contains_key(&Process::new(pid, stat));
         if leads(pid, stat) || procfs::stat(stat.session).is_some_and(|of| leads(stat.session, &of))
         {
             return true;
         }
-        let carries = |kind| {
-            let value = carried(pid, kind)?;
-            self.marks.get(&(kind, value))
-        };
-        let kinds = [Kind::TimerSlack, Kind::LocksLimit];
-        let carries = kinds.into_iter().filter_map(carries);
-        let of_a_tree = carries.into_iter().any(|began| stat.start_ticks >= *began);
+        let began = carried(pid, Kind::LocksLimit).and_then(|value| self.marks.get(&value));
+        let of_a_tree = began.is_some_and(|began| stat.start_ticks >= *began);
         let below_none = |servers: &Servers| !servers.include_ancestor_of(pid);
         of_a_tree && self.servers.as_ref().is_some_and(below_none)
     }
@@ -423,12 +454,14 @@ mod tests {
 
     #[test]
     fn a_record_holds_who_was_begun_and_not_forgotten() {
-        let text = "group /x/procring-7-0\n+10 500 slack 50001\n+11 501 locks 16452\n+13 502 -\n\
-                    +14 503 -\n+14 504 -\n+14 505 -\n-14 505\n-10 500\n-13 7\n+12 50";
+        let text = "group /x/procring-7-0\n+10 500 locks 50001\n+11 501 locks 16452\n+13 502 -\n\
+                    +15 506 slack 50002\n+14 503 -\n+14 504 -\n+14 505 -\n-14 505\n-10 500\n-13 7\n+12 50";
         let record = Record::parse(text);
         assert_eq!(record.group, Some("/x/procring-7-0"));
         let known = [
-            (Process::recorded(11, 501), Some((Kind::LocksLimit, 16_452))),
+            (Process::recorded(11, 501), Some(16_452)),
+            // What anybody may carry tells nobody.
+            (Process::recorded(15, 506), None),
             (Process::recorded(13, 502), None),
             // Two trees whose leaders had the same number.
             (Process::recorded(14, 503), None),
@@ -437,11 +470,10 @@ mod tests {
         assert_eq!(record.leaders, HashMap::from(known));
         assert_eq!(record.starting, HashMap::new());
         for text in [
-            "+1 2 slack 3\n",
-            "+-5 2 slack 3\n",
-            "+5 x slack 3\n",
-            "+5 2 3\n",
-            "+5 2 slack\n",
+            "+1 2 locks 3\n",
+            "+-5 2 locks 3\n",
+            "+5 x locks 3\n",
+            "+5 2 locks\n",
             "+5 2 -",
             "+5 2 -\n-5 2\n",
             "\n-\n+\n",
@@ -453,22 +485,16 @@ mod tests {
     #[test]
     fn a_record_holds_the_marks_of_trees_that_may_have_been_begun() {
         // One that was not, one that runs, one whose line is not whole.
-        let text = "~5 slack 50001\n~6 slack 50002\n^slack 50001\n~7 slack 50003\n\
-                    +9 7 slack 50003\n~8 locks 50002\n~8 slack 5000";
+        let text = "~5 locks 50001\n~6 locks 50002\n^locks 50001\n~7 locks 50003\n\
+                    +9 7 locks 50003\n~8 slack 50004\n~8 locks 5000";
         let record = Record::parse(text);
-        let starting = [
-            ((Kind::TimerSlack, 50_002), 6),
-            ((Kind::LocksLimit, 50_002), 8),
-        ];
-        assert_eq!(record.starting, HashMap::from(starting));
+        assert_eq!(record.starting, HashMap::from([(50_002, 6)]));
         let left = Left::now(&record);
-        assert_eq!(left.marks.get(&(Kind::TimerSlack, 50_002)), Some(&6));
-        assert_eq!(left.marks.get(&(Kind::TimerSlack, 50_003)), Some(&7));
-        assert_eq!(left.marks.get(&(Kind::TimerSlack, 50_001)), None);
+        assert_eq!(left.marks, HashMap::from([(50_002, 6), (50_003, 7)]));
         for text in [
             "~\n",
-            "~x slack 3\n",
-            "~5 slack\n",
+            "~x locks 3\n",
+            "~5 locks\n",
             "~5 -\n",
             "~5 3\n",
             "^\n",
@@ -493,8 +519,8 @@ mod tests {
         }
         assert_eq!(starting(&state).len(), 3);
         state.begun(begun.0, me, begun.1);
-        state.forgotten(failed.0);
-        let left = HashMap::from([(hung.1.value().unwrap(), hung.1.since_ticks)]);
+        state.forgotten(failed.0, false);
+        let left = HashMap::from([(hung.1.unique().unwrap(), hung.1.since_ticks)]);
         assert_eq!(starting(&state), left);
         // It is in a record that is written anew, too.
         for _ in 0..=STALE_LINES_MAX {
@@ -508,6 +534,39 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_whose_job_is_forgotten_stays_in_the_record_while_its_mark_is_carried() {
+        let dir = temp("left");
+        let (mut state, _) = StateDir::open(&dir, None).unwrap();
+        let mut marks = Marks::new();
+        let me = std::process::id() as i32;
+        let recorded = |state: &StateDir| {
+            let text = fs::read_to_string(&state.path).unwrap();
+            let leaders = Record::parse(&text).leaders;
+            let mut marks: Vec<u64> = leaders.into_values().flatten().collect();
+            marks.sort_unstable();
+            marks
+        };
+        let parent = rustix::process::getppid().unwrap().as_raw_nonzero().get();
+        let (left, over) = (marks.take(), marks.take());
+        state.begun(JobId(1), me, left);
+        state.begun(JobId(2), parent, over);
+        state.forgotten(JobId(1), true);
+        state.forgotten(JobId(2), false);
+        let left = left.unique().unwrap();
+        assert_eq!(recorded(&state), [left]);
+        for _ in 0..=STALE_LINES_MAX {
+            state.append("\n");
+        }
+        assert_eq!(recorded(&state), [left], "written anew");
+        state.settle(|mark| mark == left);
+        assert_eq!(recorded(&state), [left]);
+        state.settle(|_| false);
+        assert_eq!(recorded(&state), [0; 0]);
+        state.remove();
+        fs::remove_dir(&dir).unwrap();
+    }
+
+    #[test]
     fn a_long_record_is_written_anew_and_stays_locked() {
         let dir = std::env::temp_dir().join(format!("procring-state-{}", std::process::id()));
         let (mut state, ended) = StateDir::open(&dir, None).unwrap();
@@ -515,7 +574,7 @@ mod tests {
         let me = std::process::id() as i32;
         for _ in 0..STALE_LINES_MAX {
             state.begun(JobId(1), me, Mark::none());
-            state.forgotten(JobId(1));
+            state.forgotten(JobId(1), false);
         }
         state.begun(JobId(2), me, Mark::none());
         let text = fs::read_to_string(&state.path).unwrap();

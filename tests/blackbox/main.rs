@@ -70,6 +70,7 @@ mod supervision_deadlines;
 mod supervision_faults;
 mod supervision_hostile;
 mod supervision_identity;
+mod supervision_left;
 mod supervision_pids;
 #[cfg(target_arch = "x86_64")]
 mod supervision_short;

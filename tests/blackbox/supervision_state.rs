@@ -349,7 +349,8 @@ fn the_next_start_ends_what_a_killed_server_of_another_user_left(backend: Backen
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
-/// Marks of servers overlap, so it takes more than a mark to be killed at another one's start.
+/// It takes more than a mark to be ended at another server's start: whoever may set limits can put
+/// one on.
 fn the_next_start_spares_whoever_is_below_a_living_server(backend: Backend) {
     let dir = state_dir("living", backend);
     let renamed = dir.with_extension("sandbox-agent");
@@ -364,13 +365,16 @@ fn the_next_start_spares_whoever_is_below_a_living_server(backend: Backend) {
     let old = first.create(&json!({"command": "sleep", "args": ["77"]}))["pid"]
         .as_i64()
         .unwrap();
-    let slack = std::fs::read_to_string(format!("/proc/{old}/timerslack_ns")).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{old}/limits")).unwrap();
+    let mark = limits.lines().find(|line| line.contains("file locks"));
+    let mark = mark
+        .and_then(|line| line.split_whitespace().nth(3))
+        .unwrap();
     // Has the same mark, as if its server had handed it out.
     let same_mark = format!(
-        "syscall({}, {}, {}, 0, 0, 0); exec qw(sleep 77)",
-        libc::SYS_prctl,
-        libc::PR_SET_TIMERSLACK,
-        slack.trim()
+        "my $n = pack(q(QQ), {mark}, ~0); syscall({}, 0, {}, $n, 0) == 0 or die; exec qw(sleep 77)",
+        libc::SYS_prlimit64,
+        libc::RLIMIT_LOCKS,
     );
     let daemon = format!("setsid perl -e '{same_mark}' </dev/null >/dev/null 2>&1 & exec sleep 77");
     let living = Launch::new(backend)

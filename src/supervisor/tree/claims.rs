@@ -126,6 +126,11 @@ impl Claims {
         self.marks.retire(mark);
     }
 
+    /// Whether a forgotten tree had this mark and somebody may still carry it.
+    pub(crate) fn is_retired(&self, mark: u64) -> bool {
+        self.marks.is_retired(mark)
+    }
+
     /// The marks, for a census.
     pub(crate) fn marks(&mut self) -> &mut Marks {
         &mut self.marks

@@ -3,14 +3,15 @@
 //! In: a new tree. Out: a [`Mark`] that its first process puts on and all descendants inherit, and
 //! the answer whether a process carries it. Knows no tree.
 //!
-//! - The timer slack (prctl(2), PR_SET_TIMERSLACK), 1 to 16384 ns above the default, so nothing
-//!   notices. Inherited over fork and exec. Reading another's wants CAP_SYS_NICE (kernel 4.6).
-//!   A server that is itself a child of one takes the next 16384, since its orphans may become the
-//!   other's.
-//! - Without that capability the soft limit of file locks (getrlimit(2), RLIMIT_LOCKS), which no
-//!   kernel since 2.4.25 looks at. Inherited over fork and exec, a process's own and not a
-//!   thread's, and anybody may read another's (`/proc/PID/limits`). 62 bits hold the server's
-//!   number besides the tree's, so that servers do not share marks.
+//! - The soft limit of file locks (getrlimit(2), RLIMIT_LOCKS), which no kernel since 2.4.25 looks
+//!   at. Inherited over fork and exec, a process's own and not a thread's, and anybody may read
+//!   another's (`/proc/PID/limits`). 62 bits hold the server's number besides the tree's, so that
+//!   servers do not share marks, and nobody has one by accident ([`Mark::unique`]).
+//! - Where the hard limit is lower than that, the timer slack (prctl(2), PR_SET_TIMERSLACK), 1 to
+//!   16384 ns above the default, so nothing notices. Inherited over fork and exec. Reading another's
+//!   wants CAP_SYS_NICE (kernel 4.6). A server that is itself a child of one takes the next 16384,
+//!   since its orphans may become the other's. Anybody may have such a slack, so it tells only
+//!   orphans of the server apart.
 //!
 //! Numbers are used again, but never while somebody carries them: that of a forgotten tree is
 //! retired until a census has met nobody with it ([`Marks::release`]). Where all are in use a tree
@@ -24,6 +25,7 @@ use std::collections::HashSet;
 
 use super::procfs;
 
+use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -43,8 +45,8 @@ const TAKES_PER_CENSUS_MIN: usize = 64;
 /// is not dumpable.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Trees of one server that have different limits.
-const LIMITS: u64 = 4096;
+/// Trees of one server that have different limits: 14 bits.
+const LIMITS: u64 = (1 << 14) - 1;
 
 /// Every limit that is a mark has this bit; no limit that somebody means is so large.
 const LIMIT_BASE: u64 = 1 << 62;
@@ -66,23 +68,6 @@ pub(crate) enum Kind {
     TimerSlack,
     /// The soft limit; getrlimit(2), RLIMIT_LOCKS.
     LocksLimit,
-}
-
-impl Kind {
-    /// The word for it in a record on disk.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Kind::TimerSlack => "slack",
-            Kind::LocksLimit => "locks",
-        }
-    }
-
-    /// The reverse of [`Kind::word`].
-    pub(crate) fn from_word(word: &str) -> Option<Self> {
-        [Kind::TimerSlack, Kind::LocksLimit]
-            .into_iter()
-            .find(|kind| kind.word() == word)
-    }
 }
 
 impl Mark {
@@ -115,6 +100,12 @@ impl Mark {
     /// What it is made of, and what [`carried`] says of a process that carries it.
     pub(crate) fn value(&self) -> Option<(Kind, u64)> {
         self.value.map(|value| (self.kind, value))
+    }
+
+    /// What tells who carries it from everybody else of this machine; None of a mark that somebody
+    /// may have by accident.
+    pub(crate) fn unique(&self) -> Option<u64> {
+        self.value.filter(|_| self.kind == Kind::LocksLimit)
     }
 
     /// The mark of a tree that has none.
@@ -158,11 +149,13 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Finds out what this process may read of others.
+    /// Finds out what this process may set, and read of others.
     pub fn new() -> Self {
-        let reads_slacks =
-            capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_NICE));
-        if reads_slacks {
+        let sets_limits = || getrlimit(Resource::Locks).maximum.is_none();
+        let reads_slacks = || {
+            capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_NICE))
+        };
+        if !sets_limits() && reads_slacks() {
             Self::of(
                 Kind::TimerSlack,
                 first_timer_slack(own_timer_slack()),
@@ -301,8 +294,8 @@ fn somewhere() -> u64 {
 /// Below the limits that are marks of the server with this pid, started at this time: no other
 /// one has been both.
 fn first_limit(pid: u32, ticks: u64) -> u64 {
-    // Pids have at most 22 bits; 27 bits of ticks come again after 15 days.
-    LIMIT_BASE | (ticks & ((1 << 27) - 1)) << 35 | u64::from(pid & ((1 << 22) - 1)) << 13
+    // Pids have at most 22 bits; 26 bits of ticks come again after 7 days.
+    LIMIT_BASE | (ticks & ((1 << 26) - 1)) << 36 | u64::from(pid & ((1 << 22) - 1)) << 14
 }
 
 fn locks_limit(pid: i32) -> Option<u64> {
@@ -344,7 +337,8 @@ mod tests {
         let other = [first_limit(78, 123), first_limit(77, 124)];
         for value in &all {
             assert!(*value >= LIMIT_BASE && *value < 1 << 63);
-            assert!(other.iter().all(|base| value.abs_diff(*base) >= LIMITS));
+            let others = |base: &u64| (base + 1..=base + LIMITS).contains(value);
+            assert!(!other.iter().any(others));
         }
         assert_eq!(value(&mut marks), None, "rather none than another's");
     }
