@@ -99,12 +99,8 @@ const ENDINGS: [Act; 6] = [
     Act::EndByHand,
 ];
 
-/// Acts in which a start that nobody waits for is over.
-const STARTS_TAKE: usize = 8;
-
 /// Does one act; gives what it was.
 pub(super) fn one(world: &mut Afternoon, restarts: bool) -> String {
-    world.kills_wait = world.kills_wait.saturating_sub(1);
     if let Some(old) = world.namesake.take()
         && !world.random.one_in(4)
     {
@@ -277,7 +273,6 @@ fn perform(world: &mut Afternoon, act: Act) -> Option<String> {
             world.restart(libc::SIGTERM, |_| ());
             Some("SIGTERM to the server, and the next one".to_owned())
         }
-        Act::RestartAfterAKill if world.kills_wait > 0 => None,
         Act::RestartAfterAKill => Some(restart_after_a_kill(world)),
     }
 }
@@ -420,10 +415,7 @@ fn run_whose_client_leaves(world: &mut Afternoon) -> String {
         });
     }
     let how = match how {
-        0 => {
-            world.kills_wait = STARTS_TAKE;
-            "at once"
-        }
+        0 => "at once",
         1 => {
             conn.reset();
             return format!("run {tag} whose client leaves with a reset");
@@ -573,8 +565,6 @@ fn add_stranger(
     may_be_like: bool,
 ) -> String {
     world.serial += 1;
-    // Nobody could tell a daemon that carries a tree's mark from one of the tree.
-    let may_be_like = may_be_like && shape != Shape::Daemon;
     let model = any(world, |tree| may_be_like && has_living_leader(tree));
     let like = model.map(|at| world.trees[at].leader_pid);
     let stranger = Stranger::start(&world.room, world.serial, shape, pid, like);
@@ -630,33 +620,9 @@ fn come_neighbour(world: &mut Afternoon) -> String {
     what
 }
 
-/// WAITS FOR: a way to tell a daemon of a killed server from somebody else who carries its mark
-/// and is younger. Without a cgroup the mark is all that there is, so the next start ends both.
-fn send_away_the_marked_young(world: &mut Afternoon) {
-    let strangers = std::mem::take(&mut world.strangers);
-    let (young, others): (Vec<_>, _) = strangers.into_iter().partition(|s| s.marked_young);
-    world.strangers = others;
-    young.into_iter().for_each(Stranger::send_away);
-}
-
-/// WAITS FOR: a state directory that remembers a tree whose record was deleted for as long as
-/// somebody of it lives. Without a cgroup its daemons survive the next start.
-fn end_those_without_record(world: &mut Afternoon) {
-    for tree in &mut world.trees {
-        if tree.id.is_none() {
-            tree.others.iter().for_each(Member::kill);
-            tree.becomes(After::Nobody);
-        }
-    }
-}
-
 /// Some leaders die with the server, and strangers get their numbers before the next one starts.
 fn restart_after_a_kill(world: &mut Afternoon) -> String {
     let mut what = "SIGKILL to the server".to_owned();
-    send_away_the_marked_young(world);
-    end_those_without_record(world);
-    // Starts go in turn.
-    world.server.run(&json!({"command": "true"}));
     world.restart(libc::SIGKILL, |world| {
         let mut free = Vec::new();
         for at in 0..world.trees.len() {

@@ -8,7 +8,8 @@
  * helper escape FILE                 leaves its cgroup through FILE and has a child that is its
  *                                    parent's (CLONE_PARENT), in a session of its own
  * helper as [like=PID] [session] [terminal] -- PROGRAM ARG...
- *                                    PROGRAM, with the timer slack and limit of locks of PID
+ *                                    PROGRAM, with the timer slack of PID and a limit of locks as
+ *                                    another server would have set it
  * helper liken FROM TO               gives TO the timer slack and limit of locks of FROM
  */
 #define _GNU_SOURCE
@@ -162,7 +163,12 @@ static void as(int count, char **words) {
     for (; at < count && strcmp(words[at], "--"); at++) {
         if (!strncmp(words[at], "like=", 5)) {
             int from = atoi(words[at] + 5);
-            liken(from, getpid());
+            struct rlimit locks;
+            if (!prlimit(from, RLIMIT_LOCKS, 0, &locks)) {
+                if (locks.rlim_cur != RLIM_INFINITY)
+                    locks.rlim_cur ^= 1ull << 40;
+                prlimit(0, RLIMIT_LOCKS, &locks, 0);
+            }
             long long slack = number(from, "timerslack_ns");
             if (slack > 0)
                 prctl(PR_SET_TIMERSLACK, slack);

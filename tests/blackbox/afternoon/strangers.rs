@@ -43,14 +43,13 @@ pub(super) struct Stranger {
     pub(super) what: String,
     pub(super) members: Vec<Member>,
     child: Child,
-    /// It got the marks of a tree that is older than itself.
-    pub(super) marked_young: bool,
     /// Kept, so that the terminal is.
     _terminal: Option<OwnedFd>,
 }
 
 impl Stranger {
-    /// Starts one, if that can be with the number `pid`, and with the marks of the process `like`.
+    /// Starts one, if that can be with the number `pid`, and with what it may have in common with
+    /// the process `like` by accident.
     pub(super) fn start(
         room: &Room,
         serial: u32,
@@ -108,12 +107,11 @@ impl Stranger {
         let (terminal, name) = terminal.map_or((None, String::new()), |(master, name)| {
             (Some(master), format!(" on {name}"))
         });
-        let likeness = like.map_or(String::new(), |like| format!(", marked as {like}"));
+        let likeness = like.map_or(String::new(), |like| format!(", with the slack of {like}"));
         Self {
             what: format!("stranger {tag}, {shape:?} {number}{name}{likeness}"),
             members,
             child,
-            marked_young: like.is_some(),
             _terminal: terminal,
         }
     }

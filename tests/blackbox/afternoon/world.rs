@@ -69,12 +69,6 @@ impl Tree {
         !self.over && (self.leader.is_some() || !self.others.is_empty())
     }
 
-    /// WAITS FOR: a count of `descendants` that includes who left the tree's cgroup; kill finds
-    /// them.
-    fn is_uncounted(&self) -> bool {
-        self.kind == Some(Kind::Escaped)
-    }
-
     /// What an act left of it.
     pub(super) fn becomes(&mut self, after: After) {
         match after {
@@ -118,9 +112,6 @@ pub(super) struct Afternoon {
     pub(super) serial: u32,
     /// The record that was given a namesake in the last act.
     pub(super) namesake: Option<u32>,
-    /// WAITS FOR: a start that a kill interrupts to be in the state directory, or to end with the
-    /// server: acts until the server may be killed, after a start that nobody waits for.
-    pub(super) kills_wait: usize,
     findings: BTreeMap<&'static str, usize>,
     told: Vec<String>,
 }
@@ -150,7 +141,6 @@ impl Afternoon {
             viewers: Vec::new(),
             serial: 0,
             namesake: None,
-            kills_wait: 0,
             findings: BTreeMap::new(),
             told: Vec::new(),
         }
@@ -440,8 +430,7 @@ impl Afternoon {
         }
         let all_have_somebody = exited.iter().all(|info| info["descendants"].is_u64());
         for tree in &mut self.trees {
-            let counts_nobody = tree.others.is_empty() || tree.is_uncounted();
-            let evictable = !tree.is_running() && (counts_nobody || all_have_somebody);
+            let evictable = !tree.is_running() && (tree.others.is_empty() || all_have_somebody);
             let listed = list
                 .iter()
                 .any(|info| tree.id.as_deref() == info["id"].as_str());
@@ -489,7 +478,7 @@ impl Afternoon {
                 let descendants = info["descendants"].as_u64().unwrap_or(0);
                 let right = tree.others.len() as u64;
                 let behind = tree.grown && (1..=right).contains(&descendants);
-                if descendants != right && !behind && !(tree.is_uncounted() && descendants == 0) {
+                if descendants != right && !behind {
                     sort = Some(MISCOUNTED);
                 }
             }
