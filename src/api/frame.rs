@@ -29,6 +29,11 @@ pub enum ClientFrame {
         /// Rows.
         rows: u16,
     },
+    /// So many bytes of output have been processed, of all that came over this connection.
+    Ack {
+        /// The total.
+        bytes: u64,
+    },
     /// End this connection.
     Close,
 }
@@ -45,6 +50,11 @@ struct Tag {
 struct Input {
     data: String,
     encoding: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Ack {
+    bytes: u64,
 }
 
 #[derive(Deserialize)]
@@ -66,12 +76,18 @@ pub fn client_frame(text: &str) -> Result<ClientFrame, Problem> {
         "resize" => {
             object_in(PLACE, bytes).map(|Resize { cols, rows }| ClientFrame::Resize { cols, rows })
         }
+        "ack" => object_in(PLACE, bytes).map(|Ack { bytes }| ClientFrame::Ack { bytes }),
         "close" => Ok(ClientFrame::Close),
-        _ => Err(Problem::unreadable(
-            422,
-            "the type of a frame must be one of: input, resize, close",
-        )),
+        _ => Err(unknown_type()),
     }
+}
+
+/// What a frame of another type is answered; [`ClientFrame::Ack`], too, where it was not agreed on.
+pub fn unknown_type() -> Problem {
+    Problem::unreadable(
+        422,
+        "the type of a frame must be one of: input, resize, close",
+    )
 }
 
 #[cfg(test)]
@@ -109,6 +125,10 @@ mod tests {
                 },
             ),
             (
+                r#"{"type":"ack","bytes":262144.0}"#,
+                ClientFrame::Ack { bytes: 262_144 },
+            ),
+            (
                 r#"{"type":"close","data":5,"cols":"x"}"#,
                 ClientFrame::Close,
             ),
@@ -139,6 +159,9 @@ mod tests {
             r#"{"type":"resize","cols":1,"rows":65536}"#,
             r#"{"type":"resize","cols":-1,"rows":1}"#,
             r#"{"type":"resize","cols":1.5,"rows":1}"#,
+            r#"{"type":"ack"}"#,
+            r#"{"type":"ack","bytes":-1}"#,
+            r#"{"type":"ack","bytes":"1"}"#,
         ] {
             assert!(client_frame(text).is_err(), "{text}");
         }

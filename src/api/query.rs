@@ -90,6 +90,8 @@ pub enum Replay {
     None,
     /// Entries after this one.
     Since(u64),
+    /// From this byte of the output on.
+    Offset(u64),
 }
 
 /// How a terminal is attached to.
@@ -101,6 +103,10 @@ pub struct TerminalQuery {
     pub read_only: bool,
     /// Binary frames are input.
     pub binary_input: bool,
+    /// The client says how much of the output it has processed.
+    pub acknowledges: bool,
+    /// The client knows frames that are ours.
+    pub extended: bool,
 }
 
 /// The parameters of a request, and those that its route has.
@@ -350,13 +356,18 @@ pub fn terminal(query: &Params<'_>) -> Result<TerminalQuery, Problem> {
         &[("none", Replay::None), ("all", Replay::All)],
     )?;
     let since = number(query, "since")?.map(Replay::Since);
+    let offset = number(query, "offset")?.map(Replay::Offset);
     let read_only = choice(query, "mode", &[("ro", true), ("rw", false)])?.unwrap_or(false);
     let binary_input =
         choice(query, "input", &[("binary", true), ("text", false)])?.unwrap_or(false);
+    let acknowledges = choice(query, "flow", &[("ack", true)])?.unwrap_or(false);
+    let extended = choice(query, "control", &[("extended", true)])?.unwrap_or(false);
     Ok(TerminalQuery {
-        replay: since.or(replay).unwrap_or(Replay::Recent),
+        replay: offset.or(since).or(replay).unwrap_or(Replay::Recent),
         read_only,
         binary_input,
+        acknowledges,
+        extended,
     })
 }
 

@@ -437,8 +437,11 @@ pub const ROUTES: &[Route] = &[
         parameters: &[
             word("replay", &["none", "all"]),
             number("since"),
+            number("offset"),
             word("mode", &["ro", "rw"]),
             word("input", &["binary", "text"]),
+            word("flow", &["ack"]),
+            word("control", &["extended"]),
             Parameter {
                 name: "access_token",
                 kind: Kind::Text,

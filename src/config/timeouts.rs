@@ -147,6 +147,14 @@ pub const GONE_VIEWER_PATIENCE: Duration = Duration::from_secs(5);
 /// for what has come. docs/design/023-terminal-hangups.md.
 pub const UNTOLD_MAX: Duration = Duration::from_millis(200);
 
+/// A viewer of a terminal that takes nothing for so long does not hold its program any more.
+/// README, "Limits"; docs/design/032-flow-control.md.
+pub const VIEWER_COUNTS_FOR: Duration = Duration::from_secs(2);
+
+/// How long after the exit a slow viewer may hold what its process wrote last, where the log is too
+/// small for it. docs/design/032-flow-control.md.
+pub const HELD_OUTPUT_MAX: Duration = Duration::from_secs(5);
+
 // The supervisor and trees.
 
 /// A timed-out run is answered at most this long after its deadline, dead or not: within 100 ms.

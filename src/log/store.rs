@@ -124,7 +124,7 @@ impl Log {
     }
 
     fn fit(&mut self, arena: &mut Arena, limit: u64) {
-        let entries_max = usize::try_from((limit / 64).max(1024)).unwrap_or(usize::MAX);
+        let entries_max = usize::try_from(Self::entries_max(limit)).unwrap_or(usize::MAX);
         while self.retained_bytes() > limit || self.index.len() > entries_max {
             self.evict_oldest(arena);
         }
@@ -161,6 +161,11 @@ impl Log {
             arena.free(slot);
         }
         self.tail_start = 0;
+    }
+
+    /// How many entries a log of at most `limit` bytes may hold.
+    pub fn entries_max(limit: u64) -> u64 {
+        (limit / 64).max(1024)
     }
 
     /// Sequence number of the oldest retained entry (of the next one if none is retained).

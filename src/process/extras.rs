@@ -8,6 +8,7 @@
 //! process has stands in [`Process`](super::Process); so does what is looked at with every byte.
 
 use super::notify::Notify;
+use super::pacing::Pacing;
 use super::tags::Tags;
 use crate::log::batch::Batches;
 
@@ -18,6 +19,8 @@ pub struct Extras {
     pub events: Batches,
     /// What terminal viewers share.
     pub frames: Batches,
+    /// Who is waited for before its terminal is read, while there is somebody.
+    pub pacing: Option<Box<Pacing>>,
     /// Bytes that its log may hold where that is less than the usual limit: what a run may keep.
     pub log_max: Option<u64>,
     /// What it is called besides its id.

@@ -127,6 +127,8 @@ pub enum Event {
         /// delay.
         whole: bool,
     },
+    /// It has exited, and what it wrote last is not read yet, so that a viewer gets all of it.
+    OutputHeld,
     /// A time that was asked for has come ([`Effects::wake_at`]).
     Time,
     /// So many of its tree are alive; only after its exit.
@@ -182,6 +184,8 @@ pub struct Life {
     answered: bool,
     /// The last time that was asked for.
     wake_at: Option<Monotonic>,
+    /// Before then its log does not count as complete, because its output is held.
+    held_until: Monotonic,
 }
 
 impl Life {
@@ -195,6 +199,7 @@ impl Life {
             left: 0,
             answered: false,
             wake_at: None,
+            held_until: Monotonic::from_nanos(0),
         }
     }
 
@@ -270,6 +275,7 @@ impl Life {
                 self.settle(whole, now, wall, graces).telling()
             }
             Event::RestRead { whole } => self.settle(whole, now, wall, graces),
+            Event::OutputHeld => self.output_held(now + graces.log),
             Event::Time => self.settle(false, now, wall, graces),
             Event::Left(left) => {
                 self.left = left;
@@ -377,6 +383,14 @@ impl Life {
         }
     }
 
+    fn output_held(&mut self, until: Monotonic) -> Effects {
+        self.held_until = until;
+        if let State::Over { complete_at, .. } = &mut self.state {
+            *complete_at = until.max(*complete_at);
+        }
+        Effects::default()
+    }
+
     fn abandoned(&mut self) -> Effects {
         // A managed process is its own; a run is its client's.
         let kill = self.kind == Kind::Run && !self.answered;
@@ -391,7 +405,7 @@ impl Life {
         self.state = State::Over {
             end,
             at: wall,
-            complete_at,
+            complete_at: self.held_until.max(complete_at),
         };
         Effects {
             // What a run's child had written when it ended is in the pipes, all of it.

@@ -9,6 +9,7 @@ pub mod extras;
 pub mod history;
 pub mod life;
 pub mod notify;
+pub mod pacing;
 pub mod table;
 pub mod tags;
 

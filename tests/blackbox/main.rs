@@ -78,6 +78,7 @@ mod supervision_state;
 mod supervision_trees;
 mod surroundings;
 mod terminal;
+mod terminal_flow;
 mod terminal_frames;
 mod terminal_hangups;
 mod terminal_input;

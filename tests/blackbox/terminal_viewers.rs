@@ -13,8 +13,8 @@ on_both!(
     a_viewer_is_shown_recent_output_or_what_it_asks_for,
     queries_are_cut_from_what_is_replayed_and_from_nothing_else,
     viewers_that_come_and_go_in_the_middle_miss_and_repeat_nothing,
-    slow_viewers_get_ten_mebibytes_and_hold_nobody_up,
-    a_viewer_that_eviction_has_passed_gets_4008_and_the_others_go_on,
+    slow_viewers_hold_nobody_up_and_are_shown_the_end,
+    a_viewer_that_eviction_has_passed_is_shown_the_end_and_stays,
     a_silent_viewer_is_asked_whether_it_lives,
 );
 
@@ -131,8 +131,10 @@ fn lines(last: u32) -> Vec<u8> {
 
 fn viewers_that_come_and_go_in_the_middle_miss_and_repeat_nothing(backend: Backend) {
     let server = Server::open(backend);
-    let expected = [b"\n".to_vec(), lines(300_000)].concat();
-    let id = server.spawn(&tty("stty raw -echo; echo; read x; seq 1 300000"));
+    // Less than a viewer may be behind before it is only shown where things are.
+    let expected = [b"\n".to_vec(), lines(150_000)].concat();
+    assert!(expected.len() < 1 << 20);
+    let id = server.spawn(&tty("stty raw -echo; echo; read x; seq 1 150000"));
     let mut first = Ws::attach(&server, &id, "");
     assert_eq!(first.until("\n"), "\n");
     first.input("x\n");
@@ -145,7 +147,7 @@ fn viewers_that_come_and_go_in_the_middle_miss_and_repeat_nothing(backend: Backe
                     // One that leaves, then one that stays.
                     let mut brief = Ws::attach(server, id, "?replay=all");
                     let mut seen = Vec::new();
-                    while seen.len() < 20_000 * n as usize {
+                    while seen.len() < 10_000 * n as usize {
                         match brief.next() {
                             Got::Binary(data) => seen.extend(data),
                             _ => break,
@@ -176,14 +178,14 @@ fn anonymous_kib(server: &Server) -> u64 {
     words.trim_end_matches(" kB").parse().expect("a number")
 }
 
-fn slow_viewers_get_ten_mebibytes_and_hold_nobody_up(backend: Backend) {
+fn slow_viewers_hold_nobody_up_and_are_shown_the_end(backend: Backend) {
     let server = Server::open(backend);
     let mut expected = lines(1_500_000);
     expected.truncate(10 << 20);
     let id = server.spawn(&tty(
         "stty raw -echo; echo; read x; seq 1 1500000 | head -c 10485760",
     ));
-    // All that is retained: exactly the default limit, after the first line has gone.
+    // Nothing is evicted but the first line; what is lost is lost because they are slow.
     let mut slow: Vec<_> = (0..3)
         .map(|_| Ws::attach(&server, &id, "?replay=none"))
         .collect();
@@ -205,32 +207,45 @@ fn slow_viewers_get_ten_mebibytes_and_hold_nobody_up(backend: Backend) {
         if end.output.starts_with(b"\n") {
             end.output.remove(0);
         }
-        assert!(end.output == expected, "{} bytes", end.output.len());
+        assert_redrawn(&end.output, &expected);
+        // Nobody who has not asked for it meets another frame.
         assert_eq!(end.texts, [json!({"exitCode": 0, "type": "exit"})]);
         assert_eq!(end.close, Some(1000));
     }
 }
 
-fn a_viewer_that_eviction_has_passed_gets_4008_and_the_others_go_on(backend: Backend) {
+/// What a viewer got is not all of `written`, but its beginning, and at last its end.
+fn assert_redrawn(got: &[u8], written: &[u8]) {
+    assert!(got.len() < written.len(), "nothing was left out");
+    let same = got.iter().zip(written).take_while(|(a, b)| a == b).count();
+    assert!(same > 64 << 10, "only {same} bytes of the beginning");
+    let end = &written[written.len() - 100..];
+    let shown = String::from_utf8_lossy(&got[got.len() - 4000..]);
+    for line in String::from_utf8_lossy(end).lines().skip(1) {
+        assert!(shown.contains(line), "{line:?} is not in {shown:?}");
+    }
+}
+
+fn a_viewer_that_eviction_has_passed_is_shown_the_end_and_stays(backend: Backend) {
     let server = Server::open(backend);
     server.configure(&[("maxLogBytesPerProcess", 1 << 20)]);
-    let expected = lines(2_500_000);
+    let written = lines(2_500_000);
     let id = server.spawn(&tty("stty raw -echo; echo; read x; seq 1 2500000; read x"));
     let mut overtaken = Ws::attach(&server, &id, "?replay=none");
     let mut typist = Ws::attach(&server, &id, "");
     typist.until("\n");
     typist.input("go\n");
-    server.await_output(&id, "\n2500000\n");
+    typist.until("\n2500000\n");
+    // It may type on, and the program hears it.
+    overtaken.input("end\n");
     let end = overtaken.rest();
-    assert_eq!(end.close, Some(4008), "{:?}", end.texts);
-    assert!(!end.reason.is_empty() && end.texts.is_empty());
-    let output = end.output.strip_prefix(b"\n").unwrap_or(&end.output);
-    assert!(expected.starts_with(output) && output.len() < expected.len());
-    // It may come back; others were not touched.
-    let mut again = Ws::attach(&server, &id, "");
-    again.until("\n2500000\n");
-    again.input("end\n");
-    assert_eq!(again.rest().close, Some(1000));
+    assert_redrawn(
+        end.output.strip_prefix(b"\n").unwrap_or(&end.output),
+        &written,
+    );
+    assert_eq!(end.texts, [json!({"exitCode": 0, "type": "exit"})]);
+    assert_eq!(end.close, Some(1000));
+    assert_eq!(typist.rest().close, Some(1000));
 }
 
 fn a_silent_viewer_is_asked_whether_it_lives(backend: Backend) {

@@ -83,6 +83,11 @@ impl Reader {
         }
     }
 
+    /// The connection's socket.
+    pub(crate) fn socket(&self) -> RawFd {
+        self.socket
+    }
+
     /// Bytes received and not consumed.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.filled[self.start..]

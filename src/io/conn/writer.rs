@@ -62,7 +62,7 @@ impl Writer {
     /// When the connection is broken or has stalled for [`timeouts::STALL_MAX`].
     pub(crate) async fn all(&mut self, data: Vec<u8>) -> io::Result<()> {
         let len = data.len();
-        self.range(data, 0..len).await.map(|_| ())
+        self.noting(data, 0..len, |_| {}).await
     }
 
     /// Sends a shared chunk.
@@ -70,13 +70,21 @@ impl Writer {
     /// # Errors
     /// As [`Writer::all`].
     pub(crate) async fn chunk(&mut self, chunk: Chunk) -> io::Result<()> {
-        self.range::<Rc<Vec<u8>>>(chunk.bytes, chunk.range)
+        self.noting::<Rc<Vec<u8>>>(chunk.bytes, chunk.range, |_| {})
             .await
-            .map(|_| ())
     }
 
-    async fn range<B: IoBuf>(&mut self, buffer: B, mut range: Range<usize>) -> io::Result<B> {
-        let mut buffer = buffer;
+    /// Sends a part of a buffer; `took` is called with how much of it the kernel has taken since it
+    /// was last called.
+    ///
+    /// # Errors
+    /// As [`Writer::all`].
+    pub(crate) async fn noting<B: IoBuf>(
+        &mut self,
+        mut buffer: B,
+        mut range: Range<usize>,
+        mut took: impl FnMut(usize),
+    ) -> io::Result<()> {
         while range.start < range.end {
             let slice = buffer.slice(range.clone());
             let len = range.len();
@@ -92,12 +100,13 @@ impl Writer {
                 Ok(sent) => {
                     range.start += sent;
                     heap::passed(sent);
+                    took(sent);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(buffer)
+        Ok(())
     }
 
     /// Sends FIN; what was sent before arrives first.

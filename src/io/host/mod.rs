@@ -13,4 +13,5 @@ pub(crate) mod input;
 pub(crate) mod late;
 pub(crate) mod leftovers;
 pub(crate) mod outputs;
+mod paced;
 pub(crate) mod run;

@@ -17,6 +17,7 @@ use crate::types::{JobId, Stream, UnixMs};
 
 use crate::io::host::capacity::Capacity;
 use crate::io::host::effects::happen;
+use crate::io::host::paced::{log_limit, readable_now, released};
 use crate::io::runtime::pauses::Pauses;
 use crate::io::runtime::race::race;
 use crate::io::runtime::source::Source;
@@ -69,13 +70,20 @@ pub(crate) fn ingest(
                 let mut readable = pin!(source.readable());
                 poll_fn(|cx| turn.polled(capacity.poll_readable(readable.as_mut(), cx))).await
             };
-            turn.charge(TURN_BYTES as usize);
             let pumped = match ready {
-                Ok(()) => pump(&server, job, stream, &source, TURN_BYTES.into()),
+                Ok(()) => match readable_now(&server, job, stream) {
+                    0 => match Box::pin(released(&server, job, &source)).await {
+                        Some(bytes) => pump(&server, job, stream, &source, bytes),
+                        None => Pumped::Ended { brought: 0 },
+                    },
+                    bytes => pump(&server, job, stream, &source, bytes),
+                },
                 // Given up, or a terminal in the middle of being hung up: it has no queue then that
                 // the ring could wait in (EINVAL).
                 Err(_) => Pumped::Ended { brought: 0 },
             };
+            let (Pumped::Waiting { brought } | Pumped::Ended { brought }) = pumped;
+            turn.charge(usize::try_from(brought).unwrap_or(usize::MAX));
             match pumped {
                 Pumped::Waiting { brought } => capacity.brought(brought),
                 // Boxed, because it is rare and the task of every idle process has room for it.
@@ -109,7 +117,10 @@ async fn opened_again(server: &Rc<Server>, job: JobId, stream: Stream, source: &
         };
         let changed = changed.changed(changed.version());
         race(pin!(sleep(pauses.longer())), pin!(changed)).await;
-        match pump(server, job, stream, source, TURN_BYTES.into()) {
+        let bytes = readable_now(server, job, stream);
+        match pump(server, job, stream, source, bytes) {
+            // Held, and nobody knows whether it is open.
+            Pumped::Waiting { .. } if bytes == 0 => {}
             Pumped::Waiting { .. } => return true,
             Pumped::Ended { brought: 0 } => {}
             Pumped::Ended { .. } => pauses.begin_again(),
@@ -117,8 +128,10 @@ async fn opened_again(server: &Rc<Server>, job: JobId, stream: Stream, source: &
     }
 }
 
-/// Reads up to `budget` bytes, not waiting for any. May stop sooner and wait for readiness.
-fn pump(server: &Rc<Server>, job: JobId, stream: Stream, source: &Source, budget: u64) -> Pumped {
+/// Reads up to `allowed` bytes, and no more than a turn's, not waiting for any. May stop sooner and
+/// wait for readiness.
+fn pump(server: &Rc<Server>, job: JobId, stream: Stream, source: &Source, allowed: u64) -> Pumped {
+    let budget = allowed.min(TURN_BYTES.into());
     pump_until(server, job, stream, source, budget, true)
 }
 
@@ -141,11 +154,14 @@ fn pump_until(
 ) -> Pumped {
     let mut left = budget;
     let ended = loop {
-        match read_once(server, job, stream, source) {
+        if left == 0 {
+            break false;
+        }
+        match read_once(server, job, stream, source, left) {
             Ok(Read { len: 0, .. }) => break true,
             Ok(Read { len, emptied }) => {
                 left = left.saturating_sub(len as u64);
-                if left == 0 || emptied && stop_when_emptied {
+                if emptied && stop_when_emptied {
                     break false;
                 }
             }
@@ -190,6 +206,7 @@ fn read_once(
     job: JobId,
     stream: Stream,
     source: &Source,
+    left: u64,
 ) -> Result<Read, Errno> {
     let brought = |result: &Result<Read, Errno>| result.as_ref().map_or(0, |read| read.len);
     let mut table = server.table.borrow_mut();
@@ -211,10 +228,13 @@ fn read_once(
         return result;
     }
     if let Ok(tail) = process.log.tail(arena) {
-        let result = read(source, stream, tail);
-        let usual = server.settings.get().max_log_bytes_per_process;
-        let log_max = process.extras.get().and_then(|extras| extras.log_max);
-        let limit = log_max.map_or(usual, |max| max.min(usual));
+        // A terminal's log may be small beside one read, and its viewers far behind.
+        let room = match stream {
+            Stream::Pty => tail.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
+            Stream::Stdout | Stream::Stderr => tail.len(),
+        };
+        let result = read(source, stream, &mut tail[..room]);
+        let limit = log_limit(server, process);
         let now = UnixMs::now();
         process
             .log
@@ -259,7 +279,8 @@ pub(crate) fn read_rest(server: &Rc<Server>, job: JobId) -> bool {
     for (stream, source) in child.iter().flat_map(|child| &child.outputs) {
         whole &= match stream {
             Stream::Pty => {
-                let pumped = pump(server, job, *stream, source, TURN_BYTES.into());
+                let bytes = readable_now(server, job, *stream);
+                let pumped = pump(server, job, *stream, source, bytes);
                 matches!(pumped, Pumped::Ended { .. })
             }
             Stream::Stdout | Stream::Stderr => {

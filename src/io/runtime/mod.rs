@@ -9,5 +9,6 @@ pub(crate) mod lane;
 pub(crate) mod pauses;
 pub(crate) mod race;
 pub(crate) mod source;
+pub(crate) mod tcp;
 pub(crate) mod timer;
 pub(crate) mod turn;

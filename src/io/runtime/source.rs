@@ -79,6 +79,11 @@ impl Source {
         }
     }
 
+    /// Whether it has been given up.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.get()
+    }
+
     /// Whether it has been given up; if not, the task of `cx` is woken when it is.
     pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
         if !self.given_up.get() {

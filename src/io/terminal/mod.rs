@@ -2,35 +2,33 @@
 //!
 //! In: an upgraded connection. Out: `ready`, replayed and live output, `exit`, a clean close.
 //! Two loops share one task: one reads the client, one writes to it; what the first has to say
-//! goes through a small outbox. A task of its own passes on what the client types. A viewer that
-//! reads slowly costs a cursor; an input waits until the program reads it and holds up later
-//! input of this viewer only.
+//! goes through a small outbox. A task of its own passes on what the client types: an input waits
+//! until the program reads it and holds up later input of this viewer only.
 
+mod flow;
 mod liveness;
+mod output;
 mod typing;
+mod view;
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::RawFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::api::Problem;
 use crate::api::body::{self, InputEncoding};
 use crate::api::control::window;
-use crate::api::frame::{ClientFrame, client_frame};
-use crate::api::query::{Replay, TerminalQuery};
+use crate::api::frame::{ClientFrame, client_frame, unknown_type};
+use crate::api::query::TerminalQuery;
 use crate::config::timeouts;
-use crate::log::batch::{Encoder, Found, HEAD_BYTES_MAX};
-use crate::log::cursor::Next;
-use crate::log::index::Entry;
-use crate::log::{Cursor, Log, Select};
 use crate::process::Notify;
-use crate::process::life::State;
 use crate::supervisor::spawn::pty;
-use crate::types::{ExitStatus, Monotonic, ProcessId, StreamFilter};
-use crate::wire::json;
-use crate::wire::vt::QueryFilter;
+use crate::types::ProcessId;
+use crate::wire::say::terminal as say;
 use crate::wire::ws::close::{write_close, write_echo};
-use crate::wire::ws::frame::{Opcode, frame_head, write_frame};
+use crate::wire::ws::frame::{Opcode, write_frame};
 use crate::wire::ws::message::{Event, Reader as Messages, ReaderLimits};
 
 use crate::io::conn::reader::{Filled, Reader};
@@ -38,49 +36,27 @@ use crate::io::conn::writer::Writer;
 use crate::io::host::backlog::BYTES_MAX;
 use crate::io::host::input::InputError;
 use crate::io::runtime::race::race;
-use crate::io::runtime::timer::{instant, sleep, sleep_until, within};
+use crate::io::runtime::tcp;
+use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
-use crate::io::terminal::liveness::{Liveness, Verdict};
+use crate::io::terminal::flow::Flow;
 use crate::io::terminal::typing::{INPUT_COST_BYTES, Typing, cost};
 
 /// Bytes of one message, as much as the reference takes.
 pub(super) const MESSAGE_BYTES_MAX: u64 = 16 << 20;
 
-/// Recent output shown to a new viewer.
-const REPLAY_BYTES: u64 = 256 << 10;
-
-/// Raw bytes of one replayed frame, about.
-const REPLAY_FRAME_BYTES: usize = 64 << 10;
-
 /// Answers that wait to be written; a client that asks faster than it reads waits.
 const OUTBOX_BYTES_MAX: usize = 64 << 10;
+
+/// What the kernel keeps beside what is under way: what waits there delays what comes after it, the
+/// echo of Ctrl-C for one (docs/design/032-flow-control.md).
+const QUEUE_BYTES: u32 = 16 << 10;
 
 /// What is typed is not read any more.
 const NOT_RUNNING: &str = "conflict: process is not running";
 
-/// Close codes of RFC 6455, 7.4.1, and the one that says that output has been lost.
+/// Close code of RFC 6455, 7.4.1.
 const CLOSE_NORMAL: u16 = 1000;
-const CLOSE_OVERTAKEN: u16 = 4008;
-
-/// Live output as binary frames, one per batch.
-struct Frames;
-
-impl Encoder for Frames {
-    fn entry(&self, _: &Entry, data: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(data);
-    }
-
-    fn head(&self, body_len: usize, head: &mut [u8; HEAD_BYTES_MAX]) -> usize {
-        let mut frame = [0; 10];
-        let len = frame_head(Opcode::Binary, true, body_len as u64, &mut frame);
-        head[..len].copy_from_slice(&frame[..len]);
-        len
-    }
-
-    fn trailer(&self) -> &'static [u8] {
-        b""
-    }
-}
 
 /// What the two loops share.
 struct Session {
@@ -99,26 +75,10 @@ struct Session {
     bell: Notify,
     /// When the client was last heard.
     heard: Cell<Instant>,
-}
-
-/// Counted among a log's viewers until dropped.
-struct Joined<'a>(&'a Server, ProcessId);
-
-impl<'a> Joined<'a> {
-    fn new(server: &'a Server, id: ProcessId) -> Self {
-        if let Some((process, _)) = server.table.borrow_mut().get_mut(id) {
-            process.extras.make().frames.join(&Select::default());
-        }
-        Self(server, id)
-    }
-}
-
-impl Drop for Joined<'_> {
-    fn drop(&mut self) {
-        if let Some((process, _)) = self.0.table.borrow_mut().get_mut(self.1) {
-            process.extras.make().frames.leave(&Select::default());
-        }
-    }
+    /// How fast it takes what it is sent.
+    flow: Flow,
+    /// The connection's.
+    socket: RawFd,
 }
 
 /// Serves an upgraded connection to its end.
@@ -139,7 +99,10 @@ pub(crate) async fn attach(
         close_sent: Cell::new(false),
         bell: Notify::default(),
         heard: Cell::new(Instant::now()),
+        flow: Flow::new(query.acknowledges, Instant::now()),
+        socket: reader.socket(),
     });
+    tcp::keep_queue_short(session.socket, QUEUE_BYTES);
     // Not a third loop here: what was typed before the client left is still written.
     let typist = session.clone();
     monoio::spawn(async move { typist.pass_on().await });
@@ -201,9 +164,11 @@ impl Session {
                 Ok(ClientFrame::Close) => return true,
                 Ok(ClientFrame::Input { data, encoding }) => self.text_input(data, encoding).await,
                 Ok(ClientFrame::Resize { cols, rows }) => self.resize(cols, rows),
-                Err(problem) => {
-                    self.error(&format!("invalid terminal frame: {}", problem.detail()))
+                Ok(ClientFrame::Ack { bytes }) if self.query.acknowledges => {
+                    self.acknowledged(bytes);
                 }
+                Ok(ClientFrame::Ack { .. }) => self.invalid(&unknown_type()),
+                Err(problem) => self.invalid(&problem),
             },
             Event::Binary(data) if self.query.binary_input => self.input(data).await,
             Event::Binary(_) => self.error("binary input is not supported; use text JSON frames"),
@@ -211,6 +176,10 @@ impl Session {
             Event::Pong(_) | Event::Close(_) => {}
         }
         false
+    }
+
+    fn invalid(&self, problem: &Problem) {
+        self.error(&format!("invalid terminal frame: {}", problem.detail()));
     }
 
     async fn text_input(&self, data: String, encoding: Option<String>) {
@@ -310,11 +279,23 @@ impl Session {
         }
     }
 
+    /// The client has processed so many bytes of all that it was sent.
+    fn acknowledged(&self, bytes: u64) {
+        let round_trip = || tcp::round_trip(self.socket);
+        match self.flow.acknowledged(bytes, Instant::now(), round_trip) {
+            Some(worth) => {
+                self.note_progress(worth);
+                self.bell.notify();
+            }
+            None => self.error(&format!(
+                "{bytes} bytes cannot be acknowledged: {} have been sent in binary frames",
+                self.flow.bytes_sent()
+            )),
+        }
+    }
+
     fn error(&self, message: &str) {
-        let mut text = b"{\"message\":".to_vec();
-        json::write_string(message, &mut text);
-        text.extend_from_slice(b",\"type\":\"error\"}");
-        self.send(|out| write_frame(Opcode::Text, &text, out));
+        self.send(|out| write_frame(Opcode::Text, &say::error(message), out));
     }
 
     fn send(&self, write: impl FnOnce(&mut Vec<u8>)) {
@@ -343,216 +324,4 @@ impl Session {
             self.bell.changed(seen).await;
         }
     }
-
-    /// Writes to the client until there is nothing more to say.
-    async fn write(&self, writer: &mut Writer) {
-        let _ = self.try_write(writer).await;
-    }
-
-    async fn try_write(&self, writer: &mut Writer) -> std::io::Result<()> {
-        let mut ready = b"{\"processId\":".to_vec();
-        json::write_string(&self.id.to_string(), &mut ready);
-        ready.extend_from_slice(b",\"type\":\"ready\"}");
-        writer.all(framed(&ready)).await?;
-        let Some(mut cursor) = self.replay(writer).await? else {
-            return self.overtaken(writer).await;
-        };
-        let _joined = Joined::new(&self.server, self.id);
-        let mut liveness = Liveness::new(Instant::now());
-        loop {
-            let seen_bell = self.bell.version();
-            if self.flush(writer).await? {
-                return Ok(());
-            }
-            let (changed, seen, until) = match self.step(&mut cursor) {
-                Step::Send(chunk) => {
-                    writer.chunk(chunk).await?;
-                    liveness.sent(Instant::now());
-                    continue;
-                }
-                Step::Overtaken => return self.overtaken(writer).await,
-                Step::Exit(frame) => {
-                    writer.all(frame).await?;
-                    return self.finish(writer, CLOSE_NORMAL, "").await;
-                }
-                Step::Gone => return self.finish(writer, CLOSE_NORMAL, "").await,
-                Step::Wait {
-                    changed,
-                    seen,
-                    until,
-                } => (changed, seen, until),
-            };
-            let mut at = match liveness.judge(self.heard.get(), Instant::now()) {
-                Verdict::WaitUntil(at) => at,
-                Verdict::Ask => {
-                    self.send(|out| write_frame(Opcode::Ping, b"", out));
-                    continue;
-                }
-                Verdict::Dead => return Ok(()),
-            };
-            if let Some(until) = until {
-                at = at.min(until);
-            }
-            let mut timer = pin!(sleep_until(at));
-            let outbox = self.bell.changed(seen_bell);
-            let news = async { race(pin!(changed.changed(seen)), pin!(outbox)).await };
-            race(pin!(news), timer.as_mut()).await;
-        }
-    }
-
-    /// Sends what the reading loop left. True if that was the last.
-    async fn flush(&self, writer: &mut Writer) -> std::io::Result<bool> {
-        let closing = self.closing.get();
-        let outbox = std::mem::take(&mut *self.outbox.borrow_mut());
-        if !outbox.is_empty() {
-            writer.all(outbox).await?;
-            self.bell.notify();
-        }
-        Ok(closing)
-    }
-
-    /// Sends a Close and waits for the client's.
-    async fn finish(&self, writer: &mut Writer, code: u16, reason: &str) -> std::io::Result<()> {
-        if self.close_sent.replace(true) {
-            return self.flush(writer).await.map(|_| ());
-        }
-        // Nothing may come between the exit and the Close.
-        self.outbox.borrow_mut().clear();
-        let mut frame = Vec::new();
-        write_close(code, reason, &mut frame);
-        writer.all(frame).await?;
-        let answered = async {
-            loop {
-                let seen = self.bell.version();
-                if self.closing.get() {
-                    return;
-                }
-                self.bell.changed(seen).await;
-            }
-        };
-        let _ = within(timeouts::CLOSE_PATIENCE, pin!(answered)).await;
-        Ok(())
-    }
-
-    async fn overtaken(&self, writer: &mut Writer) -> std::io::Result<()> {
-        self.finish(
-            writer,
-            CLOSE_OVERTAKEN,
-            "output was dropped from the log before it could be sent",
-        )
-        .await
-    }
-
-    /// Sends retained output without the queries in it. Returns where live output begins, or None
-    /// if eviction was faster.
-    async fn replay(&self, writer: &mut Writer) -> std::io::Result<Option<Cursor>> {
-        let (mut cursor, last) = match self.server.table.borrow().get(self.id) {
-            Some(process) => {
-                let log = &process.log;
-                let first = first_shown(log, self.query.replay);
-                (Cursor::at(log, StreamFilter::Combined, first), log.last())
-            }
-            // Removed meanwhile; the next step finds that out.
-            None => (Cursor::at(&Log::default(), StreamFilter::Combined, 1), 0),
-        };
-        let mut filter = QueryFilter::default();
-        while cursor.position() <= last {
-            let mut shown = Vec::new();
-            {
-                let table = self.server.table.borrow();
-                let Some(process) = table.get(self.id) else {
-                    return Ok(None);
-                };
-                if let Next::Gap(_) = cursor.next(&process.log) {
-                    return Ok(None);
-                }
-                let mut raw = 0;
-                for entry in process.log.from(cursor.position()) {
-                    if entry.sequence > last || (raw > 0 && raw + entry.len > REPLAY_FRAME_BYTES) {
-                        break;
-                    }
-                    raw += entry.len;
-                    filter.push(process.log.bytes(table.arena(), &entry), &mut shown);
-                    cursor.advance(entry.sequence, entry.len as u64);
-                }
-                if cursor.position() > last {
-                    filter.finish(&mut shown);
-                }
-            }
-            if !shown.is_empty() {
-                let mut frame = Vec::with_capacity(shown.len() + 10);
-                write_frame(Opcode::Binary, &shown, &mut frame);
-                writer.all(frame).await?;
-            }
-        }
-        Ok(Some(cursor))
-    }
-
-    fn step(&self, cursor: &mut Cursor) -> Step {
-        let mut table = self.server.table.borrow_mut();
-        let Some((process, arena)) = table.get_mut(self.id) else {
-            return Step::Gone;
-        };
-        let wait = |until, changed: &Notify| Step::Wait {
-            seen: changed.version(),
-            changed: changed.clone(),
-            until,
-        };
-        let frames = &mut process.extras.make().frames;
-        match frames.next(&process.log, arena, cursor, &Frames) {
-            Found::Chunk(chunk) => Step::Send(chunk),
-            Found::Gap(_) => Step::Overtaken,
-            Found::Unwanted | Found::Nothing => match process.life.state() {
-                State::Over { end, .. } if process.life.is_complete(Monotonic::now()) => {
-                    let code = end.status().and_then(ExitStatus::code);
-                    let code = code.map_or_else(|| "null".to_owned(), |code| code.to_string());
-                    Step::Exit(framed(
-                        format!("{{\"exitCode\":{code},\"type\":\"exit\"}}").as_bytes(),
-                    ))
-                }
-                State::Over { complete_at, .. } => {
-                    wait(Some(instant(complete_at)), &process.changed)
-                }
-                _ => wait(None, &process.changed),
-            },
-        }
-    }
-}
-
-enum Step {
-    Send(crate::log::batch::Chunk),
-    Overtaken,
-    Exit(Vec<u8>),
-    Gone,
-    Wait {
-        changed: Notify,
-        seen: u64,
-        until: Option<Instant>,
-    },
-}
-
-/// The first entry that a new viewer is shown.
-fn first_shown(log: &Log, replay: Replay) -> u64 {
-    match replay {
-        Replay::None => log.last() + 1,
-        Replay::All => log.first(),
-        Replay::Since(sequence) => sequence.saturating_add(1).max(log.first()),
-        Replay::Recent => {
-            let mut bytes = 0;
-            log.from(log.first())
-                .rev()
-                .take_while(|entry| {
-                    bytes += entry.len as u64;
-                    bytes <= REPLAY_BYTES
-                })
-                .last()
-                .map_or(log.last() + 1, |entry| entry.sequence)
-        }
-    }
-}
-
-fn framed(text: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(text.len() + 10);
-    write_frame(Opcode::Text, text, &mut frame);
-    frame
 }

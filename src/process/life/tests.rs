@@ -350,6 +350,35 @@ fn what_others_write_after_the_exit_belongs_to_the_log_until_the_grace_is_over()
 }
 
 #[test]
+fn a_log_is_complete_only_when_what_is_held_of_the_output_is_read_or_given_up() {
+    for held_at in [100, 249, 260] {
+        let mut job = life(Kind::Managed);
+        for event in [SPAWNED, EXITED, PART] {
+            job.on(event, NOW, WALL, &GRACES);
+        }
+        let mut on = |event, ms| job.on(event, after(ms), WALL, &GRACES);
+        if held_at < 250 {
+            on(Event::OutputHeld, held_at);
+        }
+        on(Event::Time, 250);
+        if held_at > 250 {
+            on(Event::OutputHeld, held_at);
+        }
+        assert!(
+            matches!(job.state(), State::Over { .. }),
+            "it is told in time"
+        );
+        let complete_at = held_at + 250;
+        assert!(!job.is_complete(after(complete_at - 1)), "{held_at}");
+        assert!(job.is_complete(after(complete_at)), "{held_at}");
+        for _ in 0..2 {
+            job.on(Event::OutputEnded, after(260), WALL, &GRACES);
+        }
+        assert!(job.is_complete(after(260)), "{held_at}");
+    }
+}
+
+#[test]
 fn a_run_whose_client_is_gone_is_killed_once_and_never_answered() {
     let told = play(
         Kind::Run,

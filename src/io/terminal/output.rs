@@ -1,0 +1,431 @@
+//! To the client: `ready`, retained and live output, what was queued by others, `exit`, the Close.
+//!
+//! In: a [`View`]. Out: frames, in order. A viewer that reads slowly costs a place in the log and
+//! one write in flight.
+
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::config::timeouts;
+use crate::log::batch::{BATCH_BYTES_MAX, Chunk, Encoder, Found, HEAD_BYTES_MAX};
+use crate::log::index::Entry;
+use crate::log::{Log, Select};
+use crate::process::life::State;
+use crate::process::pacing::Place;
+use crate::process::{Notify, Process};
+use crate::types::{ExitStatus, Monotonic};
+use crate::wire::say::terminal::{self as say, Reason};
+use crate::wire::ws::close::write_close;
+use crate::wire::ws::frame::{Opcode, frame_head, write_frame};
+
+use super::view::{self, View};
+use super::{CLOSE_NORMAL, Session};
+use crate::io::conn::writer::Writer;
+use crate::io::runtime::race::race;
+use crate::io::runtime::timer::{instant, sleep_until, within};
+use crate::io::terminal::liveness::{Liveness, Verdict};
+
+/// A viewer that is further behind than this is shown where things are, and not how they came
+/// there. Bytes.
+const BEHIND_MAX: u64 = 1 << 20;
+
+/// While output flows `cursor` frames come no more often.
+const CURSOR_EVERY: Duration = Duration::from_secs(1);
+
+/// Output that has paused for so long is followed by a `cursor` frame.
+const CURSOR_AFTER: Duration = Duration::from_millis(100);
+
+/// Live output as binary frames, one per batch.
+struct Frames;
+
+impl Encoder for Frames {
+    fn entry(&self, _: &Entry, data: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(data);
+    }
+
+    fn head(&self, body_len: usize, head: &mut [u8; HEAD_BYTES_MAX]) -> usize {
+        let mut frame = [0; 10];
+        let len = frame_head(Opcode::Binary, true, body_len as u64, &mut frame);
+        head[..len].copy_from_slice(&frame[..len]);
+        len
+    }
+
+    fn trailer(&self) -> &'static [u8] {
+        b""
+    }
+}
+
+/// What is to be done next.
+enum Step {
+    /// Send live output, of so many bytes.
+    Send(Chunk, u64),
+    /// Send a piece of what was retained.
+    Draw(Vec<u8>),
+    /// Show where things are.
+    Redraw(Reason),
+    Exit(Vec<u8>),
+    Gone,
+    Wait {
+        changed: Notify,
+        seen: u64,
+        until: Option<Instant>,
+    },
+}
+
+/// Counted among a terminal's viewers until dropped.
+struct Joined<'a>(&'a Session);
+
+impl<'a> Joined<'a> {
+    fn new(session: &'a Session, place: Place) -> Self {
+        if let Some((process, _)) = session.server.table.borrow_mut().get_mut(session.id) {
+            let extras = process.extras.make();
+            extras.frames.join(&Select::default());
+            session.flow.begin(place);
+            if !session.query.read_only {
+                let pacing = extras.pacing.get_or_insert_default();
+                let viewer = pacing.join(place, Instant::now());
+                session.flow.viewer.set(Some(viewer));
+            }
+        }
+        Self(session)
+    }
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        let Self(session) = self;
+        if let Some((process, _)) = session.server.table.borrow_mut().get_mut(session.id) {
+            let extras = process.extras.make();
+            extras.frames.leave(&Select::default());
+            if let Some(viewer) = session.flow.viewer.take()
+                && let Some(pacing) = &mut extras.pacing
+            {
+                pacing.leave(viewer);
+                extras.pacing.take_if(|pacing| pacing.is_empty());
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Writes to the client until there is nothing more to say.
+    pub(super) async fn write(&self, writer: &mut Writer) {
+        let _ = self.try_write(writer).await;
+    }
+
+    async fn try_write(&self, writer: &mut Writer) -> io::Result<()> {
+        writer.all(framed(&say::ready(self.id))).await?;
+        let mut view = self.begin(writer).await?;
+        let _joined = Joined::new(self, view.place());
+        let mut liveness = Liveness::new(Instant::now());
+        let mut sent_at = Instant::now();
+        loop {
+            let seen_bell = self.bell.version();
+            if self.flush(writer).await? {
+                return Ok(());
+            }
+            let (changed, seen, mut until) = match self.step(&mut view) {
+                Step::Send(chunk, bytes) => {
+                    self.tell_cursor(&mut view, CURSOR_EVERY, writer).await?;
+                    self.send_live(chunk, bytes, writer).await?;
+                    view.sent = view.place();
+                    sent_at = Instant::now();
+                    liveness.sent(sent_at);
+                    continue;
+                }
+                Step::Draw(shown) => {
+                    self.send_drawn(shown, view.place(), writer).await?;
+                    view.sent = view.place();
+                    liveness.sent(Instant::now());
+                    continue;
+                }
+                Step::Redraw(reason) => {
+                    if let Some(frame) = self.redraw(&mut view, reason) {
+                        writer.all(frame).await?;
+                    }
+                    continue;
+                }
+                Step::Exit(frame) => {
+                    self.tell_cursor(&mut view, Duration::ZERO, writer).await?;
+                    writer.all(frame).await?;
+                    return self.finish(writer, CLOSE_NORMAL, "").await;
+                }
+                Step::Gone => return self.finish(writer, CLOSE_NORMAL, "").await,
+                Step::Wait {
+                    changed,
+                    seen,
+                    until,
+                } => (changed, seen, until),
+            };
+            if self.owes_cursor(&view) && !view.is_drawing() {
+                let due = sent_at + CURSOR_AFTER;
+                if view.told.is_none() || Instant::now() >= due {
+                    self.tell_cursor(&mut view, Duration::ZERO, writer).await?;
+                    continue;
+                }
+                until = Some(until.map_or(due, |until| until.min(due)));
+            }
+            let mut at = match liveness.judge(self.heard.get(), Instant::now()) {
+                Verdict::WaitUntil(at) => at,
+                Verdict::Ask => {
+                    self.send(|out| write_frame(Opcode::Ping, b"", out));
+                    continue;
+                }
+                Verdict::Dead => return Ok(()),
+            };
+            if let Some(until) = until {
+                at = at.min(until);
+            }
+            let mut timer = pin!(sleep_until(at));
+            let outbox = self.bell.changed(seen_bell);
+            let news = async { race(pin!(changed.changed(seen)), pin!(outbox)).await };
+            race(pin!(news), timer.as_mut()).await;
+        }
+    }
+
+    /// Where the viewer begins; says so where what it has asked for is gone.
+    async fn begin(&self, writer: &mut Writer) -> io::Result<View> {
+        let (view, gone) = {
+            let none = Log::default();
+            let table = self.server.table.borrow();
+            // A record that was removed meanwhile; the next step finds that out.
+            let log = table.get(self.id).map_or(&none, |process| &process.log);
+            match View::new(log, self.query.replay, self.query.extended) {
+                Ok(view) => (view, None),
+                Err(missed) => {
+                    let mut view = View::at(log, missed, 0, false);
+                    view.again(log);
+                    let to = view.place().next.saturating_sub(1);
+                    (view, Some(say::redraw(Reason::Evicted, missed.next, to)))
+                }
+            }
+        };
+        if let Some(frame) = gone {
+            writer.all(framed(&frame)).await?;
+        }
+        Ok(view)
+    }
+
+    /// Has the viewer shown where things are, and counted again. The frame that says so, if the
+    /// client wants it.
+    fn redraw(&self, view: &mut View, reason: Reason) -> Option<Vec<u8>> {
+        let mut table = self.server.table.borrow_mut();
+        let (process, _) = table.get_mut(self.id)?;
+        let from = view.sent.next;
+        view.again(&process.log);
+        let place = view.place();
+        self.flow.begin(place);
+        if let Some(viewer) = self.flow.viewer.get()
+            && let Some(pacing) = &mut process.extras.make().pacing
+        {
+            pacing.redrawn(viewer, place, Instant::now());
+        }
+        let to = place.next.saturating_sub(1);
+        let wanted = self.query.extended && from <= to;
+        wanted.then(|| framed(&say::redraw(reason, from, to)))
+    }
+
+    fn step(&self, view: &mut View) -> Step {
+        let mut table = self.server.table.borrow_mut();
+        let Some((process, arena)) = table.get_mut(self.id) else {
+            return Step::Gone;
+        };
+        let (changed, seen) = (process.changed.clone(), process.changed.version());
+        let wait = |until| Step::Wait {
+            changed,
+            seen,
+            until,
+        };
+        // Somebody of its tree may write on, for ever.
+        let mut until = None;
+        if let State::Over {
+            end, complete_at, ..
+        } = process.life.state()
+        {
+            if process.life.is_complete(Monotonic::now()) {
+                if view.ends(&process.log) {
+                    let code = end.status().and_then(ExitStatus::code);
+                    return Step::Exit(framed(&say::exit(code)));
+                }
+            } else {
+                until = Some(instant(complete_at));
+            }
+        }
+        // A piece of what was retained is not larger than a batch.
+        let more = view.lacks(&process.log).min(BATCH_BYTES_MAX as u64);
+        if !view.is_ending() && !self.flow.may_send(more) {
+            return wait(until);
+        }
+        loop {
+            match view.draw(&process.log, arena) {
+                Err(()) => return Step::Redraw(Reason::Evicted),
+                Ok(None) => break,
+                Ok(Some(shown)) if shown.is_empty() => view.sent = view.place(),
+                Ok(Some(shown)) => return Step::Draw(shown),
+            }
+        }
+        if view.has_all(&process.log) {
+            let place = view::end(&process.log);
+            if view.sent != place {
+                view.sent = place;
+                let place = self.flow.begin(place);
+                self.tell_pacing(process, place, 0);
+            }
+            return wait(until);
+        }
+        if view.lacks(&process.log) > BEHIND_MAX {
+            return Step::Redraw(Reason::Behind);
+        }
+        let before = view.place().at;
+        let frames = &mut process.extras.make().frames;
+        match frames.next(&process.log, arena, view.cursor(), &Frames) {
+            Found::Chunk(chunk) => {
+                let bytes = payload_len(&chunk);
+                view.took(bytes);
+                self.flow.begin(Place {
+                    at: before,
+                    ..view.place()
+                });
+                Step::Send(chunk, bytes)
+            }
+            Found::Gap(_) => Step::Redraw(Reason::Evicted),
+            Found::Unwanted | Found::Nothing => wait(until),
+        }
+    }
+
+    /// Sends live output, and has whoever reads the terminal know how fast that goes.
+    async fn send_live(&self, chunk: Chunk, bytes: u64, writer: &mut Writer) -> io::Result<()> {
+        let Chunk {
+            bytes: frame,
+            range,
+        } = chunk;
+        let mut head = (range.len() as u64).saturating_sub(bytes);
+        let took = |written: usize| {
+            let of_head = head.min(written as u64);
+            head -= of_head;
+            self.took(written as u64 - of_head, true);
+        };
+        writer.noting::<Rc<Vec<u8>>>(frame, range, took).await
+    }
+
+    /// Sends a piece of what was retained, with which the viewer is at `place`.
+    async fn send_drawn(
+        &self,
+        shown: Vec<u8>,
+        place: Place,
+        writer: &mut Writer,
+    ) -> io::Result<()> {
+        let mut frame = Vec::with_capacity(shown.len() + 10);
+        write_frame(Opcode::Binary, &shown, &mut frame);
+        let range = 0..frame.len();
+        let mut head = frame.len() - shown.len();
+        drop(shown);
+        let took = |written: usize| {
+            let of_head = head.min(written);
+            head -= of_head;
+            self.took((written - of_head) as u64, false);
+        };
+        writer.noting(frame, range, took).await?;
+        self.flow.begin(place);
+        self.took(0, false);
+        Ok(())
+    }
+
+    /// The kernel has taken so many bytes of output for this viewer.
+    fn took(&self, bytes: u64, live: bool) {
+        let worth = self.flow.sent(bytes, live);
+        self.note_progress(worth);
+    }
+
+    /// Has whoever reads the terminal know how far this viewer is.
+    pub(super) fn note_progress(&self, worth: u64) {
+        if let Some((process, _)) = self.server.table.borrow_mut().get_mut(self.id) {
+            self.tell_pacing(process, self.flow.place(), worth);
+        }
+    }
+
+    fn tell_pacing(&self, process: &mut Process, place: Place, worth: u64) {
+        let end = view::end(&process.log).at;
+        if let Some(viewer) = self.flow.viewer.get()
+            && let Some(pacing) = &mut process.extras.make().pacing
+        {
+            pacing.took(viewer, place, worth, end, Instant::now());
+        }
+    }
+
+    /// Whether the client is to be told how far it is.
+    fn owes_cursor(&self, view: &View) -> bool {
+        self.query.extended && view.told.is_none_or(|(told, _)| told != view.sent)
+    }
+
+    /// Tells how far the client is, if that is news and was not told within `pause`.
+    async fn tell_cursor(
+        &self,
+        view: &mut View,
+        pause: Duration,
+        writer: &mut Writer,
+    ) -> io::Result<()> {
+        let now = Instant::now();
+        let due = view.told.is_none_or(|(_, at)| now >= at + pause);
+        if self.owes_cursor(view) && due && !view.is_drawing() {
+            view.told = Some((view.sent, now));
+            let Place { at, next, .. } = view.sent;
+            writer
+                .all(framed(&say::cursor(next.saturating_sub(1), at)))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what the reading loop left. True if that was the last.
+    async fn flush(&self, writer: &mut Writer) -> io::Result<bool> {
+        let closing = self.closing.get();
+        let outbox = std::mem::take(&mut *self.outbox.borrow_mut());
+        if !outbox.is_empty() {
+            writer.all(outbox).await?;
+            self.bell.notify();
+        }
+        Ok(closing)
+    }
+
+    /// Sends a Close and waits for the client's.
+    async fn finish(&self, writer: &mut Writer, code: u16, reason: &str) -> io::Result<()> {
+        if self.close_sent.replace(true) {
+            return self.flush(writer).await.map(|_| ());
+        }
+        // Nothing may come between the exit and the Close.
+        self.outbox.borrow_mut().clear();
+        let mut frame = Vec::new();
+        write_close(code, reason, &mut frame);
+        writer.all(frame).await?;
+        let answered = async {
+            loop {
+                let seen = self.bell.version();
+                if self.closing.get() {
+                    return;
+                }
+                self.bell.changed(seen).await;
+            }
+        };
+        let _ = within(timeouts::CLOSE_PATIENCE, pin!(answered)).await;
+        Ok(())
+    }
+}
+
+/// Bytes of output in a frame of [`Frames`].
+fn payload_len(chunk: &Chunk) -> u64 {
+    let head = match chunk.bytes.get(chunk.range.start + 1) {
+        Some(127) => 10,
+        Some(126) => 4,
+        _ => 2,
+    };
+    (chunk.range.len() as u64).saturating_sub(head)
+}
+
+pub(super) fn framed(text: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(text.len() + 10);
+    write_frame(Opcode::Text, text, &mut frame);
+    frame
+}
