@@ -33,6 +33,25 @@ pub struct ListQuery {
     pub after: Option<ProcessId>,
 }
 
+/// The labels that must fit, each `KEY=VALUE`.
+///
+/// # Errors
+/// 400 for one without `=`, and for more than a process may have.
+pub(super) fn labels(params: &Params<'_>) -> Result<Vec<Box<str>>, Problem> {
+    let bad = |message: String| Problem::unreadable(400, message);
+    let labels: Vec<Box<str>> = params.all("label").map(Into::into).collect();
+    if labels.iter().any(|pair| !pair.contains('=')) {
+        return Err(bad("query parameter label must be KEY=VALUE".to_owned()));
+    }
+    if labels.len() > LABELS_MAX {
+        return Err(bad(format!(
+            "query parameter label may be given {LABELS_MAX} times, which is how many labels a \
+             process may have"
+        )));
+    }
+    Ok(labels)
+}
+
 /// Reads the query of a list.
 ///
 /// # Errors
@@ -44,16 +63,7 @@ pub(super) fn parse(params: &Params<'_>) -> Result<ListQuery, Problem> {
     if let Some(name) = name.as_deref().filter(|name| !is_name(name)) {
         return Err(bad(no_name("query parameter name", name)));
     }
-    let labels: Vec<Box<str>> = params.all("label").map(Into::into).collect();
-    if labels.iter().any(|pair| !pair.contains('=')) {
-        return Err(bad("query parameter label must be KEY=VALUE".to_owned()));
-    }
-    if labels.len() > LABELS_MAX {
-        return Err(bad(format!(
-            "query parameter label may be given {LABELS_MAX} times, which is how many labels a \
-             process may have"
-        )));
-    }
+    let labels = labels(params)?;
     let statuses = [("running", true), ("exited", false)];
     let is_running = query::choice(params, "status", &statuses)?;
     let limit = match query::number(params, "limit")? {

@@ -12,6 +12,7 @@ pub mod bytes;
 pub mod control;
 pub mod cors;
 mod decode;
+pub mod events;
 pub mod frame;
 pub mod guard;
 pub mod list;
@@ -104,6 +105,13 @@ pub enum Outcome {
     },
     /// Answer with what the server is, once all of it is known.
     ServerInfo,
+    /// Stream what happens to records.
+    Events {
+        /// The number of the event before the first.
+        seen: u64,
+        /// Labels that must fit.
+        labels: Vec<Box<str>>,
+    },
     /// Wait and answer with the record.
     Wait {
         /// For which process.
@@ -202,6 +210,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::RawLogs { id, query } => raw::raw(&id, &query, core),
         Action::Stop { id, wait, grace } => control::stop(&id, wait, grace, core),
         Action::Kill { id, wait } => control::kill(&id, wait, core),
+        Action::Events(query) => events::events(query, core),
         Action::Wait { id, wait } => wait::wait(&id, wait, core),
         Action::Signal(id) => signal::signal(&id, body, core),
         Action::Input(id) => control::input(&id, body, core),

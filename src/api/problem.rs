@@ -136,6 +136,15 @@ impl Problem {
         Self::new("gone", "Gone", 410, message).code("stale_cursor")
     }
 
+    /// 410: the reader comes from another life of the server.
+    pub fn stale_event(seen: u64, last: u64) -> Self {
+        let message = format!(
+            "event {seen} is not one of this server's, the last of which is {last}: it is from \
+             before its start; begin again without since and Last-Event-ID, or with since=0"
+        );
+        Self::new("gone", "Gone", 410, message).code("stale_cursor")
+    }
+
     /// 413: one input is longer than allowed.
     pub fn input_too_large(limit: u64) -> Self {
         let mut problem = Self::new(

@@ -229,14 +229,6 @@ pub fn flag(query: &Params<'_>, name: &'static str) -> Result<bool, Problem> {
     Ok(choice(query, name, &words)?.unwrap_or(false))
 }
 
-/// A parameter that is any text.
-///
-/// # Errors
-/// 400 if it is given twice.
-pub fn text<'q>(query: &Params<'q>, name: &'static str) -> Result<Option<Cow<'q, str>>, Problem> {
-    query.unique(name)
-}
-
 /// Which streams are meant; all of them if that is not said.
 ///
 /// # Errors
@@ -264,6 +256,19 @@ pub fn owner(query: &Params<'_>) -> Result<Owner, Problem> {
         ("system", Owner::Nobody),
     ];
     Ok(choice(query, "owner", &choices)?.unwrap_or(Owner::User))
+}
+
+/// The header of an EventSource that comes back; an empty one is none.
+///
+/// # Errors
+/// 400 for what is no number.
+pub fn last_event_id(value: Option<&[u8]>) -> Result<Option<u64>, Problem> {
+    let Some(value) = value.filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let number = std::str::from_utf8(value).ok().and_then(unsigned);
+    let bad = || Problem::invalid("Last-Event-ID must be a positive integer");
+    number.map(Some).ok_or_else(bad)
 }
 
 /// The parameters of a log request.
@@ -296,15 +301,7 @@ pub fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuer
              format=text",
         ));
     }
-    let resumed = match last_event_id {
-        None | Some(b"") => None,
-        Some(value) => Some(
-            std::str::from_utf8(value)
-                .ok()
-                .and_then(unsigned)
-                .ok_or_else(|| Problem::invalid("Last-Event-ID must be a positive integer"))?,
-        ),
-    };
+    let resumed = self::last_event_id(last_event_id)?;
     Ok(LogsQuery {
         select,
         tail,

@@ -13,6 +13,7 @@ use crate::wire::http::target::{decode_segment, split_target};
 use crate::wire::ws::handshake::{self, Accept, HandshakeError, UpgradeRequest};
 
 use super::access::{Caller, Credential};
+use super::events::EventsQuery;
 use super::guard::Guard;
 use super::list::ListQuery;
 use super::problem::{Problem, shortened};
@@ -89,6 +90,8 @@ pub enum Action {
         /// `waitMs`
         wait: Option<u64>,
     },
+    /// `GET /v1/events`
+    Events(EventsQuery),
     /// `GET /v1/processes/{id}/wait`
     Wait {
         /// For which process.

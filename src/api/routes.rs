@@ -5,6 +5,7 @@
 
 use crate::wire::http::head::{Head, Method};
 
+use super::events;
 use super::list;
 use super::problem::Problem;
 use super::query::{self, Params};
@@ -94,6 +95,8 @@ pub enum Body {
 pub enum Answer {
     /// JSON of this shape.
     Json(Shape),
+    /// A stream of server-sent events, each with JSON of this shape.
+    Events(Shape),
     /// JSON of this shape; an event stream with `follow=true`, and plain text with `format=text`.
     JsonOrEvents(Shape),
     /// Bytes (`application/octet-stream`), all (200) or a range (206).
@@ -127,6 +130,8 @@ pub enum Shape {
     ProcessList,
     /// A part of a log.
     Log,
+    /// What has happened to a record, and the record as it was.
+    Event,
     /// How a wait ended, and the record.
     WaitResult,
     /// Which signal to send, and to whom.
@@ -222,6 +227,20 @@ pub const ROUTES: &[Route] = &[
         body: Body::None,
         answer: Answer::Json(Shape::ServerInfo),
         action: |_| Ok(Action::ServerInfo),
+    },
+    Route {
+        name: "watchEvents",
+        verb: Verb::Get,
+        path: "/v1/events",
+        access: Access::Token,
+        parameters: &[number("since"), of_kind("label", Kind::Pair)],
+        body: Body::None,
+        answer: Answer::Events(Shape::Event),
+        action: |asked| {
+            let resumed = asked.head.header("last-event-id");
+            let query = events::parse(asked.query, resumed)?;
+            Ok(Action::Events(query))
+        },
     },
     Route {
         name: "listProcesses",

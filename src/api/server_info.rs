@@ -22,6 +22,7 @@ type Capability = (&'static str, fn(&ServerInfo) -> bool);
 const CAPABILITIES: &[Capability] = &[
     ("wait", |_| true),
     ("signals", |_| true),
+    ("events", |_| true),
     ("cgroup", |info| info.groups == Some(true)),
     ("io_uring", |info| info.uring),
 ];

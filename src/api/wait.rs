@@ -10,7 +10,7 @@ use crate::process::Process;
 
 use super::problem::Problem;
 use super::processes::{self, find};
-use super::query::{Params, number, stream, text};
+use super::query::{Params, number, stream};
 use super::reply::Reply;
 use super::route::Id;
 use super::{Core, Outcome};
@@ -59,7 +59,7 @@ pub fn wait_query(query: &Params<'_>) -> Result<Wait, Problem> {
     let timeout = number(query, "timeoutMs")?.map(Duration::from_millis);
     let filter = stream(query)?;
     let since = number(query, "since")?.unwrap_or(0);
-    let looked_for = text(query, "log")?;
+    let looked_for = query.unique("log")?;
     let port = number(query, "port")?;
     let bad = |message: String| Problem::unreadable(400, message);
     let until = match (looked_for, port) {

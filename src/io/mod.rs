@@ -11,6 +11,8 @@ mod bytes;
 mod conn;
 mod control;
 mod entry;
+mod event_stream;
+mod events;
 mod follow;
 mod host;
 pub mod ids;

@@ -93,6 +93,8 @@ pub struct Server {
     pub(super) shutting_down: Cell<bool>,
     /// Tells of that.
     pub(super) ending: Notify,
+    /// Nobody of any tree is left; no event comes any more but those under way.
+    pub(super) all_gone: Cell<bool>,
     /// What searches of logs may take of the thread.
     pub(super) searches: Lane,
     /// Ports that somebody waits for.
@@ -157,6 +159,7 @@ impl Server {
             creates: RefCell::new(HashMap::new()),
             shutting_down: Cell::new(false),
             ending: Notify::default(),
+            all_gone: Cell::new(false),
             searches: Lane::default(),
             ports: Ports::default(),
             large_pipes: Cell::new(0),

@@ -31,6 +31,7 @@ mod config;
 mod cors;
 mod deadline;
 mod errors;
+mod events;
 mod fixtures;
 mod follow;
 mod framing;

@@ -40,6 +40,7 @@ use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
 use crate::io::control::{delete, input, resize, signal_and_wait};
 use crate::io::entry::await_entry;
+use crate::io::events::events;
 use crate::io::follow::follow;
 use crate::io::host::create::create;
 use crate::io::host::run::run;
@@ -74,6 +75,8 @@ enum Stage {
     Wait(Facts, ProcessId, Box<Wait>),
     /// Its answer is bytes of a log.
     Bytes(Facts, Box<Bytes>),
+    /// Its answer goes on for as long as the server runs.
+    Events(Facts, u64, Vec<Box<str>>),
     /// Its answer goes on for as long as the process runs.
     Follow(Facts, ProcessId, Cursor),
     /// It becomes a terminal.
@@ -108,6 +111,7 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Option<So
         let then = match stage {
             Stage::Over(then) => then,
             Stage::Fetch(facts, fetch) => Box::pin(conn.fetch(facts, fetch)).await,
+            Stage::Events(facts, seen, labels) => Box::pin(conn.events(facts, seen, labels)).await,
             Stage::Wait(facts, id, wait) => Box::pin(conn.wait(facts, id, *wait)).await,
             Stage::Bytes(facts, bytes) => Box::pin(conn.bytes(facts, bytes)).await,
             Stage::Follow(facts, id, cursor) => Box::pin(conn.follow(facts, id, cursor)).await,
@@ -190,6 +194,7 @@ impl Conn {
             Outcome::Reply(reply) => reply,
             Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
             Outcome::Bytes(bytes) => return Stage::Bytes(facts, bytes),
+            Outcome::Events { seen, labels } => return Stage::Events(facts, seen, labels),
             Outcome::Wait { id, wait } => return Stage::Wait(facts, id, Box::new(wait)),
             Outcome::Follow { id, cursor } => return Stage::Follow(facts, id, cursor),
             Outcome::Terminal { id, query, accept } => {
@@ -249,6 +254,7 @@ impl Conn {
             | Outcome::AwaitEntry(_)
             | Outcome::Bytes(_)
             | Outcome::Fetch(_)
+            | Outcome::Events { .. }
             | Outcome::Wait { .. }
             | Outcome::Follow { .. }
             | Outcome::Terminal { .. } => None,
@@ -320,7 +326,29 @@ impl Conn {
         self.after_stream(&facts, whole)
     }
 
-    async fn follow(&mut self, mut facts: Facts, id: ProcessId, cursor: Cursor) -> Then {
+    async fn follow(&mut self, facts: Facts, id: ProcessId, cursor: Cursor) -> Then {
+        let Some((facts, chunked)) = self.begin_events(facts).await else {
+            return Then::Drop;
+        };
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let whole =
+            facts.head_only || follow(&self.server, id, cursor, chunked, reader, writer).await;
+        self.after_stream(&facts, whole)
+    }
+
+    async fn events(&mut self, facts: Facts, seen: u64, labels: Vec<Box<str>>) -> Then {
+        let Some((facts, chunked)) = self.begin_events(facts).await else {
+            return Then::Drop;
+        };
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let whole =
+            facts.head_only || events(&self.server, seen, &labels, chunked, reader, writer).await;
+        self.after_stream(&facts, whole)
+    }
+
+    /// Sends the head of an event stream, and says whether its body comes in chunks. None if the
+    /// connection cannot go on.
+    async fn begin_events(&mut self, mut facts: Facts) -> Option<(Facts, bool)> {
         let reply = Reply::new(200)
             .typed("text/event-stream", Vec::new())
             .header("cache-control", "no-cache")
@@ -335,13 +363,8 @@ impl Conn {
             Length::UntilClose
         };
         self.write_head(&facts, &reply, length, &mut out);
-        if self.writer.all(out).await.is_err() {
-            return Then::Drop;
-        }
-        let (reader, writer) = (&mut self.reader, &mut self.writer);
-        let whole =
-            facts.head_only || follow(&self.server, id, cursor, chunked, reader, writer).await;
-        self.after_stream(&facts, whole)
+        self.writer.all(out).await.ok()?;
+        Some((facts, chunked))
     }
 
     /// What follows an answer that was written piece by piece.

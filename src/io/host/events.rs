@@ -54,7 +54,11 @@ pub(crate) async fn handle(
                     server.ending.notify();
                     continue;
                 }
-                Event::AllGone => return Ok(()),
+                Event::AllGone => {
+                    server.all_gone.set(true);
+                    server.table.borrow().history().changes().notify();
+                    return Ok(());
+                }
             };
             happen(&server, job, event);
         }

@@ -1,0 +1,113 @@
+//! An answer that goes on and may be silent for long: its body, its client, and what is sent to
+//! show that the stream lives.
+//!
+//! In: pieces, as they come. Out: the same as chunks, or as they are to HTTP/1.0. Owns when the client
+//! was last sent something.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::time::Instant;
+
+use crate::config::timeouts;
+use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
+use crate::wire::sse;
+
+use crate::io::conn::reader::{Filled, Reader};
+use crate::io::conn::writer::Writer;
+use crate::io::runtime::race::{First, race};
+use crate::io::runtime::timer::{sleep, sleep_until};
+
+/// See the module.
+pub(super) struct EventStream<'a> {
+    reader: &'a mut Reader,
+    writer: &'a mut Writer,
+    chunked: bool,
+    quiet_since: Instant,
+    /// The client has not said its end.
+    watches: bool,
+}
+
+impl<'a> EventStream<'a> {
+    /// A stream whose head has been sent.
+    pub(super) fn new(reader: &'a mut Reader, writer: &'a mut Writer, chunked: bool) -> Self {
+        reader.expect_silence();
+        Self {
+            reader,
+            writer,
+            chunked,
+            quiet_since: Instant::now(),
+            watches: true,
+        }
+    }
+
+    /// Sends a piece.
+    ///
+    /// # Errors
+    /// When the connection is broken or has stalled.
+    pub(super) async fn send(&mut self, piece: Vec<u8>) -> io::Result<()> {
+        let framed = if self.chunked {
+            let mut head = [0; 18];
+            let len = chunk_head(piece.len(), &mut head);
+            [&head[..len], &piece, CHUNK_END].concat()
+        } else {
+            piece
+        };
+        self.writer.all(framed).await?;
+        self.quiet_since = Instant::now();
+        Ok(())
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    /// As [`EventStream::send`].
+    pub(super) async fn end(&mut self) -> io::Result<()> {
+        match self.chunked {
+            true => self.writer.all(LAST_CHUNK.to_vec()).await,
+            // Only the end of the connection ends it.
+            false => Ok(()),
+        }
+    }
+
+    /// Waits for `news`, or until it is time to show that the stream lives, and does so.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub(super) async fn wait<F: Future<Output = ()>>(
+        &mut self,
+        news: Pin<&mut F>,
+    ) -> io::Result<()> {
+        let at = self.quiet_since + timeouts::STREAM_KEEP_ALIVE_AFTER;
+        let first = {
+            let timer = pin!(sleep_until(at));
+            let news = pin!(race(news, timer));
+            let peer = pin!(async {
+                match self.watches {
+                    true => self.reader.lost().await,
+                    false => std::future::pending().await,
+                }
+            });
+            race(news, peer).await
+        };
+        match first {
+            First::Left(First::Left(())) => Ok(()),
+            First::Left(First::Right(())) => self.send(sse::KEEP_ALIVE.to_vec()).await,
+            First::Right(Filled::End) => {
+                // Half-closed or gone? What a gone peer is sent comes back as a reset.
+                self.send(sse::KEEP_ALIVE.to_vec()).await?;
+                sleep(timeouts::STREAM_PROBE_AFTER).await;
+                self.reader.recheck();
+                self.watches = false;
+                // Answers at once: with the end again, or with the reset.
+                match self.reader.fill().await {
+                    Filled::Broken => Err(io::ErrorKind::ConnectionReset.into()),
+                    Filled::Data | Filled::End => Ok(()),
+                }
+            }
+            First::Right(Filled::Data | Filled::Broken) => {
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+        }
+    }
+}
