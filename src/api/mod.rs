@@ -15,6 +15,7 @@ mod decode;
 pub mod events;
 pub mod frame;
 pub mod guard;
+pub mod idempotency;
 pub mod list;
 pub mod logs;
 pub mod problem;

@@ -127,6 +127,23 @@ impl Problem {
         problem
     }
 
+    /// 409: this Idempotency-Key came with another body before.
+    pub fn key_of_another(key: &str) -> Self {
+        let message = format!(
+            "the Idempotency-Key {key} was used with another body; a new request needs a new key"
+        );
+        Self::conflict(message).code("idempotency_mismatch")
+    }
+
+    /// 409: the request was carried out, and its answer has made room for others.
+    pub fn answer_expired(key: &str) -> Self {
+        let message = format!(
+            "the request with the Idempotency-Key {key} has been carried out, but its answer is no \
+             longer held; a new key starts it again"
+        );
+        Self::conflict(message).code("idempotency_expired")
+    }
+
     /// 410: the reader has seen more than this log ever held.
     pub fn stale_cursor(seen: u64, last: u64) -> Self {
         let message = format!(

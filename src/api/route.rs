@@ -15,11 +15,12 @@ use crate::wire::ws::handshake::{self, Accept, HandshakeError, UpgradeRequest};
 use super::access::{Caller, Credential};
 use super::events::EventsQuery;
 use super::guard::Guard;
+use super::idempotency::Name;
 use super::list::ListQuery;
 use super::problem::{Problem, shortened};
 use super::query::{LogsQuery, Params, RawQuery, TerminalQuery};
 use super::reply::Reply;
-use super::routes::{self, Access, Asked, Body, Route};
+use super::routes::{self, Access, Asked, Body, Route, Shape};
 use super::subprotocol::Offered;
 use super::wait::Wait;
 
@@ -134,6 +135,8 @@ pub struct Plan {
     pub body: BodyPolicy,
     /// Who asks.
     pub caller: Caller,
+    /// What it is known by, if it may come again.
+    pub repeat: Option<Box<Name>>,
 }
 
 /// Characters of a header that a problem quotes.
@@ -264,6 +267,12 @@ fn planned(route: &Route, asked: Asked<'_, '_>, caller: Caller) -> Result<Plan, 
         }
     };
     let action = (route.action)(asked)?;
+    let repeat = match route.body {
+        Body::Json(Shape::CreateRequest | Shape::RunRequest) => {
+            Name::read(asked.head, &caller, route.name)?
+        }
+        _ => None,
+    };
     if is_strict(asked.head) {
         asked.query.refuse_unknown()?;
     }
@@ -271,6 +280,7 @@ fn planned(route: &Route, asked: Asked<'_, '_>, caller: Caller) -> Result<Plan, 
         action,
         body,
         caller,
+        repeat,
     })
 }
 

@@ -155,6 +155,10 @@ pub const VIEWER_COUNTS_FOR: Duration = Duration::from_secs(2);
 /// small for it. docs/design/032-flow-control.md.
 pub const HELD_OUTPUT_MAX: Duration = Duration::from_secs(5);
 
+/// How long the answer to a request with an `Idempotency-Key` is kept for its repeats, from when it
+/// was given. README, "Safe repeats".
+pub const ANSWER_KEPT: Duration = Duration::from_secs(3600);
+
 // The supervisor and trees.
 
 /// A timed-out run is answered at most this long after its deadline, dead or not: within 100 ms.

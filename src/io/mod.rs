@@ -17,6 +17,7 @@ mod follow;
 mod host;
 pub mod ids;
 mod ports;
+mod repeats;
 pub mod runtime;
 pub mod server;
 mod server_info;

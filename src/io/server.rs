@@ -28,6 +28,7 @@ use crate::io::host::input::Input;
 use crate::io::host::late::LateOutputs;
 use crate::io::ids::Ids;
 use crate::io::ports::Ports;
+use crate::io::repeats;
 use crate::io::runtime::lane::Lane;
 use crate::io::runtime::source::Source;
 use crate::io::signal::Asked;
@@ -89,6 +90,8 @@ pub struct Server {
     pub(super) children: RefCell<HashMap<JobId, Rc<Child>>>,
     /// Creates that wait for exec.
     pub(super) creates: RefCell<HashMap<JobId, Create>>,
+    /// Requests that may come again.
+    pub(super) repeats: repeats::Store,
     /// The server is ending.
     pub(super) shutting_down: Cell<bool>,
     /// Tells of that.
@@ -157,6 +160,7 @@ impl Server {
             late_outputs: RefCell::new(late_outputs),
             children: RefCell::new(HashMap::new()),
             creates: RefCell::new(HashMap::new()),
+            repeats: repeats::Store::default(),
             shutting_down: Cell::new(false),
             ending: Notify::default(),
             all_gone: Cell::new(false),

@@ -20,6 +20,18 @@ use crate::io::server::Server;
 use crate::process::{Notify, Process};
 use crate::types::ProcessId;
 
+/// Whoever waits for an answer.
+pub(crate) trait Client {
+    /// Completes when it no longer listens, as far as that can be seen.
+    fn lost(&mut self) -> impl Future<Output = Filled>;
+}
+
+impl Client for Reader {
+    fn lost(&mut self) -> impl Future<Output = Filled> {
+        Reader::lost(self)
+    }
+}
+
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waited<T> {
@@ -68,7 +80,7 @@ pub(crate) async fn exited(server: &Server, id: ProcessId) {
 pub(crate) async fn for_client<F: Future>(
     what: Pin<&mut F>,
     limits: Limits,
-    client: &mut Reader,
+    client: &mut impl Client,
 ) -> Waited<F::Output> {
     let over = async {
         match limits.in_all {

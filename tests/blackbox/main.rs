@@ -37,6 +37,7 @@ mod follow;
 mod framing;
 mod graces;
 mod http_basics;
+mod idempotency;
 mod idle;
 mod ids;
 mod inherit_env;

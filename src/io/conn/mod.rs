@@ -22,10 +22,11 @@ use monoio::io::Splitable;
 use monoio::net::TcpStream;
 
 use crate::api::bytes::Bytes;
+use crate::api::idempotency::Name;
 use crate::api::logs::{AwaitEntry, Fetch};
 use crate::api::query::TerminalQuery;
 use crate::api::wait::Wait;
-use crate::api::{self, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
+use crate::api::{self, Action, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
 use crate::config::timeouts;
 use crate::log::Cursor;
 use crate::types::ProcessId;
@@ -42,8 +43,8 @@ use crate::io::control::{delete, input, resize, signal_and_wait};
 use crate::io::entry::await_entry;
 use crate::io::events::events;
 use crate::io::follow::follow;
-use crate::io::host::create::create;
-use crate::io::host::run::run;
+use crate::io::host::start::start;
+use crate::io::repeats::{self, Repeat};
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
 use crate::io::server::Server;
@@ -69,6 +70,8 @@ enum Then {
 enum Stage {
     /// It has been answered.
     Over(Then),
+    /// It is carried out if it has not been before.
+    Once(Facts, Box<Once>),
     /// Its answer is long.
     Fetch(Facts, Fetch),
     /// It is answered when a process has come so far.
@@ -81,6 +84,13 @@ enum Stage {
     Follow(Facts, ProcessId, Cursor),
     /// It becomes a terminal.
     Terminal(Facts, Box<Terminal>),
+}
+
+/// A request with a key.
+struct Once {
+    name: Box<Name>,
+    action: Action,
+    body: Vec<u8>,
 }
 
 /// What an upgrade needs.
@@ -110,6 +120,7 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Option<So
         };
         let then = match stage {
             Stage::Over(then) => then,
+            Stage::Once(facts, once) => Box::pin(conn.once(facts, *once)).await,
             Stage::Fetch(facts, fetch) => Box::pin(conn.fetch(facts, fetch)).await,
             Stage::Events(facts, seen, labels) => Box::pin(conn.events(facts, seen, labels)).await,
             Stage::Wait(facts, id, wait) => Box::pin(conn.wait(facts, id, *wait)).await,
@@ -153,6 +164,7 @@ impl Conn {
             action,
             body: policy,
             caller: _,
+            repeat,
         } = match plan {
             Ok(plan) => plan,
             Err(reply) => return Stage::Over(self.refuse_body_and_reply(facts, reply).await),
@@ -168,20 +180,11 @@ impl Conn {
                 return Stage::Over(self.reply(&facts, problem.reply()).await);
             }
         };
-        let outcome = {
-            let mut settings = self.server.settings.get();
-            let mut table = self.server.table.borrow_mut();
-            let shutting_down = self.server.shutting_down.get();
-            let mut core = Core {
-                settings: &mut settings,
-                table: &mut table,
-                shutting_down,
-                strict: facts.strict,
-            };
-            let outcome = api::execute(action, &body, &mut core);
-            self.server.settings.set(settings);
-            outcome
-        };
+        if let Some(name) = repeat {
+            let once = Once { name, action, body };
+            return Stage::Once(facts, Box::new(once));
+        }
+        let outcome = self.execute(action, &body, &facts);
         drop(body);
         let outcome = match outcome {
             Outcome::AwaitEntry(wait) => match Box::pin(self.await_entry(&facts, wait)).await {
@@ -209,6 +212,38 @@ impl Conn {
         Stage::Over(self.reply(&facts, reply).await)
     }
 
+    /// What a request comes to.
+    fn execute(&self, action: Action, body: &[u8], facts: &Facts) -> Outcome {
+        let mut settings = self.server.settings.get();
+        let mut table = self.server.table.borrow_mut();
+        let mut core = Core {
+            settings: &mut settings,
+            table: &mut table,
+            shutting_down: self.server.shutting_down.get(),
+            strict: facts.strict,
+        };
+        let outcome = api::execute(action, body, &mut core);
+        self.server.settings.set(settings);
+        outcome
+    }
+
+    /// Carries out a request that may come again, or answers it as it was answered before.
+    async fn once(&mut self, facts: Facts, once: Once) -> Then {
+        let Once { name, action, body } = once;
+        let execute = || self.execute(action, &body, &facts);
+        let (answer, replayed) = match repeats::begin(&self.server, name, &body, execute) {
+            Err(problem) => return self.reply(&facts, problem.reply()).await,
+            Ok(Repeat::Answered(answer)) => (Some(answer), true),
+            Ok(Repeat::First(waiting)) => (waiting.answer(&mut self.reader).await, false),
+            Ok(Repeat::Waits(waiting)) => (waiting.answer(&mut self.reader).await, true),
+        };
+        drop(body);
+        match answer {
+            Some(answer) => self.shared_reply(&facts, &answer, replayed).await,
+            None => Then::Drop,
+        }
+    }
+
     /// Answers a request whose body nobody wants, and reads the body away if that is cheap.
     async fn refuse_body_and_reply(&mut self, mut facts: Facts, reply: Reply) -> Then {
         let cheap = match facts.framing {
@@ -232,13 +267,9 @@ impl Conn {
     async fn carry_out(&mut self, outcome: Outcome) -> Option<Reply> {
         let server = self.server.clone();
         match outcome {
-            Outcome::Run(what) => run(&server, what, &mut self.reader).await,
-            Outcome::Create {
-                job,
-                launch,
-                terminal,
-                deadline,
-            } => create(&server, job, launch, terminal, deadline, &mut self.reader).await,
+            Outcome::Run(_) | Outcome::Create { .. } => {
+                start(&server, outcome, &mut self.reader).await
+            }
             Outcome::Signal { id, signal, wait } => {
                 signal_and_wait(&server, id, signal, wait, &mut self.reader).await
             }

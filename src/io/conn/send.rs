@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use crate::api::Reply;
 use crate::api::cors::VARY;
+use crate::api::idempotency::REPLAYED;
 use crate::config::timeouts;
 use crate::wire::http::response::{Length, ResponseHead};
 
@@ -15,6 +16,9 @@ use super::{Conn, Then};
 
 /// Bodies shorter than this are sent together with their head.
 const SMALL_BODY_BYTES: usize = 16 << 10;
+
+/// A body that others are sent, too, is sent in pieces of this size.
+const SHARED_PIECE_BYTES: usize = 256 << 10;
 
 impl Conn {
     /// An answer to something that is not a request; nothing can follow it.
@@ -68,6 +72,44 @@ impl Conn {
             Ok(()) if close => Then::Linger,
             Ok(()) => Then::Next,
         }
+    }
+
+    /// Sends an answer that others are sent, too: one that is long goes in pieces, so that each of
+    /// them holds no more than a piece. `replayed`: it was another request's.
+    pub(super) async fn shared_reply(
+        &mut self,
+        facts: &Facts,
+        answer: &Reply,
+        replayed: bool,
+    ) -> Then {
+        let len = answer.body.len();
+        let is_small = len < SMALL_BODY_BYTES;
+        let mut head = Reply {
+            body: match is_small {
+                true => answer.body.clone(),
+                false => Cow::Borrowed(&[]),
+            },
+            headers: answer.headers.clone(),
+            ..*answer
+        };
+        if replayed {
+            let (name, value) = REPLAYED;
+            head = head.header(name, value);
+        }
+        if is_small {
+            return self.reply(facts, head).await;
+        }
+        let mut out = Vec::with_capacity(320);
+        self.write_head(facts, &head, Length::Known(len as u64), &mut out);
+        if self.writer.all(out).await.is_err() {
+            return Then::Drop;
+        }
+        for piece in answer.body.chunks(SHARED_PIECE_BYTES) {
+            if self.writer.all(piece.to_vec()).await.is_err() {
+                return Then::Drop;
+            }
+        }
+        self.after_stream(facts, true)
     }
 
     /// Appends the head of an answer, with what browsers are told.

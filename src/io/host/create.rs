@@ -16,11 +16,10 @@ use crate::supervisor::spawn::pty;
 use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
 use crate::types::{JobId, SpawnError, Stream, WindowSize};
 
-use crate::io::conn::reader::Reader;
 use crate::io::host::input::Input;
 use crate::io::runtime::source::Source;
 use crate::io::server::{Child, Create, Server};
-use crate::io::wait::{Limits, Waited, for_client, until};
+use crate::io::wait::{Client, Limits, Waited, for_client, until};
 
 /// What a terminal program gets as TERM unless somebody says otherwise; also every run.
 pub(crate) const TERM: &str = "xterm-256color";
@@ -39,7 +38,7 @@ pub(crate) async fn create(
     launch: Launch,
     terminal: Option<WindowSize>,
     deadline: Option<Duration>,
-    client: &mut Reader,
+    client: &mut impl Client,
 ) -> Option<Reply> {
     let tty = terminal.is_some();
     if let Err(problem) = begin(server, job, &launch, terminal, deadline) {

@@ -15,3 +15,4 @@ pub(crate) mod leftovers;
 pub(crate) mod outputs;
 mod paced;
 pub(crate) mod run;
+pub(crate) mod start;

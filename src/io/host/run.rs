@@ -19,22 +19,25 @@ use crate::process::table::Description;
 use crate::supervisor::message::Command;
 use crate::types::{JobId, ProcessId, SpawnError, UnixMs};
 
-use crate::io::conn::reader::Reader;
 use crate::io::host::create::{TermRule, open_run_pipes, spec};
 use crate::io::host::effects::{close, happen};
 use crate::io::host::feed::feed;
 use crate::io::host::leftovers;
 use crate::io::host::outputs::{ingest, trim_later};
 use crate::io::server::Server;
-use crate::io::wait::{Limits, Waited, for_client, until};
+use crate::io::wait::{Client, Limits, Waited, for_client, until};
 
 /// Runs `run`; None if the client is gone.
-pub(crate) async fn run(server: &Rc<Server>, run: Box<Run>, reader: &mut Reader) -> Option<Reply> {
+pub(crate) async fn run(
+    server: &Rc<Server>,
+    run: Box<Run>,
+    client: &mut impl Client,
+) -> Option<Reply> {
     let mut underway = match Underway::begin(server, run) {
         Ok(underway) => underway,
         Err(problem) => return Some(problem.reply()),
     };
-    let waited = for_client(pin!(underway.over()), underway.limits(), reader).await;
+    let waited = for_client(pin!(underway.over()), underway.limits(), client).await;
     let end = match waited {
         Waited::Done(Ok(end)) => end,
         Waited::Done(Err(error)) => return Some(underway.refused(error).reply()),

@@ -1,0 +1,410 @@
+//! Safe repeats: a request that comes again under the same key is not carried out again.
+//!
+//! In: who asks for what, with which body, under which key, and when. Out: whether it is the first
+//! of its kind, has to wait for that one, or is answered as it was. Owns the answers that are kept,
+//! within bounds. Knows no clock, and nothing of how a repeat waits: `W` is whatever the first one
+//! left for the others.
+//!
+//! - A key belongs to a caller and a route. Of a body its length and two keyed hashes are kept,
+//!   128 bits that no client can aim at.
+//! - Only answers of 2xx are kept, for [`timeouts::ANSWER_KEPT`]. Who waits for one that fails gets
+//!   that same failure; whoever comes later tries anew.
+//! - Answers that are too many bytes go first, the oldest first; their keys stay, so that nothing
+//!   is started twice. Keys that are too many go with their answers, the oldest first. One under
+//!   way never goes.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+
+use crate::config::timeouts;
+use crate::types::Monotonic;
+use crate::wire::http::head::Head;
+
+use super::access::{Caller, Credential};
+use super::problem::Problem;
+use super::reply::Reply;
+
+/// Bytes of a key.
+const KEY_BYTES_MAX: usize = 255;
+
+/// Keys that are known at the same time.
+const KEYS_MAX: usize = 4096;
+
+/// Bytes of all answers that are kept.
+const ANSWERS_BYTES_MAX: usize = 16 << 20;
+
+/// Says that an answer is another request's.
+pub const REPLAYED: (&str, &str) = ("idempotency-replayed", "true");
+
+/// What a repeat is known by: equal names are the same request, or a mistake.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    credential: Credential,
+    route: &'static str,
+    key: Box<str>,
+}
+
+impl Name {
+    /// Reads the `Idempotency-Key` of a request of this caller to this route, if there is one.
+    ///
+    /// # Errors
+    /// 400 for a key that is empty, too long, not visible ASCII, or not the only one.
+    pub(super) fn read(
+        head: &Head<'_>,
+        caller: &Caller,
+        route: &'static str,
+    ) -> Result<Option<Box<Self>>, Problem> {
+        let mut keys = head.headers("idempotency-key");
+        let Some(key) = keys.next() else {
+            return Ok(None);
+        };
+        if keys.next().is_some() {
+            return Err(Problem::invalid("Idempotency-Key is given more than once"));
+        }
+        let fits = (1..=KEY_BYTES_MAX).contains(&key.len());
+        let text = std::str::from_utf8(key).ok();
+        let visible = text.filter(|text| fits && text.bytes().all(|byte| byte.is_ascii_graphic()));
+        match visible {
+            None => Err(Problem::invalid(format!(
+                "Idempotency-Key must be 1 to {KEY_BYTES_MAX} visible ASCII characters"
+            ))),
+            Some(key) => Ok(Some(Box::new(Self {
+                credential: caller.credential,
+                route,
+                key: key.into(),
+            }))),
+        }
+    }
+}
+
+/// By what bodies are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Print {
+    len: usize,
+    hashes: [u64; 2],
+}
+
+#[derive(Debug)]
+enum State<W> {
+    UnderWay(W),
+    /// Its answer; None once it has made room for others.
+    Answered {
+        answer: Option<Rc<Reply>>,
+        until: Monotonic,
+    },
+}
+
+#[derive(Debug)]
+struct Entry<W> {
+    print: Print,
+    state: State<W>,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Begun<W> {
+    /// It is the first of its kind; [`Repeats::finish`] is to follow.
+    First,
+    /// The first of its kind is under way.
+    UnderWay(W),
+    /// The first of its kind was answered so.
+    Answered(Rc<Reply>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Repeats<W> {
+    entries: BTreeMap<Rc<Name>, Entry<W>>,
+    /// Those that have been answered, oldest first.
+    answered: VecDeque<Rc<Name>>,
+    /// Those of them whose answers are kept, oldest first.
+    held: VecDeque<Rc<Name>>,
+    held_bytes: usize,
+    keys_max: usize,
+    bytes_max: usize,
+    hashers: [RandomState; 2],
+}
+
+impl<W> Default for Repeats<W> {
+    fn default() -> Self {
+        Self::new(KEYS_MAX, ANSWERS_BYTES_MAX)
+    }
+}
+
+impl<W> Repeats<W> {
+    fn new(keys_max: usize, bytes_max: usize) -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            answered: VecDeque::new(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            keys_max,
+            bytes_max,
+            hashers: [RandomState::new(), RandomState::new()],
+        }
+    }
+
+    /// A request with this body comes at `now`. If it is the first of its kind, others find
+    /// `waiting`.
+    ///
+    /// # Errors
+    /// 409 for another body, and for an answer that is no longer kept; 503 where all keys are of
+    /// requests under way.
+    pub fn begin(
+        &mut self,
+        name: &Name,
+        body: &[u8],
+        waiting: W,
+        now: Monotonic,
+    ) -> Result<Begun<W>, Problem>
+    where
+        W: Clone,
+    {
+        self.forget(now);
+        let print = Print {
+            len: body.len(),
+            hashes: self.hashers.each_ref().map(|hasher| hasher.hash_one(body)),
+        };
+        if let Some(entry) = self.entries.get(name) {
+            if entry.print != print {
+                return Err(Problem::key_of_another(&name.key));
+            }
+            return match &entry.state {
+                State::UnderWay(waiting) => Ok(Begun::UnderWay(waiting.clone())),
+                State::Answered { answer, .. } => match answer {
+                    Some(answer) => Ok(Begun::Answered(answer.clone())),
+                    None => Err(Problem::answer_expired(&name.key)),
+                },
+            };
+        }
+        if self.entries.len() >= self.keys_max && !self.drop_oldest() {
+            return Err(Problem::unavailable(
+                format!(
+                    "{} requests with an Idempotency-Key are under way; no more are taken",
+                    self.keys_max
+                ),
+                Some("limit_reached"),
+            ));
+        }
+        let state = State::UnderWay(waiting);
+        self.entries
+            .insert(Rc::new(name.clone()), Entry { print, state });
+        Ok(Begun::First)
+    }
+
+    /// The first of its kind has been answered at `now`; None if nobody will be.
+    pub fn finish(&mut self, name: &Name, answer: Option<&Rc<Reply>>, now: Monotonic) {
+        let good = answer.filter(|answer| (200..300).contains(&answer.status));
+        let Some(answer) = good else {
+            self.entries.remove(name);
+            return;
+        };
+        let Some((name, _)) = self.entries.get_key_value(name) else {
+            return;
+        };
+        let name = name.clone();
+        let fits = answer.body.len() <= self.bytes_max;
+        if let Some(entry) = self.entries.get_mut(&name) {
+            entry.state = State::Answered {
+                answer: fits.then(|| answer.clone()),
+                until: now + timeouts::ANSWER_KEPT,
+            };
+        }
+        if fits {
+            self.held_bytes += answer.body.len();
+            self.held.push_back(name.clone());
+        }
+        self.answered.push_back(name);
+        while self.held_bytes > self.bytes_max {
+            let Some(oldest) = self.held.pop_front() else {
+                break;
+            };
+            self.take_answer(&oldest);
+        }
+    }
+
+    /// Forgets what has been kept long enough at `now`. Returns when the next one has.
+    pub fn forget(&mut self, now: Monotonic) -> Option<Monotonic> {
+        loop {
+            let oldest = self.entries.get(self.answered.front()?)?;
+            match oldest.state {
+                State::Answered { until, .. } if until > now => return Some(until),
+                _ => self.drop_oldest(),
+            };
+        }
+    }
+
+    /// Forgets the oldest that has been answered. False if there is none.
+    fn drop_oldest(&mut self) -> bool {
+        let Some(oldest) = self.answered.pop_front() else {
+            return false;
+        };
+        if self.held.front() == Some(&oldest) {
+            self.held.pop_front();
+            self.take_answer(&oldest);
+        }
+        self.entries.remove(&oldest);
+        true
+    }
+
+    fn take_answer(&mut self, name: &Name) {
+        let entry = self.entries.get_mut(name).map(|entry| &mut entry.state);
+        if let Some(State::Answered { answer, .. }) = entry {
+            let bytes = answer.take().map_or(0, |answer| answer.body.len());
+            self.held_bytes = self.held_bytes.saturating_sub(bytes);
+        }
+    }
+}
+
+/// An answer as it is kept: without room that it does not use.
+pub fn kept(mut answer: Reply) -> Rc<Reply> {
+    if let Cow::Owned(body) = &mut answer.body {
+        body.shrink_to_fit();
+    }
+    Rc::new(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const NOW: Monotonic = Monotonic::from_nanos(0);
+
+    fn name(key: &str) -> Name {
+        Name {
+            credential: Credential::Token,
+            route: "runProcess",
+            key: key.into(),
+        }
+    }
+
+    fn after(time: Duration) -> Monotonic {
+        NOW + time
+    }
+
+    fn of_bytes(len: usize) -> Rc<Reply> {
+        Rc::new(Reply::json(vec![b'x'; len]))
+    }
+
+    /// What becomes of a request, in a word.
+    fn ask(repeats: &mut Repeats<u32>, name: &Name, body: &str, now: Monotonic) -> String {
+        match repeats.begin(name, body.as_bytes(), 7, now) {
+            Ok(Begun::First) => "first".to_owned(),
+            Ok(Begun::UnderWay(waiting)) => format!("waits for {waiting}"),
+            Ok(Begun::Answered(answer)) => format!("answered {}", answer.body.len()),
+            Err(problem) => {
+                let reply = problem.reply();
+                let text = String::from_utf8_lossy(&reply.body).into_owned();
+                let code = text.rsplit('"').nth(1).unwrap_or_default();
+                format!("{} {code}", reply.status)
+            }
+        }
+    }
+
+    #[test]
+    fn every_state_of_a_key_and_every_request_under_it() {
+        let failed = Rc::new(Reply::new(502));
+        type Row = (&'static str, Option<Option<Rc<Reply>>>, [&'static str; 3]);
+        let ends: [Row; 4] = [
+            (
+                "under way",
+                None,
+                ["waits for 7", "409 idempotency_mismatch", "first"],
+            ),
+            (
+                "answered",
+                Some(Some(of_bytes(3))),
+                ["answered 3", "409 idempotency_mismatch", "first"],
+            ),
+            ("failed", Some(Some(failed)), ["first", "first", "first"]),
+            ("given up", Some(None), ["first", "first", "first"]),
+        ];
+        for (state, end, expected) in ends {
+            let requests = [("k", "body"), ("k", "bodY"), ("K", "body")];
+            for ((key, body), expected) in requests.into_iter().zip(expected) {
+                let mut repeats = Repeats::default();
+                assert_eq!(ask(&mut repeats, &name("k"), "body", NOW), "first");
+                if let Some(end) = &end {
+                    repeats.finish(&name("k"), end.as_ref(), NOW);
+                }
+                let what = ask(&mut repeats, &name(key), body, NOW);
+                assert_eq!(what, expected, "{state}: {key} {body}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_belongs_to_a_caller_and_a_route() {
+        let mut repeats = Repeats::default();
+        let mine = name("k");
+        let others = Name {
+            credential: Credential::None,
+            ..mine.clone()
+        };
+        let elsewhere = Name {
+            route: "createProcess",
+            ..mine.clone()
+        };
+        for name in [mine, others, elsewhere] {
+            assert_eq!(ask(&mut repeats, &name, "", NOW), "first");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_kept_for_an_hour_from_when_it_was_given() {
+        let mut repeats = Repeats::default();
+        let hour = Duration::from_secs(3600);
+        let late = after(hour * 9);
+        assert_eq!(ask(&mut repeats, &name("k"), "", NOW), "first");
+        assert_eq!(ask(&mut repeats, &name("k"), "", late), "waits for 7");
+        repeats.finish(&name("k"), Some(&of_bytes(1)), late);
+        let end = late + hour;
+        let just_before = Monotonic::from_nanos(end.nanos() - 1);
+        assert_eq!(ask(&mut repeats, &name("k"), "", just_before), "answered 1");
+        assert_eq!(repeats.forget(just_before), Some(end));
+        assert_eq!(ask(&mut repeats, &name("k"), "", end), "first");
+        assert_eq!((repeats.held_bytes, repeats.answered.len()), (0, 0));
+    }
+
+    #[test]
+    fn too_many_bytes_take_the_oldest_answers_and_leave_their_keys() {
+        let mut repeats = Repeats::new(9, 100);
+        for (key, len) in [("a", 60), ("b", 30), ("c", 20), ("d", 101), ("e", 50)] {
+            assert_eq!(ask(&mut repeats, &name(key), "", NOW), "first");
+            repeats.finish(&name(key), Some(&of_bytes(len)), NOW);
+            assert!(repeats.held_bytes <= 100);
+        }
+        for (key, expected) in [
+            ("a", "409 idempotency_expired"),
+            ("b", "answered 30"),
+            ("c", "answered 20"),
+            ("d", "409 idempotency_expired"),
+            ("e", "answered 50"),
+        ] {
+            assert_eq!(ask(&mut repeats, &name(key), "", NOW), expected, "{key}");
+        }
+        let mismatch = ask(&mut repeats, &name("a"), "other", NOW);
+        assert_eq!(mismatch, "409 idempotency_mismatch");
+        repeats.forget(after(timeouts::ANSWER_KEPT));
+        assert!(repeats.entries.is_empty() && repeats.held.is_empty());
+        assert_eq!(repeats.held_bytes, 0);
+    }
+
+    #[test]
+    fn too_many_keys_take_the_oldest_that_is_answered_and_none_under_way() {
+        let mut repeats = Repeats::new(3, 100);
+        for key in ["a", "b", "c"] {
+            assert_eq!(ask(&mut repeats, &name(key), "", NOW), "first");
+        }
+        assert_eq!(ask(&mut repeats, &name("d"), "", NOW), "503 limit_reached");
+        repeats.finish(&name("b"), Some(&of_bytes(1)), NOW);
+        assert_eq!(ask(&mut repeats, &name("d"), "", NOW), "first");
+        assert_eq!(ask(&mut repeats, &name("a"), "", NOW), "waits for 7");
+        assert_eq!(repeats.held_bytes, 0, "the answer to b has gone with it");
+        repeats.finish(&name("d"), None, NOW);
+        assert_eq!(ask(&mut repeats, &name("b"), "", NOW), "first");
+    }
+}

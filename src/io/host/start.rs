@@ -1,0 +1,30 @@
+//! Carries out what starts something, for a client or for several.
+//!
+//! In: what `api` has decided. Out: the answer, or nothing if nobody is there to have it.
+
+use std::rc::Rc;
+
+use crate::api::{Outcome, Reply};
+
+use crate::io::host::create::create;
+use crate::io::host::run::run;
+use crate::io::server::Server;
+use crate::io::wait::Client;
+
+/// Starts a run or a process; None if the client is gone, and for an outcome that starts nothing.
+pub(crate) async fn start(
+    server: &Rc<Server>,
+    outcome: Outcome,
+    client: &mut impl Client,
+) -> Option<Reply> {
+    match outcome {
+        Outcome::Run(asked) => run(server, asked, client).await,
+        Outcome::Create {
+            job,
+            launch,
+            terminal,
+            deadline,
+        } => create(server, job, launch, terminal, deadline, client).await,
+        _ => None,
+    }
+}
