@@ -20,7 +20,9 @@
 //! | `token` | how the token is kept from children | config |
 //! | `notice` | lines for whoever started the server | |
 //! | `server` | one server from its configuration: started, then run to its end | types, config, wire, log, process, api, supervisor, io, token, notice |
-//! | `main` | the command line and the exit code | config, server, notice |
+//! | `client` | a blocking client of the API | wire |
+//! | `cli` | commands for people and scripts, over the API only | types, client, notice |
+//! | `main` | the command line and the exit code | config, server, notice, cli |
 //!
 //! Within a room that has wings, a wing may name less than the room:
 //!
@@ -38,7 +40,7 @@
 //! | `supervisor::spawn` | starting a child | supervisor, types |
 //! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types |
 //! | `io::host` | our ends of children | io::runtime, io::server, io::wait, io::conn::reader, types, config::timeouts, log, process, api, supervisor, notice |
-//! | `io::conn` | connections | io, types, config::timeouts, wire, log, process, api, supervisor::message, supervisor::mailbox |
+//! | `io::conn` | connections | io, types, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox |
 //! | `io::terminal` | a terminal over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty |
 #![deny(unsafe_code)]
 // What is wrong with a number of a test fails the test.
@@ -54,6 +56,10 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod api;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+pub mod client;
 pub mod config;
 pub mod io;
 pub mod log;

@@ -7,9 +7,14 @@ use procring::notice;
 use procring::server::{self, Ready, StartError};
 
 fn main() -> ExitCode {
-    match flags::parse(std::env::args_os().skip(1), std::env::vars_os()) {
-        Ok(Invocation::Help) => answer(&flags::help()),
-        Ok(Invocation::Man) => answer(&flags::man()),
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    #[cfg(feature = "cli")]
+    if procring::cli::is_meant(&args) {
+        return procring::cli::main(args);
+    }
+    match flags::parse(args, std::env::vars_os()) {
+        Ok(Invocation::Help) => answer(&help()),
+        Ok(Invocation::Man) => answer(&man()),
         Ok(Invocation::Version) => answer(concat!("procring ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Invocation::Server(args)) => ended(server::start(&args).and_then(Ready::run)),
         Err(error) => ended(Err(error.into())),
@@ -36,4 +41,22 @@ fn ended(result: Result<(), StartError>) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// What `procring --help` prints: the server's flags, and the commands of this build.
+fn help() -> String {
+    #[cfg(feature = "cli")]
+    let commands = procring::cli::commands_help();
+    #[cfg(not(feature = "cli"))]
+    let commands = String::new();
+    flags::help(&commands)
+}
+
+/// The manual page.
+fn man() -> String {
+    #[cfg(feature = "cli")]
+    let commands = procring::cli::commands_man();
+    #[cfg(not(feature = "cli"))]
+    let commands = String::new();
+    flags::man(&commands)
 }

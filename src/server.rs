@@ -9,23 +9,23 @@
 //! starts one server only, from its first thread and before there are others.
 
 use std::fmt::{self, Display};
-use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::api::cors::Cors;
 use crate::api::guard::Guard;
 use crate::api::server_info::ServerInfo;
 use crate::config::flags::{self, BackendChoice, CgroupChoice, ServerArgs, UsageError};
-use crate::config::timeouts;
 use crate::io::ids::Ids;
 use crate::io::runtime::backend::{self, Backend, Built};
 use crate::io::server::{Options, Server};
+use crate::io::{Kind, ListenError, Listening};
 use crate::log::{Arena, ArenaError};
 use crate::notice;
 use crate::process::Table;
@@ -35,7 +35,7 @@ use crate::supervisor::mailbox::{Receiver, Sender};
 use crate::supervisor::message::Event;
 use crate::supervisor::signals::{self, Hangup};
 use crate::supervisor::spawn::environment::Environment;
-use crate::supervisor::spawn::inherit::Inheritance;
+use crate::supervisor::spawn::inherit::{self, Inheritance};
 use crate::supervisor::spawn::pty;
 use crate::supervisor::state_dir::StateDir;
 use crate::supervisor::{self, Groups, Inbox, Supervisor};
@@ -49,9 +49,6 @@ const CGROUPS_MAX: usize = 4096;
 /// With fewer (RLIMIT_NOFILE) the server itself has none left for clients and children.
 const DESCRIPTORS_MIN: u64 = 64;
 
-/// Between two tries of a busy address.
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
-
 /// Why a server did not start, or not serve to its end.
 #[derive(Debug)]
 pub enum StartError {
@@ -62,14 +59,7 @@ pub enum StartError {
     /// There is no usable token where one was named; a sentence of `token`.
     Token(String),
     /// The address is not to be had.
-    Listen {
-        /// The address or name.
-        host: String,
-        /// The port.
-        port: u16,
-        /// Why.
-        error: io::Error,
-    },
+    Listen(ListenError),
     /// So few descriptors are allowed that nobody could be answered.
     Descriptors(u64),
     /// There is no memory for logs.
@@ -114,9 +104,7 @@ impl Display for StartError {
                  kernel.io_uring_disabled; --io-backend auto falls back to epoll"
             ),
             Self::Token(sentence) => f.write_str(sentence),
-            Self::Listen { host, port, error } => {
-                write!(f, "cannot listen on {host} port {port}: {error}")
-            }
+            Self::Listen(error) => error.fmt(f),
             Self::Descriptors(few) => write!(
                 f,
                 "at most {few} descriptors may be open (RLIMIT_NOFILE); {DESCRIPTORS_MIN} are \
@@ -153,8 +141,7 @@ fn unusable(dir: &Path) -> impl Fn(io::Error) -> StartError {
 
 /// A server that has started: its address takes connections, which [`Ready::run`] answers.
 pub struct Ready {
-    address: SocketAddr,
-    listener: TcpListener,
+    listening: Vec<Listening>,
     options: Options,
     info: ServerInfo,
     table: Table,
@@ -171,6 +158,7 @@ pub struct Ready {
 /// # Errors
 /// What is in the way.
 pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
+    let inherited = inherit::listen_fds();
     let Found { token, exposed } = token::find(args).map_err(StartError::Token)?;
     flags::check_open(args, token.is_some())?;
 
@@ -187,10 +175,9 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     if let Some(few @ ..DESCRIPTORS_MIN) = getrlimit(Resource::Nofile).current {
         return Err(StartError::Descriptors(few));
     }
-    let listener = bind(args)?;
-    let address = listener.local_addr().map_err(step("local address"))?;
+    let listening = open_all(args, inherited)?;
     let open = token.is_none();
-    let options = options(args, token, address);
+    let options = options(args, token, &listening);
     let arena = Arena::new().map_err(StartError::Arena)?;
     let mut table = Table::new(arena, args.exited_max, args.leftovers_max);
     let built = backend::build(args.backend).map_err(|error| match args.backend {
@@ -241,14 +228,22 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
                         on /dev/pts";
         warn(&mut info, sentence.to_owned());
     }
-    let access = if open { "no token" } else { "token required" };
-    notice::line(format_args!(
-        "listening on http://{address} ({access}, {})",
-        built.backend
-    ));
+    for one in &listening {
+        let access = match one.kind() {
+            Kind::Tcp(_) if open => "no token",
+            Kind::Unix if !args.unix_token => "by user",
+            Kind::Tcp(_) | Kind::Unix => "token required",
+            // Its starter knows.
+            Kind::Starter => continue,
+        };
+        notice::line(format_args!(
+            "listening on {} ({access}, {})",
+            one.name(),
+            built.backend
+        ));
+    }
     Ok(Ready {
-        address,
-        listener,
+        listening,
         options,
         info,
         table,
@@ -261,9 +256,13 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
 }
 
 impl Ready {
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// The addresses that it listens on.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let kinds = self.listening.iter().map(Listening::kind);
+        kinds.filter_map(|kind| match kind {
+            Kind::Tcp(address) => Some(address),
+            Kind::Unix | Kind::Starter => None,
+        })
     }
 
     /// Serves until a signal ends the server. To be called on the thread that started it, which
@@ -273,8 +272,7 @@ impl Ready {
     /// When it cannot go on.
     pub fn run(self) -> Result<(), StartError> {
         let Self {
-            address: _,
-            listener,
+            listening,
             options,
             info,
             table,
@@ -288,7 +286,7 @@ impl Ready {
             .driver
             .block_on(async {
                 let server = Server::new(options, info, table, commands, ids);
-                let result = crate::io::serve(server.clone(), listener, events).await;
+                let result = crate::io::serve(server.clone(), listening, events).await;
                 server.end_ids();
                 result
             })
@@ -297,13 +295,22 @@ impl Ready {
 }
 
 /// What the I/O thread is to keep to.
-fn options(args: &ServerArgs, token: Option<String>, address: SocketAddr) -> Options {
+fn options(args: &ServerArgs, token: Option<String>, listening: &[Listening]) -> Options {
+    let is_near = |one: &Listening| match one.kind() {
+        Kind::Tcp(address) => address.ip().is_loopback(),
+        Kind::Unix | Kind::Starter => true,
+    };
     let base_env = base_env(token.as_deref());
     let guard = Guard {
-        check_host: token.is_none() && address.ip().is_loopback(),
+        check_host: token.is_none() && listening.iter().all(is_near),
         token,
         allowed_hosts: args.allowed_hosts.clone(),
         allowed_origins: args.cors_origins.clone(),
+        users: [0, geteuid().as_raw()]
+            .into_iter()
+            .chain(args.unix_uids.iter().copied())
+            .collect(),
+        users_need_token: args.unix_token,
     };
     let joined = |words: &[String]| (!words.is_empty()).then(|| words.join(","));
     let cors = Cors {
@@ -383,28 +390,14 @@ fn state_dir(
     Ok(state)
 }
 
-fn bind(args: &ServerArgs) -> Result<TcpListener, StartError> {
-    let host = args
-        .host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(&args.host);
-    let busy_until = Instant::now() + timeouts::BUSY_FOR;
-    loop {
-        match TcpListener::bind((host, args.port)) {
-            Ok(listener) => return Ok(listener),
-            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < busy_until => {
-                thread::sleep(BUSY_PAUSE);
-            }
-            Err(error) => {
-                return Err(StartError::Listen {
-                    host: host.to_owned(),
-                    port: args.port,
-                    error,
-                });
-            }
-        }
+/// Opens every socket that is asked for.
+fn open_all(args: &ServerArgs, mut inherited: Vec<OwnedFd>) -> Result<Vec<Listening>, StartError> {
+    let mut all = Vec::new();
+    for listen in args.listen() {
+        let opened = crate::io::open(&listen, args.unix_mode, &mut inherited);
+        all.extend(opened.map_err(StartError::Listen)?);
     }
+    Ok(all)
 }
 
 /// The environment of children: this process's own, without the token.

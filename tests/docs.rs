@@ -377,3 +377,13 @@ fn what_is_not_there_is_found() {
         .collect();
     assert_eq!(gone, ["gone::log", "log::batch::nowhere", "log::gone"]);
 }
+
+#[test]
+fn the_manual_page_in_the_repository_is_what_the_program_prints() {
+    let committed = std::fs::read_to_string(root().join("docs/procring.1")).unwrap_or_default();
+    let printed = std::process::Command::new(env!("CARGO_BIN_EXE_procring"))
+        .arg("man")
+        .output();
+    let printed = String::from_utf8(printed.unwrap().stdout).unwrap();
+    assert_eq!(committed, printed, "cargo run -- man > docs/procring.1");
+}

@@ -20,7 +20,7 @@ fn main() {
         ..ServerArgs::default()
     };
     let ready = server::start(&args).expect("a server");
-    let address = ready.address();
+    let address = ready.addresses().next().expect("an address");
     assert_ne!(
         address.port(),
         0,

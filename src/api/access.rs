@@ -12,6 +12,21 @@ pub enum Credential {
     None,
     /// By the server's token.
     Token,
+    /// By who it is, which the kernel says of the other end of a unix socket.
+    User(u32),
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Somebody at this address.
+    Address(SocketAddr),
+    /// A process of this user, on this machine.
+    User(u32),
+    /// Somebody whom this server's own starter speaks for.
+    Starter,
+    /// That cannot be told.
+    Unknown,
 }
 
 /// Who asks.
@@ -19,6 +34,6 @@ pub enum Credential {
 pub struct Caller {
     /// By what it was let in. Two with the same one are the same caller, wherever they are.
     pub credential: Credential,
-    /// The other end of its connection; None if that cannot be told.
-    pub peer: Option<SocketAddr>,
+    /// The other end of its connection.
+    pub peer: Peer,
 }

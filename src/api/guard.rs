@@ -5,6 +5,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::access::{Credential, Peer};
+
 /// What the command line says about callers.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
@@ -17,9 +19,30 @@ pub struct Guard {
     pub allowed_hosts: Vec<String>,
     /// Origins allowed by the CORS flags; `*` for any.
     pub allowed_origins: Vec<String>,
+    /// Users of this machine that unix sockets answer.
+    pub users: Vec<u32>,
+    /// They bring the token, too.
+    pub users_need_token: bool,
 }
 
 impl Guard {
+    /// Whether somebody is answered at all.
+    pub fn lets_in(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::User(uid) => self.users.contains(&uid),
+            Peer::Address(_) | Peer::Starter | Peer::Unknown => true,
+        }
+    }
+
+    /// By what somebody is known who needs no token.
+    pub fn known(&self, peer: Peer) -> Option<Credential> {
+        match peer {
+            Peer::User(uid) if !self.users_need_token => Some(Credential::User(uid)),
+            Peer::Starter => Some(Credential::None),
+            Peer::User(_) | Peer::Address(_) | Peer::Unknown => None,
+        }
+    }
+
     /// Whether a request for this `Host` is answered (DNS rebinding).
     pub fn host_allowed(&self, host: Option<&str>) -> bool {
         host.is_none_or(|host| !self.check_host || self.is_ours(host))

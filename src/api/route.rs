@@ -4,7 +4,6 @@
 //! answer that ends the matter. Reads the query and the headers, not the body.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 
 use crate::types::ProcessId;
 use crate::wire::http::head::{Head, Method};
@@ -12,7 +11,7 @@ use crate::wire::http::prefer::preference;
 use crate::wire::http::target::{decode_segment, split_target};
 use crate::wire::ws::handshake::{self, Accept, HandshakeError, UpgradeRequest};
 
-use super::access::{Caller, Credential};
+use super::access::{Caller, Credential, Peer};
 use super::events::EventsQuery;
 use super::guard::Guard;
 use super::idempotency::Name;
@@ -153,8 +152,19 @@ pub fn is_strict(head: &Head<'_>) -> bool {
 ///
 /// # Errors
 /// The answer, where there is nothing to carry out: `OPTIONS`, 401, 403, 404, 405, 400, 415.
-pub fn plan(head: &Head<'_>, guard: &Guard, peer: Option<SocketAddr>) -> Result<Plan, Reply> {
-    if !guard.host_allowed(head.host()) {
+pub fn plan(head: &Head<'_>, guard: &Guard, peer: Peer) -> Result<Plan, Reply> {
+    if !guard.lets_in(peer) {
+        return Err(Problem::forbidden(
+            "this user is not allowed on this socket; start the server with --unix-allow-uid to \
+             allow one"
+                .to_owned(),
+        )
+        .reply());
+    }
+    let known = guard.known(peer);
+    // No page's name leads to a socket that is no address.
+    let has_name = matches!(peer, Peer::Address(_) | Peer::Unknown);
+    if has_name && !guard.host_allowed(head.host()) {
         let host = shortened(head.host().unwrap_or_default(), QUOTED_CHARS_MAX);
         return Err(Problem::forbidden(format!(
             "host {host:?} is not allowed; start the server with --allowed-host to allow it"
@@ -203,12 +213,14 @@ pub fn plan(head: &Head<'_>, guard: &Guard, peer: Option<SocketAddr>) -> Result<
             Some(offered) if by_protocol > 0 => offered.token().map(Cow::Owned),
             _ => access_token,
         };
-        if !guard.token_matches(authorization, token.as_deref()) {
-            return Err(with_allow(Problem::unauthorized().reply()));
-        }
-        if guard.token.is_some() {
-            credential = Credential::Token;
-        }
+        credential = match known {
+            Some(known) => known,
+            None if !guard.token_matches(authorization, token.as_deref()) => {
+                return Err(with_allow(Problem::unauthorized().reply()));
+            }
+            None if guard.token.is_some() => Credential::Token,
+            None => Credential::None,
+        };
     }
     // Who opens a terminal may type into it.
     let is_terminal = access == Access::TokenOrQuery;
@@ -354,7 +366,7 @@ mod tests {
         let Ok(Parsed::Done { value: head, .. }) = parsed else {
             panic!("{text}");
         };
-        plan(&head, &Guard::default(), None)
+        plan(&head, &Guard::default(), Peer::Unknown)
     }
 
     #[test]

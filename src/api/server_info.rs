@@ -20,6 +20,7 @@ type Capability = (&'static str, fn(&ServerInfo) -> bool);
 /// What a client may rely on, in the order of the answer. What every server can do has
 /// `|_| true`.
 const CAPABILITIES: &[Capability] = &[
+    ("names", |_| true),
     ("wait", |_| true),
     ("signals", |_| true),
     ("events", |_| true),

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::problem::shortened;
+use crate::types::nearest::nearest;
 
 /// Names that are told; the rest is counted.
 const TOLD_MAX: usize = 5;
@@ -28,7 +29,7 @@ impl Unknown {
             return;
         }
         let name = shortened(name, NAME_CHARS_MAX);
-        let nearest = known.iter().min_by_key(|known| distance(&name, known));
+        let nearest = nearest(&name, known.iter().copied());
         let mut text = String::new();
         for outer in path {
             text.push_str(&shortened(outer, NAME_CHARS_MAX));
@@ -56,27 +57,6 @@ impl fmt::Display for Unknown {
             more => write!(f, " and {more} more"),
         }
     }
-}
-
-/// How many letters must be changed, added or left out to make one name of the other
-/// (Levenshtein); case and separators do not count.
-fn distance(a: &str, b: &str) -> usize {
-    let plain = |name: &str| -> Vec<char> {
-        let letters = name.chars().filter(|c| c.is_alphanumeric());
-        letters.flat_map(char::to_lowercase).collect()
-    };
-    let (a, b) = (plain(a), plain(b));
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

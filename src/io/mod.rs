@@ -27,3 +27,4 @@ mod wait;
 mod wait_for;
 
 pub use conn::listener::serve;
+pub use conn::open::{Kind, ListenError, Listening, open};

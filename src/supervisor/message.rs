@@ -106,6 +106,8 @@ pub enum Command {
         /// Which request is over.
         watch: u64,
     },
+    /// The server is to end, as for SIGTERM.
+    ShutDown,
     /// Nobody will ask about this child again; what is left of its tree lives on.
     Forget {
         /// Which child.

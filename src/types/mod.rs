@@ -2,6 +2,7 @@
 
 mod exit;
 mod ids;
+pub mod nearest;
 pub mod signal;
 mod spawn_error;
 mod stream;

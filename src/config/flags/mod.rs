@@ -44,6 +44,36 @@ pub enum CgroupChoice {
     Off,
 }
 
+/// Where connections come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// An address or a name, and a port; 0 lets the kernel choose.
+    Tcp {
+        /// The address or name; an IPv6 address may stand in brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A socket in the file system.
+    Unix(PathBuf),
+    /// Sockets that the service manager has opened (sd_listen_fds(3)).
+    Systemd,
+    /// Standard input is a socket over which the starter hands connections; the end of it is the
+    /// server's.
+    Starter,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "{host} port {port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd => f.write_str("systemd"),
+            Self::Starter => f.write_str("starter"),
+        }
+    }
+}
+
 /// What the arguments ask for.
 #[derive(Debug)]
 pub enum Invocation {
@@ -64,6 +94,14 @@ pub struct ServerArgs {
     pub host: String,
     /// Port; 0 for any.
     pub port: u16,
+    /// `--listen`; empty for host and port.
+    pub listen: Vec<Listen>,
+    /// `--unix-mode`.
+    pub unix_mode: u32,
+    /// `--unix-allow-uid`.
+    pub unix_uids: Vec<u32>,
+    /// `--unix-token`.
+    pub unix_token: bool,
     /// `--token`.
     pub token: Option<String>,
     /// `--token-file`.
@@ -101,6 +139,10 @@ impl Default for ServerArgs {
         Self {
             host: "127.0.0.1".to_owned(),
             port: 2468,
+            listen: Vec::new(),
+            unix_mode: 0o600,
+            unix_uids: Vec::new(),
+            unix_token: false,
             token: None,
             token_file: None,
             no_token: false,
@@ -117,6 +159,19 @@ impl Default for ServerArgs {
             cgroup: CgroupChoice::Auto,
             state_dir: None,
         }
+    }
+}
+
+impl ServerArgs {
+    /// Where connections are to come from.
+    pub fn listen(&self) -> Vec<Listen> {
+        if !self.listen.is_empty() {
+            return self.listen.clone();
+        }
+        vec![Listen::Tcp {
+            host: self.host.clone(),
+            port: self.port,
+        }]
     }
 }
 
@@ -279,14 +334,30 @@ fn refusal(flag: &Flag, source: &str, value: &OsStr, must: &str) -> UsageError {
 /// # Errors
 /// What to add to the command line.
 pub fn check_open(args: &ServerArgs, has_token: bool) -> Result<(), UsageError> {
-    if has_token || args.no_token || is_loopback(&args.host) {
+    if args.unix_token && !has_token {
+        return Err(UsageError(
+            "--unix-token: there is no token; add --token or --token-file".to_owned(),
+        ));
+    }
+    if has_token || args.no_token {
         return Ok(());
     }
-    Err(UsageError(format!(
-        "--host {}: whoever reaches this address could run commands; add --token or, if that is \
-         what you want, --no-token",
-        args.host
-    )))
+    for listen in args.listen() {
+        if let Listen::Tcp { host, .. } = &listen
+            && !is_loopback(host)
+        {
+            let flag = if args.listen.is_empty() {
+                "host"
+            } else {
+                "listen"
+            };
+            return Err(UsageError(format!(
+                "--{flag} {host}: whoever reaches this address could run commands; add --token or, \
+                 if that is what you want, --no-token"
+            )));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

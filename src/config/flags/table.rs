@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 
 use super::ServerArgs;
-use super::value::{choice, grace, host, number, origin, positive, text};
+use super::value::{choice, grace, host, listen, number, octal, origin, positive, text};
 use super::{BackendChoice, CgroupChoice};
 
 /// Takes a value; the error says what it must be.
@@ -63,6 +63,49 @@ pub(super) const FLAGS: &[Flag] = &[
         help: "port to bind; 0 lets the kernel choose",
         more: "An address that is still held by a server that has just ended is tried again for \
                a second.",
+    },
+    Flag {
+        long: "listen",
+        short: None,
+        takes: Takes::Values("ADDR", |args, value| {
+            args.listen.push(listen(value)?);
+            Ok(())
+        }),
+        default: None,
+        help: "HOST:PORT, unix:PATH or systemd; replaces both",
+        more: "unix:PATH answers root, the server's own user and those of --unix-allow-uid, and no \
+               one else, whatever they bring. systemd takes the sockets that a socket unit has \
+               opened (LISTEN_FDS).",
+    },
+    Flag {
+        long: "unix-mode",
+        short: None,
+        takes: Takes::Value("MODE", |args, value| {
+            args.unix_mode = octal(value)?;
+            Ok(())
+        }),
+        default: Some("600"),
+        help: "permissions of such a path, in octal",
+        more: "",
+    },
+    Flag {
+        long: "unix-allow-uid",
+        short: None,
+        takes: Takes::Values("UID", |args, value| {
+            args.unix_uids.push(number(value, "the number of a user")?);
+            Ok(())
+        }),
+        default: None,
+        help: "let this user in over unix sockets",
+        more: "--unix-mode has to let it connect.",
+    },
+    Flag {
+        long: "unix-token",
+        short: None,
+        takes: Takes::Nothing(|args| args.unix_token = true),
+        default: None,
+        help: "ask for the token on unix sockets, too",
+        more: "",
     },
     Flag {
         long: "token",

@@ -1,11 +1,16 @@
 //! Reads one value of a flag. Every error completes "FLAG VALUE: ...".
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::Listen;
 use crate::config::timeouts;
 use crate::wire::http::origin::serialized;
+
+/// Bytes of a socket's path, but for the one that ends it (unix(7)).
+const UNIX_PATH_MAX: usize = 107;
 
 /// Any text.
 pub(super) fn text(value: &OsStr) -> Result<String, String> {
@@ -25,6 +30,43 @@ pub(super) fn positive(value: &OsStr) -> Result<usize, String> {
     match number(value, what)? {
         0 => Err(format!("must be {what}")),
         number => Ok(number),
+    }
+}
+
+/// Permissions in octal.
+pub(super) fn octal(value: &OsStr) -> Result<u32, String> {
+    let mode = value
+        .to_str()
+        .and_then(|value| u32::from_str_radix(value, 8).ok());
+    mode.filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| "must be permissions in octal, such as 660".to_owned())
+}
+
+/// Where connections come from.
+pub(super) fn listen(value: &OsStr) -> Result<Listen, String> {
+    if let Some(path) = value.as_bytes().strip_prefix(b"unix:") {
+        return match path.len() {
+            1..=UNIX_PATH_MAX => Ok(Listen::Unix(OsStr::from_bytes(path).into())),
+            _ => Err(format!(
+                "must name a path of 1 to {UNIX_PATH_MAX} bytes (unix(7))"
+            )),
+        };
+    }
+    let value = text(value)?;
+    match (&*value, value.rsplit_once(':')) {
+        ("systemd", _) => Ok(Listen::Systemd),
+        // What the command line starts for itself; nothing for people.
+        ("starter", _) => Ok(Listen::Starter),
+        (_, Some((host, port))) if !host.is_empty() && !host.ends_with(':') => {
+            let port = port
+                .parse()
+                .map_err(|_| "the port must be a number from 0 to 65535")?;
+            Ok(Listen::Tcp {
+                host: host.to_owned(),
+                port,
+            })
+        }
+        _ => Err("must be HOST:PORT, unix:PATH or systemd".to_owned()),
     }
 }
 

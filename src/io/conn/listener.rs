@@ -1,25 +1,32 @@
 //! Accepts connections, up to a number.
 //!
-//! In: a listening socket. Out: one task per connection. Owns the count of connections.
+//! In: listening sockets. Out: one task per connection. Owns the count of connections.
 
-use std::net::{SocketAddr, TcpListener};
+use std::future::Future;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::net::TcpStream;
 use rustix::io::Errno;
-use rustix::net::{Shutdown, SocketFlags, acceptfrom_with, shutdown, sockopt};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown, SocketAddrAny,
+    SocketFlags, acceptfrom_with, recvmsg, shutdown, sockopt,
+};
 
+use crate::api::access::Peer;
 use crate::config::timeouts;
 use crate::supervisor::mailbox::Receiver;
-use crate::supervisor::message::Event;
+use crate::supervisor::message::{Command, Event};
 
 use crate::io::conn;
+use crate::io::conn::open::{Kind, Listening};
 use crate::io::host::events;
 use crate::io::runtime::heap;
-use crate::io::runtime::race::{First, race};
+use crate::io::runtime::race::{First, first, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::{self, sleep};
 use crate::io::server::Server;
@@ -36,22 +43,42 @@ const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// When there is no timerfd(2), or it, the listening socket or the doorbell cannot be waited for.
 pub async fn serve(
     server: Rc<Server>,
-    listener: TcpListener,
+    listening: Vec<Listening>,
     events: Receiver<Event>,
 ) -> std::io::Result<()> {
     let clock = timer::start()?;
-    rustix::net::listen(&listener, BACKLOG)?;
-    let socket = Source::new(OwnedFd::from(listener))?;
+    let mut sockets = Vec::new();
+    // Paths go with the last of them.
+    let mut paths = Vec::new();
+    for listening in listening {
+        let (socket, kind, path) = listening.into_parts();
+        if kind != Kind::Starter {
+            rustix::net::listen(&socket, BACKLOG)?;
+        }
+        sockets.push((Source::new(socket)?, kind));
+        paths.push(path);
+    }
     // Before the first connection is accepted: there may not be a descriptor left after it.
     let bell = Source::new(rustix::io::fcntl_dupfd_cloexec(&events, 3)?)?;
     let end = {
-        let accepting = pin!(accept_all(&server, &socket));
+        let accepting = sockets
+            .iter()
+            .map(|(socket, kind)| -> Pin<Box<dyn Future<Output = _>>> {
+                match kind {
+                    Kind::Tcp(_) | Kind::Unix => Box::pin(accept_all(&server, socket)),
+                    Kind::Starter => Box::pin(take_all(&server, socket)),
+                }
+            });
+        let accepting = pin!(first(accepting.collect()));
         let handling = pin!(events::handle(server.clone(), events, bell));
         let clock = pin!(clock);
         let failing = pin!(race(accepting, clock));
         race(failing, handling).await
     };
-    close(socket);
+    drop(paths);
+    for (socket, _) in sockets {
+        close(socket);
+    }
     match end {
         First::Left(First::Left(error) | First::Right(error)) => Err(error),
         First::Right(result) => {
@@ -72,7 +99,10 @@ fn close(socket: Source) {
 async fn accept_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
     loop {
         match acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-            Ok((fd, peer)) => start(server, fd, peer.and_then(|peer| peer.try_into().ok())),
+            Ok((fd, peer)) => {
+                let peer = peer_of(&fd, peer);
+                start(server, fd, peer);
+            }
             Err(Errno::AGAIN) => {
                 if let Err(error) = socket.readable().await {
                     return error;
@@ -81,6 +111,48 @@ async fn accept_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
             // The peer gave up before it was accepted.
             Err(Errno::CONNABORTED | Errno::INTR) => {}
             Err(_) => sleep(RETRY_AFTER).await,
+        }
+    }
+}
+
+/// Who is at the other end.
+fn peer_of(fd: &OwnedFd, address: Option<SocketAddrAny>) -> Peer {
+    match address {
+        // The one who connected, and not whom the descriptor was given to since (unix(7)).
+        Some(address) if address.address_family() == AddressFamily::UNIX => {
+            sockopt::socket_peercred(fd).map_or(Peer::Unknown, |of| Peer::User(of.uid.as_raw()))
+        }
+        Some(address) => address.try_into().map_or(Peer::Unknown, Peer::Address),
+        None => Peer::Unknown,
+    }
+}
+
+/// Takes connections that the server's starter hands over. When it has gone, the server ends.
+async fn take_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
+    loop {
+        let mut byte = [0];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut into = [IoSliceMut::new(&mut byte)];
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(socket, &mut into, &mut control, flags) {
+            Ok(message) if message.bytes > 0 => {
+                for ancillary in control.drain() {
+                    if let RecvAncillaryMessage::ScmRights(handed) = ancillary {
+                        handed.for_each(|fd| start(server, fd, Peer::Starter));
+                    }
+                }
+            }
+            Err(Errno::AGAIN) => {
+                if let Err(error) = socket.readable().await {
+                    return error;
+                }
+            }
+            Err(Errno::INTR) => {}
+            Ok(_) | Err(_) => {
+                server.command(Command::ShutDown);
+                return std::future::pending().await;
+            }
         }
     }
 }
@@ -95,8 +167,8 @@ impl Drop for Place {
     }
 }
 
-fn start(server: &Rc<Server>, fd: OwnedFd, peer: Option<SocketAddr>) {
-    // Refusals leave a slower or less watched connection, no worse.
+fn start(server: &Rc<Server>, fd: OwnedFd, peer: Peer) {
+    // Refusals, as for a unix socket, leave a slower or less watched connection, no worse.
     let _ = sockopt::set_tcp_nodelay(&fd, true);
     let _ = sockopt::set_socket_keepalive(&fd, true);
     let _ = sockopt::set_tcp_keepidle(&fd, timeouts::TCP_KEEP_ALIVE_AFTER);

@@ -8,12 +8,12 @@
 
 pub(crate) mod fetch;
 pub(crate) mod listener;
+pub(super) mod open;
 pub(crate) mod reader;
 pub(crate) mod receive;
 mod send;
 pub(crate) mod writer;
 
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::rc::Rc;
@@ -21,6 +21,7 @@ use std::rc::Rc;
 use monoio::io::Splitable;
 use monoio::net::TcpStream;
 
+use crate::api::access::Peer;
 use crate::api::bytes::Bytes;
 use crate::api::idempotency::Name;
 use crate::api::logs::{AwaitEntry, Fetch};
@@ -103,13 +104,13 @@ struct Terminal {
 struct Conn {
     server: Rc<Server>,
     /// The other end.
-    peer: Option<SocketAddr>,
+    peer: Peer,
     reader: Reader,
     writer: Writer,
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Option<SocketAddr>) {
+pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer) {
     let mut conn = Conn::new(server, stream, peer);
     loop {
         // Each stage is boxed by itself, so that a connection carries room for the stage it is in
@@ -138,7 +139,7 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Option<So
 
 /// Answers one request with 503 and closes.
 pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream) {
-    let mut conn = Conn::new(server, stream, None);
+    let mut conn = Conn::new(server, stream, Peer::Unknown);
     let problem = Problem::unavailable("too many connections", Some("limit_reached"));
     if conn.bare_reply(problem.reply()).await == Then::Linger {
         conn.linger().await;
@@ -146,7 +147,7 @@ pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream) {
 }
 
 impl Conn {
-    fn new(server: Rc<Server>, stream: TcpStream, peer: Option<SocketAddr>) -> Self {
+    fn new(server: Rc<Server>, stream: TcpStream, peer: Peer) -> Self {
         let socket = stream.as_raw_fd();
         let (read, write) = stream.into_split();
         let turn = Rc::new(Turn::default());

@@ -13,6 +13,15 @@ pub(crate) enum First<A, B> {
     Right(B),
 }
 
+/// Completes with the first of several.
+pub(crate) async fn first<T>(mut all: Vec<Pin<Box<dyn Future<Output = T> + '_>>>) -> T {
+    poll_fn(|cx| {
+        let mut outputs = all.iter_mut().map(|one| one.as_mut().poll(cx));
+        outputs.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
+}
+
 /// Polls both, the left one first.
 pub(crate) async fn race<A: Future, B: Future>(
     mut left: Pin<&mut A>,

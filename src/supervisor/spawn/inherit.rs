@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
@@ -31,8 +31,34 @@ pub struct Inheritance {
     pub null: Arc<OwnedFd>,
 }
 
+/// Sockets of one service, at most.
+const LISTEN_FDS_MAX: i32 = 64;
+
 /// Children are this much more likely than the server to be chosen by the OOM killer (0 to 1000).
 const OOM_SCORE_ABOVE_SERVER: i32 = 500;
+
+/// The descriptors that the service manager has opened for this process (sd_listen_fds(3)); none if
+/// it has not. To be called once, before this process opens any: they are nobody else's then.
+#[allow(unsafe_code)]
+pub fn listen_fds() -> Vec<OwnedFd> {
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse::<i32>().ok())
+    };
+    if number("LISTEN_PID") != i32::try_from(std::process::id()).ok() {
+        return Vec::new();
+    }
+    let given = 3..3 + number("LISTEN_FDS").unwrap_or(0).clamp(0, LISTEN_FDS_MAX);
+    let is_open = |fd: &i32| {
+        // SAFETY: asks for the flags of a number, which is no error if nothing is open there.
+        unsafe { libc::fcntl(*fd, libc::F_GETFD) >= 0 }
+    };
+    // SAFETY: the variables say that these were opened for this process, LISTEN_PID that it is
+    // meant; they are open, and nothing else of this process has asked for a descriptor yet.
+    let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+    given.filter(is_open).map(own).collect()
+}
 
 impl Inheritance {
     /// Finds out what children get and prepares this process.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) mod backend;
 pub(crate) mod books;
+pub(crate) mod cli;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod launch;

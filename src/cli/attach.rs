@@ -1,0 +1,91 @@
+//! `attach`: part of a process: its terminal, or its pipes.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::context::{Context, PATIENCE, path};
+use super::detach::Keys;
+use super::error::Result;
+use super::parse::Parsed;
+use super::ps::exit_code;
+use super::session::{self, Ended, Kind};
+use super::{logs, signals};
+
+/// The pause before a connection that was cut is made again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How the user and a process parted.
+pub(super) enum Left {
+    /// The process has exited; its record.
+    Exited(Value),
+    /// The user wants out.
+    Detached,
+    /// This signal came.
+    Ended(i32),
+}
+
+pub(super) fn attach(context: &Context, parsed: &Parsed) -> Result<u8> {
+    let name = &parsed.words()?[0];
+    let record = context.process(name)?;
+    let read_only = parsed.has("read-only");
+    let keys = Keys::parse(parsed.value("detach-keys")?.as_deref())?;
+    let kind = if record["tty"] == true {
+        Kind::Terminal
+    } else {
+        context.require("attach", "attach to pipes")?;
+        if let Some(lines) = parsed.number("tail")? {
+            logs::tail(context, name, lines)?;
+        }
+        Kind::Pipes
+    };
+    match stay(context, name, kind, read_only, keys)? {
+        Left::Exited(record) => exit_code(&record),
+        Left::Detached => {
+            detached(name);
+            Ok(0)
+        }
+        Left::Ended(signal) => signals::exit_by(signal),
+    }
+}
+
+/// One line that says how to come back.
+pub(super) fn detached(name: &str) {
+    crate::notice::line(format_args!(
+        "detached; `procring attach {name}` comes back"
+    ));
+}
+
+/// Stays with a process until its exit or until the user leaves. Goes on by itself after a cut: a
+/// terminal is drawn again, pipes go on behind what has come.
+pub(super) fn stay(
+    context: &Context,
+    name: &str,
+    kind: Kind,
+    read_only: bool,
+    keys: Keys,
+) -> Result<Left> {
+    let mut client = context.client.clone();
+    let mut user = session::User::begin(kind, read_only, keys)?;
+    let mut since = None;
+    loop {
+        let socket = client.websocket(&path(name, &user.query(since)))?;
+        // From now on a server that is away comes back.
+        client = context.client.patient(PATIENCE);
+        match user.serve(socket, &mut since)? {
+            Ended::Exited => {
+                user.leave(false)?;
+                return Ok(Left::Exited(client.get(&path(name, ""))?));
+            }
+            Ended::Detached => {
+                user.leave(true)?;
+                return Ok(Left::Detached);
+            }
+            Ended::Signal(signal) => {
+                user.leave(true)?;
+                return Ok(Left::Ended(signal));
+            }
+            Ended::Cut => std::thread::sleep(PAUSE),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What every command needs: the server, and who it is shown to.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::error::{CliError, Result};
+use super::parse::Parsed;
+use crate::client::{Client, ClientError, Endpoint, Request, segment};
+
+/// How long a server that is away for a moment (a restart, a proxy that is reloaded) is tried.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Context {
+    /// The server.
+    pub(super) client: Client,
+    /// Somebody named it.
+    pub(super) is_named: bool,
+}
+
+impl Context {
+    /// Finds the server: the flags, then the variables, then the usual address.
+    pub(super) fn new(parsed: &Parsed) -> Result<Self> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let url = parsed.value("url")?.or_else(|| variable("PROCRING_URL"));
+        let endpoint = url.as_deref().map(Endpoint::parse).transpose();
+        let endpoint = endpoint.map_err(|error| CliError::Usage(error.to_string()))?;
+        let token = match parsed.value("token-file")? {
+            Some(file) => {
+                let text = fs::read_to_string(&file)
+                    .map_err(CliError::local(format!("--token-file {file}")))?;
+                Some(text.lines().next().unwrap_or_default().trim().to_owned())
+            }
+            None => variable("PROCRING_TOKEN").map(|token| token.trim().to_owned()),
+        };
+        if token
+            .as_deref()
+            .is_some_and(|token| token.chars().any(char::is_control))
+        {
+            return Err(CliError::Usage(
+                "the token holds control characters, which no header can carry".to_owned(),
+            ));
+        }
+        Ok(Self {
+            is_named: endpoint.is_some(),
+            client: Client::new(endpoint.unwrap_or_default(), token),
+        })
+    }
+
+    /// The record of a process, by id or name.
+    pub(super) fn process(&self, name: &str) -> Result<Value> {
+        Ok(self.client.get(&path(name, ""))?)
+    }
+
+    /// What the server can do beyond the reference; nothing where it does not say.
+    pub(super) fn capabilities(&self) -> Result<Vec<String>> {
+        match self.client.get("/v1/server") {
+            Ok(about) => {
+                let words = about["capabilities"].as_array().into_iter().flatten();
+                Ok(words.filter_map(Value::as_str).map(str::to_owned).collect())
+            }
+            Err(ClientError::Refused(problem)) if problem.status == 404 => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Refuses to go on with a server that cannot do what a command needs.
+    pub(super) fn require(&self, capability: &str, what: &str) -> Result<()> {
+        if self.capabilities()?.iter().any(|word| word == capability) {
+            return Ok(());
+        }
+        Err(CliError::Failed(
+            format!(
+                "the server at {} cannot do this ({what}); it is too old, or another program",
+                self.client.endpoint().url()
+            ),
+            1,
+        ))
+    }
+
+    /// Does something for each of several processes, and goes on after a failure.
+    pub(super) fn for_each(
+        &self,
+        parsed: &Parsed,
+        mut act: impl FnMut(&str) -> Result<()>,
+    ) -> Result<u8> {
+        let mut code = 0;
+        for name in parsed.words()? {
+            match act(&name) {
+                Ok(()) => {}
+                // It would be said of each of them.
+                Err(error @ (CliError::Client(ClientError::Absent { .. }) | CliError::Gone)) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    crate::notice::line(format_args!("{name}: {error}"));
+                    code = error.exit_code();
+                }
+            }
+        }
+        Ok(code)
+    }
+
+    /// `POST` without a body to something of a process.
+    pub(super) fn act(&self, name: &str, what: &str) -> Result<Value> {
+        Ok(self.client.json(Request::post(&path(name, what)))?)
+    }
+}
+
+/// The path of a process, or of something of it: `/logs?follow=true`.
+pub(super) fn path(name: &str, what: &str) -> String {
+    format!("/v1/processes/{}{what}", segment(name))
+}

@@ -1,0 +1,80 @@
+//! A server for one command, where nobody named one and none is there.
+//!
+//! It is this very program, started as a child. Connections go to it over a pair of sockets, one
+//! descriptor each, so that it has no address that anybody else could reach. When this program goes,
+//! however that happens, its end of the pair closes, and the server ends with all that it started.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::context::Context;
+use super::error::{CliError, Result};
+use crate::client::{Client, ClientError, Endpoint};
+
+/// The context with a server that is there: the named one, the usual one, or one of its own.
+pub(super) fn or_own(context: &Context) -> Result<Context> {
+    if context.is_named {
+        return Ok(context.clone());
+    }
+    match context.client.connect() {
+        Err(error @ ClientError::Absent { .. }) if error.is_absence() => start(),
+        _ => Ok(context.clone()),
+    }
+}
+
+fn start() -> Result<Context> {
+    let failed = |what: &str| CliError::local(format!("a server for this command: {what}"));
+    let pair = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    );
+    let (ours, theirs): (OwnedFd, OwnedFd) = pair.map_err(|e| failed("sockets")(e.into()))?;
+    let program = std::env::current_exe().map_err(failed("this program"))?;
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        // They are for another server.
+        if name.to_string_lossy().starts_with("PROCRING_") {
+            command.env_remove(name);
+        }
+    }
+    let mut child = command
+        .args(["server", "--listen", "starter"])
+        // Ctrl-C is the command's, not the server's.
+        .process_group(0)
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed("start"))?;
+    let client = Client::new(Endpoint::handed(ours), None);
+    let Err(error) = client.get("/v1/health") else {
+        return Ok(Context {
+            client,
+            is_named: true,
+        });
+    };
+    let mut why = String::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        // It is about to end, or has.
+        drop(client);
+        let _ = stderr.read_to_string(&mut why);
+    }
+    let why = if why.is_empty() {
+        error.to_string()
+    } else {
+        why
+    };
+    Err(CliError::Failed(
+        format!(
+            "a server for this command did not start: {}",
+            why.trim_end()
+        ),
+        super::error::SERVER_TROUBLE,
+    ))
+}

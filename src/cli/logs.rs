@@ -1,0 +1,213 @@
+//! `logs`: what a process wrote, each stream to its own, without loss or repetition over a cut.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::context::{Context, PATIENCE, path};
+use super::error::{CliError, Result};
+use super::parse::Parsed;
+use super::{output, show};
+use crate::client::{ClientError, Events, Request};
+use crate::notice;
+
+pub(super) fn logs(context: &Context, parsed: &Parsed) -> Result<u8> {
+    let name = &parsed.words()?[0];
+    let tail = parsed.number("tail")?;
+    let since = parsed.time("since")?;
+    let since_ms = since.map(|since| {
+        show::now_ms().saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    });
+    let mut printer = Printer {
+        since_ms,
+        timestamps: parsed.has("timestamps").then(Default::default),
+        last: 0,
+    };
+    let entries = retained(context, name, tail, since_ms)?;
+    let skip = tail.map_or(0, |lines| bytes_before(&entries, lines));
+    printer.print_behind(&entries, skip)?;
+    if parsed.has("follow") {
+        follow(context, name, &mut printer)?;
+    }
+    Ok(0)
+}
+
+/// Prints the last lines of what is retained.
+pub(super) fn tail(context: &Context, name: &str, lines: u64) -> Result<()> {
+    let mut printer = Printer::default();
+    let entries = retained(context, name, Some(lines), None)?;
+    printer.print_behind(&entries, bytes_before(&entries, lines))
+}
+
+/// An entry of a log.
+struct Entry {
+    sequence: u64,
+    is_error: bool,
+    at: u64,
+    data: Vec<u8>,
+}
+
+impl Entry {
+    fn read(entry: &Value) -> Result<Self> {
+        let foreign = || CliError::Client(ClientError::Foreign("an entry of a log is missing"));
+        let data = entry["data"].as_str().ok_or_else(foreign)?;
+        Ok(Self {
+            sequence: entry["sequence"].as_u64().ok_or_else(foreign)?,
+            is_error: entry["stream"] == "stderr",
+            at: entry["timestampMs"].as_u64().unwrap_or(0),
+            data: STANDARD.decode(data).map_err(|_| foreign())?,
+        })
+    }
+}
+
+/// What is retained, or as many of its last entries as hold so many lines.
+fn retained(
+    context: &Context,
+    name: &str,
+    tail: Option<u64>,
+    since_ms: Option<u64>,
+) -> Result<Vec<Entry>> {
+    // At least one entry, to know where to go on.
+    let mut asked = tail.map(|lines| lines.max(1));
+    loop {
+        let mut query: Vec<String> = asked.iter().map(|asked| format!("tail={asked}")).collect();
+        query.extend(since_ms.map(|since| format!("sinceMs={since}")));
+        let log = context
+            .client
+            .get(&path(name, &format!("/logs?{}", query.join("&"))))?;
+        let entries = log["entries"].as_array().into_iter().flatten();
+        let entries = entries.map(Entry::read).collect::<Result<Vec<_>>>()?;
+        let (Some(lines), Some(wanted)) = (tail, asked) else {
+            return Ok(entries);
+        };
+        // An entry holds a part of a line or many; so many that their ends are seen, and one more
+        // in front, where the first of the lines begins.
+        let is_all = (entries.len() as u64) < wanted;
+        if is_all || bytes_before(&entries, lines) > 0 {
+            return Ok(entries);
+        }
+        asked = Some(wanted.saturating_mul(4).max(64));
+    }
+}
+
+/// Bytes in front of the last `lines` lines, over both streams.
+fn bytes_before(entries: &[Entry], lines: u64) -> usize {
+    let all: usize = entries.iter().map(|entry| entry.data.len()).sum();
+    if lines == 0 {
+        return all;
+    }
+    let bytes = entries
+        .iter()
+        .rev()
+        .flat_map(|entry| entry.data.iter().rev());
+    // The end of the last line begins no other one.
+    let mut ends = bytes
+        .enumerate()
+        .skip(1)
+        .filter(|(_, byte)| **byte == b'\n');
+    let nth = usize::try_from(lines - 1).unwrap_or(usize::MAX);
+    ends.nth(nth).map_or(0, |(from_end, _)| all - from_end)
+}
+
+/// Prints entries, each once.
+#[derive(Default)]
+struct Printer {
+    since_ms: Option<u64>,
+    /// Whether the next byte of standard output, and of standard error, goes on with a line.
+    timestamps: Option<[bool; 2]>,
+    /// The last sequence number that was printed.
+    last: u64,
+}
+
+impl Printer {
+    /// Prints entries, but for so many bytes in front.
+    fn print_behind(&mut self, entries: &[Entry], mut skip: usize) -> Result<()> {
+        for entry in entries {
+            let skip_here = skip.min(entry.data.len());
+            skip -= skip_here;
+            self.print(entry, skip_here)?;
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, entry: &Entry, skip: usize) -> Result<()> {
+        self.last = self.last.max(entry.sequence);
+        // The reference has no such parameter, and ignores it.
+        if self.since_ms.is_some_and(|since| entry.at < since) {
+            return Ok(());
+        }
+        let data = &entry.data[skip..];
+        let write = if entry.is_error {
+            output::stderr
+        } else {
+            output::stdout
+        };
+        let Some(within) = &mut self.timestamps else {
+            return write(data);
+        };
+        let within = &mut within[usize::from(entry.is_error)];
+        let stamp = format!("{} ", show::moment(entry.at));
+        let mut out = Vec::with_capacity(data.len() + stamp.len());
+        for line in data.split_inclusive(|byte| *byte == b'\n') {
+            if !*within {
+                out.extend_from_slice(stamp.as_bytes());
+            }
+            out.extend_from_slice(line);
+            *within = line.last() != Some(&b'\n');
+        }
+        write(&out)
+    }
+}
+
+/// Follows to the exit, over cuts.
+fn follow(context: &Context, name: &str, printer: &mut Printer) -> Result<()> {
+    let mut client = context.client.clone();
+    loop {
+        let what = format!("/logs?follow=true&since={}", printer.last);
+        let response = client.expect(Request::get(&path(name, &what)))?;
+        // From now on a server that is away comes back.
+        client = context.client.patient(PATIENCE);
+        for event in Events::new(response) {
+            let Ok(event) = event else {
+                break;
+            };
+            let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
+            match &*event.name {
+                "log" => printer.print(&Entry::read(&data)?, 0)?,
+                "gap" => notice::line(format_args!(
+                    "{} bytes are lost: the server had evicted them before they could be read",
+                    data["bytes"]
+                )),
+                "exit" => return Ok(()),
+                _ => {}
+            }
+        }
+        // The reference says nothing at the end of a process, and cuts off.
+        let record = client.get(&path(name, ""))?;
+        if record["status"] == "exited" && context.capabilities()?.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_counted_over_entries() {
+        let entry = |data: &str| Entry {
+            sequence: 1,
+            is_error: false,
+            at: 0,
+            data: data.as_bytes().to_vec(),
+        };
+        let entries = ["a\nb", "c\n", "d\ne"].map(entry);
+        assert_eq!(
+            [0, 1, 2, 3, 4, 9].map(|n| bytes_before(&entries, n)),
+            [8, 7, 5, 2, 0, 0]
+        );
+        let ended = ["a\n", "b\n"].map(entry);
+        assert_eq!([1, 2, 3].map(|n| bytes_before(&ended, n)), [2, 0, 0]);
+    }
+}

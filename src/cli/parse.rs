@@ -1,0 +1,299 @@
+//! Arguments to what they mean, by the table of commands.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use lexopt::{Arg, Parser};
+
+use super::commands::{COMMANDS, COMMON, Command, Flag, Operands};
+use super::error::{CliError, Result};
+use crate::types::nearest::nearest;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    command: &'static Command,
+    flags: Vec<(&'static Flag, Option<OsString>)>,
+    operands: Vec<OsString>,
+}
+
+/// The first word that is neither a flag nor its value.
+pub(super) fn word(args: &[OsString]) -> Option<&OsStr> {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let text = arg.to_string_lossy();
+        let takes_value = |flag: &&Flag| text == format!("--{}", flag.long) && flag.value.is_some();
+        if COMMON.iter().any(|flag| takes_value(&flag)) {
+            args.next();
+        } else if !text.starts_with('-') {
+            return Some(arg);
+        }
+    }
+    None
+}
+
+fn usage(text: String) -> CliError {
+    CliError::Usage(text)
+}
+
+impl From<lexopt::Error> for CliError {
+    fn from(error: lexopt::Error) -> Self {
+        usage(format!("{error}\nTry `procring --help`."))
+    }
+}
+
+impl Parsed {
+    /// Reads arguments, without the program's name.
+    pub(super) fn read(args: Vec<OsString>) -> Result<Self> {
+        let mut parser = Parser::from_args(args);
+        let mut command: Option<&'static Command> = None;
+        let mut flags = Vec::new();
+        let mut operands = Vec::new();
+        while let Some(arg) = parser.next()? {
+            let own = command.map_or(&[][..], |command| command.flags);
+            let mut known = own.iter().chain(COMMON);
+            let found = match &arg {
+                Arg::Short(short) => known.find(|flag| flag.short == Some(*short)),
+                Arg::Long(long) => known.find(|flag| flag.long == *long),
+                Arg::Value(_) => None,
+            };
+            match (found, arg) {
+                (Some(flag), _) => {
+                    let value = match flag.value {
+                        Some(_) => Some(parser.value()?),
+                        None => None,
+                    };
+                    flags.push((flag, value));
+                }
+                (None, Arg::Value(word)) => match command {
+                    None => command = Some(find(&word)?),
+                    Some(command) => {
+                        operands.push(word);
+                        if command.operands == Operands::Program {
+                            operands.extend(parser.raw_args()?);
+                        }
+                    }
+                },
+                (None, Arg::Long(long)) => return Err(unknown(command, &format!("--{long}"))),
+                (None, Arg::Short(short)) => return Err(unknown(command, &format!("-{short}"))),
+            }
+        }
+        let Some(command) = command else {
+            return Err(usage(
+                "the command is missing; try `procring --help`".to_owned(),
+            ));
+        };
+        let parsed = Self {
+            command,
+            flags,
+            operands,
+        };
+        if !parsed.has("help") {
+            parsed.check_operands()?;
+        }
+        Ok(parsed)
+    }
+
+    fn check_operands(&self) -> Result<()> {
+        let (least, most) = match self.command.operands {
+            Operands::None => (0, 0),
+            Operands::Words(least, most) => (least, most),
+            Operands::Program => (1, usize::MAX),
+        };
+        if (least..=most).contains(&self.operands.len()) {
+            return Ok(());
+        }
+        let Command {
+            name, usage: of, ..
+        } = self.command;
+        let what = if self.operands.len() < least {
+            "something is missing"
+        } else {
+            "there is a word too many"
+        };
+        Err(usage(format!("{what}: procring {name} [OPTIONS] {of}")))
+    }
+
+    /// What to do.
+    pub(super) fn command(&self) -> &'static Command {
+        self.command
+    }
+
+    /// Words behind the flags.
+    pub(super) fn operands(&self) -> &[OsString] {
+        &self.operands
+    }
+
+    /// The same as text.
+    pub(super) fn words(&self) -> Result<Vec<String>> {
+        self.operands.iter().map(text).collect()
+    }
+
+    fn all(&self, long: &str) -> impl DoubleEndedIterator<Item = &Option<OsString>> {
+        debug_assert!(
+            self.command
+                .flags
+                .iter()
+                .chain(COMMON)
+                .any(|flag| flag.long == long),
+            "{long}"
+        );
+        let given = self.flags.iter().filter(move |(flag, _)| flag.long == long);
+        given.map(|(_, value)| value)
+    }
+
+    /// Whether a flag was given.
+    pub(super) fn has(&self, long: &str) -> bool {
+        self.all(long).next().is_some()
+    }
+
+    /// The last value of a flag.
+    pub(super) fn value(&self, long: &str) -> Result<Option<String>> {
+        let last = self.all(long).next_back().and_then(Option::as_deref);
+        last.map(text).transpose()
+    }
+
+    /// Every value of a flag.
+    pub(super) fn values(&self, long: &str) -> Result<Vec<String>> {
+        let given = self.all(long).filter_map(Option::as_deref);
+        given.map(text).collect()
+    }
+
+    /// A value that is a whole number.
+    pub(super) fn number(&self, long: &str) -> Result<Option<u64>> {
+        self.read_value(long, "a whole number", |text| text.parse().ok())
+    }
+
+    /// A value that is a time: `90s`, `1h30m`; a number alone counts seconds.
+    pub(super) fn time(&self, long: &str) -> Result<Option<Duration>> {
+        self.read_value(long, "a time such as 90s or 1h30m", time)
+    }
+
+    /// A value that `read` understands.
+    pub(super) fn read_value<T>(
+        &self,
+        long: &str,
+        what: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(value) = self.value(long)? else {
+            return Ok(None);
+        };
+        match read(&value) {
+            Some(found) => Ok(Some(found)),
+            None => Err(usage(format!("--{long} {value:?}: must be {what}"))),
+        }
+    }
+
+    /// Values of the form `KEY=VALUE`.
+    pub(super) fn pairs(&self, long: &str) -> Result<Vec<(String, String)>> {
+        let split = |pair: String| match pair.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => Err(usage(format!("--{long} {pair:?}: must be KEY=VALUE"))),
+        };
+        self.values(long)?.into_iter().map(split).collect()
+    }
+}
+
+fn find(word: &OsStr) -> Result<&'static Command> {
+    if let Some(found) = COMMANDS.iter().find(|command| word == command.name) {
+        return Ok(found);
+    }
+    let word = word.to_string_lossy();
+    let names = COMMANDS.iter().map(|command| command.name);
+    let near = nearest(&word, names.chain(["server"])).unwrap_or("run");
+    Err(usage(format!(
+        "there is no command {word:?}; the nearest is `procring {near}`, and `procring --help` \
+         lists all"
+    )))
+}
+
+fn unknown(command: Option<&'static Command>, given: &str) -> CliError {
+    let own = command.map_or(&[][..], |command| command.flags);
+    let names = own.iter().chain(COMMON).map(|flag| flag.long);
+    let near = nearest(given, names).unwrap_or("help");
+    let of = command.map_or(String::new(), |command| {
+        format!(" of `procring {}`", command.name)
+    });
+    usage(format!("{given} is no flag{of}; the nearest is --{near}"))
+}
+
+fn text(word: impl AsRef<OsStr>) -> Result<String> {
+    let word = word.as_ref();
+    let text = word.to_str().map(str::to_owned);
+    text.ok_or_else(|| usage(format!("{word:?} is not UTF-8, which JSON cannot carry")))
+}
+
+/// A time as people write it.
+pub(super) fn time(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    humantime::parse_duration(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str]) -> Result<Parsed> {
+        Parsed::read(args.iter().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn the_first_word_of_a_program_ends_the_flags() {
+        let parsed = read(&[
+            "--url", "u", "run", "-t", "-e", "A=1", "-eB=2", "ls", "-t", "--", "x",
+        ]);
+        let parsed = parsed.unwrap();
+        assert_eq!(parsed.words().unwrap(), ["ls", "-t", "--", "x"]);
+        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+        assert_eq!(
+            parsed.pairs("env").unwrap(),
+            [pair("A", "1"), pair("B", "2")]
+        );
+        assert_eq!(parsed.value("url").unwrap().as_deref(), Some("u"));
+        let parsed = read(&["run", "--", "-x", "--url"]).unwrap();
+        assert_eq!(parsed.words().unwrap(), ["-x", "--url"]);
+        let parsed = read(&["logs", "web", "--tail", "3", "-f", "--url=u"]).unwrap();
+        assert_eq!(parsed.number("tail").unwrap(), Some(3));
+        assert!(parsed.has("follow") && !parsed.has("timestamps"));
+    }
+
+    #[test]
+    fn the_command_is_found_behind_common_flags() {
+        let word_of = |args: &[&str]| {
+            let args: Vec<_> = args.iter().map(OsString::from).collect();
+            word(&args).map(|word| word.to_string_lossy().into_owned())
+        };
+        assert_eq!(word_of(&["--url", "x", "ps"]).as_deref(), Some("ps"));
+        assert_eq!(word_of(&["--url=x", "server"]).as_deref(), Some("server"));
+        assert_eq!(word_of(&["--help"]), None);
+    }
+
+    #[test]
+    fn a_mistake_gets_the_nearest_right_word() {
+        let error = |args: &[&str]| read(args).unwrap_err().to_string();
+        assert!(
+            error(&["lgos"]).contains("`procring logs`"),
+            "{}",
+            error(&["lgos"])
+        );
+        assert!(error(&["logs", "--folow", "x"]).contains("--follow"));
+        assert!(error(&["logs"]).contains("PROCESS"));
+        assert!(error(&["ps", "x"]).contains("too many"));
+        assert!(error(&["--verbose"]).contains("is no flag"));
+        let parsed = read(&["logs", "x", "--tail", "-1"]).unwrap();
+        let refused = parsed.number("tail").unwrap_err().to_string();
+        assert_eq!(refused, "--tail \"-1\": must be a whole number");
+    }
+
+    #[test]
+    fn times_are_written_as_people_do() {
+        assert_eq!(time("90s"), Some(Duration::from_secs(90)));
+        assert_eq!(time("1h30m"), Some(Duration::from_secs(5400)));
+        assert_eq!(time("1.5"), Some(Duration::from_millis(1500)));
+        assert_eq!(time("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!((time("-1"), time("soon"), time("")), (None, None, None));
+    }
+}

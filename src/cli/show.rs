@@ -1,0 +1,256 @@
+//! Tables, times and sizes for people.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What stands where there is nothing to show, so that columns can be counted.
+const NOTHING: &str = "-";
+
+/// Lines of a table: columns are aligned for people, and separated by tabs for programs.
+pub(super) fn table(header: &[&str], rows: &[Vec<String>], for_people: bool) -> String {
+    let shown = |cell: &str| {
+        if cell.is_empty() {
+            NOTHING.to_owned()
+        } else {
+            plain(cell)
+        }
+    };
+    let mut lines = vec![
+        header
+            .iter()
+            .map(|&cell| cell.to_owned())
+            .collect::<Vec<_>>(),
+    ];
+    lines.extend(
+        rows.iter()
+            .map(|row| row.iter().map(|cell| shown(cell)).collect()),
+    );
+    if !for_people {
+        return lines.iter().map(|line| line.join("\t") + "\n").collect();
+    }
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let mut out = String::new();
+    for line in &lines {
+        let mut text = String::new();
+        for (cell, width) in line.iter().zip(&widths) {
+            text.push_str(&format!("{cell:width$}   "));
+        }
+        out.push_str(text.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// JSON in lines of its own, with the keys in the order in which they came.
+pub(super) fn indented(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let (mut depth, mut is_text, mut is_escaped) = (0_usize, false, false);
+    let mut before = ' ';
+    for c in json.trim().chars() {
+        if is_text {
+            is_text = is_escaped || c != '"';
+            is_escaped = !is_escaped && c == '\\';
+            out.push(c);
+            continue;
+        }
+        let line = |depth: usize| format!("\n{}", "  ".repeat(depth));
+        match c {
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                if !matches!(before, '{' | '[') {
+                    out.push_str(&line(depth));
+                }
+                out.push(c);
+            }
+            c if c.is_whitespace() => continue,
+            c => {
+                if matches!(before, '{' | '[') {
+                    out.push_str(&line(depth));
+                }
+                is_text = c == '"';
+                out.push(c);
+                match c {
+                    '{' | '[' => depth += 1,
+                    ',' => out.push_str(&line(depth)),
+                    ':' => out.push(' '),
+                    _ => {}
+                }
+            }
+        }
+        before = c;
+    }
+    out
+}
+
+/// A text of a stranger, without what a terminal would obey.
+pub(super) fn plain(text: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() {
+            c.escape_default().collect()
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(shown).collect()
+}
+
+/// A command line as a shell would take it.
+pub(super) fn command_line(command: &str, args: &[&str]) -> String {
+    let safe = |c: char| c.is_alphanumeric() || "-_./=:,+@%^".contains(c);
+    let quoted = |word: &str| {
+        if !word.is_empty() && word.chars().all(safe) {
+            return word.to_owned();
+        }
+        format!("'{}'", word.replace('\'', "'\\''"))
+    };
+    let words = std::iter::once(command).chain(args.iter().copied());
+    words.map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// At most so many characters.
+pub(super) fn shortened(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        None => text.to_owned(),
+        Some(_) => {
+            let kept: String = text.chars().take(max.saturating_sub(1)).collect();
+            kept + "…"
+        }
+    }
+}
+
+/// How long something has been, in its two largest units.
+pub(super) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let two = |large: u64, name: char, small: u64, of: char| match small {
+        0 => format!("{large}{name}"),
+        _ => format!("{large}{name}{small}{of}"),
+    };
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => two(seconds / 60, 'm', seconds % 60, 's'),
+        3600..86_400 => two(seconds / 3600, 'h', seconds % 3600 / 60, 'm'),
+        _ => two(seconds / 86_400, 'd', seconds % 86_400 / 3600, 'h'),
+    }
+}
+
+/// How long ago a moment was.
+pub(super) fn since(unix_ms: u64) -> Duration {
+    Duration::from_millis(now_ms().saturating_sub(unix_ms))
+}
+
+/// Now.
+pub(super) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A number of bytes with three digits, in units of 1024.
+pub(super) fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    // Three digits are shown; what a float cannot hold is far behind them.
+    #[expect(clippy::cast_precision_loss)]
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match (unit, value) {
+        (0, _) => format!("{bytes}B"),
+        (_, ..10.0) => format!("{value:.2}{}", units[unit]),
+        (_, ..100.0) => format!("{value:.1}{}", units[unit]),
+        _ => format!("{value:.0}{}", units[unit]),
+    }
+}
+
+/// A moment in RFC 3339, UTC, with milliseconds.
+pub(super) fn moment(unix_ms: u64) -> String {
+    let (seconds, ms) = (unix_ms / 1000, unix_ms % 1000);
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
+/// The Gregorian date of a day since 1970: whole cycles of 400, 100, 4 years and 1 year from March
+/// 1st of the year 0 on, so that a leap day is the last day of its year.
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day_of_month = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (
+        era * 400 + year + u64::from(month <= 2),
+        month,
+        day_of_month,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_aligned_for_people_and_stable_for_programs() {
+        let rows = [
+            vec!["proc_1".to_owned(), String::new()],
+            vec!["p".into(), "a\tb".into()],
+        ];
+        assert_eq!(
+            table(&["ID", "NAME"], &rows, true),
+            "ID       NAME\nproc_1   -\np        a\\tb\n"
+        );
+        assert_eq!(
+            table(&["ID", "NAME"], &rows, false),
+            "ID\tNAME\nproc_1\t-\np\ta\\tb\n"
+        );
+    }
+
+    #[test]
+    fn json_is_indented_and_nothing_of_it_is_changed() {
+        let json = r#"{"b":[1,{"a":"x\"{,"}],"e":{},"l":[]}"#;
+        let shown = "{\n  \"b\": [\n    1,\n    {\n      \"a\": \"x\\\"{,\"\n    }\n  ],\n  \
+                     \"e\": {},\n  \"l\": []\n}";
+        assert_eq!(indented(json), shown);
+        assert_eq!(indented(shown), shown);
+    }
+
+    #[test]
+    fn moments_are_those_of_the_calendar() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_001, "2000-02-29T00:00:00.001Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(moment(ms), text);
+        }
+    }
+
+    #[test]
+    fn times_and_sizes_are_short() {
+        let of = |seconds| duration(Duration::from_secs(seconds));
+        assert_eq!(
+            [of(5), of(65), of(7200), of(90_000)],
+            ["5s", "1m5s", "2h", "1d1h"]
+        );
+        assert_eq!(
+            [size(999), size(1024), size(64 << 20)],
+            ["999B", "1.00KiB", "64.0MiB"]
+        );
+        assert_eq!(
+            command_line("sh", &["-c", "a 'b'", ""]),
+            r"sh -c 'a '\''b'\''' ''"
+        );
+        assert_eq!(
+            (shortened("abcd", 4), shortened("abcde", 4)),
+            ("abcd".into(), "abc…".into())
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! `start`, and what it and `run` ask for.
+
+use serde_json::{Map, Value, json};
+
+use super::config::size;
+use super::context::Context;
+use super::error::{CliError, Result};
+use super::output;
+use super::parse::{Parsed, time};
+use super::terminal;
+
+/// Fields of a request that start something, from the flags that `start` and `run` share.
+pub(super) fn request(parsed: &Parsed) -> Result<Map<String, Value>> {
+    let mut words = parsed.words()?;
+    let args = words.split_off(1);
+    let mut body = Map::new();
+    body.insert("command".to_owned(), words.swap_remove(0).into());
+    body.insert("args".to_owned(), args.into());
+    let env = variables(&parsed.values("env")?)?;
+    if !env.is_empty() {
+        body.insert("env".to_owned(), env.into());
+    }
+    if let Some(dir) = parsed.value("workdir")? {
+        body.insert("cwd".to_owned(), dir.into());
+    }
+    for text in ["name", "user"] {
+        if let Some(value) = parsed.value(text)? {
+            body.insert(text.to_owned(), value.into());
+        }
+    }
+    let labels = parsed.pairs("label")?;
+    if !labels.is_empty() {
+        let labels: Map<_, _> = labels.into_iter().map(|(k, v)| (k, v.into())).collect();
+        body.insert("labels".to_owned(), labels.into());
+    }
+    let mut limits = Map::new();
+    for (key, value) in parsed.pairs("limit")? {
+        let number = size(&value).ok_or_else(|| {
+            CliError::Usage(format!("--limit {key}={value}: must be a number, as 64M"))
+        })?;
+        limits.insert(key, number.into());
+    }
+    if !limits.is_empty() {
+        body.insert("limits".to_owned(), limits.into());
+    }
+    Ok(body)
+}
+
+/// Variables as `K=V`, or `K` for the own value of it.
+fn variables(given: &[String]) -> Result<Map<String, Value>> {
+    let mut env = Map::new();
+    for pair in given {
+        let (key, value) = match pair.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (&**pair, std::env::var(pair).ok()),
+        };
+        if key.is_empty() {
+            return Err(CliError::Usage(format!(
+                "--env {pair:?}: must be KEY=VALUE or KEY"
+            )));
+        }
+        // As docker(1): what is not set here is not set there.
+        if let Some(value) = value {
+            env.insert(key.to_owned(), value.into());
+        }
+    }
+    Ok(env)
+}
+
+/// Fields of a request for a terminal of this window's size.
+pub(super) fn in_terminal(body: &mut Map<String, Value>) {
+    body.insert("tty".to_owned(), true.into());
+    if let Some((cols, rows)) = terminal::size() {
+        body.insert("cols".to_owned(), cols.into());
+        body.insert("rows".to_owned(), rows.into());
+    }
+}
+
+/// Refuses what an older server would ignore without a word.
+pub(super) fn check(context: &Context, body: &Map<String, Value>) -> Result<()> {
+    for (fields, capability) in [
+        (&["name", "labels"][..], "names"),
+        (&["limits"], "limits"),
+        (&["user"], "user"),
+        (&["stdin", "deadlineMs"], "stdin"),
+    ] {
+        if let Some(field) = fields.iter().find(|field| body.contains_key(**field)) {
+            context.require(capability, field)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn start(context: &Context, parsed: &Parsed) -> Result<u8> {
+    let mut body = request(parsed)?;
+    if parsed.has("tty") {
+        in_terminal(&mut body);
+    }
+    if let Some(stdin) = parsed.value("stdin")? {
+        body.insert("stdin".to_owned(), stdin.into());
+    }
+    if let Some(deadline) = parsed.read_value("deadline", "a time such as 90s or 1h30m", time)? {
+        let ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        body.insert("deadlineMs".to_owned(), json!(ms));
+    }
+    check(context, &body)?;
+    let record = context.client.post("/v1/processes", &body.into())?;
+    output::line(record["id"].as_str().unwrap_or_default())?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_made_of_flags_and_words() {
+        let args = [
+            "start", "-e", "A=b=c", "-w", "/", "--name", "n", "-l", "k=v", "--limit",
+        ];
+        let args = args.iter().chain(&["memoryBytes=64M", "ls", "-l"]);
+        let parsed = Parsed::read(args.map(std::ffi::OsString::from).collect()).unwrap();
+        let expected = json!({
+            "command": "ls", "args": ["-l"], "env": {"A": "b=c"}, "cwd": "/", "name": "n",
+            "labels": {"k": "v"}, "limits": {"memoryBytes": 64 << 20},
+        });
+        assert_eq!(Value::from(request(&parsed).unwrap()), expected);
+    }
+}

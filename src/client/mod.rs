@@ -1,0 +1,146 @@
+//! A client of the API, for the command line: blocking, over TCP or a unix socket.
+//!
+//! In: an [`Endpoint`] and requests. Out: answers whose bodies are read as they come, events,
+//! WebSocket messages. Owns its sockets. Knows the framing of `wire` and nothing of the server's
+//! other rooms: what it says is what any client could say.
+//!
+//! Each request has a connection of its own unless it says otherwise; a command makes a handful
+//! of them. A body that breaks off is an error and never an end: whoever reads it is to know.
+
+mod connection;
+mod endpoint;
+mod error;
+mod request;
+mod response;
+mod sse;
+mod websocket;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub use connection::{Breaker, Connection};
+pub use endpoint::Endpoint;
+pub use error::{ClientError, Result};
+pub use request::{Body, Request};
+pub use response::Response;
+pub use sse::{Event, Events};
+pub use websocket::{Message, Sender, WebSocket};
+
+/// The pause between two tries to reach a server.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a server is and what it asks for.
+#[derive(Clone, Debug)]
+pub struct Client {
+    endpoint: Arc<Endpoint>,
+    token: Option<String>,
+    patience: Duration,
+}
+
+impl Client {
+    /// A client of the server at `endpoint`.
+    pub fn new(endpoint: Endpoint, token: Option<String>) -> Self {
+        Self {
+            endpoint: Arc::new(endpoint),
+            token,
+            patience: Duration::ZERO,
+        }
+    }
+
+    /// The same, that tries for so long to reach a server that does not listen.
+    #[must_use]
+    pub fn patient(&self, patience: Duration) -> Self {
+        Self {
+            patience,
+            ..self.clone()
+        }
+    }
+
+    /// Where the server is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// When there is no server, after the client's patience.
+    pub fn connect(&self) -> Result<Connection> {
+        let until = Instant::now() + self.patience;
+        loop {
+            match Connection::open(&self.endpoint) {
+                Err(error) if error.is_absence() && Instant::now() < until => {
+                    std::thread::sleep(RETRY_PAUSE);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Sends a request and reads the head of its answer, whatever its status.
+    ///
+    /// # Errors
+    /// When there is no server or it does not answer.
+    pub fn send(&self, request: Request<'_>) -> Result<Response> {
+        request.send(self.connect()?, &self.endpoint, self.token.as_deref())
+    }
+
+    /// The same; a status of 400 and more is an error.
+    ///
+    /// # Errors
+    /// The server's problem, too.
+    pub fn expect(&self, request: Request<'_>) -> Result<Response> {
+        let response = self.send(request)?;
+        if response.status() < 400 {
+            return Ok(response);
+        }
+        Err(ClientError::Refused(response.problem()?))
+    }
+
+    /// A request whose answer is JSON.
+    ///
+    /// # Errors
+    /// As [`Client::expect`], and when the answer is no JSON.
+    pub fn json(&self, request: Request<'_>) -> Result<Value> {
+        self.expect(request)?.json()
+    }
+
+    /// `GET path`, whose answer is JSON.
+    ///
+    /// # Errors
+    /// As [`Client::json`].
+    pub fn get(&self, path: &str) -> Result<Value> {
+        self.json(Request::get(path))
+    }
+
+    /// `POST path` with a JSON body, whose answer is JSON.
+    ///
+    /// # Errors
+    /// As [`Client::json`].
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.json(Request::post(path).json(body))
+    }
+
+    /// Opens a WebSocket.
+    ///
+    /// # Errors
+    /// As [`Client::expect`], and for an answer that is no upgrade.
+    pub fn websocket(&self, path: &str) -> Result<WebSocket> {
+        WebSocket::open(self.connect()?, &self.endpoint, path, self.token.as_deref())
+    }
+}
+
+/// A segment of a path: what is not unreserved (RFC 3986) is percent-encoded.
+pub fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

@@ -1,0 +1,257 @@
+//! The command line's own promises: what its commands print, how they exit, what they do after a cut.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt as _;
+use std::sync::{Arc, Mutex};
+
+use crate::harness::cli::{Said, begun, command, fed, procring};
+use crate::harness::{Backend, Launch, Server, eventually, on_both, sh};
+
+on_both!(
+    a_run_exits_as_its_command_and_its_streams_are_its_own,
+    a_run_whose_reader_goes_ends_its_command,
+    processes_are_started_listed_stopped_and_removed,
+    logs_follow_over_a_cut_without_loss_or_repetition,
+    a_wait_tells_the_code_and_a_text_and_a_port,
+);
+
+fn a_run_exits_as_its_command_and_its_streams_are_its_own(backend: Backend) {
+    let server = Server::open(backend);
+    let said = procring(
+        &server,
+        &["run", "--", "sh", "-c", "echo out; echo err >&2; exit 7"],
+    );
+    let expected = Said {
+        code: Some(7),
+        out: "out\n".into(),
+        err: "err\n".into(),
+    };
+    assert_eq!(said, expected);
+    let code = |args: &[&str]| procring(&server, args).code;
+    assert_eq!(code(&["run", "sh", "-c", "kill -TERM $$"]), Some(128 + 15));
+    assert_eq!(
+        code(&["run", "--timeout", "200ms", "sleep", "600"]),
+        Some(124)
+    );
+    assert_eq!(code(&["run", "no-such-program"]), Some(127));
+    assert_eq!(code(&["run", "/dev/null"]), Some(126));
+    assert_eq!(code(&["run", "--tiemout", "1", "true"]), Some(2));
+    let said = procring(
+        &server,
+        &["run", "-e", "A=b c", "-w", "/", "sh", "-c", "echo $A $PWD"],
+    );
+    assert_eq!(said.good(), "b c /\n");
+    // Nothing of them is left.
+    assert_eq!(procring(&server, &["ps", "-a", "-q"]).good(), "");
+}
+
+fn a_run_whose_reader_goes_ends_its_command(backend: Backend) {
+    let server = Server::open(backend);
+    let mut run = begun(&mut command(&server, &["run", "--", "yes"]));
+    let mut out = BufReader::new(run.0.stdout.take().expect("a pipe"));
+    out.read_line(&mut String::new()).expect("a line");
+    drop(out);
+    assert_eq!(run.wait_with_output().status.code(), Some(128 + 13));
+    eventually("no survivor", || {
+        server.survivors().is_empty().then_some(())
+    });
+}
+
+fn processes_are_started_listed_stopped_and_removed(backend: Backend) {
+    let server = Server::open(backend);
+    let args = [
+        "start", "--name", "web", "-l", "app=shop", "--", "sleep", "600",
+    ];
+    assert_eq!(procring(&server, &args).good(), "proc_1\n");
+    procring(&server, &["start", "sh", "-c", "exit 3"]).good();
+    server.await_exit("proc_2");
+    assert_eq!(procring(&server, &["ps", "-q"]).good(), "proc_1\n");
+    let all = procring(&server, &["ps", "-a"]).good();
+    let rows: Vec<Vec<&str>> = all.lines().map(|row| row.split('\t').collect()).collect();
+    assert_eq!(rows[0], ["ID", "NAME", "STATUS", "PID", "AGE", "COMMAND"]);
+    assert_eq!(
+        (&rows[1][..3], rows[1][5]),
+        (&["proc_1", "web", "running"][..], "sleep 600")
+    );
+    assert_eq!(
+        (&rows[2][..4], rows[2][5]),
+        (&["proc_2", "-", "exited(3)", "-"][..], "sh -c 'exit 3'")
+    );
+    assert_eq!(
+        procring(&server, &["ps", "-q", "-l", "app=shop"]).good(),
+        "proc_1\n"
+    );
+    assert_eq!(procring(&server, &["ps", "-q", "-l", "app=no"]).good(), "");
+    let record = procring(&server, &["inspect", "web"]).good();
+    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    assert_eq!(record, server.info("proc_1"));
+    // One that is missing is said, and the others are stopped all the same.
+    let said = procring(&server, &["stop", "nope", "web"]);
+    assert_eq!((said.code, &*said.out), (Some(1), "web\n"));
+    assert!(said.err.contains("nope"), "{said:?}");
+    assert_eq!(
+        procring(&server, &["rm", "web", "proc_2"]).good(),
+        "web\nproc_2\n"
+    );
+    procring(&server, &["start", "--name", "web", "sleep", "600"]).good();
+    let said = procring(&server, &["rm", "web"]);
+    assert_eq!(said.code, Some(1), "it runs: {said:?}");
+    procring(&server, &["rm", "-f", "web"]).good();
+    assert!(server.survivors().is_empty());
+}
+
+/// A proxy that can cut all connections that go through it.
+struct Proxy {
+    port: u16,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Proxy {
+    fn to(server: &Server) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let (all, address) = (open.clone(), server.address);
+        std::thread::spawn(move || {
+            for here in listener.incoming().flatten() {
+                let Ok(there) = TcpStream::connect(address) else {
+                    return;
+                };
+                for (from, to) in [(&here, &there), (&there, &here)] {
+                    let mut from = from.try_clone().expect("a socket");
+                    let mut to = to.try_clone().expect("a socket");
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Write);
+                    });
+                }
+                all.lock().expect("a lock").extend([here, there]);
+            }
+        });
+        Self { port, open }
+    }
+
+    fn cut(&self) {
+        for socket in self.open.lock().expect("a lock").drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn logs_follow_over_a_cut_without_loss_or_repetition(backend: Backend) {
+    let server = Server::open(backend);
+    let proxy = Proxy::to(&server);
+    let script = "i=0; while read x; do i=$((i+1)); echo $i; done";
+    let id = server.spawn(&sh(script));
+    let url = format!("http://127.0.0.1:{}", proxy.port);
+    let mut follow = begun(&mut command(&server, &["--url", &url, "logs", "-f", &id]));
+    let mut out = BufReader::new(follow.0.stdout.take().expect("a pipe"));
+    for expected in 1..=12 {
+        server.feed(&id, "\n");
+        let mut line = String::new();
+        out.read_line(&mut line).expect("a line");
+        assert_eq!(line, format!("{expected}\n"));
+        if expected % 4 == 0 {
+            proxy.cut();
+        }
+    }
+    let mut interrupted = begun(&mut command(&server, &["logs", "-f", &id]));
+    let mut lines = BufReader::new(interrupted.0.stdout.take().expect("a pipe"));
+    lines.read_line(&mut String::new()).expect("a line");
+    interrupted.signal(libc::SIGTERM);
+    let status = interrupted.wait_with_output().status;
+    assert_eq!(status.signal(), Some(libc::SIGTERM));
+    server.kill(&id);
+    assert_eq!(follow.wait_with_output().status.code(), Some(0));
+    let said = procring(&server, &["logs", "--tail", "2", &id]);
+    assert_eq!(said.good(), "11\n12\n");
+    let said = procring(&server, &["logs", "--timestamps", "--tail", "1", &id]).good();
+    let (moment, rest) = said.split_once(' ').expect("a time");
+    assert_eq!(
+        (moment.len(), rest),
+        ("2026-01-01T00:00:00.000Z".len(), "12\n")
+    );
+}
+
+fn a_wait_tells_the_code_and_a_text_and_a_port(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("read x; echo it is up; read x; exit 5"));
+    let wait = begun(&mut command(&server, &["wait", &id, "--log", "is up"]));
+    server.feed(&id, "\n");
+    let said = Said::of(wait.wait_with_output());
+    assert_eq!((said.code, &*said.out), (Some(0), ""), "{said:?}");
+    let said = procring(
+        &server,
+        &["wait", &id, "--log", "never", "--timeout", "100ms"],
+    );
+    assert_eq!((said.code, &*said.out, &*said.err), (Some(1), "", ""));
+    server.feed(&id, "\n");
+    assert_eq!(procring(&server, &["wait", &id]).good(), "5\n");
+    assert_eq!(
+        procring(&server, &["wait", &id, "--log", "never"]).code,
+        Some(1)
+    );
+    assert_eq!(
+        procring(&server, &["wait", &id, "--port", "1"]).code,
+        Some(1)
+    );
+}
+
+#[test]
+fn a_recording_is_played_without_a_server() {
+    let server = Server::open(Backend::Epoll);
+    let cast = "{\"version\":2,\"width\":80,\"height\":24}\n[0.1,\"o\",\"a\\u001b[0m\"]\n\
+                [0.2,\"r\",\"90x30\"]\n[3600.2,\"o\",\"b\\r\\n\"]\n";
+    let args = ["play", "--idle-max", "10ms", "-"];
+    assert_eq!(
+        fed(&server, &args, cast.as_bytes()).good(),
+        "a\u{1b}[0mb\r\n"
+    );
+    let said = fed(&server, &["play", "-"], b"no cast\n");
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("asciicast"), "{said:?}");
+}
+
+#[test]
+fn a_token_is_taken_from_the_environment_and_from_a_file_and_asked_for() {
+    let server = Launch::new(Backend::Epoll)
+        .args(&["--token", "s3cret"])
+        .start();
+    let said = procring(&server, &["ps"]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("PROCRING_TOKEN"), "{said:?}");
+    let output = command(&server, &["health"])
+        .env("PROCRING_TOKEN", "s3cret")
+        .output();
+    Said::of(output.expect("procring")).good();
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("cli-token-{}", std::process::id()));
+    std::fs::write(&file, "s3cret\n").expect("a file");
+    let path = file.to_str().expect("UTF-8");
+    let said = procring(&server, &["ps", "--token-file", path]);
+    let _ = std::fs::remove_file(&file);
+    said.good();
+}
+
+#[test]
+fn a_mistake_and_a_missing_server_are_told_in_a_sentence_with_the_way_out() {
+    let server = Server::open(Backend::Epoll);
+    let said = procring(&server, &["lgos", "x"]);
+    assert_eq!(said.code, Some(2));
+    assert!(said.err.contains("`procring logs`"), "{said:?}");
+    let said = procring(&server, &["--url", "http://127.0.0.1:1", "ps"]);
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.err.contains("procring server") && said.err.contains("--url"),
+        "{said:?}"
+    );
+    assert_eq!(said.err.lines().count(), 1);
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            procring(&server, &["completion", shell])
+                .good()
+                .contains("detach-keys")
+        );
+    }
+}
