@@ -224,7 +224,12 @@ pub fn plan(head: &Head<'_>, guard: &Guard, peer: Peer) -> Result<Plan, Reply> {
     }
     // Who opens a terminal may type into it.
     let is_terminal = access == Access::TokenOrQuery;
-    let changes = matches!(head.method(), Method::Post | Method::Delete) || is_terminal;
+    let changes = match head.method() {
+        Method::Post | Method::Delete => true,
+        // Where no route has it, it is answered as any other wrong method.
+        Method::Put => route.is_some(),
+        _ => is_terminal,
+    };
     if changes && !guard.origin_allowed(head.header("origin"), head.host()) {
         let origin = String::from_utf8_lossy(head.header("origin").unwrap_or_default());
         let origin = shortened(&origin, QUOTED_CHARS_MAX);
@@ -375,6 +380,7 @@ mod tests {
             let method = match route.verb {
                 Verb::Get => "GET",
                 Verb::Post => "POST",
+                Verb::Put => "PUT",
                 Verb::Delete => "DELETE",
             };
             let path = route.path.replace("{id}", "proc_1");

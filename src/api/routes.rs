@@ -19,6 +19,8 @@ pub enum Verb {
     Get,
     /// POST.
     Post,
+    /// PUT.
+    Put,
     /// DELETE.
     Delete,
 }
@@ -29,6 +31,7 @@ impl Verb {
         match self {
             Verb::Get => matches!(method, Method::Get | Method::Head),
             Verb::Post => method == Method::Post,
+            Verb::Put => method == Method::Put,
             Verb::Delete => method == Method::Delete,
         }
     }
@@ -38,6 +41,7 @@ impl Verb {
         match self {
             Verb::Get => "GET,HEAD",
             Verb::Post => "POST",
+            Verb::Put => "PUT",
             Verb::Delete => "DELETE",
         }
     }

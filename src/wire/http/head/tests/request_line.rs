@@ -10,7 +10,7 @@ fn methods_are_case_sensitive() {
         ("POST", Method::Post),
         ("DELETE", Method::Delete),
         ("OPTIONS", Method::Options),
-        ("PUT", Method::Other),
+        ("PUT", Method::Put),
         ("get", Method::Other),
         ("GETT", Method::Other),
         ("!#$%&'*+-.^_`|~", Method::Other),
