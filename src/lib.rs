@@ -28,7 +28,7 @@
 //!
 //! | wing | what it is | may name |
 //! |---|---|---|
-//! | `config::flags` | the table of flags, the command line, the environment | wire::http::origin, config::timeouts |
+//! | `config::flags` | the table of flags, the command line, the environment | types, wire::http::origin, config::timeouts |
 //! | `config::timeouts` | how long is waited for what, and who relies on it | |
 //! | `wire::http` | RFC 9112 heads, bodies and answers | wire |
 //! | `wire::ws` | RFC 6455 frames and messages | wire |
@@ -41,6 +41,7 @@
 //! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types |
 //! | `io::host` | our ends of children | io::runtime, io::server, io::wait, io::conn::reader, types, config::timeouts, log, process, api, supervisor, notice |
 //! | `io::conn` | connections | io, types, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox |
+//! | `io::ws` | what every WebSocket of a process is | io, types, config::timeouts, wire, process, api |
 //! | `io::terminal` | a terminal over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty |
 #![deny(unsafe_code)]
 // What is wrong with a number of a test fails the test.

@@ -326,6 +326,7 @@ fn options(args: &ServerArgs, token: Option<String>, listening: &[Listening]) ->
         connections_max: args.connections_max,
         fds_reserved_from: Options::reserve_fds(nofile),
         late_outputs_max: Options::late_outputs_max(nofile),
+        stdin_default: args.stdin,
         base_env: Arc::new(base_env),
     }
 }

@@ -24,9 +24,13 @@ pub fn json_body(data: &[u8]) {
                 .all(|name| v.get(name).is_none_or(Value::is_boolean))
             && number(v, "cols")
             && number(v, "rows")
+            && text(v, "stdin")
     });
-    check::<InputBody>("input", data, &tree, &["data", "encoding"], |v| {
-        v["data"].is_string() && text(v, "encoding")
+    check::<InputBody>("input", data, &tree, &INPUT, |v| {
+        v.get("data").is_none_or(Value::is_string)
+            && v.get("eof").is_none_or(Value::is_boolean)
+            && text(v, "encoding")
+            && number(v, "offset")
     });
     check::<ResizeBody>("resize", data, &tree, &SIZE, |v| {
         SIZE.iter()
@@ -61,7 +65,8 @@ const RUN: [&str; 6] = [
     "timeoutMs",
     "maxOutputBytes",
 ];
-const CREATE: [&str; 8] = [
+const INPUT: [&str; 4] = ["data", "encoding", "offset", "eof"];
+const CREATE: [&str; 9] = [
     "command",
     "args",
     "cwd",
@@ -70,6 +75,7 @@ const CREATE: [&str; 8] = [
     "interactive",
     "cols",
     "rows",
+    "stdin",
 ];
 const SIZE: [&str; 2] = ["cols", "rows"];
 const CONFIG: [&str; 6] = [

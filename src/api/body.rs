@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
 use super::decode::{Json, Notes};
 use super::problem::{Problem, shortened};
@@ -82,15 +82,48 @@ pub struct CreateBody {
     pub name: Option<String>,
     /// What to know it by.
     pub labels: Option<BTreeMap<String, String>>,
+    /// `open` or `closed`.
+    pub stdin: Option<String>,
 }
 
 /// `POST /v1/processes/{id}/input`.
 #[derive(Debug, Deserialize)]
 pub struct InputBody {
-    /// The bytes, encoded.
-    pub data: String,
+    /// The bytes, encoded; may be missing where the end of input follows.
+    #[serde(default, deserialize_with = "given")]
+    pub data: Option<String>,
     /// How; base64 if missing.
     pub encoding: Option<String>,
+    /// How many bytes the client believes were accepted before.
+    pub offset: Option<u64>,
+    /// The end of input follows.
+    #[serde(default)]
+    pub eof: bool,
+}
+
+/// A field that may be missing, but not null.
+fn given<'de, D: Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(field).map(Some)
+}
+
+impl InputBody {
+    /// Decodes an input.
+    ///
+    /// # Errors
+    /// As [`object`].
+    pub fn read(bytes: &[u8], strict: bool) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        struct Plain {
+            #[serde(rename = "data")]
+            _data: IgnoredAny,
+        }
+        let input: Self = object(bytes, strict)?;
+        if input.data.is_none() && !input.eof {
+            // Says what is missing, and where.
+            object::<Plain>(bytes, false)?;
+        }
+        Ok(input)
+    }
 }
 
 /// `POST /v1/processes/{id}/terminal/resize`.
@@ -347,6 +380,25 @@ mod tests {
             let (status, detail) = status(&body);
             assert_eq!(status, 422);
             assert!(detail.contains("...") && detail.len() < 2000, "{detail}");
+        }
+    }
+
+    #[test]
+    fn the_data_of_an_input_may_be_missing_only_where_its_end_follows() {
+        let read = |body: &str| InputBody::read(body.as_bytes(), false);
+        let ending = read(r#"{"eof":true,"offset":7}"#).unwrap();
+        assert_eq!((ending.data, ending.offset), (None, Some(7)));
+        assert!(read(r#"{"data":"","eof":false,"offset":null}"#).is_ok());
+        for (body, field) in [
+            ("{}", "`data`"),
+            (r#"{"eof":false}"#, "`data`"),
+            (r#"{"data":null,"eof":true}"#, "data: "),
+            (r#"{"data":"","eof":1}"#, "eof: "),
+            (r#"{"data":"","offset":-1}"#, "offset: "),
+        ] {
+            let problem = read(body).unwrap_err();
+            assert_eq!(problem.reply().status, 422, "{body}");
+            assert!(problem.detail().contains(field), "{}", problem.detail());
         }
     }
 

@@ -7,9 +7,10 @@ use crate::types::WindowSize;
 use crate::wire::ws::handshake::Accept;
 
 use super::body::{self, InputBody, InputEncoding, ResizeBody};
-use super::problem::Problem;
+use super::problem::{Accepted, Problem};
 use super::processes::{self, find};
-use super::query::TerminalQuery;
+use super::query::{StdinQuery, TerminalQuery};
+use super::reply::Reply;
 use super::route::Id;
 use super::{Core, Outcome, Signal};
 
@@ -59,10 +60,10 @@ pub fn kill(id: &Id, wait_ms: Option<u64>, core: &Core<'_>) -> Result<Outcome, P
 /// # Errors
 /// 400, 413 or 422 for the body, 404, 409 for an exited process.
 pub fn input(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
-    let request: InputBody = body::object(bytes, core.strict)?;
+    let request = InputBody::read(bytes, core.strict)?;
     let encoding = InputEncoding::parse(request.encoding.as_deref(), InputEncoding::Base64)?;
     let data = body::input_bytes(
-        request.data,
+        request.data.unwrap_or_default(),
         encoding,
         core.settings.max_input_bytes_per_request,
     )?;
@@ -73,6 +74,47 @@ pub fn input(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem>
     Ok(Outcome::Input {
         id: process.id,
         data,
+        offset: request.offset,
+        eof: request.eof,
+    })
+}
+
+/// Checks whether raw input can be passed on.
+///
+/// # Errors
+/// 404, 409 for an exited process.
+pub fn stdin(id: &Id, query: StdinQuery, core: &Core<'_>) -> Result<Outcome, Problem> {
+    let process = find(id, core)?;
+    if !process.life.is_running() {
+        return Err(Problem::conflict("process is not running"));
+    }
+    let id = process.id;
+    Ok(Outcome::Stdin { id, query })
+}
+
+/// Asks for the end of input; one that has exited has had it.
+///
+/// # Errors
+/// 404.
+pub fn close_stdin(id: &Id, core: &Core<'_>) -> Result<Outcome, Problem> {
+    let process = find(id, core)?;
+    Ok(match process.life.is_running() {
+        true => Outcome::CloseStdin { id: process.id },
+        false => Outcome::Reply(Reply::new(204)),
+    })
+}
+
+/// The answer to an input that was taken over; `offset` where the request asks for it.
+pub fn accepted(accepted: Accepted) -> Reply {
+    let Accepted {
+        bytes_written,
+        offset,
+    } = accepted;
+    Reply::json(match offset {
+        None => format!("{{\"bytesWritten\":{bytes_written}}}").into_bytes(),
+        Some(offset) => {
+            format!("{{\"bytesWritten\":{bytes_written},\"offset\":{offset}}}").into_bytes()
+        }
     })
 }
 

@@ -39,7 +39,7 @@ use std::time::Duration;
 use crate::config::Settings;
 use crate::log::Cursor;
 use crate::process::Table;
-use crate::types::{JobId, ProcessId, WindowSize};
+use crate::types::{JobId, ProcessId, Stdin, WindowSize};
 use crate::wire::ws::handshake::Accept;
 
 pub use access::Caller;
@@ -47,7 +47,7 @@ pub use problem::Problem;
 pub use reply::Reply;
 pub use route::{Action, BodyPolicy, Plan, plan};
 
-use self::query::TerminalQuery;
+use self::query::{StdinQuery, TerminalQuery};
 
 /// What [`execute`] may look at and change.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub struct Core<'a> {
     pub shutting_down: bool,
     /// The request wants fields that nobody knows to be refused.
     pub strict: bool,
+    /// Whether processes may be sent input where the request does not say.
+    pub stdin_default: Stdin,
 }
 
 /// What to start.
@@ -94,6 +96,8 @@ pub enum Outcome {
         terminal: Option<WindowSize>,
         /// How long its tree may live.
         deadline: Option<Duration>,
+        /// Whether it may be sent input.
+        stdin: Stdin,
     },
     /// Signal a running process and answer with its record when it has exited or the wait is over.
     Signal {
@@ -133,6 +137,22 @@ pub enum Outcome {
         id: ProcessId,
         /// The bytes.
         data: Vec<u8>,
+        /// How many bytes the client believes were accepted before.
+        offset: Option<u64>,
+        /// The end of input follows.
+        eof: bool,
+    },
+    /// Pass the body on to a process, piece by piece, and answer when it has taken everything.
+    Stdin {
+        /// Which process.
+        id: ProcessId,
+        /// How.
+        query: StdinQuery,
+    },
+    /// End the input of a process and answer 204.
+    CloseStdin {
+        /// Which process.
+        id: ProcessId,
     },
     /// Change the size of a terminal and answer with it.
     Resize {
@@ -215,6 +235,8 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::Wait { id, wait } => wait::wait(&id, wait, core),
         Action::Signal(id) => signal::signal(&id, body, core),
         Action::Input(id) => control::input(&id, body, core),
+        Action::Stdin { id, query } => control::stdin(&id, query, core),
+        Action::CloseStdin(id) => control::close_stdin(&id, core),
         Action::Resize(id) => control::resize(&id, body, core),
         Action::Terminal { id, query, accept } => control::terminal(&id, query, accept, core),
     };

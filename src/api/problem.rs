@@ -22,11 +22,22 @@ enum Details {
     Missing(Box<str>),
     /// The message is `process <id>`.
     Process,
-    BytesWritten(u64),
     /// The message, and who is in the way.
     Holder(ProcessId),
     /// The message, and the offsets of the oldest retained byte and behind the newest.
     Offsets(u64, u64),
+    Accepted(Accepted),
+    /// The message, and how many bytes of its input the process has accepted.
+    ExpectedOffset(u64),
+}
+
+/// How much of an input was taken by a process that did not take all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Bytes written for this request.
+    pub bytes_written: u64,
+    /// Bytes that the process has accepted, of all requests; where the request asks for it.
+    pub offset: Option<u64>,
 }
 
 /// One problem; the fields are the keys of the body.
@@ -213,11 +224,34 @@ impl Problem {
     }
 
     /// 503: the process did not take all of an input in time.
-    pub fn input_timeout(bytes_written: u64) -> Self {
+    pub fn input_timeout() -> Self {
         let message = "the process did not read its input in time";
-        let mut problem = Self::new("timeout", "Timeout", 503, message);
-        problem.details = Details::BytesWritten(bytes_written);
+        Self::new("timeout", "Timeout", 503, message)
+    }
+
+    /// 409: input after its end.
+    pub fn stdin_closed() -> Self {
+        let message = "stdin is closed: its end has been asked for, or the process was created \
+                       with \"stdin\":\"closed\"";
+        Self::conflict(message).code("stdin_closed")
+    }
+
+    /// 409: input that begins behind what was accepted.
+    pub fn stdin_offset(offset: u64, accepted: u64) -> Self {
+        let message = format!(
+            "offset {offset} is beyond the {accepted} bytes of input that were accepted so far"
+        );
+        let mut problem = Self::conflict(message).code("stdin_offset");
+        problem.details = Details::ExpectedOffset(accepted);
         problem
+    }
+
+    /// The same problem of an input, saying how much of it was taken.
+    pub fn accepted(mut self, accepted: Accepted) -> Self {
+        if !matches!(self.details, Details::ExpectedOffset(_)) {
+            self.details = Details::Accepted(accepted);
+        }
+        self
     }
 
     /// 502: the system refused; `errno` becomes the code.
@@ -348,9 +382,23 @@ impl Problem {
                 json::write_string(&self.message, &mut body);
                 body.push(b'}');
             }
-            Details::BytesWritten(bytes) => {
+            Details::Accepted(Accepted {
+                bytes_written,
+                offset,
+            }) => {
                 body.extend_from_slice(
-                    format!(",\"details\":{{\"bytesWritten\":{bytes},\"message\":").as_bytes(),
+                    format!(",\"details\":{{\"bytesWritten\":{bytes_written},\"message\":")
+                        .as_bytes(),
+                );
+                json::write_string(&self.message, &mut body);
+                if let Some(offset) = offset {
+                    body.extend_from_slice(format!(",\"offset\":{offset}").as_bytes());
+                }
+                body.push(b'}');
+            }
+            Details::ExpectedOffset(offset) => {
+                body.extend_from_slice(
+                    format!(",\"details\":{{\"expectedOffset\":{offset},\"message\":").as_bytes(),
                 );
                 json::write_string(&self.message, &mut body);
                 body.push(b'}');

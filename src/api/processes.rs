@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::process::table::Description;
 use crate::process::{Process, Table};
-use crate::types::{JobId, Monotonic, ProcessId, UnixMs, WindowSize};
+use crate::types::{JobId, Monotonic, ProcessId, Stdin, UnixMs, WindowSize};
 use crate::wire::say::record::{self, Record};
 
 use super::body::{self, CreateBody};
@@ -75,6 +75,7 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
     };
     let deadline = lifetime(request.deadline_ms)?;
     let tags = tags::checked(request.name, request.labels)?;
+    let stdin = stdin(request.stdin.as_deref(), request.tty, core.stdin_default)?;
     refuse_while_ending(core)?;
     tags::refuse_taken(&tags, core.table)?;
     let limit = core.settings.max_concurrent_processes;
@@ -103,6 +104,7 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
         launch,
         terminal,
         deadline,
+        stdin,
     })
 }
 
@@ -111,6 +113,20 @@ fn lifetime(ms: Option<u64>) -> Result<Option<Duration>, Problem> {
     match ms {
         Some(0) => Err(Problem::invalid("deadlineMs must be at least 1")),
         ms => Ok(ms.map(Duration::from_millis)),
+    }
+}
+
+/// Whether a process may be sent input; a terminal always takes some, whatever the default is.
+fn stdin(asked: Option<&str>, tty: bool, default: Stdin) -> Result<Stdin, Problem> {
+    match asked {
+        None if tty => Ok(Stdin::Open),
+        None => Ok(default),
+        Some("open") => Ok(Stdin::Open),
+        Some("closed") if tty => Err(Problem::invalid(
+            "stdin must be \"open\" with \"tty\":true: a terminal takes input and gives output",
+        )),
+        Some("closed") => Ok(Stdin::Closed),
+        Some(_) => Err(Problem::invalid("stdin must be one of: open, closed")),
     }
 }
 

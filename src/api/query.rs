@@ -109,6 +109,15 @@ pub struct TerminalQuery {
     pub extended: bool,
 }
 
+/// How raw input is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StdinQuery {
+    /// How many bytes the client believes were accepted before.
+    pub offset: Option<u64>,
+    /// The end of input follows.
+    pub eof: bool,
+}
+
 /// The parameters of a request, and those that its route has.
 #[derive(Debug)]
 pub struct Params<'q> {
@@ -339,6 +348,17 @@ pub fn raw(query: &Params<'_>, head: &Head<'_>) -> Result<RawQuery, Problem> {
         range,
         if_range: head.header("if-range").map(<[u8]>::to_vec),
         if_none_match: head.headers("if-none-match").map(<[u8]>::to_vec).collect(),
+    })
+}
+
+/// The parameters of raw input.
+///
+/// # Errors
+/// 400 naming the parameter.
+pub fn stdin(query: &Params<'_>) -> Result<StdinQuery, Problem> {
+    Ok(StdinQuery {
+        offset: number(query, "offset")?,
+        eof: flag(query, "eof")?,
     })
 }
 

@@ -17,7 +17,7 @@ use super::guard::Guard;
 use super::idempotency::Name;
 use super::list::ListQuery;
 use super::problem::{Problem, shortened};
-use super::query::{LogsQuery, Params, RawQuery, TerminalQuery};
+use super::query::{LogsQuery, Params, RawQuery, StdinQuery, TerminalQuery};
 use super::reply::Reply;
 use super::routes::{self, Access, Asked, Body, Route, Shape};
 use super::subprotocol::Offered;
@@ -103,6 +103,15 @@ pub enum Action {
     Signal(Id),
     /// `POST /v1/processes/{id}/input`
     Input(Id),
+    /// `POST` or `PUT /v1/processes/{id}/stdin`
+    Stdin {
+        /// Of which process.
+        id: Id,
+        /// How it is taken.
+        query: StdinQuery,
+    },
+    /// `POST /v1/processes/{id}/stdin/close`
+    CloseStdin(Id),
     /// `POST /v1/processes/{id}/terminal/resize`
     Resize(Id),
     /// `GET /v1/processes/{id}/terminal/ws`
@@ -123,6 +132,8 @@ pub enum BodyPolicy {
     Ignore,
     /// The action needs it.
     Read,
+    /// The action needs it piece by piece; it is decided upon before the first of them.
+    Stream,
 }
 
 /// A request that may be carried out once its body is there.
@@ -278,6 +289,7 @@ fn offered<'q>(head: &Head<'q>) -> Offered<'q> {
 fn planned(route: &Route, asked: Asked<'_, '_>, caller: Caller) -> Result<Plan, Problem> {
     let body = match route.body {
         Body::None => BodyPolicy::Ignore,
+        Body::Raw => BodyPolicy::Stream,
         Body::Json(_) => {
             json_content_type(asked.head.header("content-type"))?;
             BodyPolicy::Read

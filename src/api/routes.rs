@@ -92,6 +92,8 @@ pub enum Body {
     None,
     /// A JSON object of this shape.
     Json(Shape),
+    /// Bytes of any media type and any length, which are passed on as they come.
+    Raw,
 }
 
 /// What is in an answer of 2xx, or 101.
@@ -199,6 +201,14 @@ const fn word(name: &'static str, words: &'static [&'static str]) -> Parameter {
 const TRUE_OR_FALSE: &[&str] = &["true", "false"];
 
 const STREAMS: &[&str] = &["stdout", "stderr", "combined", "pty"];
+
+const STDIN_PARAMETERS: &[Parameter] = &[number("offset"), word("eof", TRUE_OR_FALSE)];
+
+fn stdin(asked: Asked<'_, '_>) -> Result<Action, Problem> {
+    let query = query::stdin(asked.query)?;
+    let id = asked.id.clone();
+    Ok(Action::Stdin { id, query })
+}
 
 /// All of them. A path that names a thing stands before one with `{id}` in its place.
 pub const ROUTES: &[Route] = &[
@@ -443,6 +453,36 @@ pub const ROUTES: &[Route] = &[
         action: |asked| Ok(Action::Input(asked.id.clone())),
     },
     Route {
+        name: "writeProcessStdin",
+        verb: Verb::Post,
+        path: "/v1/processes/{id}/stdin",
+        access: Access::Token,
+        parameters: STDIN_PARAMETERS,
+        body: Body::Raw,
+        answer: Answer::Json(Shape::InputResult),
+        action: stdin,
+    },
+    Route {
+        name: "uploadProcessStdin",
+        verb: Verb::Put,
+        path: "/v1/processes/{id}/stdin",
+        access: Access::Token,
+        parameters: STDIN_PARAMETERS,
+        body: Body::Raw,
+        answer: Answer::Json(Shape::InputResult),
+        action: stdin,
+    },
+    Route {
+        name: "closeProcessStdin",
+        verb: Verb::Post,
+        path: "/v1/processes/{id}/stdin/close",
+        access: Access::Token,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Empty,
+        action: |asked| Ok(Action::CloseStdin(asked.id.clone())),
+    },
+    Route {
         name: "resizeProcessTerminal",
         verb: Verb::Post,
         path: "/v1/processes/{id}/terminal/resize",
@@ -591,6 +631,7 @@ mod tests {
             ("/v1/processes/config", "GET,HEAD,POST"),
             ("/v1/processes/run", "POST"),
             ("/v1/processes/x", "GET,HEAD,DELETE"),
+            ("/v1/processes/x/stdin", "POST,PUT"),
             ("/v1/processes/x/terminal/ws", "GET,HEAD"),
         ] {
             assert_eq!(

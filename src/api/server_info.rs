@@ -22,6 +22,7 @@ type Capability = (&'static str, fn(&ServerInfo) -> bool);
 const CAPABILITIES: &[Capability] = &[
     ("names", |_| true),
     ("wait", |_| true),
+    ("stdin", |_| true),
     ("signals", |_| true),
     ("events", |_| true),
     ("cgroup", |info| info.groups == Some(true)),

@@ -119,6 +119,10 @@ pub const RUN_HALF_CLOSED_MAX: Duration = Duration::from_millis(800);
 /// and has it after 5 s. README, "Compared with the reference"; docs/design/024-typed-ahead.md.
 pub const INPUT_PATIENCE: Duration = Duration::from_millis(4800);
 
+/// A process that takes nothing of a raw body for this long is given up by it: the client is told
+/// how much was taken, and may go on there. README, "Limits".
+pub const STDIN_STUCK_AFTER: Duration = Duration::from_secs(30);
+
 /// How long after a broken pipe the exit of its process may be heard of: whoever sent the input is
 /// told that the process is not running, not of the pipe. The contract on input.
 pub const BROKEN_PIPE_PATIENCE: Duration = Duration::from_millis(100);

@@ -1,8 +1,7 @@
-//! Stop, kill, input, resize, delete: what a request does to a managed process, and its answer.
+//! Stop, kill, resize, delete: what a request does to a managed process, and its answer.
 //!
 //! In: what [`crate::api`] has decided. Out: the answer, once there is one.
 
-use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +16,6 @@ use crate::supervisor::spawn::pty;
 use crate::types::{ProcessId, WindowSize};
 
 use crate::io::conn::reader::Reader;
-use crate::io::host::input::InputError;
 use crate::io::host::outputs::trim_later;
 use crate::io::runtime::timer::within;
 use crate::io::server::Server;
@@ -123,48 +121,13 @@ fn remove(server: &Rc<Server>, id: ProcessId) -> Reply {
     Reply::new(204)
 }
 
-/// Writes an input; None if the client is gone, and with it the rest of the input.
-pub(super) async fn input(
-    server: &Server,
-    id: ProcessId,
-    data: &[u8],
-    client: &mut Reader,
-) -> Option<Reply> {
-    let not_running = || Problem::conflict("process is not running").reply();
-    let Some(input) = server.input(id) else {
-        return Some(not_running());
-    };
-    let written = Cell::new(0);
-    let result = {
-        let write = input.write(server, id, data, &written);
-        let limits = Limits {
-            in_all: Some(timeouts::INPUT_PATIENCE),
-            half_closed: timeouts::INPUT_PATIENCE,
-        };
-        match for_client(pin!(write), limits, client).await {
-            Waited::Done(result) => Some(result),
-            Waited::TimeUp => None,
-            Waited::Gone => return None,
-        }
-    };
-    Some(match result {
-        Some(Ok(())) => Reply::json(format!("{{\"bytesWritten\":{}}}", data.len()).into_bytes()),
-        Some(Err(InputError::NotRunning)) => not_running(),
-        None => Problem::input_timeout(written.get() as u64).reply(),
-        Some(Err(InputError::Failed(errno))) => {
-            let errno = errno.raw_os_error();
-            let error = std::io::Error::from_raw_os_error(errno);
-            Problem::stream(format!("failed to write stdin: {error}"), Some(errno)).reply()
-        }
-    })
-}
-
 /// Changes the size of a terminal.
 pub(super) fn resize(server: &Server, id: ProcessId, size: WindowSize) -> Reply {
-    let Some(input) = server.input(id) else {
+    let input = server.input(id);
+    let Some(terminal) = input.as_ref().and_then(|input| input.terminal()) else {
         return Problem::conflict("PTY resize handle unavailable").reply();
     };
-    match pty::set_size(&**input.source(), size) {
+    match pty::set_size(&**terminal, size) {
         Ok(()) => {
             Reply::json(format!("{{\"cols\":{},\"rows\":{}}}", size.cols, size.rows).into_bytes())
         }

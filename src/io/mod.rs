@@ -22,9 +22,11 @@ pub mod runtime;
 pub mod server;
 mod server_info;
 pub(crate) mod signal;
+mod stdin;
 mod terminal;
 mod wait;
 mod wait_for;
+mod ws;
 
 pub use conn::listener::serve;
 pub use conn::open::{Kind, ListenError, Listening, open};

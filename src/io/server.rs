@@ -20,7 +20,7 @@ use crate::supervisor::Inbox;
 use crate::supervisor::mailbox::Sender;
 use crate::supervisor::message::Command;
 use crate::supervisor::spawn::environment::Environment;
-use crate::types::{JobId, Monotonic, ProcessId, SpawnError, Stream};
+use crate::types::{JobId, Monotonic, ProcessId, SpawnError, Stdin, Stream};
 use crate::wire::http::head::HeadLimits;
 use crate::wire::http::response::DateCache;
 
@@ -49,6 +49,8 @@ pub struct Options {
     pub fds_reserved_from: i32,
     /// Descriptors for outputs that somebody holds open after the exit of their process.
     pub late_outputs_max: usize,
+    /// Whether processes may be sent input where the request does not say.
+    pub stdin_default: Stdin,
     /// The environment of children, before the request's own variables.
     pub base_env: Arc<Environment>,
 }

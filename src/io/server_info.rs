@@ -16,8 +16,8 @@ use crate::io::conn::reader::Reader;
 use crate::io::conn::receive::BODY_BYTES_MAX;
 use crate::io::host::backlog;
 use crate::io::server::Server;
-use crate::io::terminal::MESSAGE_BYTES_MAX;
 use crate::io::wait::{Limits, Waited, for_client, until};
+use crate::io::ws::MESSAGE_BYTES_MAX;
 
 /// None if the client is gone.
 pub(super) async fn server_info(server: &Server, client: &mut Reader) -> Option<Reply> {

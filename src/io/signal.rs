@@ -112,10 +112,11 @@ pub(crate) async fn send(
 /// The number of the foreground group of a terminal (tcgetpgrp(3)). Whoever uses it makes sure
 /// that it means some of the tree.
 fn foreground(server: &Server, id: ProcessId) -> Result<i32, Problem> {
-    let Some(terminal) = server.input(id) else {
+    let Some(input) = server.input(id) else {
         return Err(not_running());
     };
-    match tcgetpgrp(&**terminal.source()) {
+    let terminal = input.terminal().ok_or_else(no_foreground)?;
+    match tcgetpgrp(&**terminal) {
         Ok(group) => Ok(group.as_raw_nonzero().get()),
         // None, or one that this PID namespace does not show.
         Err(_) => Err(no_foreground()),

@@ -88,10 +88,22 @@ pub(crate) async fn for_client<F: Future>(
             None => std::future::pending().await,
         }
     };
+    let half_closed = async { sleep(limits.half_closed).await };
+    for_client_until(what, over, half_closed, client).await
+}
+
+/// Waits for `what` as long as `client` listens, until `over` completes; once the client has sent
+/// FIN also until `half_closed` does, which begins then.
+pub(crate) async fn for_client_until<F: Future>(
+    what: Pin<&mut F>,
+    over: impl Future<Output = ()>,
+    half_closed: impl Future<Output = ()>,
+    client: &mut impl Client,
+) -> Waited<F::Output> {
     let silence = async {
         match client.lost().await {
             Filled::End => {
-                sleep(limits.half_closed).await;
+                half_closed.await;
                 Waited::TimeUp
             }
             Filled::Data | Filled::Broken => Waited::Gone,

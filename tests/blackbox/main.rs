@@ -63,6 +63,7 @@ mod sdk;
 mod server_info;
 mod signals;
 mod small_endpoints;
+mod stdin;
 mod storm;
 mod strangers;
 mod strict;

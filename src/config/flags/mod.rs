@@ -18,6 +18,7 @@ use lexopt::Arg;
 
 use self::table::{FLAGS, Flag, Takes};
 use crate::config::timeouts;
+use crate::types::Stdin;
 
 pub use self::text::{help, man};
 
@@ -120,6 +121,8 @@ pub struct ServerArgs {
     pub cors_credentials: bool,
     /// `--io-backend`.
     pub backend: BackendChoice,
+    /// `--default-stdin`.
+    pub stdin: Stdin,
     /// `--max-exited`.
     pub exited_max: usize,
     /// `--max-leftovers`.
@@ -152,6 +155,7 @@ impl Default for ServerArgs {
             cors_headers: Vec::new(),
             cors_credentials: false,
             backend: BackendChoice::Auto,
+            stdin: Stdin::Open,
             exited_max: 1024,
             leftovers_max: 256,
             connections_max: 8192,

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use super::ServerArgs;
 use super::value::{choice, grace, host, listen, number, octal, origin, positive, text};
 use super::{BackendChoice, CgroupChoice};
+use crate::types::Stdin;
 
 /// Takes a value; the error says what it must be.
 pub(super) type Set = fn(&mut ServerArgs, &OsStr) -> Result<(), String>;
@@ -210,6 +211,18 @@ pub(super) const FLAGS: &[Flag] = &[
         help: "auto, uring or epoll",
         more: "auto takes io_uring where it is allowed. With uring, a server that cannot have it \
                ends with exit code 78.",
+    },
+    Flag {
+        long: "default-stdin",
+        short: None,
+        takes: Takes::Value("WHAT", |args, value| {
+            let words = [("open", Stdin::Open), ("closed", Stdin::Closed)];
+            args.stdin = choice(value, &words)?;
+            Ok(())
+        }),
+        default: Some("open"),
+        help: "stdin of processes that do not say: open or closed",
+        more: "closed is /dev/null. A terminal takes input always, a run never waits for any.",
     },
     Flag {
         long: "max-exited",

@@ -6,6 +6,7 @@
 //! order. Whatever cannot be framed any more ends with `connection: close` and a lingering close,
 //! so that the answer is not lost to a reset.
 
+pub(crate) mod body;
 pub(crate) mod fetch;
 pub(crate) mod listener;
 pub(super) mod open;
@@ -25,7 +26,7 @@ use crate::api::access::Peer;
 use crate::api::bytes::Bytes;
 use crate::api::idempotency::Name;
 use crate::api::logs::{AwaitEntry, Fetch};
-use crate::api::query::TerminalQuery;
+use crate::api::query::{StdinQuery, TerminalQuery};
 use crate::api::wait::Wait;
 use crate::api::{self, Action, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
 use crate::config::timeouts;
@@ -40,10 +41,11 @@ use crate::io::bytes::send;
 use crate::io::conn::fetch::fetch;
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
-use crate::io::control::{delete, input, resize, signal_and_wait};
+use crate::io::control::{delete, resize, signal_and_wait};
 use crate::io::entry::await_entry;
 use crate::io::events::events;
 use crate::io::follow::follow;
+use crate::io::host::input::Offer;
 use crate::io::host::start::start;
 use crate::io::repeats::{self, Repeat};
 use crate::io::runtime::timer::within;
@@ -51,6 +53,7 @@ use crate::io::runtime::turn::Turn;
 use crate::io::server::Server;
 use crate::io::server_info::server_info;
 use crate::io::signal::signal;
+use crate::io::stdin::{Announced, close, input, upload};
 use crate::io::terminal::attach;
 use crate::io::wait_for::wait_for;
 
@@ -73,6 +76,8 @@ enum Stage {
     Over(Then),
     /// It is carried out if it has not been before.
     Once(Facts, Box<Once>),
+    /// Its body is passed on as it comes.
+    Upload(Facts, ProcessId, StdinQuery),
     /// Its answer is long.
     Fetch(Facts, Fetch),
     /// It is answered when a process has come so far.
@@ -122,6 +127,7 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer) {
         let then = match stage {
             Stage::Over(then) => then,
             Stage::Once(facts, once) => Box::pin(conn.once(facts, *once)).await,
+            Stage::Upload(facts, id, query) => Box::pin(conn.upload(facts, id, query)).await,
             Stage::Fetch(facts, fetch) => Box::pin(conn.fetch(facts, fetch)).await,
             Stage::Events(facts, seen, labels) => Box::pin(conn.events(facts, seen, labels)).await,
             Stage::Wait(facts, id, wait) => Box::pin(conn.wait(facts, id, *wait)).await,
@@ -170,7 +176,11 @@ impl Conn {
             Ok(plan) => plan,
             Err(reply) => return Stage::Over(self.refuse_body_and_reply(facts, reply).await),
         };
-        let body = match self.body(&facts, policy).await {
+        let received = match policy {
+            BodyPolicy::Stream => Ok(Vec::new()),
+            BodyPolicy::Ignore | BodyPolicy::Read => self.body(&facts, policy).await,
+        };
+        let body = match received {
             Ok(body) => body,
             Err(None) => return Stage::Over(Then::Drop),
             Err(Some(problem)) => {
@@ -195,7 +205,11 @@ impl Conn {
             other => other,
         };
         let reply = match outcome {
+            Outcome::Reply(reply) if policy == BodyPolicy::Stream => {
+                return Stage::Over(self.refuse_body_and_reply(facts, reply).await);
+            }
             Outcome::Reply(reply) => reply,
+            Outcome::Stdin { id, query } => return Stage::Upload(facts, id, query),
             Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
             Outcome::Bytes(bytes) => return Stage::Bytes(facts, bytes),
             Outcome::Events { seen, labels } => return Stage::Events(facts, seen, labels),
@@ -222,6 +236,7 @@ impl Conn {
             table: &mut table,
             shutting_down: self.server.shutting_down.get(),
             strict: facts.strict,
+            stdin_default: self.server.options.stdin_default,
         };
         let outcome = api::execute(action, body, &mut core);
         self.server.settings.set(settings);
@@ -278,19 +293,44 @@ impl Conn {
             Outcome::Send { id, signalling } => {
                 signal(&server, id, signalling, &mut self.reader).await
             }
-            Outcome::Input { id, data } => input(&server, id, &data, &mut self.reader).await,
+            Outcome::Input {
+                id,
+                data,
+                offset,
+                eof,
+            } => {
+                let data = &data;
+                input(&server, id, Offer { data, offset, eof }, &mut self.reader).await
+            }
+            Outcome::CloseStdin { id } => close(&server, id, &mut self.reader).await,
             Outcome::Resize { id, size } => Some(resize(&server, id, size)),
             Outcome::Delete { id, tree } => delete(&server, id, tree, &mut self.reader).await,
             // Answered by the caller.
             Outcome::Reply(_)
             | Outcome::AwaitEntry(_)
             | Outcome::Bytes(_)
+            | Outcome::Stdin { .. }
             | Outcome::Fetch(_)
             | Outcome::Events { .. }
             | Outcome::Wait { .. }
             | Outcome::Follow { .. }
             | Outcome::Terminal { .. } => None,
         }
+    }
+
+    async fn upload(&mut self, mut facts: Facts, id: ProcessId, query: StdinQuery) -> Then {
+        let body = Announced {
+            framing: facts.framing,
+            expects_continue: facts.expects_continue,
+        };
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let Some((reply, whole)) = upload(&self.server, id, query, body, reader, writer).await
+        else {
+            return Then::Drop;
+        };
+        // What is left of the body could not be told from another request.
+        facts.close |= !whole;
+        self.reply(&facts, reply).await
     }
 
     async fn fetch(&mut self, facts: Facts, what: Fetch) -> Then {
@@ -335,6 +375,7 @@ impl Conn {
             table: &mut self.server.table.borrow_mut(),
             shutting_down: self.server.shutting_down.get(),
             strict: facts.strict,
+            stdin_default: self.server.options.stdin_default,
         };
         let answer = api::logs::answer(wait.id, &wait.query, &mut core);
         Some(answer.unwrap_or_else(Outcome::from))

@@ -105,6 +105,12 @@ impl Reader {
         }
     }
 
+    /// Takes the buffer with all bytes that are not consumed, and where they begin in it.
+    pub(crate) fn take(&mut self) -> (Vec<u8>, usize) {
+        let start = std::mem::take(&mut self.start);
+        (std::mem::take(&mut self.filled), start)
+    }
+
     /// Waits for more bytes. May be dropped and called again.
     pub(crate) async fn fill(&mut self) -> Filled {
         poll_fn(|cx| self.poll_fill(cx)).await

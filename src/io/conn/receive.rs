@@ -10,11 +10,12 @@ use crate::api::route::is_strict;
 use crate::api::{self, BodyPolicy, Plan, Problem, Reply};
 use crate::config::timeouts;
 use crate::wire::Parsed;
-use crate::wire::http::chunked::{ChunkDecoder, ChunkError};
+use crate::wire::http::chunked::{ChunkError, Progress};
 use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
 use crate::wire::http::response::CONTINUE;
 
 use super::{Conn, Then};
+use crate::io::conn::body::Body;
 use crate::io::conn::reader::Filled;
 use crate::io::runtime::timer::within;
 
@@ -128,32 +129,16 @@ impl Conn {
         {
             return Err(None);
         }
-        let mut decoder = match facts.framing {
-            BodyFraming::Chunked => Some(ChunkDecoder::new(BODY_BYTES_MAX)),
-            _ => None,
-        };
-        let mut left = match facts.framing {
-            BodyFraming::Length(bytes) => bytes,
-            _ => 0,
-        };
+        let mut rest = Body::new(facts.framing, BODY_BYTES_MAX);
         let deadline = Instant::now() + timeouts::BODY_TIME_MAX;
         loop {
-            let bytes = self.reader.bytes();
-            let (used, done) = match &mut decoder {
-                None => {
-                    let used = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    body.extend_from_slice(&bytes[..used]);
-                    left -= used as u64;
-                    (used, left == 0)
+            let Progress { used, done } = match rest.take(self.reader.bytes(), &mut body) {
+                Ok(progress) => progress,
+                Err(ChunkError::BodyTooLong) => return Err(Some(too_long())),
+                Err(error) => {
+                    let message = format!("the chunked request body is malformed: {error}");
+                    return Err(Some(Problem::unreadable(error.status(), message)));
                 }
-                Some(decoder) => match decoder.decode(bytes, &mut body) {
-                    Ok(progress) => (progress.used, progress.done),
-                    Err(ChunkError::BodyTooLong) => return Err(Some(too_long())),
-                    Err(error) => {
-                        let message = format!("the chunked request body is malformed: {error}");
-                        return Err(Some(Problem::unreadable(error.status(), message)));
-                    }
-                },
             };
             self.reader.consume(used);
             if policy == BodyPolicy::Ignore {

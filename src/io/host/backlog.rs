@@ -1,6 +1,6 @@
-//! What waits for one process to read its terminal, of all its viewers together.
+//! What waits for one process to read its input, of all its viewers together.
 //!
-//! In: how much an input needs, and what the process took. Out: room for it, given back when
+//! In: how much an input needs, and when the process took some. Out: room for it, given back when
 //! dropped, or none. Owns the count, no bytes.
 
 use std::cell::Cell;
@@ -24,8 +24,6 @@ pub(crate) struct Backlog(Rc<State>);
 #[derive(Debug)]
 struct State {
     bytes: Cell<usize>,
-    /// When the process last took a byte.
-    taken: Cell<Instant>,
     /// Since when there has been no room for what came.
     full: Cell<Option<Instant>>,
     freed: Notify,
@@ -53,7 +51,6 @@ impl Backlog {
     pub(crate) fn new() -> Self {
         Self(Rc::new(State {
             bytes: Cell::new(0),
-            taken: Cell::new(Instant::now()),
             full: Cell::new(None),
             freed: Notify::default(),
         }))
@@ -65,14 +62,9 @@ impl Backlog {
         self.0.bytes.get()
     }
 
-    /// The process took something.
-    pub(crate) fn taken(&self) {
-        self.0.taken.set(Instant::now());
-    }
-
     /// Room for an input; waits for it as long as the process takes something now and then. None
-    /// if it does not.
-    pub(crate) async fn place(&self, bytes: usize) -> Option<Place> {
+    /// if it does not. `taken` is when it last took a byte.
+    pub(crate) async fn place(&self, bytes: usize, taken: &Cell<Instant>) -> Option<Place> {
         let asked = Instant::now();
         loop {
             let seen = self.0.freed.version();
@@ -81,7 +73,7 @@ impl Backlog {
             }
             let full = self.0.full.get().unwrap_or(asked);
             self.0.full.set(Some(full));
-            let stuck = full.max(self.0.taken.get()) + timeouts::BACKLOG_STUCK_AFTER;
+            let stuck = full.max(taken.get()) + timeouts::BACKLOG_STUCK_AFTER;
             let until = stuck.min(asked + timeouts::BACKLOG_WAIT_MAX);
             if until <= Instant::now() {
                 return None;

@@ -14,7 +14,7 @@ use crate::supervisor::message::Command;
 use crate::supervisor::spawn::environment::Environment;
 use crate::supervisor::spawn::pty;
 use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
-use crate::types::{JobId, SpawnError, Stream, WindowSize};
+use crate::types::{JobId, SpawnError, Stdin, Stream, WindowSize};
 
 use crate::io::host::input::Input;
 use crate::io::runtime::source::Source;
@@ -38,10 +38,11 @@ pub(crate) async fn create(
     launch: Launch,
     terminal: Option<WindowSize>,
     deadline: Option<Duration>,
+    stdin: Stdin,
     client: &mut impl Client,
 ) -> Option<Reply> {
     let tty = terminal.is_some();
-    if let Err(problem) = begin(server, job, &launch, terminal, deadline) {
+    if let Err(problem) = begin(server, job, &launch, terminal, deadline, stdin) {
         // Nobody has been asked to start it.
         server.table.borrow_mut().cancel(job);
         return Some(problem.reply());
@@ -72,12 +73,13 @@ fn begin(
     launch: &Launch,
     terminal: Option<WindowSize>,
     deadline: Option<Duration>,
+    stdin: Stdin,
 ) -> Result<(), Problem> {
     server.cover_ids()?;
     let tty = terminal.is_some();
     let Ends { stdio, child } = match terminal {
         Some(size) => open_terminal(server, job, size)?,
-        None => open_pipes(server)?,
+        None => open_pipes(server, stdin)?,
     };
     let term = tty.then_some(TermRule::IfMissing);
     let spec =
@@ -159,18 +161,31 @@ fn source(server: &Server, fd: OwnedFd) -> Result<Source, Problem> {
     Source::new(fd).map_err(errno)
 }
 
-fn open_pipes(server: &Server) -> Result<Ends, Problem> {
+fn open_pipes(server: &Server, stdin: Stdin) -> Result<Ends, Problem> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(refused("no pipe for the process"));
-    let (stdin_read, stdin_write) = pipe()?;
+    let open_stdin = match stdin {
+        Stdin::Open => Some(pipe()?),
+        Stdin::Closed => None,
+    };
     let (stdout_read, stdout_write) = pipe()?;
     let (stderr_read, stderr_write) = pipe()?;
     let outputs = vec![
         (Stream::Stdout, registered(server, stdout_read)?),
         (Stream::Stderr, registered(server, stderr_read)?),
     ];
-    let input = Input::new(registered(server, stdin_write)?);
+    let (stdio, input) = match open_stdin {
+        None => {
+            let fds = [stdout_write, stderr_write];
+            (Stdio::Outputs(Box::new(fds)), Input::closed())
+        }
+        Some((stdin_read, stdin_write)) => {
+            let fds = [stdin_read, stdout_write, stderr_write];
+            let input = Input::pipe(registered(server, stdin_write)?);
+            (Stdio::Separate(Box::new(fds)), input)
+        }
+    };
     Ok(Ends {
-        stdio: Stdio::Separate(Box::new([stdin_read, stdout_write, stderr_write])),
+        stdio,
         child: Child {
             outputs,
             input: Some(input),
@@ -193,7 +208,7 @@ fn open_terminal(server: &Rc<Server>, job: JobId, size: WindowSize) -> Result<En
         stdio: Stdio::Terminal(slave),
         child: Child {
             outputs: vec![(Stream::Pty, master.clone())],
-            input: Some(Input::new(master)),
+            input: Some(Input::terminal_of(master)),
         },
     })
 }

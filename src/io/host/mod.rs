@@ -12,6 +12,7 @@ pub(crate) mod feed;
 pub(crate) mod input;
 pub(crate) mod late;
 pub(crate) mod leftovers;
+pub(crate) mod line;
 pub(crate) mod outputs;
 mod paced;
 pub(crate) mod run;

@@ -24,7 +24,8 @@ pub(crate) async fn start(
             launch,
             terminal,
             deadline,
-        } => create(server, job, launch, terminal, deadline, client).await,
+            stdin,
+        } => create(server, job, launch, terminal, deadline, stdin, client).await,
         _ => None,
     }
 }

@@ -4,11 +4,9 @@
 //! one write in flight.
 
 use std::io;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::config::timeouts;
 use crate::log::batch::{BATCH_BYTES_MAX, Chunk, Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::index::Entry;
 use crate::log::{Log, Select};
@@ -17,15 +15,14 @@ use crate::process::pacing::Place;
 use crate::process::{Notify, Process};
 use crate::types::{ExitStatus, Monotonic};
 use crate::wire::say::terminal::{self as say, Reason};
-use crate::wire::ws::close::write_close;
 use crate::wire::ws::frame::{Opcode, frame_head, write_frame};
 
+use super::Session;
 use super::view::{self, View};
-use super::{CLOSE_NORMAL, Session};
 use crate::io::conn::writer::Writer;
-use crate::io::runtime::race::race;
-use crate::io::runtime::timer::{instant, sleep_until, within};
-use crate::io::terminal::liveness::{Liveness, Verdict};
+use crate::io::runtime::timer::instant;
+use crate::io::ws::liveness::Liveness;
+use crate::io::ws::{CLOSE_NORMAL, Idle, framed};
 
 /// A viewer that is further behind than this is shown where things are, and not how they came
 /// there. Bytes.
@@ -122,8 +119,8 @@ impl Session {
         let mut liveness = Liveness::new(Instant::now());
         let mut sent_at = Instant::now();
         loop {
-            let seen_bell = self.bell.version();
-            if self.flush(writer).await? {
+            let seen_outbox = self.peer.seen();
+            if self.peer.flush(writer).await? {
                 return Ok(());
             }
             let (changed, seen, mut until) = match self.step(&mut view) {
@@ -150,9 +147,9 @@ impl Session {
                 Step::Exit(frame) => {
                     self.tell_cursor(&mut view, Duration::ZERO, writer).await?;
                     writer.all(frame).await?;
-                    return self.finish(writer, CLOSE_NORMAL, "").await;
+                    return self.peer.finish(writer, CLOSE_NORMAL, "").await;
                 }
-                Step::Gone => return self.finish(writer, CLOSE_NORMAL, "").await,
+                Step::Gone => return self.peer.finish(writer, CLOSE_NORMAL, "").await,
                 Step::Wait {
                     changed,
                     seen,
@@ -167,21 +164,11 @@ impl Session {
                 }
                 until = Some(until.map_or(due, |until| until.min(due)));
             }
-            let mut at = match liveness.judge(self.heard.get(), Instant::now()) {
-                Verdict::WaitUntil(at) => at,
-                Verdict::Ask => {
-                    self.send(|out| write_frame(Opcode::Ping, b"", out));
-                    continue;
-                }
-                Verdict::Dead => return Ok(()),
-            };
-            if let Some(until) = until {
-                at = at.min(until);
+            let news = changed.changed(seen);
+            let idle = self.peer.idle(&mut liveness, seen_outbox, news, until);
+            if idle.await == Idle::Dead {
+                return Ok(());
             }
-            let mut timer = pin!(sleep_until(at));
-            let outbox = self.bell.changed(seen_bell);
-            let news = async { race(pin!(changed.changed(seen)), pin!(outbox)).await };
-            race(pin!(news), timer.as_mut()).await;
         }
     }
 
@@ -378,40 +365,6 @@ impl Session {
         }
         Ok(())
     }
-
-    /// Sends what the reading loop left. True if that was the last.
-    async fn flush(&self, writer: &mut Writer) -> io::Result<bool> {
-        let closing = self.closing.get();
-        let outbox = std::mem::take(&mut *self.outbox.borrow_mut());
-        if !outbox.is_empty() {
-            writer.all(outbox).await?;
-            self.bell.notify();
-        }
-        Ok(closing)
-    }
-
-    /// Sends a Close and waits for the client's.
-    async fn finish(&self, writer: &mut Writer, code: u16, reason: &str) -> io::Result<()> {
-        if self.close_sent.replace(true) {
-            return self.flush(writer).await.map(|_| ());
-        }
-        // Nothing may come between the exit and the Close.
-        self.outbox.borrow_mut().clear();
-        let mut frame = Vec::new();
-        write_close(code, reason, &mut frame);
-        writer.all(frame).await?;
-        let answered = async {
-            loop {
-                let seen = self.bell.version();
-                if self.closing.get() {
-                    return;
-                }
-                self.bell.changed(seen).await;
-            }
-        };
-        let _ = within(timeouts::CLOSE_PATIENCE, pin!(answered)).await;
-        Ok(())
-    }
 }
 
 /// Bytes of output in a frame of [`Frames`].
@@ -422,10 +375,4 @@ fn payload_len(chunk: &Chunk) -> u64 {
         _ => 2,
     };
     (chunk.range.len() as u64).saturating_sub(head)
-}
-
-pub(super) fn framed(text: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(text.len() + 10);
-    write_frame(Opcode::Text, text, &mut frame);
-    frame
 }

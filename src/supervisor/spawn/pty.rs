@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{InputModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
+use rustix::termios::{
+    InputModes, OptionalActions, SpecialCodeIndex, Winsize, tcgetattr, tcsetattr, tcsetwinsize,
+};
 
 use crate::types::WindowSize;
 
@@ -61,6 +63,17 @@ pub fn set_size(master: impl AsFd, size: WindowSize) -> rustix::io::Result<()> {
     )
 }
 
+/// The character that means the end of input to the terminal, None if it has none (termios(3),
+/// VEOF). The master shows the modes of its slave.
+///
+/// # Errors
+/// As TCGETS.
+pub fn end_of_input(master: impl AsFd) -> rustix::io::Result<Option<u8>> {
+    let end = tcgetattr(master)?.special_codes[SpecialCodeIndex::VEOF];
+    // _POSIX_VDISABLE.
+    Ok(Some(end).filter(|&end| end != 0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +91,17 @@ mod tests {
             tcgetwinsize(&slave).map(|s| (s.ws_col, s.ws_row)),
             Ok((7, 3))
         );
+    }
+
+    #[test]
+    fn the_master_shows_the_end_of_input_that_the_slave_was_given() {
+        let (master, slave) = open(WindowSize::default()).unwrap();
+        assert_eq!(end_of_input(&master), Ok(Some(4)));
+        for (code, end) in [(b'z', Some(b'z')), (0, None)] {
+            let mut modes = tcgetattr(&slave).unwrap();
+            modes.special_codes[SpecialCodeIndex::VEOF] = code;
+            tcsetattr(&slave, OptionalActions::Now, &modes).unwrap();
+            assert_eq!(end_of_input(&master), Ok(end));
+        }
     }
 }

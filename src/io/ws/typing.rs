@@ -1,8 +1,8 @@
-//! What one viewer has typed and the program has not taken yet.
+//! What one viewer has typed and the process has not taken yet.
 //!
-//! In: inputs, in order, each with its place in the process's backlog. Out: the next one to
-//! write. It stands between a connection and its terminal, so that the connection is read on while
-//! a program does not read its input, and what was typed before a viewer left still arrives.
+//! In: inputs, in order, each with its place in the process's backlog and in the order of all its
+//! inputs. Out: the next one to write. It stands between a connection and its process, so that the connection is read on while
+//! a process does not read its input, and what was typed before a viewer left still arrives.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,21 +12,44 @@ use crate::config::timeouts;
 use crate::process::Notify;
 
 use crate::io::host::backlog::{Backlog, Place};
+use crate::io::host::input::Ticket;
 use crate::io::runtime::timer::sleep_until;
 
 /// What an input costs on top of its bytes, so that empty ones are bounded, too.
-pub(super) const INPUT_COST_BYTES: usize = 64;
+pub(crate) const INPUT_COST_BYTES: usize = 64;
 
-/// An input, and its place until it is written or given up.
+/// What can be typed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// Bytes.
+    Data {
+        /// The bytes.
+        data: Vec<u8>,
+        /// How many bytes the client believes were accepted before these.
+        offset: Option<u64>,
+    },
+}
+
+impl What {
+    /// Its bytes.
+    pub(crate) fn data(&self) -> &[u8] {
+        match self {
+            What::Data { data, .. } => data,
+        }
+    }
+}
+
+/// An input, and its places until it is written or given up.
 #[derive(Debug)]
-pub(super) struct Typed {
-    pub(super) data: Vec<u8>,
+pub(crate) struct Typed {
+    pub(crate) what: What,
+    pub(crate) ticket: Ticket,
     _place: Place,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Typing {
+pub(crate) struct Typing {
     waiting: RefCell<VecDeque<Typed>>,
     /// One has been handed out to be written.
     writing: Cell<bool>,
@@ -39,9 +62,10 @@ pub(super) struct Typing {
 
 impl Typing {
     /// Puts an input behind the others.
-    pub(super) fn push(&self, data: Vec<u8>, place: Place) {
+    pub(crate) fn push(&self, what: What, ticket: Ticket, place: Place) {
         let typed = Typed {
-            data,
+            what,
+            ticket,
             _place: place,
         };
         self.waiting.borrow_mut().push_back(typed);
@@ -49,14 +73,14 @@ impl Typing {
     }
 
     /// An input of this cost was refused.
-    pub(super) fn refused(&self, cost: usize) {
+    pub(crate) fn refused(&self, cost: usize) {
         self.refused.set(self.refused.get().max(cost));
     }
 
     /// Whether an input has to be refused because one was that came before it: what the program
     /// reads must have no hole in it. Not any more when all that was typed before that one is
     /// written and there is room for it.
-    pub(super) fn refuses(&self, backlog: &Backlog) -> bool {
+    pub(crate) fn refuses(&self, backlog: &Backlog) -> bool {
         let cost = self.refused.get();
         let refuses = cost > 0 && !(self.is_empty() && backlog.has_room(cost));
         if !refuses {
@@ -70,18 +94,18 @@ impl Typing {
     }
 
     /// Forgets what waits.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.waiting.borrow_mut().clear();
     }
 
     /// There will be no more.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closed.set(Some(Instant::now()));
         self.changed.notify();
     }
 
     /// Waits for the next input; the one before has been dealt with. None when there is no more.
-    pub(super) async fn next(&self) -> Option<Typed> {
+    pub(crate) async fn next(&self) -> Option<Typed> {
         self.writing.set(false);
         loop {
             let seen = self.changed.version();
@@ -98,7 +122,7 @@ impl Typing {
     }
 
     /// Completes when the viewer has been gone for [`timeouts::GONE_VIEWER_PATIENCE`].
-    pub(super) async fn expired(&self) {
+    pub(crate) async fn expired(&self) {
         loop {
             let seen = self.changed.version();
             if let Some(closed) = self.closed.get() {
@@ -110,14 +134,18 @@ impl Typing {
 }
 
 /// What an input takes of the backlog.
-pub(super) fn cost(data: &Vec<u8>) -> usize {
-    data.capacity().saturating_add(INPUT_COST_BYTES)
+pub(crate) fn cost(what: &What) -> usize {
+    let capacity = match what {
+        What::Data { data, .. } => data.capacity(),
+    };
+    capacity.saturating_add(INPUT_COST_BYTES)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::io::host::backlog::BYTES_MAX;
+    use crate::io::host::input::Input;
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
@@ -127,13 +155,20 @@ mod tests {
     }
 
     fn next(typing: &Typing) -> Poll<Option<Vec<u8>>> {
-        poll(async { typing.next().await.map(|typed| typed.data) })
+        poll(async { typing.next().await.map(|typed| typed.what.data().to_vec()) })
+    }
+
+    fn typed(data: &[u8]) -> What {
+        What::Data {
+            data: data.to_vec(),
+            offset: None,
+        }
     }
 
     fn push(typing: &Typing, backlog: &Backlog, data: &[u8]) {
-        let data = data.to_vec();
-        match poll(backlog.place(cost(&data))) {
-            Poll::Ready(Some(place)) => typing.push(data, place),
+        let what = typed(data);
+        match poll(backlog.place(cost(&what), &Cell::new(Instant::now()))) {
+            Poll::Ready(Some(place)) => typing.push(what, Input::closed().ticket(), place),
             other => panic!("no place but {other:?}"),
         }
     }
@@ -157,7 +192,7 @@ mod tests {
             let (typing, backlog) = (Typing::default(), Backlog::new());
             let data = vec![0; len];
             let mut pushed = 0;
-            while backlog.bytes() == 0 || backlog.bytes() + cost(&data) <= BYTES_MAX {
+            while backlog.bytes() == 0 || backlog.bytes() + cost(&typed(&data)) <= BYTES_MAX {
                 push(&typing, &backlog, &data);
                 pushed += 1;
                 assert!(pushed <= BYTES_MAX / INPUT_COST_BYTES);

@@ -1,0 +1,116 @@
+//! What a viewer types, on its way to the process.
+//!
+//! In: inputs, as the client sends them. Out: each of them written in its turn, or an error frame
+//! that says why not. An input waits until the process reads it and holds up later input of this
+//! viewer only; what was typed before a viewer left still arrives.
+
+use std::pin::pin;
+use std::rc::Rc;
+
+use crate::api::Problem;
+use crate::types::ProcessId;
+
+use crate::io::host::backlog::BYTES_MAX;
+use crate::io::host::input::{InputError, Offer, Progress};
+use crate::io::runtime::race::race;
+use crate::io::server::Server;
+use crate::io::ws::Peer;
+use crate::io::ws::typing::{INPUT_COST_BYTES, Typed, Typing, What, cost};
+
+/// What is typed is not read any more.
+const NOT_RUNNING: &str = "conflict: process is not running";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Typist {
+    server: Rc<Server>,
+    id: ProcessId,
+    typing: Typing,
+}
+
+impl Typist {
+    /// Nothing has been typed.
+    pub(crate) fn new(server: Rc<Server>, id: ProcessId) -> Self {
+        Self {
+            server,
+            id,
+            typing: Typing::default(),
+        }
+    }
+
+    /// Has an input wait for the process to read it, or says that it was not taken.
+    pub(crate) async fn take(&self, what: What, peer: &Peer) {
+        let limit = self.server.settings.get().max_input_bytes_per_request;
+        let len = what.data().len();
+        if len as u64 > limit {
+            return peer.error(&format!(
+                "input payload exceeds maxInputBytesPerRequest ({limit})"
+            ));
+        }
+        let Some(input) = self.server.input(self.id) else {
+            return peer.error(NOT_RUNNING);
+        };
+        let cost = cost(&what);
+        let place = match self.typing.refuses(input.backlog()) {
+            true => None,
+            false => input.place(cost).await,
+        };
+        // The client was not read while that waited, so it could not be heard.
+        peer.heard();
+        match place {
+            Some(place) => self.typing.push(what, input.ticket(), place),
+            None => {
+                self.typing.refused(cost);
+                peer.error(&format!(
+                    "input not taken: the process does not read what was typed before it (at most \
+                     {BYTES_MAX} bytes may wait, {INPUT_COST_BYTES} of them for each input); of \
+                     these {len} bytes none was taken, send them again later"
+                ));
+            }
+        }
+    }
+
+    /// There will be no more.
+    pub(crate) fn close(&self) {
+        self.typing.close();
+    }
+
+    /// Writes what the client types until it is gone and all of that is written or given up.
+    pub(crate) async fn pass_on(&self, peer: &Peer) {
+        let all = async {
+            while let Some(typed) = self.typing.next().await {
+                self.pass(&typed, peer).await;
+            }
+        };
+        race(pin!(all), pin!(self.typing.expired())).await;
+        self.typing.clear();
+    }
+
+    async fn pass(&self, typed: &Typed, peer: &Peer) {
+        let offer = match &typed.what {
+            What::Data { data, offset } => Offer {
+                data,
+                offset: *offset,
+                eof: false,
+            },
+        };
+        let progress = Progress::default();
+        let ticket = &typed.ticket;
+        match ticket.write(&self.server, self.id, offer, &progress).await {
+            Ok(()) => {}
+            Err(InputError::NotRunning) => {
+                // One answer for all: nothing that was typed later is read either.
+                self.typing.clear();
+                peer.error(NOT_RUNNING);
+            }
+            Err(InputError::Closed) => peer.error(&Problem::stdin_closed().detail()),
+            Err(InputError::Ahead { offset, accepted }) => {
+                peer.error(&Problem::stdin_offset(offset, accepted).detail());
+            }
+            Err(InputError::Failed(errno)) => {
+                let error = std::io::Error::from_raw_os_error(errno.raw_os_error());
+                peer.error(&format!("stream error: failed to write stdin: {error}"));
+            }
+        }
+    }
+}
