@@ -217,8 +217,11 @@ pub const SHUTDOWN_GRACE_MAX: Duration = Duration::from_secs(3600);
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
 
 /// What may still be said to clients after the last child is gone: exit events, answers to open
-/// requests. README, "Signals and environment".
+/// requests. Without any the server does not wait. README, "Signals and environment".
 pub const LAST_WORDS: Duration = Duration::from_millis(150);
+
+/// Within this after the last child is gone, a request that is on its way is still taken.
+pub const LAST_REQUESTS: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {

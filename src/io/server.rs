@@ -106,6 +106,8 @@ pub struct Server {
     pub(super) ports: Ports,
     /// Connections open now.
     pub(super) connections: Cell<usize>,
+    /// Those of them that have a request to answer.
+    pub(super) busy: Busy,
     /// Where output goes that nobody wants.
     pub(super) scratch: RefCell<Vec<u8>>,
     /// Pipes of children that hold more than usual.
@@ -118,6 +120,34 @@ pub struct Server {
     /// What makes ids go on after a restart.
     ids: RefCell<Option<Ids>>,
     date: RefCell<DateCache>,
+}
+
+/// Connections that have a request to answer, or an answer on its way.
+#[derive(Debug, Default)]
+pub(super) struct Busy {
+    count: Cell<usize>,
+    /// Tells that there is none.
+    pub(super) none: Notify,
+}
+
+impl Busy {
+    /// A connection has got a request.
+    pub(super) fn begin(&self) {
+        self.count.set(self.count.get() + 1);
+    }
+
+    /// It has been answered, or its client has gone.
+    pub(super) fn end(&self) {
+        self.count.set(self.count.get() - 1);
+        if self.is_none() {
+            self.none.notify();
+        }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_none(&self) -> bool {
+        self.count.get() == 0
+    }
 }
 
 /// Descriptors that are kept for accepting connections and refusing them.
@@ -170,6 +200,7 @@ impl Server {
             ports: Ports::default(),
             large_pipes: Cell::new(0),
             connections: Cell::new(0),
+            busy: Busy::default(),
             scratch: RefCell::new(Vec::new()),
             trim_pending: Cell::new(false),
             signals: Asked::default(),

@@ -30,6 +30,7 @@ use crate::io::runtime::race::{First, first, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::{self, sleep};
 use crate::io::server::Server;
+use crate::io::wait::until;
 
 /// Connections the kernel holds ready before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -82,7 +83,12 @@ pub async fn serve(
     match end {
         First::Left(First::Left(error) | First::Right(error)) => Err(error),
         First::Right(result) => {
-            sleep(timeouts::LAST_WORDS).await;
+            sleep(timeouts::LAST_REQUESTS).await;
+            let answered = pin!(until(|| match server.busy.is_none() {
+                true => Ok(()),
+                false => Err(server.busy.none.clone()),
+            }));
+            race(answered, pin!(sleep(timeouts::LAST_WORDS))).await;
             result
         }
     }

@@ -112,16 +112,28 @@ struct Conn {
     peer: Peer,
     reader: Reader,
     writer: Writer,
+    /// It counts among [`Server::busy`].
+    busy: bool,
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.set_busy(false);
+    }
 }
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer) {
     let mut conn = Conn::new(server, stream, peer);
     loop {
+        conn.set_busy(false);
         // Each stage is boxed by itself, so that a connection carries room for the stage it is in
         // and no other: an idle one waits in `head`, a follower in `follow`.
         let stage = match conn.head().await {
-            Ok((facts, plan)) => Box::pin(conn.answer(facts, plan)).await,
+            Ok((facts, plan)) => {
+                conn.set_busy(true);
+                Box::pin(conn.answer(facts, plan)).await
+            }
             Err(then) => Stage::Over(then),
         };
         let then = match stage {
@@ -162,6 +174,16 @@ impl Conn {
             peer,
             reader: Reader::new(read, socket, turn.clone()),
             writer: Writer::new(write, socket, turn),
+            busy: false,
+        }
+    }
+
+    /// Notes whether it has a request to answer.
+    fn set_busy(&mut self, busy: bool) {
+        match (std::mem::replace(&mut self.busy, busy), busy) {
+            (false, true) => self.server.busy.begin(),
+            (true, false) => self.server.busy.end(),
+            _ => {}
         }
     }
 
