@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::time::Instant;
 
 use crate::config::timeouts;
+use crate::log::batch::Chunk;
 use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::wire::sse;
 
@@ -58,6 +59,22 @@ impl<'a> EventStream<'a> {
         Ok(())
     }
 
+    /// Sends a shared piece, which is framed as an HTTP chunk already.
+    ///
+    /// # Errors
+    /// As [`EventStream::send`].
+    pub(super) async fn chunk(&mut self, mut chunk: Chunk) -> io::Result<()> {
+        if !self.chunked {
+            let framed = &chunk.bytes[chunk.range.clone()];
+            let head = framed.iter().position(|&byte| byte == b'\n');
+            let head = head.map_or(0, |at| at + 1);
+            chunk.range = chunk.range.start + head..chunk.range.end - CHUNK_END.len();
+        }
+        self.writer.chunk(chunk).await?;
+        self.quiet_since = Instant::now();
+        Ok(())
+    }
+
     /// Ends the body.
     ///
     /// # Errors
@@ -70,16 +87,19 @@ impl<'a> EventStream<'a> {
         }
     }
 
-    /// Waits for `news`, or until it is time to show that the stream lives, and does so.
+    /// Waits for `news`, until `until`, or until it is time to show that the stream lives, and does
+    /// so.
     ///
     /// # Errors
     /// When the client is gone.
     pub(super) async fn wait<F: Future<Output = ()>>(
         &mut self,
         news: Pin<&mut F>,
+        until: Option<Instant>,
     ) -> io::Result<()> {
-        let at = self.quiet_since + timeouts::STREAM_KEEP_ALIVE_AFTER;
+        let alive_at = self.quiet_since + timeouts::STREAM_KEEP_ALIVE_AFTER;
         let first = {
+            let at = until.map_or(alive_at, |until| until.min(alive_at));
             let timer = pin!(sleep_until(at));
             let news = pin!(race(news, timer));
             let peer = pin!(async {
@@ -92,6 +112,7 @@ impl<'a> EventStream<'a> {
         };
         match first {
             First::Left(First::Left(())) => Ok(()),
+            First::Left(First::Right(())) if Instant::now() < alive_at => Ok(()),
             First::Left(First::Right(())) => self.send(sse::KEEP_ALIVE.to_vec()).await,
             First::Right(Filled::End) => {
                 // Half-closed or gone? What a gone peer is sent comes back as a reset.

@@ -56,7 +56,9 @@ pub(super) async fn events(
     loop {
         let goes_on = match step(server, &mut seen, labels) {
             Step::Send(piece) => stream.send(piece).await,
-            Step::Wait { changed, version } => stream.wait(pin!(changed.changed(version))).await,
+            Step::Wait { changed, version } => {
+                stream.wait(pin!(changed.changed(version)), None).await
+            }
             Step::End => return stream.end().await.is_ok(),
         };
         if goes_on.is_err() {

@@ -9,20 +9,19 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::api::logs::{exit_event, gap_event};
-use crate::config::timeouts;
 use crate::log::batch::{Chunk, Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::index::Entry;
 use crate::log::{Cursor, Select};
 use crate::process::life::State;
 use crate::types::{Monotonic, ProcessId};
-use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
+use crate::wire::http::chunked::{CHUNK_END, chunk_head};
 use crate::wire::say::entry::{EntryHead, write_event};
 use crate::wire::sse;
 
-use crate::io::conn::reader::{Filled, Reader};
+use crate::io::conn::reader::Reader;
 use crate::io::conn::writer::Writer;
-use crate::io::runtime::race::{First, race};
-use crate::io::runtime::timer::{instant, sleep, sleep_until};
+use crate::io::event_stream::EventStream;
+use crate::io::runtime::timer::instant;
 use crate::io::runtime::turn::rest;
 use crate::io::server::Server;
 
@@ -142,18 +141,15 @@ pub(super) async fn follow(
     writer: &mut Writer,
 ) -> bool {
     let _joined = Joined::new(server, id, *cursor.select());
-    let mut out = Body { writer, chunked };
-    let mut quiet_since = Instant::now();
-    let mut watch = true;
-    reader.expect_silence();
+    let mut stream = EventStream::new(reader, writer, chunked);
     loop {
-        let sent = match step(server, id, &mut cursor) {
-            Step::Send(chunk) => out.chunk(chunk).await,
-            Step::Event(event) => out.event(event).await,
+        let goes_on = match step(server, id, &mut cursor) {
+            Step::Send(chunk) => stream.chunk(chunk).await,
+            Step::Event(event) => stream.send(event).await,
             Step::Last(event) => {
-                return out.event(event).await.is_ok() && out.end().await.is_ok();
+                return stream.send(event).await.is_ok() && stream.end().await.is_ok();
             }
-            Step::Gone => return out.end().await.is_ok(),
+            Step::Gone => return stream.end().await.is_ok(),
             Step::Rest => {
                 rest().await;
                 continue;
@@ -162,88 +158,10 @@ pub(super) async fn follow(
                 seen,
                 changed,
                 until,
-            } => {
-                let mut at = quiet_since + timeouts::STREAM_KEEP_ALIVE_AFTER;
-                if let Some(until) = until {
-                    at = at.min(until);
-                }
-                let first = {
-                    let (changed, timer) = (pin!(changed.changed(seen)), pin!(sleep_until(at)));
-                    let news = pin!(race(changed, timer));
-                    let peer = pin!(async {
-                        if watch {
-                            reader.lost().await
-                        } else {
-                            std::future::pending().await
-                        }
-                    });
-                    race(news, peer).await
-                };
-                match first {
-                    First::Left(First::Left(())) => continue,
-                    First::Left(First::Right(())) => {
-                        if quiet_since.elapsed() < timeouts::STREAM_KEEP_ALIVE_AFTER {
-                            continue;
-                        }
-                        out.event(sse::KEEP_ALIVE.to_vec()).await
-                    }
-                    First::Right(Filled::End) => {
-                        // Half-closed or gone? What a gone peer is sent comes back as a reset.
-                        let probe = out.event(sse::KEEP_ALIVE.to_vec()).await;
-                        sleep(timeouts::STREAM_PROBE_AFTER).await;
-                        reader.recheck();
-                        watch = false;
-                        // Answers at once: with the end again, or with the reset.
-                        if reader.fill().await == Filled::Broken {
-                            return false;
-                        }
-                        probe
-                    }
-                    First::Right(_) => return false,
-                }
-            }
+            } => stream.wait(pin!(changed.changed(seen)), until).await,
         };
-        if sent.is_err() {
+        if goes_on.is_err() {
             return false;
-        }
-        quiet_since = Instant::now();
-    }
-}
-
-/// The body of the answer: chunked, or as it is for HTTP/1.0.
-struct Body<'a> {
-    writer: &'a mut Writer,
-    chunked: bool,
-}
-
-impl Body<'_> {
-    async fn chunk(&mut self, mut chunk: Chunk) -> std::io::Result<()> {
-        if !self.chunked {
-            let framed = &chunk.bytes[chunk.range.clone()];
-            let head = framed
-                .iter()
-                .position(|&byte| byte == b'\n')
-                .map_or(0, |at| at + 1);
-            chunk.range = chunk.range.start + head..chunk.range.end - CHUNK_END.len();
-        }
-        self.writer.chunk(chunk).await
-    }
-
-    async fn event(&mut self, event: Vec<u8>) -> std::io::Result<()> {
-        if !self.chunked {
-            return self.writer.all(event).await;
-        }
-        let mut head = [0; 18];
-        let len = chunk_head(event.len(), &mut head);
-        let framed = [&head[..len], &event, CHUNK_END].concat();
-        self.writer.all(framed).await
-    }
-
-    async fn end(&mut self) -> std::io::Result<()> {
-        if self.chunked {
-            self.writer.all(LAST_CHUNK.to_vec()).await
-        } else {
-            Ok(())
         }
     }
 }
