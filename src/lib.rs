@@ -36,6 +36,7 @@
 //! | `wire::say` | JSON that is written directly | wire, types |
 //! | `supervisor::cgroup` | a cgroup for each child | supervisor::spawn::clone |
 //! | `supervisor::mailbox` | a queue between two threads and its doorbell | |
+//! | `supervisor::state_dir` | what a killed server left, written down for the next one | supervisor::cgroup, supervisor::living, supervisor::tree, types |
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
 //! | `supervisor::spawn` | starting a child | supervisor, types |
 //! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types |

@@ -19,22 +19,23 @@
 //! Others may write to the directory, so a name in it may be anything: only a regular file of this
 //! user's own with one name is read, written or believed ([`open_plain`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod left;
+mod record;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::supervisor::cgroup;
-use crate::supervisor::living::{Servers, lock};
+use self::left::end_left_behind;
+use self::record::{Carried, MARK, line, line_before, line_over};
 use crate::supervisor::tree::identity::Process;
-use crate::supervisor::tree::mark::{Kind, Mark, carried};
-use crate::supervisor::tree::procfs::{self, Stat};
-use crate::supervisor::tree::walk::Walk;
+use crate::supervisor::tree::mark::Mark;
+use crate::supervisor::tree::procfs;
 use crate::types::JobId;
 
 /// What the names of the files end with.
@@ -42,19 +43,6 @@ const SUFFIX: &str = ".jobs";
 
 /// Lines beyond those of living jobs before the file is written anew.
 const STALE_LINES_MAX: usize = 4096;
-
-/// Bytes of a record that are read: beyond what any number of processes needs.
-const RECORD_BYTES_MAX: u64 = 64 << 20;
-
-/// Passes over what is left, and the pause between them.
-const PASSES_MAX: u32 = 200;
-const PASS_PAUSE: Duration = Duration::from_millis(5);
-
-/// The word before a mark: the limit of file locks.
-const MARK: &str = "locks";
-
-/// What the members of a recorded tree carry, and nobody else.
-type Carried = Option<u64>;
 
 /// The record of this server.
 #[derive(Debug)]
@@ -194,24 +182,6 @@ impl StateDir {
     }
 }
 
-fn line(leader: Process, carried: Carried) -> String {
-    let (pid, start) = (leader.pid(), leader.start_ticks());
-    match carried {
-        Some(value) => format!("+{pid} {start} {MARK} {value}\n"),
-        None => format!("+{pid} {start} -\n"),
-    }
-}
-
-/// Of a tree of which nobody is left.
-fn line_over(leader: Process) -> String {
-    format!("-{} {}\n", leader.pid(), leader.start_ticks())
-}
-
-/// Of a tree whose leader is not known yet.
-fn line_before(value: u64, since: u64) -> String {
-    format!("~{since} {MARK} {value}\n")
-}
-
 /// A locked file with this content, in place of what is there.
 fn begin(path: &Path, content: &str) -> io::Result<File> {
     let new = path.with_extension("new");
@@ -255,253 +225,12 @@ fn place() -> String {
     format!("boot {}\npids {pids}\n", boot.trim())
 }
 
-/// Ends what the files in `dir` name, those of living servers excepted, and removes them.
-fn end_left_behind(dir: &Path, place: &str) -> io::Result<usize> {
-    let mut ended = 0;
-    for entry in fs::read_dir(dir)?.flatten() {
-        let path = entry.path();
-        let ours = path.to_str().is_some_and(|path| path.ends_with(SUFFIX));
-        if !ours {
-            continue;
-        }
-        let Ok(file) = open_plain(&path, OpenOptions::new().read(true)) else {
-            continue;
-        };
-        if !lock(&file, || !is_of_a_living_server(&path)) {
-            continue;
-        }
-        // A living server that wrote its record anew has let go of the one before.
-        if file.metadata().map_or(0, |is| is.nlink()) == 0 {
-            continue;
-        }
-        let mut bytes = Vec::new();
-        let mut record = (&file).take(RECORD_BYTES_MAX);
-        if record.read_to_end(&mut bytes).is_err() {
-            continue;
-        }
-        // Whoever damaged a line made it one that makes no sense.
-        let text = String::from_utf8_lossy(&bytes);
-        // After a reboot, and in another PID namespace, nothing is left that could be known, and
-        // the numbers are other processes'.
-        if let Some(text) = text.strip_prefix(place) {
-            let record = Record::parse(text);
-            if let Some(group) = record.group {
-                let wait = |dir: &File| lock(dir, || true);
-                ended += cgroup::end_left_behind(Path::new(group), wait, &kill_members);
-            }
-            ended += end_trees(&record);
-        }
-        // What cannot be removed is read once more at the next start.
-        let _ = fs::remove_file(&path);
-    }
-    Ok(ended)
-}
-
-/// By the pid in its name; true if that cannot be found out.
-fn is_of_a_living_server(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let pid = name.and_then(|name| name.split('-').next()?.parse().ok());
-    match (pid, Servers::now()) {
-        (Some(pid), Some(servers)) => servers.include(pid),
-        _ => true,
-    }
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Record<'a> {
-    group: Option<&'a str>,
-    leaders: HashMap<Process, Carried>,
-    /// Marks of trees whose leaders are not known, and when they were to begin.
-    starting: HashMap<u64, u64>,
-}
-
-impl<'a> Record<'a> {
-    /// Lines that make no sense, such as the last one of a crash, are left out.
-    fn parse(text: &'a str) -> Self {
-        let mut record = Self::default();
-        // The last line is whole if it ends.
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        for line in whole.lines() {
-            if let Some(group) = line.strip_prefix("group ") {
-                record.group = Some(group);
-            } else if let Some(begun) = line.strip_prefix('+') {
-                let Some((leader, carried)) = parse_leader(begun) else {
-                    continue;
-                };
-                record.leaders.insert(leader, carried);
-                if let Some(mark) = carried {
-                    record.starting.remove(&mark);
-                }
-            } else if let Some(starting) = line.strip_prefix('~') {
-                record.starting.extend(parse_starting(starting));
-            } else if let Some(failed) = line.strip_prefix('^') {
-                if let Some(mark) = parse_mark(&mut failed.split(' ')) {
-                    record.starting.remove(&mark);
-                }
-            } else if let Some(forgotten) = line.strip_prefix('-')
-                && let Some(leader) = parse_process(&mut forgotten.split(' '))
-            {
-                record.leaders.remove(&leader);
-            }
-        }
-        record
-    }
-}
-
-/// The mark may be of another kind: a record of an older version.
-fn parse_leader(line: &str) -> Option<(Process, Carried)> {
-    let mut words = line.split(' ');
-    let leader = parse_process(&mut words)?;
-    let mut words = words.peekable();
-    let carried = match *words.peek()? {
-        MARK => Some(parse_mark(&mut words)?),
-        _ => None,
-    };
-    Some((leader, carried))
-}
-
-fn parse_starting(line: &str) -> Option<(u64, u64)> {
-    let mut words = line.split(' ');
-    let since = words.next()?.parse().ok()?;
-    Some((parse_mark(&mut words)?, since))
-}
-
-fn parse_mark<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<u64> {
-    words.next().filter(|word| *word == MARK)?;
-    words.next()?.parse().ok()
-}
-
-fn parse_process<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Process> {
-    let pid = words.next()?.parse().ok().filter(|pid| *pid > 1)?;
-    Some(Process::recorded(pid, words.next()?.parse().ok()?))
-}
-
-/// Kills these, who are members of a group that was left, and all descendants.
-fn kill_members(pids: Vec<i32>) {
-    let mut walk = Walk::default();
-    walk.add_listed(pids);
-    walk.step(None);
-}
-
-/// Kills those that [`Left::includes`], and all descendants. Returns how many there were.
-fn end_trees(record: &Record<'_>) -> usize {
-    let mut ended: HashSet<Process> = HashSet::new();
-    for _ in 0..PASSES_MAX {
-        if record.leaders.is_empty() && record.starting.is_empty() {
-            break;
-        }
-        let left = Left::now(record);
-        let own = std::process::id().cast_signed();
-        let found = procfs::all_pids()
-            .filter(|&pid| pid != own)
-            .filter_map(|pid| {
-                let stat = procfs::stat(pid)?;
-                (stat.is_alive() && left.includes(pid, &stat)).then(|| Process::new(pid, &stat))
-            });
-        let mut walk = Walk::default();
-        walk.add(found);
-        walk.step(None);
-        if walk.met_nobody() {
-            break;
-        }
-        ended.extend(walk.met());
-        std::thread::sleep(PASS_PAUSE);
-    }
-    ended.len()
-}
-
-/// Who a killed server left.
-struct Left<'a> {
-    leaders: &'a HashMap<Process, Carried>,
-    /// Marks and when their trees began.
-    marks: HashMap<u64, u64>,
-    servers: Option<Servers>,
-}
-
-impl<'a> Left<'a> {
-    fn now(record: &'a Record<'_>) -> Self {
-        let marks = record.leaders.iter();
-        Self {
-            leaders: &record.leaders,
-            marks: marks
-                .filter_map(|(leader, carried)| Some(((*carried)?, leader.start_ticks())))
-                .chain(record.starting.iter().map(|(&mark, &since)| (mark, since)))
-                .collect(),
-            servers: Servers::now(),
-        }
-    }
-
-    /// A recorded leader that still is who it was, who is in the session of such a one, or who
-    /// carries a recorded mark and is not below a server that lives: whoever may set limits there
-    /// may have put it on, to be mistaken for another.
-    fn includes(&self, pid: i32, stat: &Stat) -> bool {
-        let leads = |pid, stat: &Stat| self.leaders.contains_key(&Process::new(pid, stat));
-        if leads(pid, stat) || procfs::stat(stat.session).is_some_and(|of| leads(stat.session, &of))
-        {
-            return true;
-        }
-        let began = carried(pid, Kind::LocksLimit).and_then(|value| self.marks.get(&value));
-        let of_a_tree = began.is_some_and(|began| stat.start_ticks >= *began);
-        let below_none = |servers: &Servers| !servers.include_ancestor_of(pid);
-        of_a_tree && self.servers.as_ref().is_some_and(below_none)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::record::Record;
     use super::*;
     use crate::supervisor::tree::mark::Marks;
-
-    #[test]
-    fn a_record_holds_who_was_begun_and_not_forgotten() {
-        let text = "group /x/procring-7-0\n+10 500 locks 50001\n+11 501 locks 16452\n+13 502 -\n\
-                    +15 506 slack 50002\n+14 503 -\n+14 504 -\n+14 505 -\n-14 505\n-10 500\n-13 7\n+12 50";
-        let record = Record::parse(text);
-        assert_eq!(record.group, Some("/x/procring-7-0"));
-        let known = [
-            (Process::recorded(11, 501), Some(16_452)),
-            // What anybody may carry tells nobody.
-            (Process::recorded(15, 506), None),
-            (Process::recorded(13, 502), None),
-            // Two trees whose leaders had the same number.
-            (Process::recorded(14, 503), None),
-            (Process::recorded(14, 504), None),
-        ];
-        assert_eq!(record.leaders, HashMap::from(known));
-        assert_eq!(record.starting, HashMap::new());
-        for text in [
-            "+1 2 locks 3\n",
-            "+-5 2 locks 3\n",
-            "+5 x locks 3\n",
-            "+5 2 locks\n",
-            "+5 2 -",
-            "+5 2 -\n-5 2\n",
-            "\n-\n+\n",
-        ] {
-            assert_eq!(Record::parse(text).leaders, HashMap::new(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_record_holds_the_marks_of_trees_that_may_have_been_begun() {
-        // One that was not, one that runs, one whose line is not whole.
-        let text = "~5 locks 50001\n~6 locks 50002\n^locks 50001\n~7 locks 50003\n\
-                    +9 7 locks 50003\n~8 slack 50004\n~8 locks 5000";
-        let record = Record::parse(text);
-        assert_eq!(record.starting, HashMap::from([(50_002, 6)]));
-        let left = Left::now(&record);
-        assert_eq!(left.marks, HashMap::from([(50_002, 6), (50_003, 7)]));
-        for text in [
-            "~\n",
-            "~x locks 3\n",
-            "~5 locks\n",
-            "~5 -\n",
-            "~5 3\n",
-            "^\n",
-        ] {
-            assert_eq!(Record::parse(text), Record::default(), "{text:?}");
-        }
-    }
+    use std::collections::HashMap;
 
     #[test]
     fn a_tree_is_written_down_before_it_is_begun_and_until_it_is_not() {
@@ -687,35 +416,5 @@ mod tests {
         }
         state.remove();
         fs::remove_dir(&dir).unwrap();
-    }
-
-    #[test]
-    fn a_recorded_leader_and_its_session_are_known_by_when_it_started() {
-        let mut child = std::process::Command::new("setsid")
-            .args(["sh", "-c", "sleep 61 & wait"])
-            .spawn()
-            .unwrap();
-        let leader = child.id() as i32;
-        let (member, stat) = std::iter::repeat_with(|| procfs::children_of(leader))
-            .find_map(|children| {
-                let member = *children.first()?;
-                Some((member, procfs::stat(member)?))
-            })
-            .unwrap();
-        assert_eq!(stat.session, leader);
-        let is = procfs::stat(leader).unwrap();
-        let known = |start_ticks| Record {
-            leaders: HashMap::from([(Process::recorded(leader, start_ticks), None)]),
-            ..Record::default()
-        };
-        let same = known(is.start_ticks);
-        assert!(Left::now(&same).includes(leader, &is));
-        assert!(Left::now(&same).includes(member, &stat));
-        // The record is of one that had the number before.
-        let earlier = known(is.start_ticks - 1);
-        assert!(!Left::now(&earlier).includes(leader, &is));
-        assert!(!Left::now(&earlier).includes(member, &stat));
-        assert_eq!(end_trees(&same), 2);
-        child.wait().unwrap();
     }
 }
