@@ -38,6 +38,9 @@ const ORPHANS_KNOWN_MAX: usize = 256;
 /// Deaths in one turn whose groups are asked for; after more of them all trees are looked at.
 const DEATHS_ASKED_MAX: usize = 32;
 
+/// Of those who seem to have left the group of a tree so many are asked, and counted.
+const LEAVERS_MAX: usize = 32;
+
 /// Trees without leaders.
 #[derive(Debug, Default)]
 pub(crate) struct Leftovers {
@@ -283,19 +286,26 @@ impl Supervisor {
             // If there are many, a look follows.
             self.learn_orphans();
         }
+        let Some(cgroups) = &self.cgroups else {
+            return 0;
+        };
         let populated = group.is_populated();
         let mut outside = self.orphans.of(id);
         if populated && !outside.is_empty() {
-            let members: HashSet<i32> = group.members().into_iter().collect();
-            outside.retain(|orphan| !members.contains(&orphan.pid()));
+            let listed: HashSet<i32> = group.members().into_iter().collect();
+            outside.retain(|orphan| !listed.contains(&orphan.pid()));
+            // Groups may be deeper than that list goes.
+            outside.truncate(LEAVERS_MAX);
+            let is_in = |pid| cgroups.name_of(pid).as_deref() == Some(group.name());
+            outside.retain(|orphan| !is_in(orphan.pid()));
         }
         let outside = match outside.is_empty() {
             true => 0,
             false => walk::count(outside),
         };
-        let within = match (&self.cgroups, populated) {
-            (Some(cgroups), true) => cgroups.members(group).max(1),
-            _ => 0,
+        let within = match populated {
+            true => cgroups.members(group).max(1),
+            false => 0,
         };
         within + outside
     }
