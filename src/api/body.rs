@@ -43,6 +43,14 @@ pub struct RunBody {
     pub keep: Option<String>,
     /// Whether its tree is ended when the client is gone; it is if missing.
     pub kill_on_disconnect: Option<bool>,
+    /// Whether it is a record, too.
+    pub record: Option<bool>,
+    /// What to call the record.
+    pub name: Option<String>,
+    /// What to know it by.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// How output is streamed: `base64` if missing, or `utf8`.
+    pub output_encoding: Option<String>,
 }
 
 fn yes() -> bool {

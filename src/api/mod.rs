@@ -29,6 +29,7 @@ pub mod run;
 pub mod server_info;
 pub mod settings;
 pub mod signal;
+pub mod stream;
 mod strict;
 mod subprotocol;
 mod tags;
@@ -86,6 +87,8 @@ pub enum Outcome {
     Reply(Reply),
     /// Start a run and answer when it ends.
     Run(Box<run::Run>),
+    /// Start a run and stream what it writes.
+    Stream(Box<run::Run>, stream::Form),
     /// Start a managed process that has been reserved, and answer with its record.
     Create {
         /// The reservation.
@@ -222,7 +225,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::ServerInfo => Ok(Outcome::ServerInfo),
         Action::GetSettings => Ok(settings::get(core)),
         Action::SetSettings => settings::set(body, core),
-        Action::Run => run::plan(body, core),
+        Action::Run { stream } => run::plan(body, stream, core),
         Action::Create => processes::create(body, core),
         Action::List(query) => Ok(list::list(&query, core)),
         Action::Get(id) => processes::get(&id, core),

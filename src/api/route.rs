@@ -9,6 +9,7 @@ use crate::types::ProcessId;
 use crate::wire::http::head::{Head, Method};
 use crate::wire::http::prefer::preference;
 use crate::wire::http::target::{decode_segment, split_target};
+use crate::wire::say::run::Format;
 use crate::wire::ws::handshake::{self, Accept, HandshakeError, UpgradeRequest};
 
 use super::access::{Caller, Credential, Peer};
@@ -46,7 +47,10 @@ pub enum Action {
     /// `POST /v1/processes/config`
     SetSettings,
     /// `POST /v1/processes/run`
-    Run,
+    Run {
+        /// As a stream, in this format.
+        stream: Option<Format>,
+    },
     /// `POST /v1/processes`
     Create,
     /// `GET /v1/processes`

@@ -10,6 +10,7 @@ use super::list;
 use super::problem::Problem;
 use super::query::{self, Params};
 use super::route::{Action, Id, upgrade};
+use super::stream;
 use super::wait::wait_query;
 
 /// Methods that routes have. HEAD is GET without a body.
@@ -311,7 +312,15 @@ pub const ROUTES: &[Route] = &[
         parameters: &[],
         body: Body::Json(Shape::RunRequest),
         answer: Answer::Json(Shape::RunResult),
-        action: |_| Ok(Action::Run),
+        action: |asked| {
+            let stream = stream::format(asked.head.headers("accept"));
+            if stream.is_some() && asked.head.header("idempotency-key").is_some() {
+                return Err(Problem::invalid(
+                    "Idempotency-Key needs an answer that can be kept; a stream is none",
+                ));
+            }
+            Ok(Action::Run { stream })
+        },
     },
     Route {
         name: "getProcess",

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use crate::log::Arena;
 use crate::log::capture::{Capture, Keep};
-use crate::process::Captures;
 use crate::process::life::End;
+use crate::process::{Captures, Table, Tags};
 use crate::types::{ExitStatus, ProcessId};
 use crate::wire::json;
+use crate::wire::say::run::Format;
 
 use super::body::RunBody;
 use super::problem::Problem;
 use super::reply::Reply;
-use super::{Core, Launch, Outcome, body, refuse_while_ending};
+use super::stream::{self, Form};
+use super::{Core, Launch, Outcome, body, refuse_while_ending, tags};
 
 /// How a run is carried out and answered.
 #[derive(Debug)]
@@ -32,24 +34,72 @@ pub struct Run {
     pub tells_bytes: bool,
     /// It is ended when its client is gone.
     pub kill_on_disconnect: bool,
+    /// It is listed from its start, and called so.
+    pub record: Option<Tags>,
+    /// What it writes is sent at once; nothing is kept for an answer.
+    pub is_streamed: bool,
+}
+
+impl Run {
+    /// Whether it may be called so now: it may have waited since it was asked for.
+    ///
+    /// # Errors
+    /// 409.
+    pub fn check_name(&self, table: &Table) -> Result<(), Problem> {
+        let tags = self.record.as_ref();
+        tags.map_or(Ok(()), |tags| tags::refuse_taken(tags, table))
+    }
 }
 
 /// Reads a run request.
 ///
 /// # Errors
-/// 400 or 422 for a bad body, 503 while the server ends.
-pub fn plan(bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
+/// 400 or 422 for a bad body, 409 for a name that is taken, 503 while the server ends.
+pub fn plan(bytes: &[u8], stream: Option<Format>, core: &Core<'_>) -> Result<Outcome, Problem> {
     let request: RunBody = body::object(bytes, core.strict)?;
     check_command(&request.command)?;
     let keep = request.keep.as_deref().map(keep).transpose()?;
     let stdin = body::stdin_bytes(request.stdin, request.stdin_encoding.as_deref())?;
+    let as_text = stream::as_text(request.output_encoding.as_deref())?;
+    if stream.is_some() && keep.is_some() {
+        return Err(Problem::invalid(
+            "keep is for answers that hold the output; a stream sends all of it, or the first \
+             maxOutputBytes",
+        ));
+    }
+    let is_record = request.record.unwrap_or(false);
+    if !is_record && (request.name.is_some() || request.labels.is_some()) {
+        return Err(Problem::invalid(
+            "name and labels are of a record; a run is one with \"record\":true",
+        ));
+    }
+    let tags = tags::checked(request.name, request.labels)?;
     refuse_while_ending(core)?;
-    Ok(Outcome::Run(Box::new(Run {
+    tags::refuse_taken(&tags, core.table)?;
+    let (output_max, stream) = match stream {
+        None => (
+            core.settings.run_output_bytes(request.max_output_bytes),
+            None,
+        ),
+        Some(format) => {
+            // Nothing is held, so nothing bounds it but the request.
+            let max = request.max_output_bytes.unwrap_or(u64::MAX);
+            let form = Form {
+                format,
+                as_text,
+                max,
+            };
+            (max, Some(form))
+        }
+    };
+    let run = Box::new(Run {
         stdin,
         timeout: Duration::from_millis(core.settings.run_timeout_ms(request.timeout_ms)),
-        output_max: core.settings.run_output_bytes(request.max_output_bytes),
+        output_max,
         keep: keep.unwrap_or_default(),
-        tells_bytes: keep.is_some(),
+        tells_bytes: keep.is_some() || is_record,
+        record: is_record.then_some(tags),
+        is_streamed: stream.is_some(),
         kill_on_disconnect: request.kill_on_disconnect.unwrap_or(true),
         launch: Launch {
             command: request.command,
@@ -58,7 +108,11 @@ pub fn plan(bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
             env: request.env.into_iter().collect(),
             inherit_env: request.inherit_env,
         },
-    })))
+    });
+    Ok(match stream {
+        None => Outcome::Run(run),
+        Some(form) => Outcome::Stream(run, form),
+    })
 }
 
 fn keep(word: &str) -> Result<Keep, Problem> {

@@ -21,11 +21,13 @@ type Capability = (&'static str, fn(&ServerInfo) -> bool);
 /// `|_| true`.
 const CAPABILITIES: &[Capability] = &[
     ("names", |_| true),
+    ("streamingRun", |_| true),
     ("wait", |_| true),
     ("stdin", |_| true),
     ("signals", |_| true),
     ("events", |_| true),
     ("cgroup", |info| info.groups == Some(true)),
+    ("keep", |_| true),
     ("io_uring", |info| info.uring),
 ];
 

@@ -23,6 +23,7 @@ pub mod server;
 mod server_info;
 pub(crate) mod signal;
 mod stdin;
+mod stream;
 mod terminal;
 mod wait;
 mod wait_for;

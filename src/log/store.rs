@@ -183,6 +183,11 @@ impl Log {
         sum(&self.total, StreamFilter::Combined) - sum(&self.evicted, StreamFilter::Combined)
     }
 
+    /// Bytes of all entries ever.
+    pub fn entered_bytes(&self) -> u64 {
+        sum(&self.total, StreamFilter::Combined)
+    }
+
     /// Bytes that were once in the log and are no longer.
     pub fn dropped_bytes(&self) -> u64 {
         self.first_offset(StreamFilter::Combined) + self.lost

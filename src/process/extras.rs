@@ -7,6 +7,7 @@
 //! its own), and what is there while somebody looks (batches, the offsets of an input). What every
 //! process has stands in [`Process`](super::Process); so does what is looked at with every byte.
 
+use super::backpressure::Backpressure;
 use super::notify::Notify;
 use super::pacing::Pacing;
 use super::tags::Tags;
@@ -27,6 +28,8 @@ pub struct Extras {
     pub tags: Tags,
     /// Tells of changes of its life only, from when somebody wants to know.
     pub(super) life_changed: Option<Notify>,
+    /// What holds it up while the client that its output is streamed to is slower.
+    pub backpressure: Option<Backpressure>,
 }
 
 /// Room for [`Extras`], made when it is first asked for.
@@ -40,6 +43,11 @@ impl Lazy {
     }
 
     /// The same, to be changed.
+    pub fn get_mut(&mut self) -> Option<&mut Extras> {
+        self.0.as_deref_mut()
+    }
+
+    /// What there is, made if there is nothing yet.
     pub fn make(&mut self) -> &mut Extras {
         self.0.get_or_insert_default()
     }

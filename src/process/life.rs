@@ -7,7 +7,7 @@
 //!               Spawned              Exited               all is read, or
 //! StartPending --------> Running ------------> Draining ----------------> Over
 //!      |                                          ^       a grace is over  ^
-//!      |   Exited (a run is not told of its start)|                        |
+//!      |   Exited (few runs are told of their start)                       |
 //!      |------------------------------------------'        TimedOut        |
 //!      |-------------------------------------------------------------------'
 //!      '--> Failed   SpawnFailed
@@ -27,6 +27,15 @@ pub enum Kind {
     Managed,
     /// A run: its client is told of the end.
     Run,
+    /// A run that is listed from its start.
+    Recorded,
+}
+
+impl Kind {
+    /// Whether it is a run, which is its client's; a managed process is its own.
+    pub fn is_run(self) -> bool {
+        self != Kind::Managed
+    }
 }
 
 /// How long a job that has exited waits for others.
@@ -144,8 +153,8 @@ pub struct Effects {
     pub listen: bool,
     /// Read what its outputs hold now, and say [`Event::RestRead`].
     pub read_rest: bool,
-    /// A managed process needs its place under the limit, and its input, no longer. What becomes of
-    /// a run is decided with its answer.
+    /// What is listed needs its place under the limit, and its input, no longer. What becomes of
+    /// another run is decided with its answer.
     pub retire: bool,
     /// Who asked for it is to be answered.
     pub answer: Option<Answer>,
@@ -271,7 +280,7 @@ impl Life {
             Event::TimedOut(status) => self.timed_out(status, now, wall, graces),
             Event::OutputEnded => {
                 self.open_outputs = self.open_outputs.saturating_sub(1);
-                let whole = self.kind == Kind::Managed && self.open_outputs == 0;
+                let whole = !self.kind.is_run() && self.open_outputs == 0;
                 self.settle(whole, now, wall, graces).telling()
             }
             Event::RestRead { whole } => self.settle(whole, now, wall, graces),
@@ -286,10 +295,14 @@ impl Life {
     }
 
     fn spawned(&mut self, pid: i32, outputs: u8) -> Effects {
-        if self.state != State::StartPending || self.kind == Kind::Run {
+        if self.state != State::StartPending {
             return Effects::default();
         }
         self.state = State::Running { pid };
+        if self.kind.is_run() {
+            // Its outputs are read already.
+            return Effects::default().telling();
+        }
         self.open_outputs = outputs;
         Effects {
             listen: true,
@@ -305,7 +318,7 @@ impl Life {
         }
         self.state = State::Failed(error);
         Effects {
-            retire: self.kind == Kind::Managed,
+            retire: self.kind != Kind::Run,
             answer: self.answer(Answer::Failed(error)),
             tell: true,
             ..Effects::default()
@@ -341,7 +354,7 @@ impl Life {
                 ..Effects::default()
             },
             // Its outputs are read by their own tasks; mostly they have ended, too.
-            Kind::Run => self.settle(false, now, wall, graces).telling(),
+            Kind::Run | Kind::Recorded => self.settle(false, now, wall, graces).telling(),
         }
     }
 
@@ -369,9 +382,9 @@ impl Life {
         let until = match self.kind {
             Kind::Managed if whole => None,
             Kind::Managed => Some(since + graces.log),
-            Kind::Run if self.open_outputs > 0 => Some(since + graces.pipes),
-            Kind::Run if self.left > 0 => Some(since + graces.tree),
-            Kind::Run => None,
+            Kind::Run | Kind::Recorded if self.open_outputs > 0 => Some(since + graces.pipes),
+            Kind::Run | Kind::Recorded if self.left > 0 => Some(since + graces.tree),
+            Kind::Run | Kind::Recorded => None,
         };
         match until {
             Some(until) if now < until => Effects {
@@ -393,7 +406,7 @@ impl Life {
 
     fn abandoned(&mut self) -> Effects {
         // A managed process is its own; a run is its client's.
-        let kill = self.kind == Kind::Run && !self.answered;
+        let kill = self.kind.is_run() && !self.answered;
         self.answered |= kill;
         Effects {
             kill,
@@ -409,10 +422,10 @@ impl Life {
         };
         Effects {
             // What a run's child had written when it ended is in the pipes, all of it.
-            read_rest: self.kind == Kind::Run && self.open_outputs > 0,
-            retire: self.kind == Kind::Managed,
+            read_rest: self.kind.is_run() && self.open_outputs > 0,
+            retire: self.kind != Kind::Run,
             answer: match self.kind {
-                Kind::Run => self.answer(Answer::Ended(end)),
+                Kind::Run | Kind::Recorded => self.answer(Answer::Ended(end)),
                 Kind::Managed => None,
             },
             tell: true,

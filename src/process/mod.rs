@@ -4,6 +4,7 @@
 //! who waits to hear of it. Owns the records, their logs and the arena. Knows no socket and no
 //! runtime: [`notify`] is made of plain wakers.
 
+pub mod backpressure;
 pub mod captures;
 pub mod extras;
 pub mod history;

@@ -5,7 +5,9 @@
 //!
 //! - Numbers are never reused. A reservation takes an id and a place under the concurrency limit
 //!   at the same moment, so that the limit is exact under parallel creates.
-//! - A run is listed once it has left living descendants, under the next id.
+//! - A run is listed once it has left living descendants, under the next id, or from its start if
+//!   that was asked for. It has no place under the limit.
+//! - What somebody waits for keeps its output until he has it, even if its record goes.
 //! - Exited records are kept up to a number and a total of log bytes; the oldest goes first, one
 //!   whose tree lives on only when there are no others.
 
@@ -13,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::rc::Rc;
 
+use super::backpressure::Backpressure;
 use super::captures::Captures;
 use super::extras;
 use super::history::{self, History, Snapshot};
@@ -20,7 +23,6 @@ use super::life::{Effects, Event, Graces, Kind, Life, State};
 use super::notify::Notify;
 use super::tags::Tags;
 use crate::config::timeouts;
-use crate::log::capture::Keep;
 use crate::log::{Arena, Log};
 use crate::types::{Exit, ExitReason, JobId, Monotonic, ProcessId, UnixMs};
 
@@ -63,7 +65,7 @@ pub struct Process {
     pub life: Life,
     /// What it wrote.
     pub log: Log,
-    /// What it wrote, as long as it is a run that is not listed.
+    /// What it wrote, as far as a run is answered with it.
     pub captures: Option<Box<Captures>>,
     /// What few records have.
     pub extras: extras::Lazy,
@@ -73,6 +75,8 @@ pub struct Process {
     noted_start: bool,
     /// And as exited.
     noted_end: bool,
+    /// Somebody waits for what it writes and has to be answered, whether its record goes or not.
+    is_owned: bool,
     /// Tells of new output, of every change of its life and of the end of outputs.
     pub changed: Notify,
     /// Log bytes that the table counts for this record; 0 until it has exited.
@@ -92,6 +96,7 @@ impl Process {
             told_to_end: false,
             noted_start: false,
             noted_end: false,
+            is_owned: false,
             changed: Notify::default(),
             counted_bytes: 0,
         }
@@ -100,6 +105,28 @@ impl Process {
     /// Whether it has an id.
     pub fn is_listed(&self) -> bool {
         self.id != ProcessId(0)
+    }
+
+    /// Whether what it writes goes to its log.
+    pub fn is_logged(&self) -> bool {
+        self.is_listed() || self.backpressure().is_some()
+    }
+
+    /// What holds it up while a client is slower, if its output is streamed.
+    pub fn backpressure(&self) -> Option<&Backpressure> {
+        self.extras.get()?.backpressure.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub fn backpressure_mut(&mut self) -> Option<&mut Backpressure> {
+        self.extras.get_mut()?.backpressure.as_mut()
+    }
+
+    /// The last entry of a streamed run, once that is in its log.
+    pub fn last_of_run(&self) -> Option<u64> {
+        let known = self.backpressure().and_then(Backpressure::end);
+        let ended = || (self.is_over() && self.life.open_outputs() == 0).then(|| self.log.last());
+        known.or_else(ended)
     }
 
     /// Whether clients may see it.
@@ -173,6 +200,11 @@ impl Process {
 
     /// Takes an event, at `now`, which is `wall` for clients.
     pub fn on(&mut self, event: Event, now: Monotonic, wall: UnixMs) -> Effects {
+        if let Event::Spawned { pid, .. } = event
+            && let Some(backpressure) = self.backpressure_mut()
+        {
+            backpressure.pid = Some(pid);
+        }
         if let Event::Exited { exit, .. } = event {
             self.told_to_end |= exit.reason == Some(ExitReason::Deadline);
         }
@@ -279,11 +311,40 @@ impl Table {
         Some(job)
     }
 
-    /// Begins a run that keeps `cap` bytes of each stream.
-    pub fn begin_run(&mut self, keep: Keep, cap: u64) -> JobId {
+    /// Begins a run. Somebody waits for it until [`Table::disown`].
+    pub fn begin_run(&mut self) -> &mut Process {
         let process = self.insert(Life::new(Kind::Run, 2));
-        process.captures = Some(Box::new(Captures::new(keep, cap)));
-        process.job
+        process.is_owned = true;
+        process
+    }
+
+    /// Begins a run that is listed from its start. Somebody waits for it until [`Table::disown`].
+    pub fn begin_record(&mut self, description: Description) -> &mut Process {
+        let id = self.take_id();
+        self.listed.insert(id, JobId(self.last_job + 1));
+        let process = self.insert(Life::new(Kind::Recorded, 2));
+        process.is_owned = true;
+        process.id = id;
+        process.description = description.into();
+        process
+    }
+
+    /// Nobody waits for a run any more. What it was to be answered with is let go of; without a
+    /// record it is gone.
+    pub fn disown(&mut self, job: JobId) {
+        let Some(process) = self.jobs.get_mut(&job) else {
+            return;
+        };
+        process.is_owned = false;
+        if !process.is_listed() {
+            return self.remove(job);
+        }
+        if let Some(mut captures) = process.captures.take() {
+            captures.release(&mut self.arena);
+        }
+        if let Some(extras) = process.extras.get_mut() {
+            extras.backpressure = None;
+        }
     }
 
     /// The next id, for [`Table::list`].
@@ -324,7 +385,7 @@ impl Table {
     /// ended. Each is named once.
     pub fn surplus_leftover(&mut self) -> Option<Dropped> {
         let leaves = |process: &&Process| {
-            process.life.kind() == Kind::Run && process.life.left() > 0 && !process.told_to_end
+            process.life.kind().is_run() && process.life.left() > 0 && !process.told_to_end
         };
         let records = self.exited.iter().filter_map(|job| self.jobs.get(job));
         let mut leftovers = records.map(Box::as_ref).filter(leaves);
@@ -343,8 +404,15 @@ impl Table {
 
     /// Gives back a reservation that nobody has begun to use; its id stays used.
     pub fn cancel(&mut self, job: JobId) {
-        self.occupied = self.occupied.saturating_sub(1);
+        self.vacate(job);
         self.remove(job);
+    }
+
+    fn vacate(&mut self, job: JobId) {
+        let has_place = |process: &Process| process.life.kind() == Kind::Managed;
+        if self.job(job).is_some_and(has_place) {
+            self.occupied = self.occupied.saturating_sub(1);
+        }
     }
 
     /// Who has a name, also as long as its start is pending.
@@ -447,7 +515,7 @@ impl Table {
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for process in self.jobs.values() {
-            let run = process.life.kind() == Kind::Run;
+            let run = process.life.kind().is_run();
             if !process.is_listed() {
                 // A run is told of its end only.
                 let ended = matches!(process.life.state(), State::Over { .. } | State::Failed(_));
@@ -482,7 +550,7 @@ impl Table {
         &mut self.arena
     }
 
-    /// A managed process needs its place no longer: its start has failed, and the reservation is
+    /// What is listed needs its place no longer: its start has failed, and the reservation is
     /// gone but for its id; or it has exited, and the oldest exited records that are too many have
     /// to go. Returns those.
     pub fn retire(&mut self, job: JobId) -> Vec<Dropped> {
@@ -493,7 +561,7 @@ impl Table {
             self.cancel(job);
             return Vec::new();
         }
-        self.occupied = self.occupied.saturating_sub(1);
+        self.vacate(job);
         self.exited.push_back(job);
         self.make_room(job)
     }
@@ -510,7 +578,7 @@ impl Table {
             dropped.extend(self.jobs.get(&oldest).map(|process| Dropped {
                 id: process.id,
                 job: oldest,
-                leaves_unlisted: process.life.kind() == Kind::Run && process.life.left() > 0,
+                leaves_unlisted: process.life.kind().is_run() && process.life.left() > 0,
             }));
             self.remove_as(oldest, true);
         }
@@ -527,14 +595,15 @@ impl Table {
 
     /// Counts the log of an exited record anew: what it left running may write on.
     pub fn recount(&mut self, job: JobId) {
-        if let Some(process) = self.jobs.get_mut(&job) {
+        if let Some(process) = self.jobs.get_mut(&job).filter(|of| of.is_listed()) {
             let bytes = process.log.retained_bytes();
             self.exited_bytes = self.exited_bytes - process.counted_bytes + bytes;
             process.counted_bytes = bytes;
         }
     }
 
-    /// Removes a record and what it wrote; who waits for it is told.
+    /// Removes a record and what it wrote; who waits for it is told. What somebody is to be answered
+    /// with stays until [`Table::disown`].
     pub fn remove(&mut self, job: JobId) {
         self.remove_as(job, false);
     }
@@ -552,17 +621,25 @@ impl Table {
             });
         }
         self.exited.retain(|exited| *exited != job);
+        let Some(process) = self.jobs.get_mut(&job) else {
+            return;
+        };
+        self.listed.remove(&process.id);
+        process.id = ProcessId(0);
+        let extras = process.extras.get_mut();
+        if let Some(name) = extras.and_then(|extras| extras.tags.name.take()) {
+            self.names.remove(&name);
+        }
+        self.exited_bytes -= std::mem::take(&mut process.counted_bytes);
+        process.tell();
+        if process.is_owned {
+            return;
+        }
         if let Some(mut process) = self.jobs.remove(&job) {
-            self.listed.remove(&process.id);
-            if let Some(name) = process.tags().and_then(|tags| tags.name.as_deref()) {
-                self.names.remove(name);
-            }
-            self.exited_bytes -= process.counted_bytes;
             process.log.clear(&mut self.arena);
             if let Some(mut captures) = process.captures.take() {
                 captures.release(&mut self.arena);
             }
-            process.tell();
         }
     }
 }
@@ -570,6 +647,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::capture::Keep;
     use crate::types::{ExitStatus, SpawnError, SpawnStage, Stream};
 
     fn describe() -> Description {
@@ -577,6 +655,12 @@ mod tests {
             command: "true".into(),
             ..Description::default()
         }
+    }
+
+    fn begin_run(table: &mut Table) -> JobId {
+        let run = table.begin_run();
+        run.captures = Some(Box::new(Captures::new(Keep::Head, 100)));
+        run.job
     }
 
     fn on(table: &mut Table, job: JobId, event: Event) -> Effects {
@@ -611,7 +695,7 @@ mod tests {
         let a = table.reserve(describe(), 2).unwrap();
         let b = table.reserve(describe(), 2).unwrap();
         assert_eq!(table.reserve(describe(), 2), None);
-        table.begin_run(Keep::Head, 0);
+        begin_run(&mut table);
         let error = SpawnError {
             stage: SpawnStage::Exec,
             errno: 2,
@@ -628,7 +712,7 @@ mod tests {
     fn what_is_starting_and_a_run_are_not_shown() {
         let mut table = Table::new(Arena::new().unwrap(), 10, 2);
         let job = table.reserve(describe(), 2).unwrap();
-        table.begin_run(Keep::Head, 10);
+        begin_run(&mut table);
         assert!(table.get(id(&table, job)).is_none());
         assert_eq!(table.iter().count(), 0);
     }
@@ -728,7 +812,7 @@ mod tests {
 
     /// A run that has ended and left something.
     fn leftover(table: &mut Table) -> (JobId, ProcessId) {
-        let job = table.begin_run(Keep::Head, 100);
+        let job = begin_run(table);
         let status = ExitStatus::Code(0);
         on(table, job, Event::TimedOut(Some(status)));
         on(table, job, Event::Left(1));
@@ -758,6 +842,41 @@ mod tests {
         on(&mut table, runs[1].0, Event::Left(0));
         leftover(&mut table);
         assert_eq!(table.surplus_leftover(), None, "one is gone by itself");
+    }
+
+    #[test]
+    fn a_recorded_run_keeps_what_it_is_answered_with_though_its_record_goes() {
+        let mut table = Table::new(Arena::new().unwrap(), 1, 2);
+        let run = table.begin_record(describe());
+        run.captures = Some(Box::new(Captures::new(Keep::Head, 100)));
+        let (job, run_id) = (run.job, run.id);
+        table.tag(job, named("a"));
+        assert!(table.get(run_id).is_none(), "it has not started");
+        on(&mut table, job, Event::Spawned { pid: 7, outputs: 2 });
+        assert_eq!(table.get_named("a").and_then(|of| of.life.pid()), Some(7));
+        let (run, arena) = table.job_mut(job).unwrap();
+        let captures = run.captures.as_mut().unwrap();
+        captures.of(Stream::Stdout).append(arena, b"kept");
+        write(&mut table, job, 10);
+        let exit = Exit::from(ExitStatus::Code(0));
+        on(&mut table, job, Event::Exited { exit, left: 0 });
+        on(&mut table, job, Event::OutputEnded);
+        assert!(on(&mut table, job, Event::OutputEnded).retire);
+        assert!(table.retire(job).is_empty());
+        assert_eq!((table.occupied, table.exited_bytes), (0, 10));
+        // Another one takes its place.
+        let other = table.reserve(describe(), 10).unwrap();
+        assert_eq!(exit_leaving(&mut table, other, 0), [job]);
+        assert!(table.get(run_id).is_none() && table.holder("a").is_none());
+        let later = table.reserve(describe(), 10).unwrap();
+        table.tag(later, named("a"));
+        let run = table.job(job).unwrap();
+        assert_eq!(run.captures.as_ref().unwrap().stdout.written(), 4);
+        assert!(run.is_over() && table.arena.in_use() > 0);
+        table.disown(job);
+        assert!(table.job(job).is_none());
+        assert_eq!((table.arena.in_use(), table.exited_bytes), (0, 0));
+        assert_eq!(table.holder("a"), Some(id(&table, later)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(super) mod open;
 pub(crate) mod reader;
 pub(crate) mod receive;
 mod send;
+mod stream;
 pub(crate) mod writer;
 
 use std::os::fd::AsRawFd;
@@ -27,6 +28,8 @@ use crate::api::bytes::Bytes;
 use crate::api::idempotency::Name;
 use crate::api::logs::{AwaitEntry, Fetch};
 use crate::api::query::{StdinQuery, TerminalQuery};
+use crate::api::run::Run;
+use crate::api::stream::Form;
 use crate::api::wait::Wait;
 use crate::api::{self, Action, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
 use crate::config::timeouts;
@@ -78,6 +81,8 @@ enum Stage {
     Once(Facts, Box<Once>),
     /// Its body is passed on as it comes.
     Upload(Facts, ProcessId, StdinQuery),
+    /// Its answer begins with its program.
+    Run(Facts, Box<Run>, Form),
     /// Its answer is long.
     Fetch(Facts, Fetch),
     /// It is answered when a process has come so far.
@@ -144,6 +149,7 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer) {
             Stage::Events(facts, seen, labels) => Box::pin(conn.events(facts, seen, labels)).await,
             Stage::Wait(facts, id, wait) => Box::pin(conn.wait(facts, id, *wait)).await,
             Stage::Bytes(facts, bytes) => Box::pin(conn.bytes(facts, bytes)).await,
+            Stage::Run(facts, run, form) => Box::pin(conn.stream(facts, run, form)).await,
             Stage::Follow(facts, id, cursor) => Box::pin(conn.follow(facts, id, cursor)).await,
             Stage::Terminal(facts, terminal) => Box::pin(conn.terminal(facts, *terminal)).await,
         };
@@ -232,6 +238,7 @@ impl Conn {
             }
             Outcome::Reply(reply) => reply,
             Outcome::Stdin { id, query } => return Stage::Upload(facts, id, query),
+            Outcome::Stream(run, form) => return Stage::Run(facts, run, form),
             Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
             Outcome::Bytes(bytes) => return Stage::Bytes(facts, bytes),
             Outcome::Events { seen, labels } => return Stage::Events(facts, seen, labels),
@@ -335,6 +342,7 @@ impl Conn {
             | Outcome::Fetch(_)
             | Outcome::Events { .. }
             | Outcome::Wait { .. }
+            | Outcome::Stream(..)
             | Outcome::Follow { .. }
             | Outcome::Terminal { .. } => None,
         }

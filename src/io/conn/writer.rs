@@ -62,7 +62,7 @@ impl Writer {
     /// When the connection is broken or has stalled for [`timeouts::STALL_MAX`].
     pub(crate) async fn all(&mut self, data: Vec<u8>) -> io::Result<()> {
         let len = data.len();
-        self.noting(data, 0..len, |_| {}).await
+        self.noting(data, 0..len, |_| {}).await.map(|_| ())
     }
 
     /// Sends a shared chunk.
@@ -72,10 +72,11 @@ impl Writer {
     pub(crate) async fn chunk(&mut self, chunk: Chunk) -> io::Result<()> {
         self.noting::<Rc<Vec<u8>>>(chunk.bytes, chunk.range, |_| {})
             .await
+            .map(|_| ())
     }
 
-    /// Sends a part of a buffer; `took` is called with how much of it the kernel has taken since it
-    /// was last called.
+    /// Sends a part of a buffer, which is given back; `took` is called with how much of it the kernel
+    /// has taken since it was last called.
     ///
     /// # Errors
     /// As [`Writer::all`].
@@ -84,7 +85,7 @@ impl Writer {
         mut buffer: B,
         mut range: Range<usize>,
         mut took: impl FnMut(usize),
-    ) -> io::Result<()> {
+    ) -> io::Result<B> {
         while range.start < range.end {
             let slice = buffer.slice(range.clone());
             let len = range.len();
@@ -106,7 +107,7 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(buffer)
     }
 
     /// Sends FIN; what was sent before arrives first.

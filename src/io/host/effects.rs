@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use crate::api::processes;
+use crate::process::Process;
 use crate::process::life::{Answer, Effects, Event};
 use crate::supervisor::message::Command;
 use crate::types::{JobId, Monotonic, UnixMs};
@@ -51,7 +52,16 @@ fn carry_out(server: &Rc<Server>, job: JobId, effects: Effects) {
         });
     }
     if effects.kill {
-        server.command(Command::End { job });
+        let is_listed = server
+            .table
+            .borrow()
+            .job(job)
+            .is_some_and(Process::is_listed);
+        server.command(match is_listed {
+            // Its record tells of its end.
+            true => Command::Kill { job },
+            false => Command::End { job },
+        });
     }
 }
 
@@ -63,10 +73,15 @@ fn listen(server: &Rc<Server>, job: JobId) {
     }
 }
 
-/// The place of a managed process is free, and its input is closed.
+/// The place of what is listed is free, and its input is closed.
 fn retire(server: &Rc<Server>, job: JobId) {
     let dropped = server.table.borrow_mut().retire(job);
     leftovers::make_way(server, dropped);
+    let leaves = |run: &Process| run.life.kind().is_run() && run.life.left() > 0;
+    let has_left = server.table.borrow().job(job).is_some_and(leaves);
+    if has_left {
+        leftovers::end_surplus(server);
+    }
     close(server, job);
     trim_later(server);
 }

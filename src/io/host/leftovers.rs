@@ -27,6 +27,11 @@ pub(crate) fn list(
     let dropped = table.list(job, id, description, log_max, limit);
     drop(table);
     make_way(server, dropped);
+    end_surplus(server);
+}
+
+/// Ends the oldest trees that runs have left, if there are too many.
+pub(crate) fn end_surplus(server: &Server) {
     loop {
         let surplus = server.table.borrow_mut().surplus_leftover();
         let Some(Dropped { id, job, .. }) = surplus else {

@@ -1,4 +1,5 @@
-//! Child output into logs and captures.
+//! Child output into logs and captures. The outputs of a streamed run are read only as far as its
+//! client is not too far behind (`process::backpressure`).
 //!
 //! In: a [`Source`] and whose it is. Out: bytes in the arena, waiters told. One task
 //! per output; it reads until its budget is used up and then waits for readiness again, which
@@ -7,11 +8,13 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::log::SLOT_BYTES;
+use crate::log::{Arena, SLOT_BYTES};
+use crate::process::Process;
 use crate::process::life::{Event, State};
 use crate::types::{JobId, Stream, UnixMs};
 
@@ -19,7 +22,7 @@ use crate::io::host::capacity::Capacity;
 use crate::io::host::effects::happen;
 use crate::io::host::paced::{log_limit, readable_now, released};
 use crate::io::runtime::pauses::Pauses;
-use crate::io::runtime::race::race;
+use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::sleep;
 use crate::io::runtime::turn::Turn;
@@ -39,6 +42,11 @@ const TRIM_AFTER: Duration = Duration::from_secs(1);
 pub(crate) enum Pumped {
     /// There is nothing to read now, or the budget is used up.
     Waiting {
+        /// What there was, in bytes.
+        brought: u64,
+    },
+    /// There is no room until the client of a streamed run has taken more.
+    Full {
         /// What there was, in bytes.
         brought: u64,
     },
@@ -82,10 +90,18 @@ pub(crate) fn ingest(
                 // the ring could wait in (EINVAL).
                 Err(_) => Pumped::Ended { brought: 0 },
             };
-            let (Pumped::Waiting { brought } | Pumped::Ended { brought }) = pumped;
+            let (Pumped::Waiting { brought }
+            | Pumped::Full { brought }
+            | Pumped::Ended { brought }) = pumped;
             turn.charge(usize::try_from(brought).unwrap_or(usize::MAX));
             match pumped {
                 Pumped::Waiting { brought } => capacity.brought(brought),
+                Pumped::Full { brought } => {
+                    capacity.brought(brought);
+                    if !Box::pin(room(&server, job, &source)).await {
+                        break;
+                    }
+                }
                 // Boxed, because it is rare and the task of every idle process has room for it.
                 Pumped::Ended { .. }
                     if Box::pin(opened_again(&server, job, stream, &source)).await => {}
@@ -95,6 +111,25 @@ pub(crate) fn ingest(
         drop(capacity);
         happen(&server, job, Event::OutputEnded);
     }
+}
+
+/// Waits until there may be room for the output of a streamed run. False if it is given up.
+async fn room(server: &Server, job: JobId, source: &Source) -> bool {
+    let moved = match server
+        .table
+        .borrow()
+        .job(job)
+        .and_then(Process::backpressure)
+    {
+        Some(backpressure) => backpressure.moved(),
+        None => return true,
+    };
+    let moved = moved.changed(moved.version());
+    let given_up = poll_fn(|cx| match source.poll_given_up(cx) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    });
+    matches!(race(pin!(moved), pin!(given_up)).await, First::Left(()))
 }
 
 /// Waits until a terminal that nobody has open is opened again, which only its process can want.
@@ -121,7 +156,7 @@ async fn opened_again(server: &Rc<Server>, job: JobId, stream: Stream, source: &
         match pump(server, job, stream, source, bytes) {
             // Held, and nobody knows whether it is open.
             Pumped::Waiting { .. } if bytes == 0 => {}
-            Pumped::Waiting { .. } => return true,
+            Pumped::Waiting { .. } | Pumped::Full { .. } => return true,
             Pumped::Ended { brought: 0 } => {}
             Pumped::Ended { .. } => pauses.begin_again(),
         }
@@ -136,11 +171,16 @@ fn pump(server: &Rc<Server>, job: JobId, stream: Stream, source: &Source, allowe
 }
 
 /// Reads what is in a pipe whose writer has ended, and not what somebody else writes meanwhile.
-fn pump_rest(server: &Rc<Server>, job: JobId, stream: Stream, source: &Source) {
+/// Returns how much of it there was no room for.
+fn pump_rest(server: &Rc<Server>, job: JobId, stream: Stream, source: &Source) -> u64 {
     let pending = source.pending();
-    if pending > 0 {
-        // A short read does not say that a pipe is empty, it is only likely.
-        pump_until(server, job, stream, source, pending, false);
+    if pending == 0 {
+        return 0;
+    }
+    // A short read does not say that a pipe is empty, it is only likely.
+    match pump_until(server, job, stream, source, pending, false) {
+        Pumped::Full { brought } => pending.saturating_sub(brought),
+        Pumped::Waiting { .. } | Pumped::Ended { .. } => 0,
     }
 }
 
@@ -153,34 +193,45 @@ fn pump_until(
     stop_when_emptied: bool,
 ) -> Pumped {
     let mut left = budget;
-    let ended = loop {
+    let stopped = loop {
         if left == 0 {
-            break false;
+            break None;
         }
         match read_once(server, job, stream, source, left) {
-            Ok(Read { len: 0, .. }) => break true,
+            Ok(Read { len: 0, .. }) => break Some(Stop::Ended),
             Ok(Read { len, emptied }) => {
                 left = left.saturating_sub(len as u64);
                 if emptied && stop_when_emptied {
-                    break false;
+                    break None;
                 }
             }
-            Err(Errno::AGAIN) => break false,
+            Err(Stop::Failed(Errno::AGAIN)) => break None,
             // A terminal that nobody has open answers EIO, which is no error.
-            Err(_) => break true,
+            Err(stop) => break Some(stop),
         }
     };
     if left < budget
         && let Some(process) = server.table.borrow().job(job)
-        && process.captures.is_none()
+        && process.is_logged()
     {
         process.changed.notify();
     }
     let brought = budget - left;
-    if ended {
-        return Pumped::Ended { brought };
+    match stopped {
+        None => Pumped::Waiting { brought },
+        Some(Stop::Full) => Pumped::Full { brought },
+        Some(Stop::Ended | Stop::Failed(_)) => Pumped::Ended { brought },
     }
-    Pumped::Waiting { brought }
+}
+
+/// Why nothing was read.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// There is no room for it until the client has taken more.
+    Full,
+    /// There is nothing any more.
+    Ended,
+    Failed(Errno),
 }
 
 /// What one read(2) brought.
@@ -191,13 +242,17 @@ struct Read {
     emptied: bool,
 }
 
-fn read(source: &Source, stream: Stream, buffer: &mut [u8]) -> Result<Read, Errno> {
+fn read(source: &Source, stream: Stream, buffer: &mut [u8]) -> Result<Read, Stop> {
     let room = buffer.len();
-    let len = source.read(buffer)?;
+    let len = source.read(buffer).map_err(Stop::Failed)?;
     Ok(Read {
         len,
         emptied: len < room && stream != Stream::Pty,
     })
+}
+
+fn len(result: &Result<Read, Stop>) -> usize {
+    result.map_or(0, |read| read.len)
 }
 
 /// One read(2) to where the bytes belong, or to nowhere if that is gone or full.
@@ -207,38 +262,14 @@ fn read_once(
     stream: Stream,
     source: &Source,
     left: u64,
-) -> Result<Read, Errno> {
-    let brought = |result: &Result<Read, Errno>| result.as_ref().map_or(0, |read| read.len);
+) -> Result<Read, Stop> {
     let mut table = server.table.borrow_mut();
     let Some((process, arena)) = table.job_mut(job) else {
         drop(table);
         return discard(server, source, stream);
     };
-    if let Some(captures) = &mut process.captures {
-        let capture = captures.of(stream);
-        if let Ok(room) = capture.room(arena)
-            && !room.is_empty()
-        {
-            let result = read(source, stream, room);
-            capture.commit(brought(&result));
-            return result;
-        }
-        let result = discard(server, source, stream);
-        capture.discard(arena, brought(&result));
-        return result;
-    }
-    if let Ok(tail) = process.log.tail(arena) {
-        // A terminal's log may be small beside one read, and its viewers far behind.
-        let room = match stream {
-            Stream::Pty => tail.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
-            Stream::Stdout | Stream::Stderr => tail.len(),
-        };
-        let result = read(source, stream, &mut tail[..room]);
-        let limit = log_limit(server, process);
-        let now = UnixMs::now();
-        process
-            .log
-            .commit(arena, brought(&result), stream, now.0, limit);
+    if process.is_logged() {
+        let result = read_to_log(server, (process, arena), stream, source, left);
         if process.is_over() {
             table.recount(job);
         }
@@ -246,11 +277,80 @@ fn read_once(
         trim_later(server);
         return result;
     }
-    drop(table);
-    discard(server, source, stream)
+    let Some(captures) = &mut process.captures else {
+        let result = discard(server, source, stream);
+        process.log.lost(len(&result) as u64);
+        return result;
+    };
+    let capture = captures.of(stream);
+    if let Ok(room) = capture.room(arena)
+        && !room.is_empty()
+    {
+        let result = read(source, stream, room);
+        capture.commit(len(&result));
+        return result;
+    }
+    let result = discard(server, source, stream);
+    capture.discard(arena, len(&result));
+    result
 }
 
-fn discard(server: &Server, source: &Source, stream: Stream) -> Result<Read, Errno> {
+fn read_to_log(
+    server: &Server,
+    (process, arena): (&mut Process, &mut Arena),
+    stream: Stream,
+    source: &Source,
+    left: u64,
+) -> Result<Read, Stop> {
+    let limit = log_limit(server, process);
+    let most = match (stream, process.backpressure()) {
+        // A terminal's log may be small beside one read, and its viewers far behind.
+        (Stream::Pty, _) => usize::try_from(left).unwrap_or(usize::MAX),
+        (Stream::Stdout | Stream::Stderr, None) => SLOT_BYTES,
+        (Stream::Stdout | Stream::Stderr, Some(backpressure)) => {
+            match backpressure.room(&process.log, limit, process.is_over()) {
+                0 => return Err(Stop::Full),
+                room => room,
+            }
+        }
+    };
+    let result = match process.log.tail(arena) {
+        Err(_) => {
+            let result = discard(server, source, stream);
+            process.log.lost(len(&result) as u64);
+            result
+        }
+        Ok(tail) => {
+            let room = tail.len().min(most);
+            let result = match &mut process.captures {
+                None => read(source, stream, &mut tail[..room]),
+                // A run that is listed from its start is answered with what it wrote, too.
+                Some(captures) => {
+                    let mut scratch = server.scratch.borrow_mut();
+                    scratch.resize(SLOT_BYTES, 0);
+                    let result = read(source, stream, &mut scratch[..room]);
+                    let data = &scratch[..len(&result)];
+                    tail[..data.len()].copy_from_slice(data);
+                    captures.of(stream).append(arena, data);
+                    result
+                }
+            };
+            let now = UnixMs::now();
+            process
+                .log
+                .commit(arena, len(&result), stream, now.0, limit);
+            result
+        }
+    };
+    if let Some(extras) = process.extras.get_mut()
+        && let Some(backpressure) = &mut extras.backpressure
+    {
+        backpressure.entered(stream, len(&result), &process.log);
+    }
+    result
+}
+
+fn discard(server: &Server, source: &Source, stream: Stream) -> Result<Read, Stop> {
     let mut scratch = server.scratch.borrow_mut();
     scratch.resize(SLOT_BYTES, 0);
     read(source, stream, &mut scratch)
@@ -276,6 +376,7 @@ pub(crate) fn trim_later(server: &Rc<Server>) {
 pub(crate) fn read_rest(server: &Rc<Server>, job: JobId) -> bool {
     let child = server.children.borrow().get(&job).cloned();
     let mut whole = true;
+    let mut rest = [0; Stream::COUNT];
     for (stream, source) in child.iter().flat_map(|child| &child.outputs) {
         whole &= match stream {
             Stream::Pty => {
@@ -284,10 +385,16 @@ pub(crate) fn read_rest(server: &Rc<Server>, job: JobId) -> bool {
                 matches!(pumped, Pumped::Ended { .. })
             }
             Stream::Stdout | Stream::Stderr => {
-                pump_rest(server, job, *stream, source);
+                rest[*stream as usize] = pump_rest(server, job, *stream, source);
                 true
             }
         };
+    }
+    if let Some((process, _)) = server.table.borrow_mut().job_mut(job)
+        && let Some(extras) = process.extras.get_mut()
+        && let Some(backpressure) = &mut extras.backpressure
+    {
+        backpressure.over(rest, &process.log);
     }
     whole
 }

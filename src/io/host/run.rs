@@ -4,16 +4,18 @@
 //! life says (`process::life`): when its child has exited and its pipes have ended, a moment after
 //! its exit if somebody else holds them or something of its tree lives on, or when the supervisor
 //! says that its time is over. A run that leaves living descendants is listed, so that they can be
-//! seen and ended.
+//! seen and ended; another one only if its request says so.
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::api::run::{Run, reply};
 use crate::api::{Problem, Reply};
 use crate::config::timeouts;
 use crate::notice;
+use crate::process::Captures;
+use crate::process::backpressure::Backpressure;
 use crate::process::life::{End, Event, State};
 use crate::process::table::Description;
 use crate::supervisor::message::Command;
@@ -22,10 +24,15 @@ use crate::types::{JobId, ProcessId, SpawnError, UnixMs};
 use crate::io::host::create::{TermRule, open_run_pipes, spec};
 use crate::io::host::effects::{close, happen};
 use crate::io::host::feed::feed;
+use crate::io::host::input::Input;
 use crate::io::host::leftovers;
 use crate::io::host::outputs::{ingest, trim_later};
 use crate::io::server::Server;
 use crate::io::wait::{Client, Limits, Waited, for_client, until};
+
+/// Bytes of the log of a run that is streamed and not listed: what waits for the client, and as
+/// much again. The rest waits in its pipes.
+const STREAM_LOG_BYTES: u64 = 512 << 10;
 
 /// Runs `run`; None if the client is gone.
 pub(crate) async fn run(
@@ -51,6 +58,7 @@ pub(crate) async fn run(
         let mut table = server.table.borrow_mut();
         let (process, arena) = table.job_mut(underway.job)?;
         let (run, took) = (&underway.run, underway.started.elapsed());
+        let id = underway.id.or(id);
         reply(run, process.captures.as_ref()?, end, took, id, arena)
     };
     underway.list(id);
@@ -64,44 +72,54 @@ pub(crate) struct Underway {
     run: Box<Run>,
     started: Instant,
     created_at: UnixMs,
-    /// It is over and goes on as a record.
-    is_listed: bool,
+    /// What it is listed under, from its start.
+    id: Option<ProcessId>,
+    /// Nobody has to end it: it is over and goes on as a record, or it goes on by itself.
+    is_let_go: bool,
 }
 
 impl Drop for Underway {
     fn drop(&mut self) {
         let (server, job) = (&self.server, self.job);
-        // Does nothing if it has been answered.
-        happen(server, job, Event::Abandoned);
-        close(server, job);
-        if !self.is_listed {
-            let left = self.left();
-            server.table.borrow_mut().remove(job);
-            server.command(match left {
-                0 => Command::Forget { job },
-                // Nothing of a run is to be out of reach.
-                _ => Command::End { job },
-            });
+        if !self.is_let_go {
+            // Does nothing if it has been answered.
+            happen(server, job, Event::Abandoned);
         }
+        // A record closes its descriptors when it is over.
+        if self.id.is_none() {
+            close(server, job);
+            if !self.is_let_go {
+                server.command(match self.left() {
+                    0 => Command::Forget { job },
+                    // Nothing of a run is to be out of reach.
+                    _ => Command::End { job },
+                });
+            }
+        }
+        server.table.borrow_mut().disown(job);
         trim_later(server);
     }
 }
 
 impl Underway {
-    fn begin(server: &Rc<Server>, mut run: Box<Run>) -> Result<Self, Problem> {
+    /// Asks for it to be started.
+    ///
+    /// # Errors
+    /// When there is something that a run cannot do without.
+    pub(crate) fn begin(server: &Rc<Server>, mut run: Box<Run>) -> Result<Self, Problem> {
         let (started, created_at) = (Instant::now(), UnixMs::now());
-        let (child, stdio, input) = open_run_pipes(server, run.stdin.is_some())?;
+        let (mut child, stdio, input) = open_run_pipes(server, run.stdin.is_some())?;
         let spec = spec(server, &run.launch, stdio, Some(TermRule::Always))
             .map_err(|error| Problem::spawn(error, false, &run.launch))?;
-        let job = server
-            .table
-            .borrow_mut()
-            .begin_run(run.keep, run.output_max);
+        let (job, id) = enter(server, &run, created_at)?;
+        // All of its input is in the request.
+        child.input = id.map(|_| Input::closed());
         server.command(Command::Spawn {
             job,
             spec: Box::new(spec),
             deadline: started.checked_add(run.timeout),
-            announce: false,
+            // Nobody sees the others before they are over.
+            announce: id.is_some() || run.is_streamed,
         });
         for (stream, source) in &child.outputs {
             monoio::spawn(ingest(server.clone(), job, *stream, source.clone()));
@@ -116,12 +134,33 @@ impl Underway {
             run,
             started,
             created_at,
-            is_listed: false,
+            id,
+            is_let_go: false,
         })
     }
 
+    /// What the supervisor calls it.
+    pub(crate) fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// What it is listed under, from its start.
+    pub(crate) fn id(&self) -> Option<ProcessId> {
+        self.id
+    }
+
+    /// Whether it is ended when its client is gone.
+    pub(crate) fn dies_with_its_client(&self) -> bool {
+        self.run.kill_on_disconnect
+    }
+
+    /// How long ago it was asked for.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// How long its client is waited for.
-    fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         Limits {
             in_all: None,
             half_closed: match self.run.kill_on_disconnect {
@@ -129,6 +168,22 @@ impl Underway {
                 false => timeouts::WAIT_MAX,
             },
         }
+    }
+
+    /// Completes when its program runs, or does so no longer: with its process id. It has none if
+    /// its time was over first. Only of a run that is streamed.
+    pub(crate) async fn started(&self) -> Result<Option<i32>, SpawnError> {
+        until(|| match self.server.table.borrow().job(self.job) {
+            Some(run) => match run.life.state() {
+                State::StartPending => Err(run.changed.clone()),
+                State::Failed(error) => Ok(Err(error)),
+                _ => Ok(Ok(run
+                    .backpressure()
+                    .and_then(|backpressure| backpressure.pid))),
+            },
+            None => Ok(Ok(None)),
+        })
+        .await
     }
 
     /// Completes when it can be answered: with how it ended, or why it never began.
@@ -145,21 +200,43 @@ impl Underway {
         .await
     }
 
-    fn refused(&self, error: SpawnError) -> Problem {
+    /// Why there is no program.
+    pub(crate) fn refused(&self, error: SpawnError) -> Problem {
         Problem::spawn(error, false, &self.run.launch)
     }
 
+    /// Ends its tree; how it ended is told as ever.
+    pub(crate) fn kill(&self) {
+        self.server.command(Command::Kill { job: self.job });
+    }
+
     /// Its client is gone: it is ended, or it goes on without one.
-    fn abandon(mut self) {
+    pub(crate) fn abandon(mut self) {
         if self.run.kill_on_disconnect {
             return;
         }
+        if self.id.is_some() {
+            self.is_let_go = true;
+            return;
+        }
+        if let Some((run, _)) = self.server.table.borrow_mut().job_mut(self.job)
+            && let Some(extras) = run.extras.get_mut()
+        {
+            // Nobody takes what it writes.
+            extras.backpressure = None;
+        }
         monoio::spawn(async move {
             if let Ok(end) = self.over().await {
-                let id = self.id_if_left(end);
-                self.list(id);
+                self.finish(end);
             }
         });
+    }
+
+    /// Lists it, now that it is over, if it has left something. Returns the id that it has got.
+    pub(crate) fn finish(&mut self, end: End) -> Option<ProcessId> {
+        let id = self.id_if_left(end);
+        self.list(id);
+        id
     }
 
     /// How many of its tree were alive when that was last said.
@@ -168,11 +245,11 @@ impl Underway {
         table.job(self.job).map_or(0, |run| run.life.left())
     }
 
-    /// The id that it is to be listed under, if it has left something.
+    /// The id that it is to be listed under, if it has left something and is not listed yet.
     fn id_if_left(&self, end: End) -> Option<ProcessId> {
         let server = &self.server;
         let is_to_be_seen = matches!(end, End::Exited(_)) && !server.shutting_down.get();
-        if !is_to_be_seen || self.left() == 0 {
+        if self.id.is_some() || !is_to_be_seen || self.left() == 0 {
             return None;
         }
         let id = server.table.borrow_mut().take_id();
@@ -186,16 +263,56 @@ impl Underway {
     /// Lists it under the id that was taken for it.
     fn list(&mut self, id: Option<ProcessId>) {
         let Some(id) = id else { return };
-        let launch = &mut self.run.launch;
-        let description = Description {
-            command: std::mem::take(&mut launch.command),
-            args: std::mem::take(&mut launch.args),
-            cwd: launch.cwd.take(),
-            created_at: self.created_at,
-            ..Description::default()
-        };
-        let log_max = self.run.output_max.saturating_mul(2);
+        let description = describe(&self.run, self.created_at);
+        let usual = self.server.settings.get().max_output_bytes;
+        let log_max = self.run.output_max.min(usual).saturating_mul(2);
         leftovers::list(&self.server, self.job, id, description, log_max);
-        self.is_listed = true;
+        self.is_let_go = true;
+    }
+}
+
+/// Enters a run into the table, with where its output goes.
+fn enter(
+    server: &Server,
+    run: &Run,
+    created_at: UnixMs,
+) -> Result<(JobId, Option<ProcessId>), Problem> {
+    let mut table = server.table.borrow_mut();
+    run.check_name(&table)?;
+    let process = match &run.record {
+        Some(_) => table.begin_record(describe(run, created_at)),
+        None => table.begin_run(),
+    };
+    let (job, id) = (process.job, process.is_listed().then_some(process.id));
+    if run.is_streamed {
+        let extras = process.extras.make();
+        extras.backpressure = Some(Backpressure::default());
+        extras.log_max = id.is_none().then_some(STREAM_LOG_BYTES);
+    } else {
+        process.captures = Some(Box::new(Captures::new(run.keep, run.output_max)));
+    }
+    if let Some(tags) = &run.record {
+        table.tag(job, tags.clone());
+    }
+    drop(table);
+    if id.is_some()
+        && let Err(problem) = server.cover_ids()
+    {
+        let mut table = server.table.borrow_mut();
+        table.disown(job);
+        table.remove(job);
+        return Err(problem);
+    }
+    Ok((job, id))
+}
+
+fn describe(run: &Run, created_at: UnixMs) -> Description {
+    let launch = &run.launch;
+    Description {
+        command: launch.command.clone(),
+        args: launch.args.clone(),
+        cwd: launch.cwd.clone(),
+        created_at,
+        ..Description::default()
     }
 }

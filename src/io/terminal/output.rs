@@ -294,7 +294,8 @@ impl Session {
             head -= of_head;
             self.took(written as u64 - of_head, true);
         };
-        writer.noting::<Rc<Vec<u8>>>(frame, range, took).await
+        let sent = writer.noting::<Rc<Vec<u8>>>(frame, range, took).await;
+        sent.map(|_| ())
     }
 
     /// Sends a piece of what was retained, with which the viewer is at `place`.

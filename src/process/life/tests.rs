@@ -35,7 +35,7 @@ fn after(ms: u64) -> Monotonic {
 }
 
 fn life(kind: Kind) -> Life {
-    Life::new(kind, if kind == Kind::Run { 2 } else { 0 })
+    Life::new(kind, if kind.is_run() { 2 } else { 0 })
 }
 
 /// The state as one letter, and what is to be done as words, in their order.
@@ -192,7 +192,7 @@ fn every_event_in_every_state_of_a_run() {
             (
                 &[],
                 [
-                    "start",
+                    "running tell",
                     "failed refused tell",
                     "draining tell wake",
                     "over rest late tell",
@@ -202,6 +202,21 @@ fn every_event_in_every_state_of_a_run() {
                     "start",
                     "start tell",
                     "start kill",
+                ],
+            ),
+            (
+                &[SPAWNED],
+                [
+                    "running",
+                    "running",
+                    "draining tell wake",
+                    "over rest late tell",
+                    "running tell",
+                    "running",
+                    "running",
+                    "running",
+                    "running tell",
+                    "running kill",
                 ],
             ),
             (
@@ -215,6 +230,90 @@ fn every_event_in_every_state_of_a_run() {
                     "draining",
                     "draining",
                     "over rest ended tell",
+                    "draining tell",
+                    "draining kill",
+                ],
+            ),
+            (
+                &[LATE],
+                [
+                    "over",
+                    "over",
+                    "over",
+                    "over",
+                    "over tell",
+                    "over",
+                    "over",
+                    "over",
+                    "over tell",
+                    "over",
+                ],
+            ),
+            (
+                &[FAILED],
+                [
+                    "failed",
+                    "failed",
+                    "failed",
+                    "failed",
+                    "failed tell",
+                    "failed",
+                    "failed",
+                    "failed",
+                    "failed tell",
+                    "failed",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn every_event_in_every_state_of_a_run_that_is_listed_from_its_start() {
+    check(
+        Kind::Recorded,
+        &[
+            (
+                &[],
+                [
+                    "running tell",
+                    "failed retire refused tell",
+                    "draining tell wake",
+                    "over rest retire late tell",
+                    "start tell",
+                    "start",
+                    "start",
+                    "start",
+                    "start tell",
+                    "start kill",
+                ],
+            ),
+            (
+                &[SPAWNED],
+                [
+                    "running",
+                    "running",
+                    "draining tell wake",
+                    "over rest retire late tell",
+                    "running tell",
+                    "running",
+                    "running",
+                    "running",
+                    "running tell",
+                    "running kill",
+                ],
+            ),
+            (
+                &[EXITED],
+                [
+                    "draining",
+                    "draining",
+                    "draining",
+                    "over rest retire late tell",
+                    "draining tell",
+                    "draining",
+                    "draining",
+                    "over rest retire ended tell",
                     "draining tell",
                     "draining kill",
                 ],

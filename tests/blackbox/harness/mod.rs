@@ -12,6 +12,7 @@ pub(crate) mod cli;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod launch;
+pub(crate) mod lines;
 pub(crate) mod procfs;
 pub(crate) mod server;
 #[cfg(target_arch = "x86_64")]

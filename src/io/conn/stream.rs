@@ -1,0 +1,71 @@
+//! A run that is streamed: the answer begins once its program runs.
+//!
+//! In: what to run. Out: a problem if it does not, else a head and the stream of `io::stream`.
+
+use std::pin::pin;
+
+use crate::api::Reply;
+use crate::api::run::Run;
+use crate::api::stream::Form;
+use crate::wire::http::response::Length;
+use crate::wire::say::run::Format;
+
+use super::receive::Facts;
+use super::{Conn, Then};
+use crate::io::host::run::Underway;
+use crate::io::stream::{Body, stream};
+use crate::io::wait::{Waited, for_client};
+
+impl Conn {
+    /// Starts a run and streams it.
+    pub(super) async fn stream(&mut self, mut facts: Facts, run: Box<Run>, form: Form) -> Then {
+        let server = self.server.clone();
+        let underway = match Underway::begin(&server, run) {
+            Ok(underway) => underway,
+            Err(problem) => return self.reply(&facts, problem.reply()).await,
+        };
+        let started = {
+            let started = pin!(underway.started());
+            for_client(started, underway.limits(), &mut self.reader).await
+        };
+        let pid = match started {
+            Waited::Done(Ok(pid)) => pid,
+            Waited::Done(Err(error)) => {
+                let problem = underway.refused(error);
+                return self.reply(&facts, problem.reply()).await;
+            }
+            Waited::TimeUp | Waited::Gone => {
+                underway.abandon();
+                return Then::Drop;
+            }
+        };
+        let cache = match form.format {
+            Format::Lines => "no-store",
+            Format::Events => "no-cache",
+        };
+        let reply = Reply::new(200)
+            .typed(form.format.content_type(), Vec::new())
+            .header("cache-control", cache)
+            .header("x-accel-buffering", "no");
+        let chunked = facts.http_minor > 0;
+        // Without chunks only the end of the connection ends the body.
+        facts.close |= !chunked;
+        let length = match chunked {
+            true => Length::Chunked,
+            false => Length::UntilClose,
+        };
+        let mut head = Vec::with_capacity(400);
+        self.write_head(&facts, &reply, length, &mut head);
+        let mut body = Body::new(&mut self.writer, chunked);
+        let whole = stream(
+            &server,
+            underway,
+            form,
+            (pid, head),
+            &mut self.reader,
+            &mut body,
+        );
+        let whole = whole.await;
+        self.after_stream(&facts, whole)
+    }
+}

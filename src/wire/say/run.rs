@@ -1,0 +1,265 @@
+//! A run as a stream: JSON objects, one a line or one an event.
+//!
+//! In: what has happened. Out: its line or event, appended to the caller's buffer. Knows no run and
+//! no log.
+
+use crate::types::{ExitStatus, ProcessId, Stream};
+use crate::wire::json::Lossy;
+use crate::wire::{base64, decimal, json};
+
+/// How the objects are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One a line.
+    Lines,
+    /// As server-sent events that are named by their type.
+    Events,
+}
+
+impl Format {
+    /// The media type of the whole.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Lines => "application/x-ndjson",
+            Format::Events => "text/event-stream",
+        }
+    }
+
+    /// Appends what stands before an object, and the beginning of it.
+    fn begin(self, kind: &str, id: Option<u64>, out: &mut Vec<u8>) {
+        if self == Format::Events {
+            out.extend_from_slice(b"event: ");
+            out.extend_from_slice(kind.as_bytes());
+            if let Some(id) = id {
+                out.extend_from_slice(b"\nid: ");
+                decimal::write(id, out);
+            }
+            out.extend_from_slice(b"\ndata: ");
+        }
+        out.extend_from_slice(b"{\"type\":\"");
+        out.extend_from_slice(kind.as_bytes());
+        out.push(b'"');
+    }
+
+    /// Appends the end of an object, and what stands behind it. JSON has no line breaks of its own.
+    fn end(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self {
+            Format::Lines => b"}\n",
+            Format::Events => b"}\n\n",
+        });
+    }
+}
+
+/// What an output says beside its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputHead {
+    /// Its number.
+    pub sequence: u64,
+    /// Where it came from.
+    pub stream: Stream,
+    /// When, in Unix milliseconds.
+    pub timestamp_ms: u64,
+}
+
+impl OutputHead {
+    fn begin(&self, format: Format, out: &mut Vec<u8>) {
+        format.begin(self.stream.as_str(), Some(self.sequence), out);
+        out.extend_from_slice(b",\"sequence\":");
+        decimal::write(self.sequence, out);
+        out.extend_from_slice(b",\"timestampMs\":");
+        decimal::write(self.timestamp_ms, out);
+        out.extend_from_slice(b",\"data\":\"");
+    }
+}
+
+/// The program runs.
+pub fn write_start(format: Format, pid: i32, id: Option<ProcessId>, out: &mut Vec<u8>) {
+    format.begin("start", None, out);
+    out.extend_from_slice(format!(",\"pid\":{pid}").as_bytes());
+    write_id(id, out);
+    format.end(out);
+}
+
+/// It has written this.
+pub fn write_base64(format: Format, head: &OutputHead, data: &[u8], out: &mut Vec<u8>) {
+    head.begin(format, out);
+    base64::write(data, out);
+    out.extend_from_slice(b"\",\"encoding\":\"base64\"");
+    format.end(out);
+}
+
+/// It has written this, as text that goes on from what was written before. Nothing is appended if
+/// all of it is held back: `data` is part of a character.
+pub fn write_text(
+    format: Format,
+    head: &OutputHead,
+    text: &mut Lossy,
+    data: &[u8],
+    out: &mut Vec<u8>,
+) {
+    write_with(format, head, out, |out| text.write(data, out));
+}
+
+/// What is held back of its text will not be completed.
+pub fn write_last_text(format: Format, head: &OutputHead, text: &mut Lossy, out: &mut Vec<u8>) {
+    write_with(format, head, out, |out| text.end(out));
+}
+
+fn write_with(
+    format: Format,
+    head: &OutputHead,
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    let before = out.len();
+    head.begin(format, out);
+    let empty = out.len();
+    write(out);
+    if out.len() == empty {
+        return out.truncate(before);
+    }
+    out.extend_from_slice(b"\",\"encoding\":\"utf8\"");
+    format.end(out);
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// How its process ended, if it did.
+    pub status: Option<ExitStatus>,
+    /// Its time was over.
+    pub timed_out: bool,
+    /// Milliseconds.
+    pub duration_ms: u128,
+    /// Bytes that it wrote, to standard output and standard error.
+    pub written: [u64; 2],
+    /// Whether not all of them were sent.
+    pub truncated: [bool; 2],
+    /// The record that it has become, if it has just become one.
+    pub id: Option<ProcessId>,
+}
+
+/// It has ended.
+pub fn write_exit(format: Format, exit: &Exit, out: &mut Vec<u8>) {
+    format.begin("exit", None, out);
+    let code = exit.status.and_then(ExitStatus::code);
+    let code = code.filter(|_| !exit.timed_out);
+    let code = code.map_or_else(|| "null".to_owned(), |code| code.to_string());
+    let text = format!(
+        ",\"exitCode\":{code},\"timedOut\":{},\"durationMs\":{},\"stdoutBytes\":{},\
+         \"stderrBytes\":{},\"stdoutTruncated\":{},\"stderrTruncated\":{}",
+        exit.timed_out,
+        exit.duration_ms,
+        exit.written[0],
+        exit.written[1],
+        exit.truncated[0],
+        exit.truncated[1],
+    );
+    out.extend_from_slice(text.as_bytes());
+    write_id(exit.id, out);
+    if let Some(signal) = exit.status.and_then(ExitStatus::signal_name) {
+        out.extend_from_slice(b",\"signal\":");
+        json::write_string(&signal, out);
+    }
+    format.end(out);
+}
+
+fn write_id(id: Option<ProcessId>, out: &mut Vec<u8>) {
+    if let Some(id) = id {
+        out.extend_from_slice(b",\"processId\":");
+        json::write_string(&id.to_string(), out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: OutputHead = OutputHead {
+        sequence: 7,
+        stream: Stream::Stderr,
+        timestamp_ms: 1_795_394_513_156,
+    };
+
+    fn written(write: impl Fn(Format, &mut Vec<u8>)) -> [String; 2] {
+        [Format::Lines, Format::Events].map(|format| {
+            let mut out = Vec::new();
+            write(format, &mut out);
+            String::from_utf8(out).unwrap()
+        })
+    }
+
+    #[test]
+    fn an_object_is_a_line_or_an_event_of_its_type() {
+        let [line, event] = written(|format, out| write_start(format, 4711, None, out));
+        assert_eq!(line, "{\"type\":\"start\",\"pid\":4711}\n");
+        assert_eq!(event, format!("event: start\ndata: {line}\n"));
+        let [line, event] = written(|format, out| write_base64(format, &HEAD, b"hi\n", out));
+        assert_eq!(
+            line,
+            "{\"type\":\"stderr\",\"sequence\":7,\"timestampMs\":1795394513156,\"data\":\"aGkK\",\
+             \"encoding\":\"base64\"}\n"
+        );
+        assert_eq!(event, format!("event: stderr\nid: 7\ndata: {line}\n"));
+    }
+
+    #[test]
+    fn a_character_is_sent_when_it_is_whole_and_a_part_of_one_says_nothing() {
+        let mut text = Lossy::default();
+        let mut say = |data: &[u8]| {
+            let mut out = Vec::new();
+            write_text(Format::Lines, &HEAD, &mut text, data, &mut out);
+            let line: Option<serde_json::Value> = serde_json::from_slice(&out).ok();
+            line.map(|line| line["data"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(say(b"a\n\xf0\x9f").as_deref(), Some("a\n"));
+        assert_eq!(say(b"\x98"), None);
+        assert_eq!(say(b"\x80\"").as_deref(), Some("\u{1f600}\""));
+        assert_eq!(say(b"\xff\xe2").as_deref(), Some("\u{fffd}"));
+        let mut out = Vec::new();
+        write_last_text(Format::Lines, &HEAD, &mut text, &mut out);
+        assert!(
+            String::from_utf8(out)
+                .unwrap()
+                .contains("\"data\":\"\u{fffd}\"")
+        );
+        let mut out = Vec::new();
+        write_last_text(Format::Lines, &HEAD, &mut text, &mut out);
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn the_keys_of_an_exit_stand_in_their_order() {
+        let exit = Exit {
+            status: Some(ExitStatus::Code(3)),
+            timed_out: false,
+            duration_ms: 12,
+            written: [3, 0],
+            truncated: [false, true],
+            id: None,
+        };
+        let [line, event] = written(|format, out| write_exit(format, &exit, out));
+        assert_eq!(
+            line,
+            "{\"type\":\"exit\",\"exitCode\":3,\"timedOut\":false,\"durationMs\":12,\
+             \"stdoutBytes\":3,\"stderrBytes\":0,\"stdoutTruncated\":false,\
+             \"stderrTruncated\":true}\n"
+        );
+        assert_eq!(event, format!("event: exit\ndata: {line}\n"));
+        let killed = Exit {
+            status: Some(ExitStatus::Signal(9)),
+            timed_out: true,
+            id: Some(ProcessId(5)),
+            ..exit
+        };
+        let [line, _] = written(|format, out| write_exit(format, &killed, out));
+        assert!(
+            line.contains("\"exitCode\":null,\"timedOut\":true"),
+            "{line}"
+        );
+        assert!(
+            line.ends_with(",\"processId\":\"proc_5\",\"signal\":\"SIGKILL\"}\n"),
+            "{line}"
+        );
+    }
+}
