@@ -101,6 +101,7 @@ fn io_uring_and_what_the_server_uses_are_allowed() {
         "prlimit64",
         "readv",
         "recvfrom",
+        "sendmsg",
         "sendto",
         "setsid",
         "signalfd4",

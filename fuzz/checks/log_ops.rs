@@ -4,7 +4,8 @@
 use procring::log::batch::{Batches, Encoder, Found, HEAD_BYTES_MAX};
 use procring::log::cursor::Gap;
 use procring::log::index::Entry;
-use procring::log::{Arena, Cursor, Log, Snapshot};
+use procring::log::walk::Place;
+use procring::log::{Arena, Cursor, Log, Snapshot, Walk};
 use procring::types::{Stream, StreamFilter};
 
 /// Byte limits a log may have; the smallest cut entries, the largest let the index bound act.
@@ -56,7 +57,10 @@ pub fn log_ops(mut data: &[u8]) {
             }
             122..124 => arena.trim(),
             124 => subject.clear(&mut arena),
-            _ => subject.ask(a, b),
+            _ => {
+                subject.ask(a, b);
+                subject.walk(&arena, a, b);
+            }
         }
         subject.check_counts();
     }
@@ -271,6 +275,41 @@ impl Subject {
             .log
             .start_of_tail(&filter.into(), sequence, u64::from(b));
         assert_eq!(start, self.tail(filter, sequence, u64::from(b)));
+    }
+
+    /// The bytes at some offsets, in pieces, are those that are retained of them.
+    fn walk(&self, arena: &Arena, a: u8, b: u8) {
+        let filter = FILTERS[usize::from(b) % 4];
+        let retained = self.retained(0, u64::MAX);
+        let matching = retained.filter(|entry| filter.matches(entry.stream));
+        let bytes: Vec<u8> = matching.flat_map(|entry| entry.data.clone()).collect();
+        let base = self.log.first_offset(filter);
+        let from = bytes.len() * usize::from(a) / 250;
+        let to = from + bytes.len() * usize::from(b) / 100;
+        let step = 1 + (usize::from(a) * usize::from(b) * 7) % 100_000;
+        let offsets = base + from as u64..base + to as u64;
+        let mut walk = Walk::new(&self.log, filter.into()).at(offsets);
+        let mut read = Vec::new();
+        loop {
+            match walk.look(&self.log) {
+                Place::Unwanted => {}
+                Place::Bytes => {
+                    let mut slices = Vec::new();
+                    let count =
+                        walk.slices(&self.log, arena, step.max(bytes.len() / 50), 9, &mut slices);
+                    assert!(count > 0);
+                    slices
+                        .iter()
+                        .for_each(|slice| read.extend_from_slice(slice));
+                    walk.advance(&self.log, count);
+                }
+                Place::End => break assert!(to <= bytes.len() || from == to),
+                Place::Nothing => break assert!(to > bytes.len()),
+                Place::Evicted => unreachable!("nothing is evicted meanwhile"),
+            }
+        }
+        let end = to.min(bytes.len());
+        assert_eq!(read, bytes[from.min(end)..end]);
     }
 
     /// The number of the first of the last `count` matching entries after `since`.

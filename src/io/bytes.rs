@@ -116,7 +116,7 @@ pub(super) async fn send(
         Ok(End::Cut) => {
             if length == Length::UntilClose {
                 // Nothing else tells this end from that of a body that is whole.
-                writer.reset_at_close();
+                writer.reset();
             }
             false
         }
@@ -126,7 +126,9 @@ pub(super) async fn send(
 
 impl Sending<'_> {
     async fn run(&mut self, reader: &mut Reader, writer: &mut Writer) -> io::Result<End> {
-        reader.expect_silence();
+        if self.what.follow {
+            reader.expect_silence();
+        }
         let mut half_closed = false;
         let mut in_turn = 0;
         loop {

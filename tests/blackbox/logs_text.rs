@@ -1,5 +1,6 @@
 //! `format=text`: logs as people read them, with times, the last lines, and until the exit.
 
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ on_both!(
     what_was_evicted_before_is_told_in_the_head,
     text_that_eviction_overtakes_is_cut_off,
     text_of_a_process_that_is_deleted_meanwhile_is_cut_off,
+    an_old_client_that_eviction_overtakes_gets_a_reset,
     an_old_client_gets_a_body_up_to_the_end_of_the_connection,
     a_client_that_half_closes_gets_everything,
     readers_of_text_may_leave_at_any_time,
@@ -351,6 +353,26 @@ fn text_of_a_process_that_is_deleted_meanwhile_is_cut_off(backend: Backend) {
     server
         .get(&format!("/v1/processes/{id}/logs?format=text"))
         .problem(404, "not_found");
+}
+
+/// Nothing but a reset tells a client of HTTP/1.0 that a body without a length is not whole.
+fn an_old_client_that_eviction_overtakes_gets_a_reset(backend: Backend) {
+    let server = Server::open(backend);
+    server.configure(&[("maxLogBytesPerProcess", 1_000_000)]);
+    let id = flood(&server);
+    server.await_output(&id, "1000\n");
+    let mut conn = server.conn();
+    let target = format!("/v1/processes/{id}/logs?format=text&follow=true");
+    conn.send(format!("GET {target} HTTP/1.0\r\n\r\n"));
+    conn.head(WAIT).expect("a head");
+    server.feed(&id, "\n");
+    server.await_exit(&id);
+    let (mut stream, _) = conn.into_parts();
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    let mut rest = Vec::new();
+    let end = stream.read_to_end(&mut rest);
+    let end = end.map_err(|error| error.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
 }
 
 fn an_old_client_gets_a_body_up_to_the_end_of_the_connection(backend: Backend) {

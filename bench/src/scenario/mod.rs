@@ -11,6 +11,7 @@ mod idle;
 mod ingest;
 mod lifecycle;
 mod logs;
+mod raw;
 mod run;
 mod scale;
 mod start;
@@ -168,6 +169,7 @@ pub(crate) fn all() -> Vec<&'static Scenario> {
         ingest::SCENARIOS,
         follow::SCENARIOS,
         logs::SCENARIOS,
+        raw::SCENARIOS,
         terminal::SCENARIOS,
         http::SCENARIOS,
         start::SCENARIOS,

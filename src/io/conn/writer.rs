@@ -51,9 +51,9 @@ impl Writer {
         source::peer(self.socket)
     }
 
-    /// The end of the connection will be a reset: what was sent is not all.
-    pub(crate) fn reset_at_close(&mut self) {
-        source::reset_at_close(self.socket);
+    /// Ends the connection with a reset: what was sent is not all.
+    pub(crate) fn reset(&mut self) {
+        source::reset(self.socket);
     }
 
     /// Sends all of it.

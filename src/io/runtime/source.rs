@@ -161,12 +161,13 @@ pub(crate) fn send(
     })
 }
 
-/// Has a connected socket closed with a reset: its peer is not to take what it got for all.
-pub(crate) fn reset_at_close(socket: std::os::fd::RawFd) {
-    // SAFETY: as in `send`; setsockopt(2) says so of what is no socket.
+/// Resets a connection: its peer is not to take what it got for all. (A close with SO_LINGER would
+/// come too late: the runtime sends FIN before it closes.)
+pub(crate) fn reset(socket: std::os::fd::RawFd) {
+    // SAFETY: as in `send`; connect(2) says so of what is no socket.
     let socket = unsafe { BorrowedFd::borrow_raw(socket) };
-    // Refused of a socket that is closed anyway.
-    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(std::time::Duration::ZERO));
+    // Refused of one that is broken anyway.
+    let _ = rustix::net::connect_unspec(socket);
 }
 
 /// What the kernel says of the other end of a connection.
