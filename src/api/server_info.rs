@@ -25,6 +25,8 @@ const CAPABILITIES: &[Capability] = &[
     ("wait", |_| true),
     ("stdin", |_| true),
     ("signals", |_| true),
+    ("textLogs", |_| true),
+    ("rawLogs", |_| true),
     ("events", |_| true),
     ("cgroup", |info| info.groups == Some(true)),
     ("keep", |_| true),
