@@ -28,6 +28,7 @@ const CAPABILITIES: &[Capability] = &[
     ("textLogs", |_| true),
     ("rawLogs", |_| true),
     ("events", |_| true),
+    ("idempotency", |_| true),
     ("cgroup", |info| info.groups == Some(true)),
     ("keep", |_| true),
     ("io_uring", |info| info.uring),

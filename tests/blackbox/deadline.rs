@@ -84,11 +84,14 @@ fn a_tree_is_killed_at_its_deadline_and_its_record_says_why(backend: Backend) {
     kill_tree(&Server::open(backend));
 }
 
-fn without_groups_the_tree_is_killed_as_well(backend: Backend) {
-    let server = Launch::new(backend)
+fn without_groups(backend: Backend) -> Server {
+    Launch::new(backend)
         .args(&["--no-token", "--cgroup", "off"])
-        .start();
-    kill_tree(&server);
+        .start()
+}
+
+fn without_groups_the_tree_is_killed_as_well(backend: Backend) {
+    kill_tree(&without_groups(backend));
 }
 
 fn who_ends_before_has_no_reason(backend: Backend) {
@@ -106,9 +109,13 @@ fn who_ends_before_has_no_reason(backend: Backend) {
 const DAEMON: &str = "setsid sleep 777 >/dev/null 2>&1 </dev/null & echo $!";
 
 fn what_an_exit_has_left_ends_with_the_deadline(backend: Backend) {
-    let server = Server::open(backend);
+    end_what_is_left(&Server::open(backend));
+    end_what_is_left(&without_groups(backend));
+}
+
+fn end_what_is_left(server: &Server) {
     let id = server.spawn(&with_deadline(sh(DAEMON), 1500));
-    let daemon = pids(&server, &id, 1);
+    let daemon = pids(server, &id, 1);
     let info = server.await_exit(&id);
     assert_eq!(info["exitCode"], 0, "{info}");
     await_death(&daemon);
@@ -124,12 +131,13 @@ fn what_an_exit_has_left_ends_with_the_deadline(backend: Backend) {
 }
 
 fn what_a_deleted_record_has_left_ends_with_the_deadline(backend: Backend) {
-    let server = Server::open(backend);
-    let id = server.spawn(&with_deadline(sh(DAEMON), 1500));
-    let daemon = pids(&server, &id, 1);
-    server.await_exit(&id);
-    server.delete(&format!("/v1/processes/{id}")).expect(204);
-    await_death(&daemon);
+    for server in [Server::open(backend), without_groups(backend)] {
+        let id = server.spawn(&with_deadline(sh(DAEMON), 1500));
+        let daemon = pids(&server, &id, 1);
+        server.await_exit(&id);
+        server.delete(&format!("/v1/processes/{id}")).expect(204);
+        await_death(&daemon);
+    }
 }
 
 fn a_deadline_ends_what_ignores_a_stop(backend: Backend) {
