@@ -43,6 +43,7 @@
 //! | `io::host` | our ends of children | io::runtime, io::server, io::wait, io::conn::reader, types, config::timeouts, log, process, api, supervisor, notice |
 //! | `io::conn` | connections | io, types, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox |
 //! | `io::ws` | what every WebSocket of a process is | io, types, config::timeouts, wire, process, api |
+//! | `io::attach` | a process over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty |
 //! | `io::terminal` | a terminal over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty |
 #![deny(unsafe_code)]
 // What is wrong with a number of a test fails the test.

@@ -7,6 +7,7 @@
 //! Order of checks: Host, token, Origin, path and method, query and headers, body, handler, table.
 
 pub mod access;
+pub mod attach;
 pub mod body;
 pub mod bytes;
 pub mod control;
@@ -48,6 +49,7 @@ pub use problem::Problem;
 pub use reply::Reply;
 pub use route::{Action, BodyPolicy, Plan, plan};
 
+use self::attach::AttachQuery;
 use self::query::{StdinQuery, TerminalQuery};
 
 /// What [`execute`] may look at and change.
@@ -184,6 +186,15 @@ pub enum Outcome {
         /// End what is left of its tree before.
         tree: bool,
     },
+    /// Upgrade to a WebSocket on this process.
+    Attach {
+        /// Which process.
+        id: ProcessId,
+        /// What the client wants to see.
+        query: AttachQuery,
+        /// The handshake's answer.
+        accept: Accept,
+    },
     /// Upgrade to a WebSocket on this terminal.
     Terminal {
         /// Which process.
@@ -241,6 +252,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::Stdin { id, query } => control::stdin(&id, query, core),
         Action::CloseStdin(id) => control::close_stdin(&id, core),
         Action::Resize(id) => control::resize(&id, body, core),
+        Action::Attach { id, query, accept } => attach::attach(&id, query, accept, core),
         Action::Terminal { id, query, accept } => control::terminal(&id, query, accept, core),
     };
     outcome.unwrap_or_else(Outcome::from)

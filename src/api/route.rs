@@ -13,6 +13,7 @@ use crate::wire::say::run::Format;
 use crate::wire::ws::handshake::{self, Accept, HandshakeError, UpgradeRequest};
 
 use super::access::{Caller, Credential, Peer};
+use super::attach::AttachQuery;
 use super::events::EventsQuery;
 use super::guard::Guard;
 use super::idempotency::Name;
@@ -118,6 +119,15 @@ pub enum Action {
     CloseStdin(Id),
     /// `POST /v1/processes/{id}/terminal/resize`
     Resize(Id),
+    /// `GET /v1/processes/{id}/attach/ws`
+    Attach {
+        /// Which process.
+        id: Id,
+        /// What to show.
+        query: AttachQuery,
+        /// The handshake's answer.
+        accept: Accept,
+    },
     /// `GET /v1/processes/{id}/terminal/ws`
     Terminal {
         /// Which process.

@@ -5,6 +5,7 @@
 
 use crate::wire::http::head::{Head, Method};
 
+use super::attach;
 use super::events;
 use super::list;
 use super::problem::Problem;
@@ -490,6 +491,30 @@ pub const ROUTES: &[Route] = &[
         body: Body::None,
         answer: Answer::Empty,
         action: |asked| Ok(Action::CloseStdin(asked.id.clone())),
+    },
+    Route {
+        name: "attachProcess",
+        verb: Verb::Get,
+        path: "/v1/processes/{id}/attach/ws",
+        access: Access::TokenOrQuery,
+        parameters: &[
+            number("since"),
+            number("tail"),
+            word("mode", &["ro", "rw"]),
+            word("frames", &["json", "binary"]),
+            Parameter {
+                name: "access_token",
+                kind: Kind::Text,
+            },
+        ],
+        body: Body::None,
+        answer: Answer::Upgrade,
+        action: |asked| {
+            let query = attach::query(asked.query)?;
+            let accept = upgrade(asked.head)?;
+            let id = asked.id.clone();
+            Ok(Action::Attach { id, query, accept })
+        },
     },
     Route {
         name: "resizeProcessTerminal",

@@ -21,12 +21,13 @@ type Capability = (&'static str, fn(&ServerInfo) -> bool);
 /// `|_| true`.
 const CAPABILITIES: &[Capability] = &[
     ("names", |_| true),
+    ("stdin", |_| true),
     ("streamingRun", |_| true),
     ("wait", |_| true),
-    ("stdin", |_| true),
     ("signals", |_| true),
     ("textLogs", |_| true),
     ("rawLogs", |_| true),
+    ("attach", |_| true),
     ("events", |_| true),
     ("idempotency", |_| true),
     ("cgroup", |info| info.groups == Some(true)),

@@ -20,6 +20,8 @@ pub struct Extras {
     pub events: Batches,
     /// What terminal viewers share.
     pub frames: Batches,
+    /// What attached clients share, of each way of framing.
+    pub attached: Attached,
     /// Who is waited for before its terminal is read, while there is somebody.
     pub pacing: Option<Box<Pacing>>,
     /// Bytes that its log may hold where that is less than the usual limit: what a run may keep.
@@ -30,6 +32,15 @@ pub struct Extras {
     pub(super) life_changed: Option<Notify>,
     /// What holds it up while the client that its output is streamed to is slower.
     pub backpressure: Option<Backpressure>,
+}
+
+/// What attached clients share.
+#[derive(Debug, Default)]
+pub struct Attached {
+    /// Output as JSON.
+    pub json: Batches,
+    /// Output as it is.
+    pub binary: Batches,
 }
 
 /// Room for [`Extras`], made when it is first asked for.

@@ -23,6 +23,7 @@ mod harness;
 mod abandoned;
 mod afternoon;
 mod amplification;
+mod attach;
 mod auth;
 mod bursts;
 mod child_environment;

@@ -24,6 +24,7 @@ use monoio::io::Splitable;
 use monoio::net::TcpStream;
 
 use crate::api::access::Peer;
+use crate::api::attach::AttachQuery;
 use crate::api::bytes::Bytes;
 use crate::api::idempotency::Name;
 use crate::api::logs::{AwaitEntry, Fetch};
@@ -40,6 +41,7 @@ use crate::wire::http::response::Length;
 use crate::wire::ws::handshake::Accept;
 
 use self::receive::{BODY_BYTES_MAX, Facts};
+use crate::io::attach::attach;
 use crate::io::bytes::send;
 use crate::io::conn::fetch::fetch;
 use crate::io::conn::reader::{Filled, Reader};
@@ -57,7 +59,7 @@ use crate::io::server::Server;
 use crate::io::server_info::server_info;
 use crate::io::signal::signal;
 use crate::io::stdin::{Announced, close, input, upload};
-use crate::io::terminal::attach;
+use crate::io::terminal;
 use crate::io::wait_for::wait_for;
 
 /// After the last answer no more than this is read of what the peer still sends.
@@ -93,8 +95,8 @@ enum Stage {
     Events(Facts, u64, Vec<Box<str>>),
     /// Its answer goes on for as long as the process runs.
     Follow(Facts, ProcessId, Cursor),
-    /// It becomes a terminal.
-    Terminal(Facts, Box<Terminal>),
+    /// It becomes a WebSocket.
+    Upgrade(Facts, Box<Upgrade>),
 }
 
 /// A request with a key.
@@ -105,10 +107,16 @@ struct Once {
 }
 
 /// What an upgrade needs.
-struct Terminal {
+struct Upgrade {
     id: ProcessId,
-    query: TerminalQuery,
+    to: Socket,
     accept: Accept,
+}
+
+/// What a WebSocket is for.
+enum Socket {
+    Terminal(TerminalQuery),
+    Attach(AttachQuery),
 }
 
 struct Conn {
@@ -151,7 +159,7 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer) {
             Stage::Bytes(facts, bytes) => Box::pin(conn.bytes(facts, bytes)).await,
             Stage::Run(facts, run, form) => Box::pin(conn.stream(facts, run, form)).await,
             Stage::Follow(facts, id, cursor) => Box::pin(conn.follow(facts, id, cursor)).await,
-            Stage::Terminal(facts, terminal) => Box::pin(conn.terminal(facts, *terminal)).await,
+            Stage::Upgrade(facts, upgrade) => Box::pin(conn.upgrade(facts, *upgrade)).await,
         };
         match then {
             Then::Next => {}
@@ -245,8 +253,12 @@ impl Conn {
             Outcome::Wait { id, wait } => return Stage::Wait(facts, id, Box::new(wait)),
             Outcome::Follow { id, cursor } => return Stage::Follow(facts, id, cursor),
             Outcome::Terminal { id, query, accept } => {
-                let terminal = Terminal { id, query, accept };
-                return Stage::Terminal(facts, Box::new(terminal));
+                let to = Socket::Terminal(query);
+                return Stage::Upgrade(facts, Box::new(Upgrade { id, to, accept }));
+            }
+            Outcome::Attach { id, query, accept } => {
+                let to = Socket::Attach(query);
+                return Stage::Upgrade(facts, Box::new(Upgrade { id, to, accept }));
             }
             other => match self.carry_out(other).await {
                 Some(reply) => reply,
@@ -344,6 +356,7 @@ impl Conn {
             | Outcome::Wait { .. }
             | Outcome::Stream(..)
             | Outcome::Follow { .. }
+            | Outcome::Attach { .. }
             | Outcome::Terminal { .. } => None,
         }
     }
@@ -479,8 +492,8 @@ impl Conn {
         }
     }
 
-    async fn terminal(&mut self, facts: Facts, terminal: Terminal) -> Then {
-        let Terminal { id, query, accept } = terminal;
+    async fn upgrade(&mut self, facts: Facts, upgrade: Upgrade) -> Then {
+        let Upgrade { id, to, accept } = upgrade;
         let key = String::from_utf8_lossy(&accept.accept).into_owned();
         let mut reply = Reply::new(101)
             .header("connection", "upgrade")
@@ -500,7 +513,13 @@ impl Conn {
         if self.writer.all(out).await.is_err() {
             return Then::Drop;
         }
-        attach(&self.server, id, query, &mut self.reader, &mut self.writer).await;
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        match to {
+            Socket::Terminal(query) => {
+                terminal::attach(&self.server, id, query, reader, writer).await;
+            }
+            Socket::Attach(query) => attach(&self.server, id, query, reader, writer).await,
+        }
         Then::Linger
     }
 

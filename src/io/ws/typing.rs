@@ -28,6 +28,8 @@ pub(crate) enum What {
         /// How many bytes the client believes were accepted before these.
         offset: Option<u64>,
     },
+    /// The end of input.
+    End,
 }
 
 impl What {
@@ -35,6 +37,7 @@ impl What {
     pub(crate) fn data(&self) -> &[u8] {
         match self {
             What::Data { data, .. } => data,
+            What::End => &[],
         }
     }
 }
@@ -137,6 +140,7 @@ impl Typing {
 pub(crate) fn cost(what: &What) -> usize {
     let capacity = match what {
         What::Data { data, .. } => data.capacity(),
+        What::End => 0,
     };
     capacity.saturating_add(INPUT_COST_BYTES)
 }

@@ -93,6 +93,10 @@ impl Typist {
                 offset: *offset,
                 eof: false,
             },
+            What::End => Offer {
+                eof: true,
+                ..Offer::default()
+            },
         };
         let progress = Progress::default();
         let ticket = &typed.ticket;

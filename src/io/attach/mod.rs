@@ -1,0 +1,335 @@
+//! A process over WebSocket: cursor to frames, frames to its input, pipes and terminals alike.
+//!
+//! In: an upgraded connection. Out: `ready`, retained and live output, `gap` for what was evicted
+//! before it could be sent, `exit`, a clean close. A client that reads slowly costs a cursor and
+//! holds up nobody, the process least of all. Neither coming nor going ends the process's input.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::api::attach::{AttachFrame, AttachQuery, Framing, attach_frame};
+use crate::api::body::{self, InputEncoding};
+use crate::api::control::window;
+use crate::api::signal::Signalling;
+use crate::config::timeouts;
+use crate::log::batch::{Batches, Chunk, Encoder, Found, HEAD_BYTES_MAX};
+use crate::log::index::Entry;
+use crate::log::{Cursor, Select};
+use crate::process::life::State;
+use crate::process::{Notify, Process};
+use crate::supervisor::spawn::pty;
+use crate::types::{ExitStatus, Monotonic, ProcessId, Stream};
+use crate::wire::say::attach as say;
+use crate::wire::ws::message::Event;
+
+use crate::io::conn::reader::Reader;
+use crate::io::conn::writer::Writer;
+use crate::io::runtime::race::race;
+use crate::io::runtime::timer::{instant, within};
+use crate::io::runtime::turn::rest;
+use crate::io::server::Server;
+use crate::io::signal;
+use crate::io::ws::liveness::Liveness;
+use crate::io::ws::typing::What;
+use crate::io::ws::typist::Typist;
+use crate::io::ws::{CLOSE_NORMAL, Idle, Peer};
+
+/// Channels of binary frames, as Kubernetes numbers them; a terminal writes on that of stdout.
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+
+const READ_ONLY: &str = "this connection is read-only";
+
+/// Each entry as a frame of its own.
+struct Frames(Framing);
+
+impl Encoder for Frames {
+    fn entry(&self, entry: &Entry, data: &[u8], out: &mut Vec<u8>) {
+        match (self.0, entry.stream) {
+            (Framing::Json, stream) => {
+                say::write_output(stream.as_str(), entry.sequence, data, out);
+            }
+            (Framing::Binary, Stream::Stdout | Stream::Pty) => {
+                say::write_channel(STDOUT, data, out);
+            }
+            (Framing::Binary, Stream::Stderr) => say::write_channel(STDERR, data, out),
+        }
+    }
+
+    fn head(&self, _: usize, _: &mut [u8; HEAD_BYTES_MAX]) -> usize {
+        0
+    }
+
+    fn trailer(&self) -> &'static [u8] {
+        b""
+    }
+}
+
+/// What clients of this framing share.
+fn batches(process: &mut Process, framing: Framing) -> &mut Batches {
+    let attached = &mut process.extras.make().attached;
+    match framing {
+        Framing::Json => &mut attached.json,
+        Framing::Binary => &mut attached.binary,
+    }
+}
+
+/// Counted among a log's readers until dropped.
+struct Joined<'a> {
+    server: &'a Server,
+    id: ProcessId,
+    framing: Framing,
+}
+
+impl<'a> Joined<'a> {
+    fn new(server: &'a Server, id: ProcessId, framing: Framing) -> Self {
+        if let Some((process, _)) = server.table.borrow_mut().get_mut(id) {
+            batches(process, framing).join(&Select::default());
+        }
+        Self {
+            server,
+            id,
+            framing,
+        }
+    }
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        if let Some((process, _)) = self.server.table.borrow_mut().get_mut(self.id) {
+            batches(process, self.framing).leave(&Select::default());
+        }
+    }
+}
+
+/// What the two loops share.
+struct Session {
+    server: Rc<Server>,
+    id: ProcessId,
+    query: AttachQuery,
+    /// Input on its way to the process.
+    typist: Typist,
+    /// The client.
+    peer: Peer,
+}
+
+/// Serves an upgraded connection to its end.
+pub(super) async fn attach(
+    server: &Rc<Server>,
+    id: ProcessId,
+    query: AttachQuery,
+    reader: &mut Reader,
+    writer: &mut Writer,
+) {
+    let session = Rc::new(Session {
+        server: server.clone(),
+        id,
+        query,
+        typist: Typist::new(server.clone(), id),
+        peer: Peer::new(),
+    });
+    // Not a third loop here: what was sent before the client left is still written.
+    let typist = session.clone();
+    monoio::spawn(async move { typist.typist.pass_on(&typist.peer).await });
+    let on_message = async |message| session.on_message(message).await;
+    let reading = session.peer.read(reader, on_message);
+    let writing = async {
+        // An error is the end of the connection, which needs no word.
+        let _ = session.write(writer).await;
+    };
+    race(pin!(reading), pin!(writing)).await;
+    session.typist.close();
+    // Whatever becomes of what was sent, there is nobody to tell.
+    session.peer.gone();
+}
+
+impl Session {
+    /// Handles a text or binary message. True if the client asked to end.
+    async fn on_message(&self, message: Event) -> bool {
+        match message {
+            Event::Text(text) => match attach_frame(&text) {
+                Ok(AttachFrame::Close) => return true,
+                Ok(_) if self.query.read_only => self.peer.error(READ_ONLY),
+                Ok(AttachFrame::Input {
+                    data,
+                    encoding,
+                    offset,
+                }) => self.text_input(data, encoding, offset).await,
+                Ok(AttachFrame::Eof) => self.typist.take(What::End, &self.peer).await,
+                Ok(AttachFrame::Signal(signalling)) => self.signal(signalling).await,
+                Ok(AttachFrame::Resize { cols, rows }) => self.resize(cols, rows),
+                Err(problem) => {
+                    let detail = problem.detail();
+                    self.peer.error(&format!("invalid frame: {detail}"));
+                }
+            },
+            Event::Binary(message) => self.binary(message).await,
+            Event::Ping(_) | Event::Pong(_) | Event::Close(_) => {}
+        }
+        false
+    }
+
+    async fn text_input(&self, data: String, encoding: Option<String>, offset: Option<u64>) {
+        let decoded = InputEncoding::parse(encoding.as_deref(), InputEncoding::Utf8)
+            .and_then(|encoding| body::input_bytes(data, encoding, u64::MAX));
+        match decoded {
+            Ok(data) => self.input(data, offset).await,
+            Err(problem) => self.peer.error(&problem.detail()),
+        }
+    }
+
+    async fn binary(&self, mut message: Vec<u8>) {
+        if self.query.framing == Framing::Json {
+            let hint = "binary frames are not expected; attach with frames=binary to send them";
+            return self.peer.error(hint);
+        }
+        match message.first() {
+            Some(&STDIN) if self.query.read_only => self.peer.error(READ_ONLY),
+            Some(&STDIN) => {
+                message.remove(0);
+                self.input(message, None).await;
+            }
+            Some(channel) => self.peer.error(&format!(
+                "channel {channel} takes no input; the first byte of a binary frame must be \
+                 {STDIN}, for stdin"
+            )),
+            None => self.peer.error("an empty binary frame names no channel"),
+        }
+    }
+
+    async fn input(&self, data: Vec<u8>, offset: Option<u64>) {
+        let what = What::Data { data, offset };
+        self.typist.take(what, &self.peer).await;
+    }
+
+    /// Sends a signal, or says why nobody got it. It does not wait for input that was sent before.
+    async fn signal(&self, signalling: Signalling) {
+        let sent = pin!(signal::send(&self.server, self.id, signalling));
+        // The supervisor answers at once, unless something is wrong with it.
+        if let Some(Err(problem)) = within(timeouts::HALF_CLOSED_MAX, sent).await {
+            self.peer.error(&problem.detail());
+        }
+    }
+
+    fn resize(&self, cols: u16, rows: u16) {
+        let input = self.server.input(self.id);
+        let size = match window(cols, rows) {
+            Ok(size) => size,
+            Err(problem) => return self.peer.error(&problem.detail()),
+        };
+        match input.as_ref().map(|input| input.terminal()) {
+            None => self.peer.error("conflict: process is not running"),
+            Some(None) => self
+                .peer
+                .error("conflict: process is not running in tty mode"),
+            Some(Some(terminal)) => {
+                if let Err(errno) = pty::set_size(&**terminal, size) {
+                    let error = std::io::Error::from_raw_os_error(errno.raw_os_error());
+                    self.peer.error(&format!(
+                        "stream error: failed to resize the terminal: {error}"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Writes to the client until there is nothing more to say.
+    async fn write(&self, writer: &mut Writer) -> std::io::Result<()> {
+        writer.all(say::ready(&self.id.to_string())).await?;
+        let begin = {
+            let table = self.server.table.borrow();
+            let process = table.get(self.id);
+            process.map(|process| self.query.cursor(process))
+        };
+        let Some(mut cursor) = begin else {
+            return self.peer.finish(writer, CLOSE_NORMAL, "").await;
+        };
+        let _joined = Joined::new(&self.server, self.id, self.query.framing);
+        let mut liveness = Liveness::new(Instant::now());
+        loop {
+            let seen_outbox = self.peer.seen();
+            if self.peer.flush(writer).await? {
+                return Ok(());
+            }
+            match self.step(&mut cursor) {
+                Step::Send(chunk) => {
+                    writer.chunk(chunk).await?;
+                    liveness.sent(Instant::now());
+                }
+                Step::Gap(frame) => {
+                    writer.all(frame).await?;
+                    liveness.sent(Instant::now());
+                }
+                Step::Rest => rest().await,
+                Step::Exit(frame) => {
+                    writer.all(frame).await?;
+                    return self.peer.finish(writer, CLOSE_NORMAL, "").await;
+                }
+                Step::Gone => return self.peer.finish(writer, CLOSE_NORMAL, "").await,
+                Step::Wait {
+                    changed,
+                    seen,
+                    until,
+                } => {
+                    let news = changed.changed(seen);
+                    let idle = self.peer.idle(&mut liveness, seen_outbox, news, until);
+                    if idle.await == Idle::Dead {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&self, cursor: &mut Cursor) -> Step {
+        let mut table = self.server.table.borrow_mut();
+        let Some((process, arena)) = table.get_mut(self.id) else {
+            return Step::Gone;
+        };
+        let framing = self.query.framing;
+        let attached = &mut process.extras.make().attached;
+        let batches = match framing {
+            Framing::Json => &mut attached.json,
+            Framing::Binary => &mut attached.binary,
+        };
+        match batches.next(&process.log, arena, cursor, &Frames(framing)) {
+            Found::Chunk(chunk) => return Step::Send(chunk),
+            Found::Gap(gap) => return Step::Gap(say::gap(gap.from, gap.to, gap.bytes)),
+            Found::Unwanted => return Step::Rest,
+            Found::Nothing => {}
+        }
+        let until = match process.life.state() {
+            State::Over { end, .. } if process.life.is_complete(Monotonic::now()) => {
+                let status = end.status();
+                let code = status.and_then(ExitStatus::code);
+                let signal = status.and_then(ExitStatus::signal_name);
+                return Step::Exit(say::exit(code, signal.as_deref()));
+            }
+            State::Over { complete_at, .. } => Some(instant(complete_at)),
+            _ => None,
+        };
+        Step::Wait {
+            seen: process.changed.version(),
+            changed: process.changed.clone(),
+            until,
+        }
+    }
+}
+
+/// What is sent next.
+enum Step {
+    Send(Chunk),
+    Gap(Vec<u8>),
+    /// There was much to pass; go on when others have had their turn.
+    Rest,
+    Exit(Vec<u8>),
+    /// The record has been deleted.
+    Gone,
+    Wait {
+        changed: Notify,
+        seen: u64,
+        until: Option<Instant>,
+    },
+}
