@@ -4,9 +4,12 @@
 //! is none. Signals nobody, and keeps nothing of the process.
 //!
 //! What an orphan kept of its tree is asked in this order, since the first is certain, the second
-//! can only be had on purpose, and the third by accident:
-//! - its session is the leader's (the leader calls setsid; a daemon may leave it);
+//! can only be had on purpose, and the others by accident:
+//! - its session is that of a leader who has not been reaped (the leader calls setsid; a daemon may
+//!   leave it);
 //! - it carries the tree's [`Mark`];
+//! - its session is that of a leader who has been: a number that came again within the tick of that
+//!   is not told from the one before;
 //! - one of its descriptors 0 to 2 is a pipe or terminal that was made for this tree.
 //!
 //! All three are numbers that come again, so each has an end:
@@ -143,15 +146,15 @@ impl Claims {
 
     /// Whose the process is. A child of the server, so its number is its own.
     pub(crate) fn judge(&self, pid: i32, stat: &Stat) -> Verdict {
-        let mut if_pinned = None;
+        let mut by_session = None;
         if let Some(&(job, session)) = self.by_session.get(&stat.session) {
             match session {
                 Session::Led => return Verdict::Of(job),
                 Session::Left { at_ticks } if stat.session != pid => {
-                    if stat.start_ticks <= at_ticks {
-                        return Verdict::Of(job);
-                    }
-                    if_pinned = Some(job);
+                    by_session = Some(match stat.start_ticks <= at_ticks {
+                        true => Verdict::Of(job),
+                        false => Verdict::IfPinned(job),
+                    });
                 }
                 Session::Left { .. } => {}
             }
@@ -164,12 +167,13 @@ impl Claims {
             {
                 return Verdict::Of(job);
             }
-            if self.marks.is_retired(value) {
+            let was_there = matches!(by_session, Some(Verdict::Of(_)));
+            if self.marks.is_retired(value) && !was_there {
                 return Verdict::Nobodys { carries };
             }
         }
-        if let Some(job) = if_pinned {
-            return Verdict::IfPinned(job);
+        if let Some(verdict) = by_session {
+            return verdict;
         }
         let file = files(pid).find_map(|file| self.by_file.get(&file));
         match file {
@@ -191,6 +195,7 @@ fn files(pid: i32) -> impl Iterator<Item = FileId> {
 mod tests {
     use super::*;
     use crate::supervisor::tree::procfs;
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
     use std::process::{Child, Command, Stdio};
 
     const OLD: JobId = JobId(1);
@@ -252,6 +257,38 @@ mod tests {
         claims.forget(OLD, SESSION, mark, &[]);
         for ticks in [now, now + 100] {
             assert_eq!(at(&claims, ticks), Verdict::Of(NEXT), "of who has it now");
+        }
+    }
+
+    #[test]
+    fn a_mark_says_whose_it_is_where_the_number_of_a_session_came_again_at_once() {
+        let mut claims = Claims::default();
+        let old = claims.begin(OLD, &[]);
+        claims.led(OLD, SESSION);
+        claims.left(OLD, SESSION);
+        let next = claims.begin(NEXT, &[]);
+        let [of_old, of_next] = [old, next].map(|mark| {
+            let child = Command::new("sleep").arg("60").spawn().unwrap();
+            let limit = Rlimit {
+                current: mark.unique(),
+                maximum: None,
+            };
+            let pid = Pid::from_child(&child);
+            prlimit(Some(pid), Resource::Locks, limit).unwrap();
+            let mut stat = procfs::stat(child.id() as i32).unwrap();
+            stat.session = SESSION;
+            (child, stat)
+        });
+        let later = mark::now_ticks() + 100;
+        claims
+            .by_session
+            .insert(SESSION, (OLD, Session::Left { at_ticks: later }));
+        let judged = |(child, stat): &(Child, procfs::Stat)| claims.judge(child.id() as i32, stat);
+        assert_eq!(judged(&of_next), Verdict::Of(NEXT));
+        assert_eq!(judged(&of_old), Verdict::Of(OLD));
+        for (mut child, _) in [of_old, of_next] {
+            child.kill().unwrap();
+            child.wait().unwrap();
         }
     }
 
