@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use crate::config::timeouts;
 use crate::log::Select;
-use crate::types::StreamFilter;
+use crate::types::{StreamFilter, WindowSize};
 use crate::wire::http::head::{Head, Method};
 use crate::wire::http::range::{Range, range};
 use crate::wire::http::target::Query;
 
+use super::control::window;
 use super::problem::Problem;
 use super::routes::Parameter;
 use super::strict::Unknown;
@@ -107,6 +108,8 @@ pub struct TerminalQuery {
     pub acknowledges: bool,
     /// The client knows frames that are ours.
     pub extended: bool,
+    /// What size the terminal is to be given first.
+    pub size: Option<WindowSize>,
 }
 
 /// How raw input is taken.
@@ -385,7 +388,21 @@ pub fn terminal(query: &Params<'_>) -> Result<TerminalQuery, Problem> {
         binary_input,
         acknowledges,
         extended,
+        size: size(query)?,
     })
+}
+
+/// The size of a terminal: `cols` and `rows`, or neither.
+fn size(query: &Params<'_>) -> Result<Option<WindowSize>, Problem> {
+    let side = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
+    match (number(query, "cols")?, number(query, "rows")?) {
+        (None, None) => Ok(None),
+        (Some(cols), Some(rows)) => window(side(cols), side(rows)).map(Some),
+        _ => Err(Problem::invalid(format!(
+            "query parameters cols and rows go together, each between 1 and {}",
+            WindowSize::SIDE_MAX
+        ))),
+    }
 }
 
 #[cfg(test)]

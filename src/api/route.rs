@@ -425,7 +425,13 @@ mod tests {
                     Kind::Id => (parameter.name, "proc_7"),
                     Kind::Pair => (parameter.name, "k=v"),
                 };
-                let with = |value: &str| planned(method, &format!("{path}?{name}={value}"));
+                // Two that go together.
+                let other = match name {
+                    "cols" => "&rows=7",
+                    "rows" => "&cols=7",
+                    _ => "",
+                };
+                let with = |value: &str| planned(method, &format!("{path}?{name}={value}{other}"));
                 assert!(with(good).is_ok(), "{route:?}: {name}={good}");
                 if parameter.kind != Kind::Text {
                     let status = with("ne/ither").map_err(|reply| reply.status).err();

@@ -539,6 +539,8 @@ pub const ROUTES: &[Route] = &[
             word("input", &["binary", "text"]),
             word("flow", &["ack"]),
             word("control", &["extended"]),
+            number("cols"),
+            number("rows"),
             Parameter {
                 name: "access_token",
                 kind: Kind::Text,

@@ -12,11 +12,11 @@ use crate::process::Process;
 use crate::process::life::State;
 use crate::supervisor::message::Command;
 use crate::supervisor::reap;
-use crate::supervisor::spawn::pty;
 use crate::types::{ProcessId, WindowSize};
 
 use crate::io::conn::reader::Reader;
 use crate::io::host::outputs::trim_later;
+use crate::io::host::sizes::{self, SizeError};
 use crate::io::runtime::timer::within;
 use crate::io::server::Server;
 use crate::io::wait::{Limits, Waited, exited, for_client, until_process};
@@ -123,15 +123,12 @@ fn remove(server: &Rc<Server>, id: ProcessId) -> Reply {
 
 /// Changes the size of a terminal.
 pub(super) fn resize(server: &Server, id: ProcessId, size: WindowSize) -> Reply {
-    let input = server.input(id);
-    let Some(terminal) = input.as_ref().and_then(|input| input.terminal()) else {
-        return Problem::conflict("PTY resize handle unavailable").reply();
-    };
-    match pty::set_size(&**terminal, size) {
+    match sizes::set(server, id, size) {
         Ok(()) => {
             Reply::json(format!("{{\"cols\":{},\"rows\":{}}}", size.cols, size.rows).into_bytes())
         }
-        Err(errno) => {
+        Err(SizeError::NotRunning) => Problem::conflict("PTY resize handle unavailable").reply(),
+        Err(SizeError::Failed(errno)) => {
             let errno = errno.raw_os_error();
             let error = std::io::Error::from_raw_os_error(errno);
             Problem::stream(

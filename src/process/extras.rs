@@ -12,6 +12,7 @@ use super::notify::Notify;
 use super::pacing::Pacing;
 use super::tags::Tags;
 use crate::log::batch::Batches;
+use crate::types::WindowSize;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Extras {
     pub attached: Attached,
     /// Who is waited for before its terminal is read, while there is somebody.
     pub pacing: Option<Box<Pacing>>,
+    /// The size that its terminal was last given.
+    pub size: Option<WindowSize>,
     /// Bytes that its log may hold where that is less than the usual limit: what a run may keep.
     pub log_max: Option<u64>,
     /// What it is called besides its id.

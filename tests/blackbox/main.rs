@@ -87,6 +87,7 @@ mod supervision_state;
 mod supervision_trees;
 mod surroundings;
 mod terminal;
+mod terminal_control;
 mod terminal_flow;
 mod terminal_frames;
 mod terminal_hangups;

@@ -16,4 +16,5 @@ pub(crate) mod line;
 pub(crate) mod outputs;
 mod paced;
 pub(crate) mod run;
+pub(crate) mod sizes;
 pub(crate) mod start;

@@ -8,6 +8,7 @@ mod flow;
 mod output;
 mod view;
 
+use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::pin::pin;
 use std::rc::Rc;
@@ -18,12 +19,12 @@ use crate::api::body::{self, InputEncoding};
 use crate::api::control::window;
 use crate::api::frame::{ClientFrame, client_frame, unknown_type};
 use crate::api::query::TerminalQuery;
-use crate::supervisor::spawn::pty;
-use crate::types::ProcessId;
+use crate::types::{ProcessId, WindowSize};
 use crate::wire::ws::message::Event;
 
 use crate::io::conn::reader::Reader;
 use crate::io::conn::writer::Writer;
+use crate::io::host::sizes::{self, SizeError};
 use crate::io::runtime::race::race;
 use crate::io::runtime::tcp;
 use crate::io::server::Server;
@@ -49,6 +50,8 @@ struct Session {
     flow: Flow,
     /// The connection's.
     socket: RawFd,
+    /// The size of the terminal that the client knows of.
+    size: Cell<Option<WindowSize>>,
 }
 
 /// Serves an upgraded connection to its end.
@@ -67,8 +70,13 @@ pub(crate) async fn attach(
         peer: Peer::new(),
         flow: Flow::new(query.acknowledges, Instant::now()),
         socket: reader.socket(),
+        size: Cell::new(None),
     });
     tcp::keep_queue_short(session.socket, QUEUE_BYTES);
+    if let Some(size) = query.size.filter(|_| !query.read_only) {
+        // Before anything is shown. That of a program that has ended does not matter.
+        let _ = sizes::set(server, id, size);
+    }
     // Not a third loop here: what was typed before the client left is still written.
     let typist = session.clone();
     monoio::spawn(async move { typist.typist.pass_on(&typist.peer).await });
@@ -128,20 +136,26 @@ impl Session {
         if self.query.read_only {
             return self.error("this connection is read-only");
         }
-        let input = self.server.input(self.id);
-        let terminal = input.and_then(|input| input.terminal().cloned());
-        match (window(cols, rows), terminal) {
-            (Err(problem), _) => self.error(&problem.detail()),
-            (Ok(_), None) => self.error("conflict: PTY resize handle unavailable"),
-            (Ok(size), Some(terminal)) => {
-                if let Err(errno) = pty::set_size(&*terminal, size) {
-                    let error = std::io::Error::from_raw_os_error(errno.raw_os_error());
-                    self.error(&format!(
-                        "stream error: failed to resize the terminal: {error}"
-                    ));
-                }
+        match window(cols, rows) {
+            Ok(size) => self.set_size(size),
+            Err(problem) => self.error(&problem.detail()),
+        }
+    }
+
+    fn set_size(&self, size: WindowSize) {
+        // Others are told; this client knows.
+        let before = self.size.replace(Some(size));
+        match sizes::set(&self.server, self.id, size) {
+            Ok(()) => return,
+            Err(SizeError::NotRunning) => self.error("conflict: PTY resize handle unavailable"),
+            Err(SizeError::Failed(errno)) => {
+                let error = std::io::Error::from_raw_os_error(errno.raw_os_error());
+                self.error(&format!(
+                    "stream error: failed to resize the terminal: {error}"
+                ));
             }
         }
+        self.size.set(before);
     }
 
     /// The client has processed so many bytes of all that it was sent.

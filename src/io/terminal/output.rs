@@ -13,13 +13,14 @@ use crate::log::{Log, Select};
 use crate::process::life::State;
 use crate::process::pacing::Place;
 use crate::process::{Notify, Process};
-use crate::types::{ExitStatus, Monotonic};
+use crate::types::{ExitStatus, Monotonic, WindowSize};
 use crate::wire::say::terminal::{self as say, Reason};
 use crate::wire::ws::frame::{Opcode, frame_head, write_frame};
 
 use super::Session;
 use super::view::{self, View};
 use crate::io::conn::writer::Writer;
+use crate::io::host::sizes;
 use crate::io::runtime::timer::instant;
 use crate::io::ws::liveness::Liveness;
 use crate::io::ws::{CLOSE_NORMAL, Idle, framed};
@@ -114,12 +115,18 @@ impl Session {
 
     async fn try_write(&self, writer: &mut Writer) -> io::Result<()> {
         writer.all(framed(&say::ready(self.id))).await?;
+        if self.query.extended {
+            self.tell_size(sizes::get(&self.server, self.id));
+        }
         let mut view = self.begin(writer).await?;
         let _joined = Joined::new(self, view.place());
         let mut liveness = Liveness::new(Instant::now());
         let mut sent_at = Instant::now();
         loop {
             let seen_outbox = self.peer.seen();
+            if self.query.extended {
+                self.tell_size(self.last_size());
+            }
             if self.peer.flush(writer).await? {
                 return Ok(());
             }
@@ -340,6 +347,22 @@ impl Session {
             && let Some(pacing) = &mut process.extras.make().pacing
         {
             pacing.took(viewer, place, worth, end, Instant::now());
+        }
+    }
+
+    /// The size that the terminal was last given, if it ever was given another one.
+    fn last_size(&self) -> Option<WindowSize> {
+        let table = self.server.table.borrow();
+        table.get(self.id)?.extras.get()?.size
+    }
+
+    /// Tells the size of the terminal, if the client does not know it.
+    fn tell_size(&self, size: Option<WindowSize>) {
+        if let Some(size) = size
+            && self.size.replace(Some(size)) != Some(size)
+        {
+            self.peer
+                .send(|out| write_frame(Opcode::Text, &say::resized(size), out));
         }
     }
 

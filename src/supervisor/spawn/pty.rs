@@ -8,7 +8,8 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{
-    InputModes, OptionalActions, SpecialCodeIndex, Winsize, tcgetattr, tcsetattr, tcsetwinsize,
+    InputModes, OptionalActions, SpecialCodeIndex, Winsize, tcgetattr, tcgetwinsize, tcsetattr,
+    tcsetwinsize,
 };
 
 use crate::types::WindowSize;
@@ -74,10 +75,21 @@ pub fn end_of_input(master: impl AsFd) -> rustix::io::Result<Option<u8>> {
     Ok(Some(end).filter(|&end| end != 0))
 }
 
+/// The size.
+///
+/// # Errors
+/// As TIOCGWINSZ.
+pub fn size(master: impl AsFd) -> rustix::io::Result<WindowSize> {
+    let size = tcgetwinsize(master)?;
+    Ok(WindowSize {
+        cols: size.ws_col,
+        rows: size.ws_row,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::termios::tcgetwinsize;
 
     #[test]
     fn the_slave_shows_the_size_that_the_master_was_given() {
