@@ -103,14 +103,17 @@ impl Followers {
 
     /// Adds a follower of `path` (a log path with its query) and waits for its head.
     pub(crate) fn open(&mut self, address: SocketAddr, path: &str) -> Result<()> {
+        self.ask(address, &request("GET", path, b""))
+    }
+
+    /// Adds whoever asks this, which is answered with events, and waits for its head.
+    pub(crate) fn ask(&mut self, address: SocketAddr, request: &[u8]) -> Result<()> {
         let mut stream = TcpStream::connect(address).during("connect a follower")?;
         stream.set_nodelay(true).during("set nodelay")?;
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .during("set the read timeout")?;
-        stream
-            .write_all(&request("GET", path, b""))
-            .during("ask to follow")?;
+        stream.write_all(request).during("ask to follow")?;
         let mut filled = 0;
         let head = loop {
             match stream

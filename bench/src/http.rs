@@ -67,7 +67,20 @@ pub(crate) fn parse_head(input: &[u8]) -> Result<Option<Head>> {
 
 /// The bytes of one request.
 pub(crate) fn request(method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+    request_for(method, path, &[], body)
+}
+
+/// The same with further header fields.
+pub(crate) fn request_for(
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Vec<u8> {
     let mut bytes = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n").into_bytes();
+    for (name, value) in headers {
+        bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
     if method == "POST" {
         bytes.extend_from_slice(
             format!(

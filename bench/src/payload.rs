@@ -32,7 +32,7 @@ pub(crate) fn run(args: &[String]) -> io::Result<()> {
     match args.first().map_or("", String::as_str) {
         "write" => write(number(1), number(2)),
         "print" => print(number(1)),
-        "flood" => flood(),
+        "flood" => flood(number(1)),
         "burst" => burst(number(1)),
         "lines" => lines(number(1), number(2)),
         "paced" => paced(number(1), number(2)),
@@ -67,14 +67,16 @@ fn print(total: u64) -> io::Result<()> {
     stdout_file()?.write_all(&records(total))
 }
 
-/// 64 KiB blocks until killed.
-fn flood() -> io::Result<()> {
+/// 64 KiB blocks, `total` bytes of them; until killed if that is 0.
+fn flood(total: u64) -> io::Result<()> {
     let data = records(64 * 1024);
     let mut out = stdout_file()?;
     wait_for_line()?;
-    loop {
-        out.write_all(&data)?;
-    }
+    let blocks = match total {
+        0 => u64::MAX,
+        total => total / data.len() as u64,
+    };
+    (0..blocks).try_for_each(|_| out.write_all(&data))
 }
 
 /// Numbered records, prepared before the go-ahead so that only the writing is timed.

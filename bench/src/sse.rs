@@ -72,7 +72,8 @@ impl EventDecoder {
     fn line(kind: &mut Kind, line: &[u8], event: &mut impl FnMut(Event<'_>)) -> Result<()> {
         if let Some(name) = line.strip_prefix(b"event: ") {
             *kind = match name {
-                b"log" => Kind::Log,
+                // The second in the stream of a run.
+                b"log" | b"stdout" => Kind::Log,
                 b"gap" => Kind::Gap,
                 b"exit" => Kind::Exit,
                 _ => Kind::Other,
@@ -99,7 +100,12 @@ fn entry(json: &[u8]) -> Result<Entry<'_>> {
             String::from_utf8_lossy(&json[..json.len().min(120)])
         ))
     };
-    let rest = json.strip_prefix(br#"{"sequence":"#).ok_or_else(bad)?;
+    let of_run = json.strip_prefix(br#"{"type":"stdout","#);
+    let rest = match of_run {
+        Some(rest) => rest.strip_prefix(br#""sequence":"#),
+        None => json.strip_prefix(br#"{"sequence":"#),
+    };
+    let rest = rest.ok_or_else(bad)?;
     let digits = rest
         .iter()
         .position(|byte| !byte.is_ascii_digit())

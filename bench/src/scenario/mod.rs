@@ -15,6 +15,7 @@ mod raw;
 mod run;
 mod scale;
 mod start;
+mod stream;
 mod terminal;
 
 use std::path::Path;
@@ -168,6 +169,7 @@ pub(crate) fn all() -> Vec<&'static Scenario> {
         lifecycle::SCENARIOS,
         ingest::SCENARIOS,
         follow::SCENARIOS,
+        stream::SCENARIOS,
         logs::SCENARIOS,
         raw::SCENARIOS,
         terminal::SCENARIOS,
