@@ -52,16 +52,22 @@ fn carry_out(server: &Rc<Server>, job: JobId, effects: Effects) {
         });
     }
     if effects.kill {
-        let is_listed = server
-            .table
-            .borrow()
-            .job(job)
-            .is_some_and(Process::is_listed);
-        server.command(match is_listed {
+        server.command(match told_to_end(server, job) {
             // Its record tells of its end.
             true => Command::Kill { job },
             false => Command::End { job },
         });
+    }
+}
+
+/// Notes that a job is about to be asked to end. Whether it is listed.
+pub(crate) fn told_to_end(server: &Server, job: JobId) -> bool {
+    match server.table.borrow_mut().job_mut(job) {
+        Some((process, _)) => {
+            process.told_to_end = true;
+            process.is_listed()
+        }
+        None => false,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::supervisor::message::Command;
 use crate::types::{JobId, ProcessId, SpawnError, UnixMs};
 
 use crate::io::host::create::{TermRule, open_run_pipes, spec};
-use crate::io::host::effects::{close, happen};
+use crate::io::host::effects::{close, happen, told_to_end};
 use crate::io::host::feed::feed;
 use crate::io::host::input::Input;
 use crate::io::host::leftovers;
@@ -207,6 +207,7 @@ impl Underway {
 
     /// Ends its tree; how it ended is told as ever.
     pub(crate) fn kill(&self) {
+        told_to_end(&self.server, self.job);
         self.server.command(Command::Kill { job: self.job });
     }
 
