@@ -624,6 +624,35 @@ mod tests {
     }
 
     #[test]
+    fn nobody_looks_at_a_port_that_nobody_waits_for() {
+        let mut supervisor = supervisor();
+        let job = JobId(1);
+        let watch = |watch| Command::WatchPort {
+            job,
+            port: 1,
+            watch,
+        };
+        supervisor.on_command(watch(1));
+        assert!(
+            supervisor.deadlines.next().is_none(),
+            "there is no such job"
+        );
+        supervisor.start(job, spec("/bin/true"), None, false);
+        while supervisor.deadlines.pop(Instant::now()).is_some() {}
+        let before = supervisor.deadlines.next();
+        for number in 2..1000 {
+            supervisor.on_command(watch(number));
+        }
+        supervisor.begin_look_at_ports(job);
+        assert!(supervisor.has_steps_to_make());
+        for number in 2..1000 {
+            supervisor.on_command(Command::UnwatchPort { job, watch: number });
+        }
+        assert!(!supervisor.ports.is_looking());
+        assert_eq!(supervisor.deadlines.next(), before);
+    }
+
+    #[test]
     fn nothing_is_due_to_a_child_that_has_ended() {
         const YEAR: Duration = Duration::from_secs(31_536_000);
         let mut supervisor = supervisor();

@@ -35,6 +35,13 @@ const NAMES: [(i32, &str); 31] = [
     (libc::SIGSYS, "SIGSYS"),
 ];
 
+/// Other names of some of them (signal(7)).
+const ALIASES: [(i32, &str); 3] = [
+    (libc::SIGABRT, "SIGIOT"),
+    (libc::SIGCHLD, "SIGCLD"),
+    (libc::SIGIO, "SIGPOLL"),
+];
+
 /// The processes of a job that a signal goes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
@@ -84,27 +91,35 @@ pub fn name(number: i32) -> String {
     }
 }
 
-/// The number of a signal by its name (`SIGINT`, `INT` or `int`, `RTMIN+3`) or its number, 1 to
-/// 64, in decimal. None for anything else.
+/// The number of a signal by its name (`SIGINT`, `INT` or `int`, `RTMIN+3`, `RTMAX-1`) or its
+/// number, 1 to 64, in decimal. None for anything else.
 pub fn number(text: &str) -> Option<i32> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().filter(|number| (1..=64).contains(number));
     }
     let upper = text.to_ascii_uppercase();
     let short = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if let Some((number, _)) = NAMES.iter().find(|(_, name)| &name[3..] == short) {
+    let mut names = NAMES.iter().chain(&ALIASES);
+    if let Some((number, _)) = names.find(|(_, name)| &name[3..] == short) {
         return Some(*number);
     }
-    let above = match short.strip_prefix("RTMIN")? {
-        "" => 0,
-        offset => offset
-            .strip_prefix('+')
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?
-            .parse()
-            .ok()?,
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    let number = match (short.strip_prefix("RTMIN"), short.strip_prefix("RTMAX")) {
+        (Some(rest), _) => real_time.start().checked_add(offset(rest, '+')?)?,
+        (None, Some(rest)) => real_time.end().checked_sub(offset(rest, '-')?)?,
+        (None, None) => return None,
     };
-    let number = libc::SIGRTMIN().checked_add(above)?;
-    (number <= libc::SIGRTMAX()).then_some(number)
+    real_time.contains(&number).then_some(number)
+}
+
+/// What stands behind `RTMIN` or `RTMAX`: nothing, or the sign and digits.
+fn offset(rest: &str, sign: char) -> Option<i32> {
+    if rest.is_empty() {
+        return Some(0);
+    }
+    let digits = rest.strip_prefix(sign)?;
+    let only_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| only_digits)
 }
 
 #[cfg(test)]
@@ -131,8 +146,19 @@ mod tests {
         for text in ["SIGINT", "INT", "int", "sigint", "2"] {
             assert_eq!(number(text), Some(2), "{text}");
         }
+        for (text, signal) in [
+            ("rtmax", libc::SIGRTMAX()),
+            ("SIGRTMAX-2", libc::SIGRTMAX() - 2),
+            ("sigrtmin", libc::SIGRTMIN()),
+            ("cld", libc::SIGCHLD),
+            ("SIGPOLL", libc::SIGIO),
+            ("iot", libc::SIGABRT),
+        ] {
+            assert_eq!(number(text), Some(signal), "{text}");
+        }
         for text in [
             "", "0", "65", "-1", "+2", "SIG", "SIGNOPE", "RTMIN+", "RTMIN+99", "RTMIN+-1",
+            "RTMIN-1", "RTMAX+1", "RTMAX-99", "RTMAX-",
         ] {
             assert_eq!(number(text), None, "{text}");
         }
