@@ -39,6 +39,8 @@ pub struct RunBody {
     pub stdin: Option<String>,
     /// How; UTF-8 if missing.
     pub stdin_encoding: Option<String>,
+    /// Whether its input comes later, as a process's does; only of a record.
+    pub stdin_open: Option<bool>,
     /// Which bytes are kept of an output that is too long: `head`, `tail` or `both`.
     pub keep: Option<String>,
     /// Whether its tree is ended when the client is gone; it is if missing.

@@ -24,6 +24,8 @@ pub struct Run {
     pub launch: Launch,
     /// Its whole input; `/dev/null` if there is none.
     pub stdin: Option<Vec<u8>>,
+    /// Its input comes later, as a process's does.
+    pub stdin_open: bool,
     /// Its deadline.
     pub timeout: Duration,
     /// Bytes kept of each stream.
@@ -73,6 +75,13 @@ pub fn plan(bytes: &[u8], stream: Option<Format>, core: &Core<'_>) -> Result<Out
             "name and labels are of a record; a run is one with \"record\":true",
         ));
     }
+    let stdin_open = request.stdin_open.unwrap_or(false);
+    if stdin_open && (!is_record || stdin.is_some()) {
+        return Err(Problem::invalid(
+            "stdinOpen is for an input that comes later, to the record of a run: it needs \
+             \"record\":true and no stdin",
+        ));
+    }
     let tags = tags::checked(request.name, request.labels)?;
     refuse_while_ending(core)?;
     tags::refuse_taken(&tags, core.table)?;
@@ -94,6 +103,7 @@ pub fn plan(bytes: &[u8], stream: Option<Format>, core: &Core<'_>) -> Result<Out
     };
     let run = Box::new(Run {
         stdin,
+        stdin_open,
         timeout: Duration::from_millis(core.settings.run_timeout_ms(request.timeout_ms)),
         output_max,
         keep: keep.unwrap_or_default(),

@@ -66,7 +66,8 @@ pub(super) fn stay(
     keys: Keys,
 ) -> Result<Left> {
     let mut client = context.client.clone();
-    let mut user = session::User::begin(kind, read_only, keys)?;
+    let has_screen = context.capabilities()?.iter().any(|word| word == "screen");
+    let mut user = session::User::begin(kind, has_screen, read_only, keys)?;
     let mut since = None;
     loop {
         let socket = client.websocket(&path(name, &user.query(since)))?;

@@ -28,6 +28,9 @@ use super::start;
 use crate::client::{Body, Client, ClientError, Request, Response};
 use crate::notice;
 
+/// Longer than any server allows: a hundred years.
+const TIMEOUT_MS_MAX: u64 = 100 * 365 * 86_400_000;
+
 const TIMED_OUT: u8 = 124;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
@@ -42,8 +45,19 @@ pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<u8> {
         body.extend(timeout.map(|ms| ("deadlineMs".to_owned(), json!(ms))));
         in_terminal(context, body, keys)
     } else {
-        body.extend(timeout.map(|ms| ("timeoutMs".to_owned(), json!(ms))));
-        streamed(context, body)
+        // Without one, as long as the server lets any run last.
+        body.insert(
+            "timeoutMs".to_owned(),
+            json!(timeout.unwrap_or(TIMEOUT_MS_MAX)),
+        );
+        let done = streamed(context, body);
+        if timeout.is_none() && matches!(done, Ok(TIMED_OUT)) {
+            notice::line(
+                "the server lets no run last longer; `procring config set maxRunTimeoutMs=TIME` \
+                 changes that, and `procring start` has no such limit",
+            );
+        }
+        done
     };
     done.map_err(|error| match error {
         CliError::Client(ClientError::Refused(problem)) => {

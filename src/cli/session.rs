@@ -59,6 +59,8 @@ enum Heard {
 /// See the module.
 pub(super) struct User {
     kind: Kind,
+    /// The server can draw a terminal as it is.
+    has_screen: bool,
     read_only: bool,
     heard: Receiver<Heard>,
     hear: mpsc::Sender<Heard>,
@@ -73,7 +75,7 @@ pub(super) struct User {
 
 impl User {
     /// Begins to listen to the user.
-    pub(super) fn begin(kind: Kind, read_only: bool, keys: Keys) -> Result<Self> {
+    pub(super) fn begin(kind: Kind, has_screen: bool, read_only: bool, keys: Keys) -> Result<Self> {
         let (hear, heard) = mpsc::channel();
         let wishes = hear.clone();
         signals::listen(move |wish| {
@@ -93,6 +95,7 @@ impl User {
         }
         Ok(Self {
             kind,
+            has_screen,
             read_only,
             heard,
             hear,
@@ -107,7 +110,11 @@ impl User {
     pub(super) fn query(&self, since: Option<u64>) -> String {
         let mode = if self.read_only { "&mode=ro" } else { "" };
         match (self.kind, since) {
-            (Kind::Terminal, _) => format!("/terminal/ws?replay=screen{mode}"),
+            (Kind::Terminal, _) => {
+                // An older one replays the end of what there was, the reference nothing.
+                let replay = if self.has_screen { "replay=screen" } else { "" };
+                format!("/terminal/ws?{replay}{mode}")
+            }
             (Kind::Pipes, Some(since)) => format!("/attach/ws?frames=json&since={since}{mode}"),
             (Kind::Pipes, None) => format!("/attach/ws?frames=json&tail=0{mode}"),
         }

@@ -29,6 +29,8 @@ mod bursts;
 mod child_environment;
 mod cli;
 mod cli_commands;
+mod cli_streams;
+mod cli_terminal;
 mod config;
 mod cors;
 mod deadline;

@@ -18,6 +18,7 @@ on_both!(
     what_it_leaves_behind_is_shown_in_the_same_record,
     answers_are_whole_while_records_make_room_for_others,
     it_takes_no_place_of_a_managed_process,
+    its_input_may_come_later,
 );
 
 const RUN: &str = "/v1/processes/run";
@@ -323,4 +324,30 @@ fn it_takes_no_place_of_a_managed_process(backend: Backend) {
         .expect(409);
     server.kill(&cat);
     server.spawn(&json!({"command": "cat"}));
+}
+
+fn its_input_may_come_later(backend: Backend) {
+    let server = Server::open(backend);
+    let mut body = recorded("cat; echo end");
+    body["stdinOpen"] = json!(true);
+    body["name"] = json!("fed");
+    let mut waiting = send(&server, &body);
+    await_running(&server, "fed");
+    let id = server.get("/v1/processes/fed").json()["id"].clone();
+    let id = id.as_str().unwrap();
+    server.feed(id, "one ");
+    let target = format!("/v1/processes/{id}/stdin?eof=true");
+    server
+        .request("POST", &target, &[("Content-Type", "text/plain")], b"two\n")
+        .expect(200);
+    let answer = waiting.response("POST").expect(200).json();
+    assert_eq!(answer["stdout"], "one two\nend\n");
+    // It is for records, and for nothing that is there already.
+    for (field, value) in [("record", json!(false)), ("stdin", json!("x"))] {
+        let mut wrong = body.clone();
+        wrong["name"] = json!(null);
+        wrong[field] = value;
+        let problem = server.post(RUN, &wrong).expect(400);
+        assert!(problem.text().contains("stdinOpen"), "{}", problem.text());
+    }
 }

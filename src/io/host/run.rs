@@ -108,12 +108,16 @@ impl Underway {
     /// When there is something that a run cannot do without.
     pub(crate) fn begin(server: &Rc<Server>, mut run: Box<Run>) -> Result<Self, Problem> {
         let (started, created_at) = (Instant::now(), UnixMs::now());
-        let (mut child, stdio, input) = open_run_pipes(server, run.stdin.is_some())?;
+        let has_input = run.stdin.is_some() || run.stdin_open;
+        let (mut child, stdio, mut input) = open_run_pipes(server, has_input)?;
         let spec = spec(server, &run.launch, stdio, Some(TermRule::Always))
             .map_err(|error| Problem::spawn(error, false, &run.launch))?;
         let (job, id) = enter(server, &run, created_at)?;
-        // All of its input is in the request.
-        child.input = id.map(|_| Input::closed());
+        child.input = match run.stdin_open {
+            true => input.take().map(|pipe| Input::pipe(Rc::new(pipe))),
+            // All of its input is in the request.
+            false => id.map(|_| Input::closed()),
+        };
         server.command(Command::Spawn {
             job,
             spec: Box::new(spec),

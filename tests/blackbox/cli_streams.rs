@@ -1,0 +1,66 @@
+//! The command line's streams: input that is passed on, and interrupts.
+
+use std::io::{BufRead as _, BufReader};
+
+use crate::harness::cli::{begun, command, fed, procring};
+use crate::harness::{Backend, Server, eventually, on_both, sh};
+
+on_both!(
+    a_run_passes_on_input_of_any_length,
+    a_run_that_is_interrupted_ends_its_command,
+    input_goes_as_text_and_as_a_stream,
+);
+
+fn a_run_passes_on_input_of_any_length(backend: Backend) {
+    let server = Server::open(backend);
+    let mut input = vec![b'x'; 20 << 20];
+    input.push(b'\n');
+    let said = fed(&server, &["run", "--", "wc", "-c"], &input);
+    assert_eq!(said.good().trim(), input.len().to_string());
+    // One that does not read it ends all the same.
+    assert_eq!(fed(&server, &["run", "--", "true"], &input).code, Some(0));
+}
+
+fn a_run_that_is_interrupted_ends_its_command(backend: Backend) {
+    let server = Server::open(backend);
+    let script = "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.1; done";
+    let mut run = begun(&mut command(&server, &["run", "--", "sh", "-c", script]));
+    let mut out = BufReader::new(run.0.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    out.read_line(&mut line).expect("a line");
+    assert_eq!(line, "ready\n");
+    run.signal(libc::SIGINT);
+    line.clear();
+    out.read_line(&mut line).expect("a line");
+    assert_eq!(line, "caught\n");
+    assert_eq!(run.wait_with_output().status.code(), Some(9));
+    // One that does not listen is killed by the second.
+    let script = "trap '' INT; echo ready; while :; do sleep 0.1; done";
+    let mut run = begun(&mut command(&server, &["run", "--", "sh", "-c", script]));
+    let mut out = BufReader::new(run.0.stdout.take().expect("a pipe"));
+    out.read_line(&mut line).expect("a line");
+    run.signal(libc::SIGINT);
+    run.signal(libc::SIGINT);
+    let ended = eventually("the second Ctrl-C", || {
+        run.signal(libc::SIGINT);
+        run.0.try_wait().expect("a child")
+    });
+    assert_eq!(ended.code(), Some(128 + 9));
+    assert!(server.survivors().is_empty());
+}
+
+fn input_goes_as_text_and_as_a_stream(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("cat; echo end"));
+    procring(&server, &["input", &id, "one"]).good();
+    procring(&server, &["input", "--line", &id, " line"]).good();
+    fed(&server, &["input", "--eof", &id], b"two\n").good();
+    server.await_exit(&id);
+    assert_eq!(
+        procring(&server, &["logs", &id]).good(),
+        "one line\ntwo\nend\n"
+    );
+    let said = procring(&server, &["input", &id, "more"]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("not running"), "{said:?}");
+}

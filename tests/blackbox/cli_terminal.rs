@@ -1,0 +1,209 @@
+//! The command line in a real terminal: what is typed reaches the program, what it draws is seen,
+//! leaving ends nothing, and the terminal is as before whatever happens.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
+
+use crate::harness::cli::{Begun, begun, command, procring};
+use crate::harness::launch::{Before, before_exec};
+use crate::harness::{Backend, Server, WAIT, on_both, sh};
+
+on_both!(
+    a_run_in_a_terminal_is_that_program_and_ends_with_its_code,
+    leaving_a_terminal_ends_nothing_and_attaching_draws_it_again,
+    a_terminal_is_put_back_after_a_signal,
+    a_new_size_reaches_the_program,
+);
+
+/// A terminal with a command in it.
+struct Terminal {
+    master: OwnedFd,
+    slave: OwnedFd,
+    command: Begun,
+    shown: String,
+    before: Termios,
+}
+
+fn resize(master: &OwnedFd, cols: u16, rows: u16) {
+    let size = Winsize {
+        ws_col: cols,
+        ws_row: rows,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(master, size).expect("a size");
+}
+
+impl Terminal {
+    fn with(server: &Server, args: &[&str]) -> Self {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).expect("a terminal");
+        grantpt(&master).expect("a terminal");
+        unlockpt(&master).expect("a terminal");
+        let slave = ioctl_tiocgptpeer(&master, flags).expect("its other side");
+        resize(&master, 91, 23);
+        let before = tcgetattr(&slave).expect("modes");
+        let mut command = command(server, args);
+        let side = || slave.try_clone().expect("a descriptor");
+        command.stdin(side()).stdout(side()).stderr(side());
+        let of_terminal = Before {
+            terminal: Some(slave.as_raw_fd()),
+            ..Before::default()
+        };
+        before_exec(&mut command, of_terminal);
+        Self {
+            command: begun(&mut command),
+            master,
+            slave,
+            shown: String::new(),
+            before,
+        }
+    }
+
+    fn type_in(&self, text: &str) {
+        assert_eq!(
+            rustix::io::write(&self.master, text.as_bytes()),
+            Ok(text.len())
+        );
+    }
+
+    /// Reads until `text` has been shown since the last time.
+    fn expect(&mut self, text: &str) {
+        let until = Instant::now() + WAIT;
+        loop {
+            if let Some(at) = self.shown.find(text) {
+                self.shown.drain(..at + text.len());
+                return;
+            }
+            assert!(Instant::now() < until, "no {text:?} in {:?}", self.shown);
+            let tick = Timespec {
+                tv_sec: 0,
+                tv_nsec: 50_000_000,
+            };
+            let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
+            if poll(&mut fds, Some(&tick)).expect("poll") == 0 {
+                continue;
+            }
+            let mut buffer = [0; 4096];
+            let read = rustix::io::read(&self.master, &mut buffer).unwrap_or(0);
+            self.shown
+                .push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    }
+
+    /// Waits for the end of the command and looks at the terminal.
+    fn end(mut self) -> Option<i32> {
+        let until = Instant::now() + WAIT;
+        let status = loop {
+            if let Some(status) = self.command.0.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(Instant::now() < until, "no end; shown: {:?}", self.shown);
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let after = tcgetattr(self.slave.as_fd()).expect("modes");
+        assert_eq!(after.local_modes, self.before.local_modes);
+        assert_eq!(after.input_modes, self.before.input_modes);
+        assert_eq!(after.output_modes, self.before.output_modes);
+        assert!(
+            after
+                .local_modes
+                .contains(LocalModes::ECHO | LocalModes::ICANON)
+        );
+        status.code()
+    }
+}
+
+fn a_run_in_a_terminal_is_that_program_and_ends_with_its_code(backend: Backend) {
+    let server = Server::open(backend);
+    let script = "stty size; read x; echo got $x; test -t 0 && test -t 1 && exit 5";
+    let mut terminal = Terminal::with(&server, &["run", "-t", "--", "sh", "-c", script]);
+    terminal.expect("23 91");
+    terminal.type_in("hello\r");
+    terminal.expect("got hello");
+    assert_eq!(terminal.end(), Some(5));
+    assert_eq!(procring(&server, &["ps", "-a", "-q"]).good(), "");
+    // Ctrl-C is a key like any other.
+    let script = "trap 'echo caught; exit 6' INT; echo ready; while :; do sleep 0.1; done";
+    let mut terminal = Terminal::with(&server, &["run", "-t", "--", "sh", "-c", script]);
+    terminal.expect("ready");
+    terminal.type_in("\x03");
+    terminal.expect("caught");
+    assert_eq!(terminal.end(), Some(6));
+    let mut terminal = Terminal::with(&server, &["run", "-t", "--timeout", "1s", "cat"]);
+    terminal.type_in("x\r");
+    terminal.expect("x");
+    assert_eq!(terminal.end(), Some(124));
+}
+
+fn leaving_a_terminal_ends_nothing_and_attaching_draws_it_again(backend: Backend) {
+    let server = Server::open(backend);
+    let args = [
+        "run",
+        "-t",
+        "--name",
+        "vi",
+        "--",
+        "sh",
+        "-c",
+        "echo drawn; cat",
+    ];
+    let mut terminal = Terminal::with(&server, &args);
+    terminal.expect("drawn");
+    terminal.type_in("\x1c");
+    terminal.expect("procring attach");
+    assert_eq!(terminal.end(), Some(0));
+    assert_eq!(server.info("vi")["status"], "running");
+    let mut terminal = Terminal::with(&server, &["attach", "--detach-keys", "ctrl-p,q", "vi"]);
+    terminal.expect("drawn");
+    terminal.type_in("more\r");
+    terminal.expect("more\r\nmore");
+    terminal.type_in("\x10q");
+    assert_eq!(terminal.end(), Some(0));
+    let mut terminal = Terminal::with(&server, &["attach", "vi"]);
+    terminal.expect("drawn");
+    terminal.type_in("\x04");
+    assert_eq!(terminal.end(), Some(0));
+}
+
+fn a_terminal_is_put_back_after_a_signal(backend: Backend) {
+    let server = Server::open(backend);
+    for signal in [libc::SIGTERM, libc::SIGHUP] {
+        let args = ["-c", "echo drawn; cat"];
+        let program = serde_json::json!({"command": "sh", "args": args, "tty": true});
+        let id = server.spawn(&program);
+        let mut terminal = Terminal::with(&server, &["attach", &id]);
+        terminal.expect("drawn");
+        terminal.command.signal(signal);
+        assert_eq!(terminal.end(), Some(128 + signal));
+        assert_eq!(
+            server.info(&id)["status"],
+            "running",
+            "attaching owns nothing"
+        );
+    }
+    // A run is its client's.
+    let mut terminal = Terminal::with(&server, &["run", "-t", "--", "sh", "-c", "echo up; cat"]);
+    terminal.expect("up");
+    terminal.command.signal(libc::SIGHUP);
+    assert_eq!(terminal.end(), Some(128 + libc::SIGHUP));
+    let running = procring(&server, &["ps"]).good();
+    assert!(!running.contains("echo up"), "{running}");
+}
+
+fn a_new_size_reaches_the_program(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("true"));
+    server.await_exit(&id);
+    let script = "trap 'stty size' WINCH; stty size; while :; do sleep 0.1; done";
+    let mut terminal = Terminal::with(&server, &["run", "-t", "--", "sh", "-c", script]);
+    terminal.expect("23 91");
+    resize(&terminal.master, 77, 33);
+    terminal.expect("33 77");
+    terminal.type_in("\x03");
+    assert_eq!(terminal.end(), Some(130));
+}
