@@ -1,5 +1,5 @@
-//! Replayed output: no split changes what is cut, one pass leaves no query, and text
-//! without escapes is not touched.
+//! Replayed output: no split changes what is cut, one pass leaves no query, and of text
+//! without escapes only the bell and ENQ are.
 
 use procring::wire::vt::{HELD_BYTES_MAX, QueryFilter};
 
@@ -16,7 +16,9 @@ pub fn terminal_queries(data: &[u8]) {
     // Text always stays, so it leaves by the same measure as it came.
     let escapes = data.iter().filter(|byte| **byte == 0x1b).count();
     if escapes == 0 {
-        assert_eq!(once, data);
+        let is_silent = |byte: &u8| !matches!(byte, 0x05 | 0x07);
+        let silent: Vec<u8> = data.iter().copied().filter(is_silent).collect();
+        assert_eq!(once, silent);
     }
     let beyond_ascii = |bytes: &[u8]| bytes.iter().filter(|byte| **byte >= 0x80).count();
     assert!(beyond_ascii(&once) <= beyond_ascii(data));

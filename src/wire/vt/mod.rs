@@ -1,15 +1,17 @@
-//! Old terminal output without the questions in it.
+//! Old terminal output without what would act again.
 //!
-//! In: retained output of a terminal, cut anywhere. Out: the same bytes less the
-//! queries that the viewer's terminal would answer, since an answer that comes
-//! late is typed into the shell. Owns the sequence that is arriving. Knows no
-//! process and no socket; live output does not pass here.
+//! In: retained output of a terminal, cut anywhere. Out: the same bytes less what has the viewer's
+//! terminal answer, since an answer that comes late is typed into the shell, and less what it does
+//! besides drawing; and the questions by themselves, for somebody who is to hear them after all.
+//! Owns the sequence that is arriving. Knows no process and no socket; live output does not pass
+//! here.
 //!
-//! Cut are, in their 7-bit forms: DSR, DA1 (`ESC Z` too), DA2, DA3, DECRQM,
-//! XTVERSION, window reports and kitty's keyboard mode ([`csi`]); the colour
-//! queries of OSC 4, 5 and 10 to 19 and the clipboard's of OSC 52 ([`osc`]);
-//! DECRQSS and XTGETTCAP. Sequences as in ECMA-48 and xterm's ctlseqs. What
-//! single terminals ask in strings of their own (kitty's graphics) passes.
+//! Cut are, in their 7-bit forms: ENQ, DSR, DA1 (`ESC Z` too), DA2, DA3, DECRQM, XTVERSION, window
+//! reports and operations, kitty's keyboard mode, XTQMODKEYS, XTSMGRAPHICS and older reports
+//! ([`csi`]); the colour queries of OSC 4, 5 and 10 to 19 and both queries and writes of the
+//! clipboard, OSC 52 ([`osc`]); DECRQSS and XTGETTCAP; BEL; notifications (OSC 9, 99, 777) and OSC
+//! 1337. Sequences as in ECMA-48 and xterm's ctlseqs. What single terminals ask in strings of their
+//! own (kitty's graphics) passes.
 //!
 //! - Everything else passes byte for byte, also what never ends.
 //! - At most [`HELD_BYTES_MAX`] bytes are held back; a longer sequence passes.
@@ -24,9 +26,13 @@ pub mod screen;
 
 use crate::wire::prefix;
 
+use self::csi::Deed;
+use self::osc::May;
+
 /// Most bytes of an unfinished sequence that are held back.
 pub const HELD_BYTES_MAX: usize = 4096;
 
+const ENQ: u8 = 0x05;
 const BEL: u8 = 0x07;
 const CAN: u8 = 0x18;
 const SUB: u8 = 0x1a;
@@ -36,7 +42,10 @@ const DEL: u8 = 0x7f;
 /// String Terminator.
 const ST: &[u8] = b"\x1b\\";
 
-/// Copies terminal output without its queries.
+/// Most bytes of questions that are kept for later.
+const ASKED_BYTES_MAX: usize = 4096;
+
+/// Copies terminal output without what would act again.
 #[derive(Debug, Default)]
 pub struct QueryFilter {
     state: State,
@@ -44,6 +53,8 @@ pub struct QueryFilter {
     held: Vec<u8>,
     /// What was passed on ends inside a sequence that the held ESC would end.
     unfinished: bool,
+    /// The questions that were cut.
+    asked: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,6 +80,10 @@ enum State {
     BodyEscape { is_osc: bool },
     /// In a string that asks nothing; nothing is held.
     Passing { is_osc: bool },
+    /// In a string that acts; nothing of it passes.
+    Dropping { is_osc: bool },
+    /// Behind an ESC in such a string.
+    DroppingEscape { is_osc: bool },
 }
 
 impl QueryFilter {
@@ -79,15 +94,20 @@ impl QueryFilter {
         let mut rest = input;
         while let Some((&byte, tail)) = rest.split_first() {
             let plain = match self.state {
-                State::Ground => prefix::len_until(rest, |byte| byte == ESC),
+                State::Ground => prefix::len_until(rest, acts_alone),
                 State::Passing { is_osc } => {
+                    prefix::len_until(rest, |byte| ends_string(byte, is_osc))
+                }
+                State::Dropping { is_osc } => {
                     prefix::len_until(rest, |byte| ends_string(byte, is_osc))
                 }
                 _ => 0,
             };
             if plain > 0 {
                 let (text, tail) = rest.split_at(plain);
-                out.extend_from_slice(text);
+                if !matches!(self.state, State::Dropping { .. }) {
+                    out.extend_from_slice(text);
+                }
                 rest = tail;
                 continue;
             }
@@ -99,10 +119,31 @@ impl QueryFilter {
         }
     }
 
-    /// Appends what is held back: the output ended inside a sequence.
+    /// Appends what is held back: the output ended inside a sequence. What was asked stays.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.held);
-        *self = Self::default();
+        match self.state {
+            // What follows belongs to a string that does nothing; whoever draws it knows no better.
+            State::Dropping { is_osc: true } => out.extend_from_slice(b"\x1b]!"),
+            State::Dropping { is_osc: false } => out.extend_from_slice(b"\x1bX"),
+            State::DroppingEscape { .. } => out.push(ESC),
+            _ => {}
+        }
+        *self = Self {
+            asked: std::mem::take(&mut self.asked),
+            ..Self::default()
+        };
+    }
+
+    /// The questions that were cut so far, in their order; the first ones, if there are many.
+    pub fn asked(&self) -> &[u8] {
+        &self.asked
+    }
+
+    fn note_question(&mut self) {
+        if self.asked.len() + self.held.len() <= ASKED_BYTES_MAX {
+            self.asked.extend_from_slice(&self.held);
+        }
     }
 
     fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
@@ -117,8 +158,16 @@ impl QueryFilter {
             self.end_string(is_osc, b"", out);
             self.begin();
         }
+        if let State::DroppingEscape { .. } = self.state {
+            if byte == b'\\' {
+                self.cut(out);
+                return;
+            }
+            self.begin();
+        }
         match byte {
             ESC => match self.state {
+                State::Dropping { is_osc } => self.state = State::DroppingEscape { is_osc },
                 State::OscBody => self.hold(byte, State::BodyEscape { is_osc: true }),
                 State::DcsBody => self.hold(byte, State::BodyEscape { is_osc: false }),
                 State::Ground => self.begin(),
@@ -127,6 +176,7 @@ impl QueryFilter {
                     self.begin();
                 }
             },
+            CAN | SUB if matches!(self.state, State::Dropping { .. }) => self.cut(out),
             CAN | SUB => self.pass_with(byte, out),
             _ => self.step_inside(byte, out),
         }
@@ -136,6 +186,15 @@ impl QueryFilter {
     fn step_inside(&mut self, byte: u8, out: &mut Vec<u8>) {
         match (self.state, byte) {
             (State::OscCode | State::Passing { is_osc: true }, BEL) => self.pass_with(byte, out),
+            (State::Dropping { .. }, BEL) => self.cut(out),
+            (State::Ground, ENQ) => {
+                if self.asked.len() < ASKED_BYTES_MAX {
+                    self.asked.push(ENQ);
+                }
+            }
+            (State::Ground, BEL) => {}
+            // Terminals obey these in the middle of a sequence, too.
+            (State::Escape | State::EscapeIntermediate | State::Csi, ENQ | BEL) => {}
             (State::OscBody, BEL) => {
                 self.held.push(byte);
                 self.end_string(true, &[BEL], out);
@@ -149,25 +208,40 @@ impl QueryFilter {
             (State::Escape, b'[') => self.hold(byte, State::Csi),
             (State::Escape, b']') => self.hold(byte, State::OscCode),
             (State::Escape, b'P') => self.hold(byte, State::DcsHead),
-            (State::Escape, b'Z') => self.cut(out),
+            (State::Escape, b'Z') => {
+                self.held.push(byte);
+                self.note_question();
+                self.cut(out);
+            }
             (State::Escape, b'X' | b'^' | b'_') => self.pass_string_with(byte, false, out),
 
             (State::Csi, 0x20..=0x3f) => self.hold(byte, State::Csi),
             (State::Csi, 0x40..=0x7e) => {
                 self.held.push(byte);
-                if csi::is_query(self.printable()) {
-                    self.cut(out);
-                } else {
-                    self.pass(out);
+                match csi::deed(self.printable()) {
+                    Deed::Nothing => self.pass(out),
+                    Deed::Acts => self.cut(out),
+                    Deed::Answers => {
+                        self.note_question();
+                        self.cut(out);
+                    }
                 }
             }
 
             (State::OscCode, b'0'..=b'9') => self.hold(byte, State::OscCode),
-            (State::OscCode, b';') if osc::can_ask(self.printable()) => {
+            (State::OscCode, b';') => match osc::may(self.printable()) {
+                May::Ask => self.hold(byte, State::OscBody),
+                May::Act => self.drop_string(out),
+                May::Set => self.pass_string_with(byte, true, out),
+            },
+            (State::OscBody, _) => {
                 self.hold(byte, State::OscBody);
+                if self.held.len() < 80 && osc::writes_clipboard(self.printable()) {
+                    self.drop_string(out);
+                }
             }
             (State::OscCode, _) => self.pass_string_with(byte, true, out),
-            (State::OscBody | State::DcsBody, _) => self.hold(byte, self.state),
+            (State::DcsBody, _) => self.hold(byte, self.state),
 
             (State::DcsHead, 0x20..=0x3f) => self.hold(byte, State::DcsHead),
             (State::DcsHead, b'q') if csi::asks_for_string(self.printable()) => {
@@ -213,6 +287,12 @@ impl QueryFilter {
         self.state = State::Passing { is_osc };
     }
 
+    /// The held bytes begin an OSC that acts: nothing of it passes.
+    fn drop_string(&mut self, out: &mut Vec<u8>) {
+        self.cut(out);
+        self.state = State::Dropping { is_osc: true };
+    }
+
     /// The held sequence is broken off by the next one.
     fn pass_unfinished(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.held);
@@ -220,12 +300,21 @@ impl QueryFilter {
     }
 
     fn pass_overlong(&mut self, out: &mut Vec<u8>) {
+        if self.state == State::OscBody && osc::is_clipboard(self.printable()) {
+            return self.drop_string(out);
+        }
         let escape = matches!(self.state, State::BodyEscape { .. });
         if escape {
             self.held.pop();
         }
+        let state = self.state;
         self.pass_unfinished(out);
-        self.state = State::Ground;
+        self.state = match state {
+            // The BEL that ends it must not be taken for a bell.
+            State::OscCode | State::OscBody => State::Passing { is_osc: true },
+            State::DcsHead | State::DcsBody => State::Passing { is_osc: false },
+            _ => State::Ground,
+        };
         if escape {
             self.begin();
         }
@@ -252,10 +341,16 @@ impl QueryFilter {
         } else {
             Kept::Nothing
         };
+        if matches!(kept, Kept::Some(_) | Kept::Nothing) {
+            let len = self.held.len();
+            self.held.extend_from_slice(ST);
+            self.note_question();
+            self.held.truncate(len);
+        }
         match kept {
             Kept::Everything => {}
             Kept::Some(bytes) => self.held = bytes,
-            Kept::Nothing => {
+            Kept::Nothing | Kept::Act => {
                 self.held.clear();
                 self.cut(out);
                 return;
@@ -283,6 +378,13 @@ enum Kept {
     Some(Vec<u8>),
     /// It does nothing else than ask.
     Nothing,
+    /// It asks nothing and acts.
+    Act,
+}
+
+/// What does something without an ESC: BEL and ENQ; and ESC, which begins the rest.
+fn acts_alone(byte: u8) -> bool {
+    matches!(byte, ESC | ENQ | BEL)
 }
 
 /// Ends a string that is not looked into. BEL ends an OSC only.

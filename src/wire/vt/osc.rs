@@ -16,13 +16,45 @@ const DYNAMIC_FIRST: u32 = 10;
 const DYNAMIC_LAST: u32 = 19;
 const CLIPBOARD: u32 = 52;
 
-/// Can `ESC ]` followed by `digits` and `;` hold a query?
-pub(crate) fn can_ask(digits: impl Iterator<Item = u8>) -> bool {
-    matches!(
-        number(digits),
-        Some(PALETTE | SPECIAL | DYNAMIC_FIRST..=DYNAMIC_LAST | CLIPBOARD)
-    )
+/// What an OSC may do besides setting something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum May {
+    /// Nothing.
+    Set,
+    /// It may hold a query, and must be looked at.
+    Ask,
+    /// It acts: a notification, or one of iTerm2's many things.
+    Act,
 }
+
+/// What may `ESC ]` followed by `digits` and `;` do?
+pub(crate) fn may(digits: impl Iterator<Item = u8>) -> May {
+    match number(digits) {
+        Some(PALETTE | SPECIAL | DYNAMIC_FIRST..=DYNAMIC_LAST | CLIPBOARD) => May::Ask,
+        Some(9 | 99 | 777 | 1337) => May::Act,
+        _ => May::Set,
+    }
+}
+
+/// Whether the beginning of an OSC that can ask, with its code, shows that it writes to the
+/// clipboard: that may be long, and nothing of it is shown.
+pub(crate) fn writes_clipboard(text: impl Iterator<Item = u8>) -> bool {
+    let text: Vec<u8> = text.take(CLIPBOARD_HEAD_BYTES).collect();
+    let mut fields = text.split(|byte| *byte == b';');
+    let code = fields
+        .next()
+        .and_then(|digits| number(digits.iter().copied()));
+    let data = fields.nth(1);
+    code == Some(CLIPBOARD) && data.is_some_and(|data| !data.is_empty() && data[0] != b'?')
+}
+
+/// Whether an OSC with its code is about the clipboard.
+pub(crate) fn is_clipboard(text: impl Iterator<Item = u8>) -> bool {
+    number(text.take_while(|byte| *byte != b';')) == Some(CLIPBOARD)
+}
+
+/// Where the data of a write to the clipboard has begun: a code and the names of all selections.
+const CLIPBOARD_HEAD_BYTES: usize = 64;
 
 /// The OSC without its queries, up to its terminator. `text` begins with the
 /// code of one that can ask.
@@ -38,7 +70,8 @@ pub(crate) fn without_queries(text: impl Iterator<Item = u8>) -> Kept {
     let fields: Vec<&[u8]> = fields.collect();
     match (code, fields.as_slice()) {
         (CLIPBOARD, [_, b"?"]) => Kept::Nothing,
-        (CLIPBOARD, _) => Kept::Everything,
+        // A write, or what clears it.
+        (CLIPBOARD, _) => Kept::Act,
         (..DYNAMIC_FIRST, fields) => without_pairs(code, fields),
         (_, fields) => without_colours(code, fields),
     }
@@ -107,11 +140,17 @@ mod tests {
     fn exactly_the_codes_that_can_ask_are_held() {
         for code in 0..200_u32 {
             let asks = matches!(code, 4 | 5 | 10..=19 | 52);
-            assert_eq!(can_ask(code.to_string().bytes()), asks, "{code}");
+            let acts = matches!(code, 9 | 99);
+            let expected = match (asks, acts) {
+                (true, _) => May::Ask,
+                (_, true) => May::Act,
+                _ => May::Set,
+            };
+            assert_eq!(may(code.to_string().bytes()), expected, "{code}");
         }
-        assert!(can_ask(b"0011".iter().copied()));
-        assert!(!can_ask(b"".iter().copied()));
-        assert!(!can_ask(b"4294967300".iter().copied()));
+        assert_eq!(may(b"0011".iter().copied()), May::Ask);
+        assert_eq!(may(b"".iter().copied()), May::Set);
+        assert_eq!(may(b"4294967300".iter().copied()), May::Set);
     }
 
     #[test]
@@ -125,12 +164,15 @@ mod tests {
             "11;#000",
             "10;a;b",
             "19;a;?",
-            "52;c;aGk=",
-            "52;c;",
-            "52;?",
         ] {
             assert_eq!(kept(sets), Kept::Everything, "{sets}");
         }
+        for writes in ["52;c;aGk=", "52;c;", "52;?"] {
+            assert_eq!(kept(writes), Kept::Act, "{writes}");
+        }
+        assert!(writes_clipboard(b"52;c;aGk".iter().copied()));
+        assert!(!writes_clipboard(b"52;c;?".iter().copied()));
+        assert!(!writes_clipboard(b"4;1;red".iter().copied()));
         for asks in [
             "4;1;?",
             "4;1;?;2;?",

@@ -33,6 +33,25 @@ const QUERIES: &[&str] = &[
     "\x1b[14;2t",
     "\x1b[?u",
     "\x1b]52;c;?\x07",
+    "\x1b[?4m",
+    "\x1b[?1;1;0S",
+    "\x1b[x",
+    "\x1b[1;1;1;1;24;80*y",
+];
+
+/// Sequences that make a sound, show something elsewhere or move the window.
+const ACTS: &[&str] = &[
+    "\x1b]9;done\x07",
+    "\x1b]99;i=1;title\x1b\\",
+    "\x1b]777;notify;a;b\x07",
+    "\x1b]1337;File=name=eA==:AAAA\x07",
+    "\x1b]52;c;aGk=\x07",
+    "\x1b]52;;aGk=\x1b\\",
+    "\x1b]52;c;!\x07",
+    "\x1b[8;24;80t",
+    "\x1b[2t",
+    "\x1b[t",
+    "\x07",
 ];
 
 /// Sequences that ask nothing, among them the answers to the queries.
@@ -47,7 +66,6 @@ const OTHERS: &[&str] = &[
     "\x1b[!p",
     "\x1b[61;1\"p",
     "\x1b[2 q",
-    "\x1b[8;24;80t",
     "\x1b[22;0t",
     "\x1b[u",
     "\x1b[>1u",
@@ -62,14 +80,13 @@ const OTHERS: &[&str] = &[
     "\x1b]2;what\x1b\\",
     "\x1b]4;1;rgb:ff/00/00\x07",
     "\x1b]11;#123456\x1b\\",
-    "\x1b]52;c;aGk=\x07",
     "\x1b]8;;http://x/?\x1b\\",
     "\x1b]112\x07",
     "\x1b_Gi=1;AAAA\x1b\\",
     "\x1bX6n\x1b\\",
     "plain 6n text\r\n",
     "grüße \u{1f600} \u{2713}\u{15b}\u{1d}",
-    "\x07\x08\t",
+    "\x08\t",
 ];
 
 fn filter(parts: &[&[u8]]) -> Vec<u8> {
@@ -100,6 +117,47 @@ fn every_query_is_cut_and_its_surroundings_are_not() {
         );
     }
     expect(QUERIES.concat().as_bytes(), b"");
+}
+
+#[test]
+fn what_acts_is_cut_however_long_it_is() {
+    for act in ACTS {
+        expect(act.as_bytes(), b"");
+        expect(format!("a\x1b[1m{act}6n\r\n").as_bytes(), b"a\x1b[1m6n\r\n");
+    }
+    expect(ACTS.concat().as_bytes(), b"");
+    for start in ["\x1b]52;c;", "\x1b]9;", "\x1b]1337;File=:", "\x1b]52;"] {
+        let long = format!("<{start}{}\x07>", "QUJD".repeat(HELD_BYTES_MAX));
+        assert_eq!(filter(&[long.as_bytes()]), b"<>");
+        let endless = format!("<{start}{}", "QUJD".repeat(HELD_BYTES_MAX));
+        assert_eq!(filter(&[endless.as_bytes()]), b"<\x1b]!");
+    }
+    // The ESC of the next sequence ends a string; CAN throws it away.
+    expect(b"\x1b]9;x\x1b[1my", b"\x1b[1my");
+    expect(b"\x1b]9;x\x18y", b"y");
+}
+
+#[test]
+fn questions_are_kept_for_somebody_who_may_answer_them() {
+    let mut all = QUERIES.to_vec();
+    all.push("\x05");
+    let output: String = all
+        .iter()
+        .map(|query| format!("text{query}m\x07"))
+        .collect();
+    for_each_split(output.as_bytes(), |parts| {
+        let (mut filter, mut out) = (QueryFilter::default(), Vec::new());
+        for part in parts {
+            filter.push(part, &mut out);
+        }
+        let st = |text: &str| text.replace('\x07', "\x1b\\");
+        let asked = String::from_utf8_lossy(filter.asked()).into_owned();
+        assert_eq!(st(&asked), st(&all.concat()));
+    });
+    let many = "\x1b[6n".repeat(10_000);
+    let mut filter = QueryFilter::default();
+    filter.push(many.as_bytes(), &mut Vec::new());
+    assert_eq!(filter.asked().len(), ASKED_BYTES_MAX);
 }
 
 #[test]
