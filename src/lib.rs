@@ -40,7 +40,8 @@
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
 //! | `supervisor::spawn` | starting a child | supervisor, types |
 //! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types |
-//! | `io::host` | our ends of children | io::runtime, io::server, io::wait, io::conn::reader, types, config::timeouts, log, process, api, supervisor, notice |
+//! | `io::screen` | screens of terminals | io, types, config, wire, log, process, api |
+//! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::wait, io::conn::reader, types, config::timeouts, log, process, api, supervisor, notice |
 //! | `io::conn` | connections | io, types, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox |
 //! | `io::ws` | what every WebSocket of a process is | io, types, config::timeouts, wire, process, api |
 //! | `io::attach` | a process over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty |

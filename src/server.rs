@@ -327,6 +327,7 @@ fn options(args: &ServerArgs, token: Option<String>, listening: &[Listening]) ->
         fds_reserved_from: Options::reserve_fds(nofile),
         late_outputs_max: Options::late_outputs_max(nofile),
         stdin_default: args.stdin,
+        terminal_replay: args.terminal_replay,
         base_env: Arc::new(base_env),
     }
 }

@@ -27,6 +27,7 @@ pub mod reply;
 pub mod route;
 pub mod routes;
 pub mod run;
+pub mod screen;
 pub mod server_info;
 pub mod settings;
 pub mod signal;
@@ -172,6 +173,20 @@ pub enum Outcome {
     Bytes(Box<bytes::Bytes>),
     /// Answer with a log that is too long to be written at once.
     Fetch(logs::Fetch),
+    /// Answer with the screen of a terminal.
+    Screen {
+        /// Of which process.
+        id: ProcessId,
+        /// In which form.
+        query: screen::ScreenQuery,
+    },
+    /// Answer with the recording of a terminal.
+    Recording {
+        /// Of which process.
+        id: ProcessId,
+        /// Go on to its end.
+        follow: bool,
+    },
     /// Stream the log from this place on.
     Follow {
         /// Which process.
@@ -253,6 +268,8 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::CloseStdin(id) => control::close_stdin(&id, core),
         Action::Resize(id) => control::resize(&id, body, core),
         Action::Attach { id, query, accept } => attach::attach(&id, query, accept, core),
+        Action::Screen { id, query } => screen::screen(&id, query, core),
+        Action::Recording { id, follow } => screen::recording(&id, follow, core),
         Action::Terminal { id, query, accept } => control::terminal(&id, query, accept, core),
     };
     outcome.unwrap_or_else(Outcome::from)

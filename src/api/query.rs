@@ -17,6 +17,7 @@ use crate::wire::http::target::Query;
 use super::control::window;
 use super::problem::Problem;
 use super::routes::Parameter;
+use super::screen::scrollback;
 use super::strict::Unknown;
 
 /// Which processes a list shows.
@@ -83,6 +84,10 @@ pub struct RawQuery {
 /// What a terminal viewer wants to see first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
+    /// What the server shows who does not say, with so many lines that have scrolled out.
+    Usual(Option<u16>),
+    /// The screen, with so many lines that have scrolled out.
+    Screen(u16),
     /// The last 256 KiB.
     Recent,
     /// Everything retained.
@@ -370,10 +375,16 @@ pub fn stdin(query: &Params<'_>) -> Result<StdinQuery, Problem> {
 /// # Errors
 /// 400 naming the parameter.
 pub fn terminal(query: &Params<'_>) -> Result<TerminalQuery, Problem> {
+    let scrollback = scrollback(query)?;
     let replay = choice(
         query,
         "replay",
-        &[("none", Replay::None), ("all", Replay::All)],
+        &[
+            ("none", Replay::None),
+            ("all", Replay::All),
+            ("tail", Replay::Recent),
+            ("screen", Replay::Screen(scrollback.unwrap_or_default())),
+        ],
     )?;
     let since = number(query, "since")?.map(Replay::Since);
     let offset = number(query, "offset")?.map(Replay::Offset);
@@ -383,7 +394,10 @@ pub fn terminal(query: &Params<'_>) -> Result<TerminalQuery, Problem> {
     let acknowledges = choice(query, "flow", &[("ack", true)])?.unwrap_or(false);
     let extended = choice(query, "control", &[("extended", true)])?.unwrap_or(false);
     Ok(TerminalQuery {
-        replay: offset.or(since).or(replay).unwrap_or(Replay::Recent),
+        replay: offset
+            .or(since)
+            .or(replay)
+            .unwrap_or(Replay::Usual(scrollback)),
         read_only,
         binary_input,
         acknowledges,

@@ -22,6 +22,7 @@ use super::problem::{Problem, shortened};
 use super::query::{LogsQuery, Params, RawQuery, StdinQuery, TerminalQuery};
 use super::reply::Reply;
 use super::routes::{self, Access, Asked, Body, Route, Shape};
+use super::screen::ScreenQuery;
 use super::subprotocol::Offered;
 use super::wait::Wait;
 
@@ -127,6 +128,20 @@ pub enum Action {
         query: AttachQuery,
         /// The handshake's answer.
         accept: Accept,
+    },
+    /// `GET /v1/processes/{id}/terminal/screen`
+    Screen {
+        /// Of which process.
+        id: Id,
+        /// In which form.
+        query: ScreenQuery,
+    },
+    /// `GET /v1/processes/{id}/logs/recording`
+    Recording {
+        /// Of which process.
+        id: Id,
+        /// `follow`
+        follow: bool,
     },
     /// `GET /v1/processes/{id}/terminal/ws`
     Terminal {

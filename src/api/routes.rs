@@ -11,6 +11,7 @@ use super::list;
 use super::problem::Problem;
 use super::query::{self, Params};
 use super::route::{Action, Id, upgrade};
+use super::screen;
 use super::stream;
 use super::wait::wait_query;
 
@@ -109,6 +110,8 @@ pub enum Answer {
     JsonOrEvents(Shape),
     /// Bytes (`application/octet-stream`), all (200) or a range (206).
     Bytes,
+    /// Something else than JSON, or what the request has chosen.
+    Various,
     /// Nothing (204).
     Empty,
     /// A WebSocket (101).
@@ -527,12 +530,44 @@ pub const ROUTES: &[Route] = &[
         action: |asked| Ok(Action::Resize(asked.id.clone())),
     },
     Route {
+        name: "getProcessRecording",
+        verb: Verb::Get,
+        path: "/v1/processes/{id}/logs/recording",
+        access: Access::Token,
+        parameters: &[word("follow", TRUE_OR_FALSE)],
+        body: Body::None,
+        answer: Answer::Various,
+        action: |asked| {
+            let follow = query::flag(asked.query, "follow")?;
+            let id = asked.id.clone();
+            Ok(Action::Recording { id, follow })
+        },
+    },
+    Route {
+        name: "getProcessScreen",
+        verb: Verb::Get,
+        path: "/v1/processes/{id}/terminal/screen",
+        access: Access::Token,
+        parameters: &[
+            word("format", &["json", "text", "ansi"]),
+            number("scrollback"),
+        ],
+        body: Body::None,
+        answer: Answer::Various,
+        action: |asked| {
+            let query = screen::screen_query(asked.query)?;
+            let id = asked.id.clone();
+            Ok(Action::Screen { id, query })
+        },
+    },
+    Route {
         name: "connectProcessTerminal",
         verb: Verb::Get,
         path: "/v1/processes/{id}/terminal/ws",
         access: Access::TokenOrQuery,
         parameters: &[
-            word("replay", &["none", "all"]),
+            word("replay", &["none", "all", "tail", "screen"]),
+            number("scrollback"),
             number("since"),
             number("offset"),
             word("mode", &["ro", "rw"]),

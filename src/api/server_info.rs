@@ -30,6 +30,8 @@ const CAPABILITIES: &[Capability] = &[
     ("attach", |_| true),
     ("events", |_| true),
     ("idempotency", |_| true),
+    ("screen", |_| true),
+    ("recording", |_| true),
     ("cgroup", |info| info.groups == Some(true)),
     ("keep", |_| true),
     ("io_uring", |info| info.uring),

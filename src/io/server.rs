@@ -15,6 +15,7 @@ use crate::api::guard::Guard;
 use crate::api::server_info::ServerInfo;
 use crate::api::{Problem, Reply};
 use crate::config::Settings;
+use crate::config::flags::ReplayChoice;
 use crate::process::{Notify, Table};
 use crate::supervisor::Inbox;
 use crate::supervisor::mailbox::Sender;
@@ -31,6 +32,7 @@ use crate::io::ports::Ports;
 use crate::io::repeats;
 use crate::io::runtime::lane::Lane;
 use crate::io::runtime::source::Source;
+use crate::io::screen::Screens;
 use crate::io::signal::Asked;
 
 /// What the command line fixes.
@@ -51,6 +53,8 @@ pub struct Options {
     pub late_outputs_max: usize,
     /// Whether processes may be sent input where the request does not say.
     pub stdin_default: Stdin,
+    /// What who attaches to a terminal is shown, unless it says so.
+    pub terminal_replay: ReplayChoice,
     /// The environment of children, before the request's own variables.
     pub base_env: Arc<Environment>,
 }
@@ -102,6 +106,8 @@ pub struct Server {
     pub(super) all_gone: Cell<bool>,
     /// What searches of logs may take of the thread.
     pub(super) searches: Lane,
+    /// Screens of terminals that are in use.
+    pub(super) screens: Screens,
     /// Ports that somebody waits for.
     pub(super) ports: Ports,
     /// Connections open now.
@@ -197,6 +203,7 @@ impl Server {
             ending: Notify::default(),
             all_gone: Cell::new(false),
             searches: Lane::default(),
+            screens: Screens::default(),
             ports: Ports::default(),
             large_pipes: Cell::new(0),
             connections: Cell::new(0),

@@ -168,6 +168,27 @@ impl Log {
         (limit / 64).max(1024)
     }
 
+    /// The last entry that goes when `len` more bytes are committed under `limit`; 0 if none goes.
+    pub fn evicted_by(&self, len: usize, limit: u64) -> u64 {
+        let kept = (len as u64).min(limit);
+        let entries_max = Self::entries_max(limit);
+        let (mut retained, mut entries) =
+            (self.retained_bytes() + kept, self.index.len() as u64 + 1);
+        if kept == 0 || retained <= limit && entries <= entries_max {
+            return 0;
+        }
+        let mut last = 0;
+        for entry in self.from(self.first()) {
+            if retained <= limit && entries <= entries_max {
+                break;
+            }
+            retained -= entry.len as u64;
+            entries -= 1;
+            last = entry.sequence;
+        }
+        last
+    }
+
     /// Sequence number of the oldest retained entry (of the next one if none is retained).
     pub fn first(&self) -> u64 {
         self.index.first()
@@ -344,6 +365,30 @@ mod tests {
             60_000
         );
         assert_eq!(log.bytes_before(61, StreamFilter::Only(Stream::Stderr)), 0);
+    }
+
+    #[test]
+    fn what_a_commit_evicts_is_known_before() {
+        let mut arena = Arena::new().unwrap();
+        for (len, limit, count) in [
+            (1000, 20_000, 60),
+            (1, 10_000, 3000),
+            (50, 40, 5),
+            (9, 0, 3),
+        ] {
+            let mut log = Log::default();
+            for _ in 0..count {
+                let (first, going) = (log.first(), log.evicted_by(len, limit));
+                append(&mut log, &mut arena, &vec![1; len], Stream::Pty, limit);
+                let gone = if log.first() == first {
+                    0
+                } else {
+                    log.first() - 1
+                };
+                assert_eq!(going, gone);
+            }
+            log.clear(&mut arena);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::backpressure::Backpressure;
 use super::notify::Notify;
 use super::pacing::Pacing;
 use super::tags::Tags;
+use super::terminal::Terminal;
 use crate::log::batch::Batches;
 use crate::types::WindowSize;
 
@@ -27,6 +28,8 @@ pub struct Extras {
     pub pacing: Option<Box<Pacing>>,
     /// The size that its terminal was last given.
     pub size: Option<WindowSize>,
+    /// What is kept of its terminal besides its output.
+    pub terminal: Option<Box<Terminal>>,
     /// Bytes that its log may hold where that is less than the usual limit: what a run may keep.
     pub log_max: Option<u64>,
     /// What it is called besides its id.

@@ -13,6 +13,7 @@ pub mod notify;
 pub mod pacing;
 pub mod table;
 pub mod tags;
+pub mod terminal;
 
 pub use captures::Captures;
 pub use notify::Notify;

@@ -96,5 +96,6 @@ mod terminal_hangups;
 mod terminal_input;
 mod terminal_programs;
 mod terminal_pty;
+mod terminal_screen;
 mod terminal_viewers;
 mod waits;

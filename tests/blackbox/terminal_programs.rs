@@ -17,6 +17,7 @@ on_both!(
     less_looks_as_on_a_plain_pty,
     tmux_looks_as_on_a_plain_pty,
     top_is_seen_again_after_the_connection_was_cut,
+    htop_is_seen_whole_by_who_comes_when_its_beginning_was_evicted,
 );
 
 fn bash_looks_as_on_a_plain_pty(backend: Backend) {
@@ -37,6 +38,10 @@ fn tmux_looks_as_on_a_plain_pty(backend: Backend) {
 
 fn top_is_seen_again_after_the_connection_was_cut(backend: Backend) {
     drive("top", backend);
+}
+
+fn htop_is_seen_whole_by_who_comes_when_its_beginning_was_evicted(backend: Backend) {
+    drive("htop", backend);
 }
 
 fn directory() -> PathBuf {

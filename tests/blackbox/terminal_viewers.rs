@@ -40,7 +40,7 @@ fn a_viewer_is_shown_recent_output_or_what_it_asks_for(backend: Backend) {
     let since = entries[middle]["sequence"].as_u64().unwrap();
     let later: Vec<u8> = entries[middle + 1..].iter().flat_map(entry_bytes).collect();
     let mut viewers = [
-        ("".to_owned(), recent),
+        ("?replay=tail".to_owned(), recent),
         ("?replay=all".to_owned(), all.clone()),
         ("?since=0".to_owned(), all),
         (format!("?since={since}"), later),
@@ -110,7 +110,7 @@ fn queries_are_cut_from_what_is_replayed_and_from_nothing_else(backend: Backend)
         "on\r\na{}b\u{1b}[31m\u{1b}]0;title\u{7}\u{1b}[1;2H\u{1b}[?25hc",
         "-".repeat(queries.len() - 1)
     );
-    for query in ["", "?replay=all", "?since=0"] {
+    for query in ["", "?replay=all", "?since=0", "?replay=tail"] {
         let mut ws = Ws::attach(&server, &id, query);
         assert_eq!(ws.until("hc"), expected, "{query}");
     }
@@ -165,7 +165,7 @@ fn viewers_that_come_and_go_in_the_middle_miss_and_repeat_nothing(backend: Backe
         whole.into_iter().for_each(|viewer| viewer.join().unwrap());
     });
     // A viewer of recent output has the end of it, whole lines or not.
-    let end = Ws::attach(&server, &id, "").rest();
+    let end = Ws::attach(&server, &id, "?replay=tail").rest();
     assert!(expected.ends_with(&end.output) && end.output.len() > 128 << 10);
 }
 
@@ -180,10 +180,9 @@ fn anonymous_kib(server: &Server) -> u64 {
 
 fn slow_viewers_hold_nobody_up_and_are_shown_the_end(backend: Backend) {
     let server = Server::open(backend);
-    let mut expected = lines(1_500_000);
-    expected.truncate(10 << 20);
+    let expected = with_returns(&lines(1_500_000)[..9_200_000]);
     let id = server.spawn(&tty(
-        "stty raw -echo; echo; read x; seq 1 1500000 | head -c 10485760",
+        "stty -echo; echo; read x; seq 1 1500000 | head -c 9200000",
     ));
     // Nothing is evicted but the first line; what is lost is lost because they are slow.
     let mut slow: Vec<_> = (0..3)
@@ -204,14 +203,26 @@ fn slow_viewers_hold_nobody_up_and_are_shown_the_end(backend: Backend) {
     assert!(grown < 8 << 10, "{grown} KiB for three slow viewers");
     for ws in &mut slow {
         let mut end = ws.rest();
-        if end.output.starts_with(b"\n") {
-            end.output.remove(0);
+        if end.output.starts_with(b"\r\n") {
+            end.output.drain(..2);
         }
         assert_redrawn(&end.output, &expected);
         // Nobody who has not asked for it meets another frame.
         assert_eq!(end.texts, [json!({"exitCode": 0, "type": "exit"})]);
         assert_eq!(end.close, Some(1000));
     }
+}
+
+/// What a terminal makes of it unless it is raw.
+fn with_returns(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() * 5 / 4);
+    for &byte in text {
+        if byte == b'\n' {
+            out.push(b'\r');
+        }
+        out.push(byte);
+    }
+    out
 }
 
 /// What a viewer got is not all of `written`, but its beginning, and at last its end.
@@ -229,18 +240,18 @@ fn assert_redrawn(got: &[u8], written: &[u8]) {
 fn a_viewer_that_eviction_has_passed_is_shown_the_end_and_stays(backend: Backend) {
     let server = Server::open(backend);
     server.configure(&[("maxLogBytesPerProcess", 1 << 20)]);
-    let written = lines(2_500_000);
-    let id = server.spawn(&tty("stty raw -echo; echo; read x; seq 1 2500000; read x"));
+    let written = with_returns(&lines(1_300_000));
+    let id = server.spawn(&tty("stty -echo; echo; read x; seq 1 1300000; read x"));
     let mut overtaken = Ws::attach(&server, &id, "?replay=none");
     let mut typist = Ws::attach(&server, &id, "");
     typist.until("\n");
     typist.input("go\n");
-    typist.until("\n2500000\n");
+    typist.until("\n1300000\r\n");
     // It may type on, and the program hears it.
     overtaken.input("end\n");
     let end = overtaken.rest();
     assert_redrawn(
-        end.output.strip_prefix(b"\n").unwrap_or(&end.output),
+        end.output.strip_prefix(b"\r\n").unwrap_or(&end.output),
         &written,
     );
     assert_eq!(end.texts, [json!({"exitCode": 0, "type": "exit"})]);

@@ -8,10 +8,15 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SandboxAgent } from "sandbox-agent";
-import { Pair, Remote, eventually } from "./terminals.mjs";
+import { Late, Pair, Remote, eventually } from "./terminals.mjs";
 
 const [baseUrl, program, directory] = process.argv.slice(2);
 const client = await SandboxAgent.connect({ baseUrl });
+// So little that what a program draws first is soon evicted, and who comes late is drawn the screen.
+const settings = `${baseUrl}/v1/processes/config`;
+const body = { ...(await (await fetch(settings)).json()), maxLogBytesPerProcess: 6000 };
+const headers = { "content-type": "application/json" };
+assert.equal((await fetch(settings, { method: "POST", headers, body: JSON.stringify(body) })).status, 200);
 const env = {
   TERM: "xterm-256color",
   LC_ALL: "C.UTF-8",
@@ -191,9 +196,28 @@ const scenarios = {
     back.resize(70, 15);
     stays.screen.term.resize(70, 15);
     await eventually("both to see the smaller top", equal, show);
+    await new Late(baseUrl, back).sees(stays);
     back.type("q");
     assert.equal(await back.ended(), 0);
     assert.equal(await stays.ended(), 0);
+  },
+
+  /** Draws for a while, until what it drew first is long gone; who comes then sees it whole. */
+  async htop() {
+    const job = { command: "htop", args: ["-d", "3"], env: { ...env, HTOPRC: "/dev/null" } };
+    const htop = await Remote.start(client, { ...job, cols: 100, rows: 24 });
+    await eventually("htop to be drawn", () => /PID.*USER/.test(htop.screen.text()));
+    const first = async () => (await client.getProcessLogs(htop.id)).entries[0].sequence;
+    await eventually("what was drawn first to be evicted", async () => (await first()) > 5);
+    await new Late(baseUrl, htop).sees(htop);
+    htop.type("\x1bOQ");
+    await eventually("the setup to be shown", () => /Setup|Categories/.test(htop.screen.text()));
+    await new Late(baseUrl, htop).sees(htop);
+    htop.type("\x1b[21~");
+    await eventually("the processes to be shown again", () => /PID.*USER/.test(htop.screen.text()));
+    htop.type("q");
+    assert.equal(await htop.ended(), 0);
+    await new Late(baseUrl, htop).sees(htop);
   },
 };
 

@@ -56,15 +56,15 @@ class Screen {
       let last = "";
       for (let x = 0; line && x < this.term.cols; x += 1) {
         const cell = line.getCell(x);
+        // Of a blank only the ground is seen, unless it is drawn on.
+        const isBlank = !cell.getChars().trim() && !cell.isInverse() && !cell.isUnderline();
+        const ink = [cell.getFgColorMode(), cell.getFgColor(), cell.isBold(), cell.isDim()];
         const look = [
-          cell.getFgColorMode(),
-          cell.getFgColor(),
+          ...(isBlank ? [0, -1, 0, 0] : ink),
           cell.getBgColorMode(),
           cell.getBgColor(),
-          cell.isBold(),
           cell.isUnderline(),
           cell.isInverse(),
-          cell.isDim(),
         ].join();
         row += (look === last ? "" : `<${look}>`) + (cell.getChars() || " ");
         last = look;
@@ -113,6 +113,29 @@ export class Remote {
     assert.deepEqual([this.errors, this.closeCode], [[], 1000]);
     assert.equal((await this.client.getProcess(this.id)).status, "exited");
     return this.exit.exitCode;
+  }
+}
+
+/** Somebody who comes late and only looks: is drawn the screen, and then sees what comes. */
+export class Late {
+  constructor(baseUrl, remote) {
+    const { cols, rows } = remote.screen.term;
+    this.screen = new Screen(cols, rows, () => {});
+    const path = `/v1/processes/${remote.id}/terminal/ws?mode=ro&replay=screen&scrollback=50`;
+    this.socket = new WebSocket(baseUrl.replace("http", "ws") + path);
+    this.socket.on("message", (data, isBinary) => isBinary && this.screen.draw(data));
+    this.socket.on("error", (error) => (this.error = error));
+  }
+
+  /** Waits until it sees exactly what `other` does, and leaves. */
+  async sees(other) {
+    await eventually(
+      "a late viewer to see the same",
+      () => this.error || this.screen.seen() === other.screen.seen(),
+      () => [other, this].map((one) => `${one.screen.text()}\n${one.screen.seen()}`).join("\n---\n"),
+    );
+    assert.equal(this.error, undefined);
+    this.socket.terminate();
   }
 }
 
@@ -170,7 +193,10 @@ export class Pair {
     for (const one of this.both) one.resize(cols, rows);
   }
 
-  /** Waits until both show what matches, and exactly the same, attributes and cursor included. */
+  /**
+   * Waits until both show what matches, and exactly the same, attributes and cursor included; and so
+   * does who comes only now.
+   */
   async same(...expected) {
     const [a, b] = this.both.map((one) => one.screen);
     const shows = (screen) => expected.every((part) => screen.text().match(part));
@@ -179,6 +205,7 @@ export class Pair {
       () => shows(a) && shows(b) && a.seen() === b.seen(),
       () => this.both.map((one) => `--- ${one.name}\n${one.screen.text()}\n${one.screen.seen()}`).join("\n"),
     );
+    await new Late(process.argv[2], this.both[0]).sees(this.both[0]);
   }
 
   /** Both exit codes, which must be equal. */

@@ -75,6 +75,20 @@ impl fmt::Display for Listen {
     }
 }
 
+/// What `--terminal-replay` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplayChoice {
+    /// The recent output where that is all there is, else the screen.
+    #[default]
+    Auto,
+    /// The screen.
+    Screen,
+    /// The recent output.
+    Tail,
+    /// Nothing.
+    None,
+}
+
 /// What the arguments ask for.
 #[derive(Debug)]
 pub enum Invocation {
@@ -133,6 +147,8 @@ pub struct ServerArgs {
     pub shutdown_grace: Duration,
     /// `--cgroup`.
     pub cgroup: CgroupChoice,
+    /// `--terminal-replay`.
+    pub terminal_replay: ReplayChoice,
     /// `--state-dir`.
     pub state_dir: Option<PathBuf>,
 }
@@ -161,6 +177,7 @@ impl Default for ServerArgs {
             connections_max: 8192,
             shutdown_grace: timeouts::SHUTDOWN_GRACE,
             cgroup: CgroupChoice::Auto,
+            terminal_replay: ReplayChoice::Auto,
             state_dir: None,
         }
     }

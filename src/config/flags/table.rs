@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 
 use super::ServerArgs;
 use super::value::{choice, grace, host, listen, number, octal, origin, positive, text};
-use super::{BackendChoice, CgroupChoice};
+use super::{BackendChoice, CgroupChoice, ReplayChoice};
 use crate::types::Stdin;
 
 /// Takes a value; the error says what it must be.
@@ -286,6 +286,25 @@ pub(super) const FLAGS: &[Flag] = &[
                says so. With on, a server that cannot make cgroups does not start. With auto there \
                are none where they would hide memory.max, memory.high or cpu.max of the server's \
                own group and those cannot be handed on.",
+    },
+    Flag {
+        long: "terminal-replay",
+        short: None,
+        takes: Takes::Value("WHAT", |args, value| {
+            let words = [
+                ("auto", ReplayChoice::Auto),
+                ("screen", ReplayChoice::Screen),
+                ("tail", ReplayChoice::Tail),
+                ("none", ReplayChoice::None),
+            ];
+            args.terminal_replay = choice(value, &words)?;
+            Ok(())
+        }),
+        default: Some("auto"),
+        help: "what who attaches is shown: auto, screen, tail or none",
+        more: "Where the request does not say (replay). tail is the last 256 KiB of the output, \
+               auto the same where that is all there is and no program has the screen for itself, \
+               else the screen.",
     },
     Flag {
         long: "state-dir",

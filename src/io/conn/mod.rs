@@ -52,9 +52,11 @@ use crate::io::events::events;
 use crate::io::follow::follow;
 use crate::io::host::input::Offer;
 use crate::io::host::start::start;
+use crate::io::recording::record;
 use crate::io::repeats::{self, Repeat};
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
+use crate::io::screen;
 use crate::io::server::Server;
 use crate::io::server_info::server_info;
 use crate::io::signal::signal;
@@ -95,6 +97,8 @@ enum Stage {
     Events(Facts, u64, Vec<Box<str>>),
     /// Its answer goes on for as long as the process runs.
     Follow(Facts, ProcessId, Cursor),
+    /// Its answer is the recording of a terminal.
+    Recording(Facts, ProcessId, bool),
     /// It becomes a WebSocket.
     Upgrade(Facts, Box<Upgrade>),
 }
@@ -159,6 +163,9 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer) {
             Stage::Bytes(facts, bytes) => Box::pin(conn.bytes(facts, bytes)).await,
             Stage::Run(facts, run, form) => Box::pin(conn.stream(facts, run, form)).await,
             Stage::Follow(facts, id, cursor) => Box::pin(conn.follow(facts, id, cursor)).await,
+            Stage::Recording(facts, id, follow) => {
+                Box::pin(conn.recording(facts, id, follow)).await
+            }
             Stage::Upgrade(facts, upgrade) => Box::pin(conn.upgrade(facts, *upgrade)).await,
         };
         match then {
@@ -252,6 +259,7 @@ impl Conn {
             Outcome::Events { seen, labels } => return Stage::Events(facts, seen, labels),
             Outcome::Wait { id, wait } => return Stage::Wait(facts, id, Box::new(wait)),
             Outcome::Follow { id, cursor } => return Stage::Follow(facts, id, cursor),
+            Outcome::Recording { id, follow } => return Stage::Recording(facts, id, follow),
             Outcome::Terminal { id, query, accept } => {
                 let to = Socket::Terminal(query);
                 return Stage::Upgrade(facts, Box::new(Upgrade { id, to, accept }));
@@ -344,6 +352,9 @@ impl Conn {
                 input(&server, id, Offer { data, offset, eof }, &mut self.reader).await
             }
             Outcome::CloseStdin { id } => close(&server, id, &mut self.reader).await,
+            Outcome::Screen { id, query } => {
+                screen::answer(&server, id, query, &mut self.reader).await
+            }
             Outcome::Resize { id, size } => Some(resize(&server, id, size)),
             Outcome::Delete { id, tree } => delete(&server, id, tree, &mut self.reader).await,
             // Answered by the caller.
@@ -357,6 +368,7 @@ impl Conn {
             | Outcome::Stream(..)
             | Outcome::Follow { .. }
             | Outcome::Attach { .. }
+            | Outcome::Recording { .. }
             | Outcome::Terminal { .. } => None,
         }
     }
@@ -481,6 +493,29 @@ impl Conn {
         self.write_head(&facts, &reply, length, &mut out);
         self.writer.all(out).await.ok()?;
         Some((facts, chunked))
+    }
+
+    async fn recording(&mut self, mut facts: Facts, id: ProcessId, follow: bool) -> Then {
+        let reply = Reply::new(200)
+            .typed("application/x-asciicast", Vec::new())
+            .header("cache-control", "no-store")
+            .header("x-accel-buffering", "no");
+        let chunked = facts.http_minor > 0;
+        // Without chunks only the end of the connection ends the body.
+        facts.close |= !chunked;
+        let mut out = Vec::with_capacity(320);
+        let length = match chunked {
+            true => Length::Chunked,
+            false => Length::UntilClose,
+        };
+        self.write_head(&facts, &reply, length, &mut out);
+        if self.writer.all(out).await.is_err() {
+            return Then::Drop;
+        }
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let whole =
+            facts.head_only || record(&self.server, id, follow, chunked, reader, writer).await;
+        self.after_stream(&facts, whole)
     }
 
     /// What follows an answer that was written piece by piece.

@@ -10,6 +10,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::api::{Launch, Problem, Reply};
 use crate::config::timeouts;
+use crate::process::terminal::Terminal;
 use crate::supervisor::message::Command;
 use crate::supervisor::spawn::environment::Environment;
 use crate::supervisor::spawn::pty;
@@ -78,7 +79,13 @@ fn begin(
     server.cover_ids()?;
     let tty = terminal.is_some();
     let Ends { stdio, child } = match terminal {
-        Some(size) => open_terminal(server, job, size)?,
+        Some(size) => {
+            let ends = open_terminal(server, job, size)?;
+            if let Some((process, _)) = server.table.borrow_mut().job_mut(job) {
+                process.extras.make().terminal = Some(Box::new(Terminal::new(size)));
+            }
+            ends
+        }
         None => open_pipes(server, stdin)?,
     };
     let term = tty.then_some(TermRule::IfMissing);

@@ -26,6 +26,7 @@ use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::sleep;
 use crate::io::runtime::turn::Turn;
+use crate::io::screen::before_commit;
 use crate::io::server::Server;
 
 /// Bytes read from one output before the others have their turn.
@@ -296,7 +297,7 @@ fn read_once(
 }
 
 fn read_to_log(
-    server: &Server,
+    server: &Rc<Server>,
     (process, arena): (&mut Process, &mut Arena),
     stream: Stream,
     source: &Source,
@@ -335,6 +336,9 @@ fn read_to_log(
                     result
                 }
             };
+            if stream == Stream::Pty {
+                before_commit(server, process, arena, len(&result), limit);
+            }
             let now = UnixMs::now();
             process
                 .log

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use crate::supervisor::spawn::pty;
 use crate::types::{ProcessId, WindowSize};
 
+use crate::io::screen::resized;
 use crate::io::server::Server;
 
 /// Why a size was not changed.
@@ -26,6 +27,7 @@ pub(crate) fn set(server: &Server, id: ProcessId, size: WindowSize) -> Result<()
     let input = server.input(id).ok_or(SizeError::NotRunning)?;
     let terminal = input.terminal().ok_or(SizeError::NotRunning)?;
     pty::set_size(&**terminal, size).map_err(SizeError::Failed)?;
+    resized(server, id, size);
     if let Some((process, _)) = server.table.borrow_mut().get_mut(id)
         && process.extras.make().size.replace(size) != Some(size)
     {

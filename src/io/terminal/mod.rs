@@ -4,11 +4,12 @@
 //! A viewer that reads slowly costs a place in the log; what it types is passed on by a task of its
 //! own.
 
+mod answering;
 mod flow;
 mod output;
 mod view;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
 use std::pin::pin;
 use std::rc::Rc;
@@ -27,7 +28,9 @@ use crate::io::conn::writer::Writer;
 use crate::io::host::sizes::{self, SizeError};
 use crate::io::runtime::race::race;
 use crate::io::runtime::tcp;
+use crate::io::screen::Watching;
 use crate::io::server::Server;
+use crate::io::terminal::answering::Answering;
 use crate::io::terminal::flow::Flow;
 use crate::io::ws::Peer;
 use crate::io::ws::typing::What;
@@ -52,6 +55,8 @@ struct Session {
     socket: RawFd,
     /// The size of the terminal that the client knows of.
     size: Cell<Option<WindowSize>>,
+    /// What its terminal is asked behind what was retained: nobody was there to answer.
+    questions: RefCell<Vec<u8>>,
 }
 
 /// Serves an upgraded connection to its end.
@@ -62,6 +67,10 @@ pub(crate) async fn attach(
     reader: &mut Reader,
     writer: &mut Writer,
 ) {
+    let (_answering, questions) = match query.read_only {
+        true => (None, None),
+        false => Answering::begin(server, id).unzip(),
+    };
     let session = Rc::new(Session {
         server: server.clone(),
         id,
@@ -71,12 +80,14 @@ pub(crate) async fn attach(
         flow: Flow::new(query.acknowledges, Instant::now()),
         socket: reader.socket(),
         size: Cell::new(None),
+        questions: RefCell::new(questions.unwrap_or_default()),
     });
     tcp::keep_queue_short(session.socket, QUEUE_BYTES);
     if let Some(size) = query.size.filter(|_| !query.read_only) {
         // Before anything is shown. That of a program that has ended does not matter.
         let _ = sizes::set(server, id, size);
     }
+    let _watching = Watching::new(server, id);
     // Not a third loop here: what was typed before the client left is still written.
     let typist = session.clone();
     monoio::spawn(async move { typist.typist.pass_on(&typist.peer).await });

@@ -19,11 +19,14 @@ use crate::wire::ws::frame::{Opcode, frame_head, write_frame};
 
 use super::Session;
 use super::view::{self, View};
+use crate::api::query::Replay;
 use crate::io::conn::writer::Writer;
 use crate::io::host::sizes;
 use crate::io::runtime::timer::instant;
+use crate::io::screen::{Drawn, First, first, redraw};
 use crate::io::ws::liveness::Liveness;
 use crate::io::ws::{CLOSE_NORMAL, Idle, framed};
+use crate::wire::vt::screen::SCROLLBACK_MAX;
 
 /// A viewer that is further behind than this is shown where things are, and not how they came
 /// there. Bytes.
@@ -118,7 +121,7 @@ impl Session {
         if self.query.extended {
             self.tell_size(sizes::get(&self.server, self.id));
         }
-        let mut view = self.begin(writer).await?;
+        let mut view = Box::pin(self.begin(writer)).await?;
         let _joined = Joined::new(self, view.place());
         let mut liveness = Liveness::new(Instant::now());
         let mut sent_at = Instant::now();
@@ -129,6 +132,9 @@ impl Session {
             }
             if self.peer.flush(writer).await? {
                 return Ok(());
+            }
+            if !view.is_drawing() {
+                self.ask(&view, writer).await?;
             }
             let (changed, seen, mut until) = match self.step(&mut view) {
                 Step::Send(chunk, bytes) => {
@@ -146,9 +152,7 @@ impl Session {
                     continue;
                 }
                 Step::Redraw(reason) => {
-                    if let Some(frame) = self.redraw(&mut view, reason) {
-                        writer.all(frame).await?;
-                    }
+                    Box::pin(self.redraw(&mut view, reason, writer)).await?;
                     continue;
                 }
                 Step::Exit(frame) => {
@@ -181,44 +185,90 @@ impl Session {
 
     /// Where the viewer begins; says so where what it has asked for is gone.
     async fn begin(&self, writer: &mut Writer) -> io::Result<View> {
-        let (view, gone) = {
-            let none = Log::default();
-            let table = self.server.table.borrow();
-            // A record that was removed meanwhile; the next step finds that out.
-            let log = table.get(self.id).map_or(&none, |process| &process.log);
-            match View::new(log, self.query.replay, self.query.extended) {
-                Ok(view) => (view, None),
-                Err(missed) => {
-                    let mut view = View::at(log, missed, 0, false);
-                    view.again(log);
-                    let to = view.place().next.saturating_sub(1);
-                    (view, Some(say::redraw(Reason::Evicted, missed.next, to)))
+        let missed = match first(&self.server, self.id, self.query.replay).await {
+            First::Screen(drawn) => return self.show(drawn, None, writer).await,
+            First::Output(replay) => {
+                let table = self.server.table.borrow();
+                let Some(process) = table.get(self.id) else {
+                    return Ok(self.nowhere());
+                };
+                let exactly = self.query.extended;
+                match View::new(&process.log, table.arena(), replay, exactly) {
+                    Ok(view) => return Ok(view),
+                    Err(missed) => missed,
                 }
             }
         };
-        if let Some(frame) = gone {
-            writer.all(framed(&frame)).await?;
+        match redraw(&self.server, self.id, self.scrollback()).await {
+            Some(drawn) => {
+                let from = Some((Reason::Evicted, missed.next));
+                self.show(drawn, from, writer).await
+            }
+            None => Ok(self.nowhere()),
         }
+    }
+
+    /// A record that was removed meanwhile; the next step finds that out.
+    fn nowhere(&self) -> View {
+        View::behind(&Log::default(), 0)
+    }
+
+    /// Lines that have scrolled out, for a viewer that is drawn the terminal.
+    fn scrollback(&self) -> u16 {
+        match self.query.replay {
+            Replay::Usual(Some(scrollback)) | Replay::Screen(scrollback) => scrollback,
+            _ => SCROLLBACK_MAX,
+        }
+    }
+
+    /// Sends what draws the terminal. What follows is behind it.
+    async fn show(
+        &self,
+        drawn: Drawn,
+        instead: Option<(Reason, u64)>,
+        writer: &mut Writer,
+    ) -> io::Result<View> {
+        let view = match self.server.table.borrow().get(self.id) {
+            Some(process) => View::behind(&process.log, drawn.sequence),
+            None => self.nowhere(),
+        };
+        if let Some((reason, from)) = instead
+            && self.query.extended
+            && from <= drawn.sequence
+        {
+            let frame = framed(&say::redraw(reason, from, drawn.sequence));
+            writer.all(frame).await?;
+        }
+        self.send_drawn(drawn.bytes, view.place(), writer).await?;
         Ok(view)
     }
 
-    /// Has the viewer shown where things are, and counted again. The frame that says so, if the
-    /// client wants it.
-    fn redraw(&self, view: &mut View, reason: Reason) -> Option<Vec<u8>> {
-        let mut table = self.server.table.borrow_mut();
-        let (process, _) = table.get_mut(self.id)?;
+    /// Draws the terminal for a viewer that has been outrun, which then counts again.
+    async fn redraw(&self, view: &mut View, reason: Reason, writer: &mut Writer) -> io::Result<()> {
         let from = view.sent.next;
-        view.again(&process.log);
+        let Some(drawn) = redraw(&self.server, self.id, self.scrollback()).await else {
+            // The next step finds out that it is gone.
+            return Ok(());
+        };
+        let shown = self.show(drawn, Some((reason, from)), writer).await?;
+        view.again(shown);
         let place = view.place();
-        self.flow.begin(place);
-        if let Some(viewer) = self.flow.viewer.get()
+        if let Some((process, _)) = self.server.table.borrow_mut().get_mut(self.id)
+            && let Some(viewer) = self.flow.viewer.get()
             && let Some(pacing) = &mut process.extras.make().pacing
         {
             pacing.redrawn(viewer, place, Instant::now());
         }
-        let to = place.next.saturating_sub(1);
-        let wanted = self.query.extended && from <= to;
-        wanted.then(|| framed(&say::redraw(reason, from, to)))
+        Ok(())
+    }
+
+    /// Sends the questions that nobody was there for, behind what was retained.
+    async fn ask(&self, view: &View, writer: &mut Writer) -> io::Result<()> {
+        let asked = self.questions.take();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        self.send_drawn(asked, view.place(), writer).await
     }
 
     fn step(&self, view: &mut View) -> Step {

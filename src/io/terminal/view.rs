@@ -11,9 +11,12 @@ use crate::log::{Arena, Cursor, Log};
 use crate::process::pacing::Place;
 use crate::types::StreamFilter;
 use crate::wire::vt::QueryFilter;
+use crate::wire::vt::screen::Boundary;
 
-/// Recent output shown to a new viewer, and to one that has been outrun.
-const REPLAY_BYTES: u64 = 256 << 10;
+use crate::io::screen::RECENT_BYTES;
+
+/// Bytes that are looked at to find a place between two sequences.
+const BOUNDARY_BYTES: usize = 64 << 10;
 
 /// Raw bytes of one replayed frame, about.
 const REPLAY_FRAME_BYTES: usize = 64 << 10;
@@ -51,11 +54,17 @@ impl View {
     ///
     /// # Errors
     /// Where that would have been, if it is no longer retained and `exactly` that is wanted.
-    pub(super) fn new(log: &Log, replay: Replay, exactly: bool) -> Result<Self, Place> {
+    pub(super) fn new(
+        log: &Log,
+        arena: &Arena,
+        replay: Replay,
+        exactly: bool,
+    ) -> Result<Self, Place> {
         let (first, retained) = (log.first(), log.first_offset(ALL));
         let evicted = |place: Place| place.next < first && exactly;
         let place = match replay {
-            Replay::None => end(log),
+            // Who is shown the screen is told where that is; it is not asked for here.
+            Replay::None | Replay::Usual(_) | Replay::Screen(_) => end(log),
             Replay::All => place(retained, first),
             Replay::Since(sequence) => {
                 let next = sequence.saturating_add(1);
@@ -72,16 +81,29 @@ impl View {
                 Some((place, skip)) => return Ok(Self::at(log, place, skip, false)),
                 None => return Err(place(offset, evicted_entry(log, offset))),
             },
-            Replay::Recent => recent(log),
+            Replay::Recent => {
+                let (place, skip) = outside(log, arena, recent(log));
+                return Ok(Self::at(log, place, skip, false));
+            }
         };
-        Ok(Self::at(log, place, 0, false))
+        // What was evicted may have ended in the middle of a character.
+        let is_cut = place.next == first && first > 1;
+        Ok(Self::at(log, place, 0, is_cut))
     }
 
-    /// A viewer of recent output that has been outrun.
-    pub(super) fn again(&mut self, log: &Log) {
-        let (last, told) = (self.last, self.told);
-        let sent = self.sent;
-        *self = Self::at(log, recent(log), 0, true);
+    /// A viewer that has been shown the screen that everything through entry `shown` has made.
+    pub(super) fn behind(log: &Log, shown: u64) -> Self {
+        let next = (shown + 1).max(log.first());
+        let mut view = Self::at(log, place(offset(log, next), next), 0, false);
+        // What came meanwhile, if anything, has not been shown to anybody.
+        view.drawing = None;
+        view
+    }
+
+    /// Goes on where another one begins: it has been drawn anew.
+    pub(super) fn again(&mut self, other: Self) {
+        let (last, told, sent) = (self.last, self.told, self.sent);
+        *self = other;
         (self.last, self.told, self.sent) = (last, told, sent);
     }
 
@@ -211,18 +233,57 @@ fn offset(log: &Log, sequence: u64) -> u64 {
     }
 }
 
-/// Where the last [`REPLAY_BYTES`] begin, in whole entries.
+/// Where the last [`RECENT_BYTES`] begin, in whole entries.
 fn recent(log: &Log) -> Place {
     let mut place = end(log);
     let all = place.at;
     for entry in log.from(log.first()).rev() {
-        if all - place.at + entry.len as u64 > REPLAY_BYTES {
+        if all - place.at + entry.len as u64 > RECENT_BYTES {
             break;
         }
         place.at -= entry.len as u64;
         place.next = entry.sequence;
     }
     place
+}
+
+/// `place`, or the first one behind it that is in no character and no sequence; the second number
+/// is how many bytes of its entry are before it.
+fn outside(log: &Log, arena: &Arena, place: Place) -> (Place, u64) {
+    let mut boundary = Boundary::default();
+    let mut before = 0;
+    let earlier = log.from(log.first()).rev();
+    let earlier = earlier.skip_while(|entry| entry.sequence >= place.next);
+    let earlier = earlier.take_while(|entry| {
+        let enough = before >= BOUNDARY_BYTES;
+        before += entry.len;
+        !enough
+    });
+    let Some(from) = earlier.last().map(|entry| entry.sequence) else {
+        return (place, 0);
+    };
+    let mut at = place;
+    let mut looked_at = 0;
+    for entry in log.from(from) {
+        let bytes = log.bytes(arena, &entry);
+        if entry.sequence < place.next {
+            boundary.push(bytes);
+            continue;
+        }
+        let skip = boundary.find(bytes);
+        if let Some(skip) = skip {
+            at.at += skip as u64;
+            return (at, skip as u64);
+        }
+        at.at += entry.len as u64;
+        at.next = entry.sequence + 1;
+        looked_at += entry.len;
+        if looked_at >= BOUNDARY_BYTES {
+            break;
+        }
+    }
+    // A string that long is as good as any.
+    (place, 0)
 }
 
 /// The entry that byte `offset` is in, and how many bytes of that are before it. The end, if there

@@ -19,7 +19,9 @@ use crate::types::WindowSize;
 mod cost {
     pub(super) const CHARACTER: u64 = 12;
     pub(super) const SEQUENCE: u64 = 60;
-    pub(super) const LINE: u64 = 60;
+    pub(super) const LINE: u64 = 40;
+    /// Cells that are made anew, for each.
+    pub(super) const NEW_CELL: u64 = 5;
     /// Bytes that are only looked at, in a nanosecond.
     pub(super) const SKIPPED_BYTES: u64 = 4;
 }
@@ -251,7 +253,7 @@ impl Core {
             false => Function::Decrst(modes),
         });
         if self.side() != before {
-            self.spent += self.screen_cost();
+            self.spent += self.screen_cost() * cost::NEW_CELL;
             self.switched(before);
         }
     }
@@ -377,7 +379,7 @@ impl Core {
     }
 
     fn text_cost(&self, characters: u64) -> u64 {
-        let lines = characters / u64::from(self.size.cols) + 1;
+        let lines = characters / u64::from(self.size.cols);
         characters * cost::CHARACTER + lines * self.line_cost()
     }
 }
@@ -425,7 +427,7 @@ impl Handler for Core {
             (None, b'=') => self.modes.keypad(true),
             (None, b'>') => self.modes.keypad(false),
             (None, b'c') => {
-                self.spent += 2 * self.screen_cost();
+                self.spent += 2 * self.screen_cost() * cost::NEW_CELL;
                 self.modes.reset();
                 self.margins = [(1, self.size.rows); 2];
                 self.term.execute(Function::Ris);

@@ -15,6 +15,7 @@
 //! - What the output may cost is counted, in nanoseconds or so, and [`Screen::feed`] stops when it
 //!   has spent what it was given.
 
+mod boundary;
 mod core;
 mod draw;
 mod hidden;
@@ -26,6 +27,7 @@ mod sgr;
 use crate::types::WindowSize;
 use crate::wire::prefix;
 
+pub use self::boundary::Boundary;
 use self::core::Core;
 use self::parser::Parser;
 

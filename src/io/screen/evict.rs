@@ -1,0 +1,125 @@
+//! The screen of a terminal whose oldest output is about to be evicted.
+//!
+//! In: every read of a terminal, before its bytes become an entry. Out: a screen that shows all
+//! that is going; a second after the last eviction its drawing, and the screen is dropped. Without
+//! an eviction, nothing.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::log::Arena;
+use crate::process::Process;
+use crate::types::JobId;
+
+use super::{CELLS_MAX, Position};
+use crate::io::runtime::timer::sleep;
+use crate::io::server::Server;
+
+/// Evictions that come faster than this share a screen.
+const COOL_AFTER: Duration = Duration::from_secs(1);
+
+/// What a byte of output may cost in the long run, in nanoseconds: twice the dearest of what
+/// programs write.
+const BYTE_COST_MAX: u64 = 40;
+
+/// What it may cost at once.
+const CREDIT_MAX: u64 = 5_000_000;
+
+#[derive(Debug)]
+pub(super) struct Hot {
+    pub(super) position: Position,
+    /// Nanoseconds that it may still spend.
+    credit: u64,
+    used_at: Instant,
+}
+
+/// To be called before `len` bytes become an entry of a log of at most `limit` bytes.
+pub(crate) fn before_commit(
+    server: &Rc<Server>,
+    process: &Process,
+    arena: &Arena,
+    len: usize,
+    limit: u64,
+) {
+    let Some(terminal) = process.extras.get().and_then(|of| of.terminal.as_deref()) else {
+        return;
+    };
+    let log = &process.log;
+    let going = log.evicted_by(len, limit);
+    if going <= terminal.checkpoint().upto {
+        return;
+    }
+    let screens = &server.screens;
+    let mut hot = screens.hot.borrow_mut();
+    let hot = hot.entry(process.job).or_insert_with(|| Hot {
+        position: Position::from(terminal.checkpoint(), 0),
+        credit: CREDIT_MAX,
+        used_at: Instant::now(),
+    });
+    if hot.position.upto >= going {
+        return;
+    }
+    hot.used_at = Instant::now();
+    // A slot at a time: what remains of it goes next.
+    let slot = log.get(going).map(|entry| entry.slot);
+    let rest = log.from(going).take_while(|entry| Some(entry.slot) == slot);
+    let upto = rest.last().map_or(going, |entry| entry.sequence);
+    if hot.position.upto + 1 < log.first() {
+        // Nobody was asked: the log of another kind of process became this one's.
+        hot.position.give_up(log.first() - 1, terminal.size(), 0);
+    }
+    while hot.position.upto < upto {
+        let before = hot.position.upto;
+        let next = log
+            .from(before + 1)
+            .take_while(|entry| entry.sequence <= upto);
+        let len = next.map(|entry| entry.len as u64).sum::<u64>();
+        hot.credit = (hot.credit + len * BYTE_COST_MAX).min(CREDIT_MAX);
+        let (_, spent) = hot.position.advance(terminal, log, arena, hot.credit);
+        hot.credit = hot.credit.saturating_sub(spent);
+        if hot.position.upto == before || hot.position.within > 0 {
+            hot.position.give_up(upto, terminal.size(), 0);
+        }
+    }
+    cool_later(server);
+}
+
+/// Has screens that are no longer used become drawings.
+fn cool_later(server: &Rc<Server>) {
+    if server.screens.cooling.replace(true) {
+        return;
+    }
+    let server = server.clone();
+    monoio::spawn(async move {
+        loop {
+            let crowded = server.screens.cells() > CELLS_MAX;
+            sleep(if crowded { COOL_AFTER / 20 } else { COOL_AFTER }).await;
+            let now = Instant::now();
+            let old: Vec<JobId> = {
+                let hot = server.screens.hot.borrow();
+                let crowded = server.screens.cells() > CELLS_MAX;
+                let is_old = |hot: &Hot| crowded || now - hot.used_at >= COOL_AFTER;
+                let old = hot.iter().filter(|(_, hot)| is_old(hot));
+                old.map(|(job, _)| *job).collect()
+            };
+            for job in old {
+                cool(&server, job);
+            }
+            if server.screens.hot.borrow().is_empty() {
+                break;
+            }
+        }
+        server.screens.cooling.set(false);
+    });
+}
+
+fn cool(server: &Server, job: JobId) {
+    let Some(hot) = server.screens.hot.borrow_mut().remove(&job) else {
+        return;
+    };
+    if let Some((process, _)) = server.table.borrow_mut().job_mut(job)
+        && let Some(terminal) = process.extras.make().terminal.as_mut()
+    {
+        terminal.keep(hot.position.checkpoint());
+    }
+}

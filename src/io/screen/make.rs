@@ -1,0 +1,202 @@
+//! Makes a screen: from the last drawing, and what the log has since then.
+//!
+//! In: a process. Out: its screen as it is now. Up to 10 MiB are gone through, a few milliseconds
+//! at a time, so that the others have their turn.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::log::Log;
+use crate::process::terminal::Terminal;
+use crate::types::{JobId, ProcessId};
+use crate::wire::vt::screen::Screen;
+
+use super::{CELLS_MAX, Position};
+use crate::io::runtime::timer::sleep;
+use crate::io::server::Server;
+
+/// Bytes before a rest.
+const SLICE_BYTES: u64 = 256 << 10;
+
+/// Nanoseconds before a rest, by the screen's own count.
+const SLICE_COST: u64 = 3_000_000;
+
+/// The shortest rest that timers know.
+const REST: Duration = Duration::from_millis(1);
+
+/// What a whole screen may cost: twice as much as a full log of a program that means well.
+const COST_MAX: u64 = 500_000_000;
+
+/// Of output that costs more only this much is looked at, from its end.
+const DEAR_BYTES: u64 = 4 << 10;
+
+/// What that may cost.
+const DEAR_COST_MAX: u64 = 200_000_000;
+
+/// A screen that is kept for the next who asks.
+#[derive(Debug)]
+pub(super) struct Kept {
+    position: Position,
+    scrollback: u16,
+}
+
+impl Kept {
+    pub(super) fn cells(&self) -> usize {
+        let screen = &self.position.screen;
+        let scrolled = usize::from(self.scrollback) * usize::from(screen.size().cols);
+        screen.cells() + scrolled
+    }
+}
+
+/// A screen as it is behind an entry, and for one moment now.
+pub(crate) struct Made {
+    server: Rc<Server>,
+    job: JobId,
+    kept: Option<Kept>,
+    /// The last entry that it shows.
+    pub(crate) sequence: u64,
+    /// Nothing is missing.
+    pub(crate) is_complete: bool,
+}
+
+impl Made {
+    /// The screen.
+    pub(crate) fn screen(&self) -> &Screen {
+        // Taken by `drop` only.
+        match &self.kept {
+            Some(kept) => &kept.position.screen,
+            None => unreachable!(),
+        }
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let Some(kept) = self.kept.take() else {
+            return;
+        };
+        let screens = &self.server.screens;
+        if screens.cells() + kept.cells() > CELLS_MAX {
+            return;
+        }
+        if let Some(watched) = screens.watched.borrow_mut().get_mut(&self.job) {
+            let is_newer = |other: &Kept| kept.position.upto >= other.position.upto;
+            if watched.kept.as_ref().is_none_or(is_newer) {
+                watched.kept = Some(kept);
+            }
+        }
+    }
+}
+
+/// The screen of a terminal, with `scrollback` lines that have scrolled out; None if the record is
+/// gone or has no terminal.
+pub(crate) async fn make(server: &Rc<Server>, id: ProcessId, scrollback: u16) -> Option<Made> {
+    let job = server.table.borrow().get(id)?.job;
+    let mut making = Making {
+        job,
+        scrollback,
+        position: None,
+        spent: 0,
+        is_dear: false,
+    };
+    while !making.slice(server)? {
+        sleep(REST).await;
+    }
+    let position = making.position?;
+    Some(Made {
+        server: server.clone(),
+        job,
+        sequence: position.upto,
+        is_complete: !position.is_partial,
+        kept: Some(Kept {
+            position,
+            scrollback,
+        }),
+    })
+}
+
+/// A screen on its way.
+struct Making {
+    job: JobId,
+    scrollback: u16,
+    position: Option<Position>,
+    /// Nanoseconds, in all.
+    spent: u64,
+    /// It has begun anew near the end.
+    is_dear: bool,
+}
+
+impl Making {
+    /// Goes on until it is time for a rest. Whether it shows everything now; None if the record is
+    /// gone.
+    fn slice(&mut self, server: &Server) -> Option<bool> {
+        let mut table = server.table.borrow_mut();
+        let (process, arena) = table.job_mut(self.job)?;
+        let terminal = process.extras.get()?.terminal.as_deref()?;
+        let log = &process.log;
+        let mut now = match self.position.take() {
+            // Eviction may be faster.
+            Some(position) if is_retained(&position, log) => position,
+            _ => begin(server, self.job, terminal, log, self.scrollback),
+        };
+        let (mut bytes, mut spent) = (0, 0);
+        while now.upto < log.last() && bytes < SLICE_BYTES && spent < SLICE_COST {
+            if self.spent + spent > COST_MAX && !self.is_dear {
+                self.is_dear = true;
+                let upto = before_last(log, DEAR_BYTES).max(now.upto);
+                now.give_up(upto, terminal.size(), self.scrollback);
+            }
+            if self.spent + spent > COST_MAX + DEAR_COST_MAX {
+                now.upto = log.last();
+                now.within = 0;
+                now.is_partial = true;
+                break;
+            }
+            let (taken, cost) = now.advance(terminal, log, arena, SLICE_COST - spent);
+            bytes += taken as u64;
+            spent += cost;
+        }
+        self.spent += spent;
+        let is_done = now.upto >= log.last();
+        if is_done {
+            now.take_sizes(terminal);
+        }
+        self.position = Some(now);
+        Some(is_done)
+    }
+}
+
+/// The last entry before the newest `bytes`.
+fn before_last(log: &Log, bytes: u64) -> u64 {
+    let mut left = bytes;
+    let newer = log.from(log.first()).rev().take_while(|entry| {
+        let fits = entry.len as u64 <= left;
+        left = left.saturating_sub(entry.len as u64);
+        fits
+    });
+    let newest = newer.last().map_or(log.last() + 1, |entry| entry.sequence);
+    newest - 1
+}
+
+fn is_retained(position: &Position, log: &Log) -> bool {
+    position.upto + 1 >= log.first()
+}
+
+/// The furthest screen that there is, if it keeps enough lines; else one from the last drawing.
+fn begin(server: &Server, job: JobId, terminal: &Terminal, log: &Log, scrollback: u16) -> Position {
+    if let Some(watched) = server.screens.watched.borrow_mut().get_mut(&job) {
+        let fits =
+            |kept: &mut Kept| kept.scrollback >= scrollback && is_retained(&kept.position, log);
+        if let Some(kept) = watched.kept.take_if(fits) {
+            return kept.position;
+        }
+    }
+    let mut position = match server.screens.hot.borrow().get(&job) {
+        Some(hot) => Position::from(&hot.position.checkpoint(), scrollback),
+        None => Position::from(terminal.checkpoint(), scrollback),
+    };
+    if !is_retained(&position, log) {
+        position.give_up(log.first() - 1, terminal.size(), scrollback);
+    }
+    position
+}
