@@ -33,7 +33,6 @@ const CAPABILITIES: &[Capability] = &[
     ("screen", |_| true),
     ("recording", |_| true),
     ("cgroup", |info| info.groups == Some(true)),
-    ("keep", |_| true),
     ("io_uring", |info| info.uring),
 ];
 

@@ -164,6 +164,8 @@ fn leaving_a_terminal_ends_nothing_and_attaching_draws_it_again(backend: Backend
     terminal.expect("more\r\nmore");
     terminal.type_in("\x10q");
     assert_eq!(terminal.end(), Some(0));
+    let screen = procring(&server, &["screen", "vi"]).good();
+    assert!(screen.starts_with("drawn\nmore\nmore\n"), "{screen:?}");
     let mut terminal = Terminal::with(&server, &["attach", "vi"]);
     terminal.expect("drawn");
     terminal.type_in("\x04");

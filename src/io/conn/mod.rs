@@ -378,9 +378,11 @@ impl Conn {
             framing: facts.framing,
             expects_continue: facts.expects_continue,
         };
+        self.reader.passes_on(true);
         let (reader, writer) = (&mut self.reader, &mut self.writer);
-        let Some((reply, whole)) = upload(&self.server, id, query, body, reader, writer).await
-        else {
+        let answer = upload(&self.server, id, query, body, reader, writer).await;
+        self.reader.passes_on(false);
+        let Some((reply, whole)) = answer else {
             return Then::Drop;
         };
         // What is left of the body could not be told from another request.

@@ -68,6 +68,8 @@ pub(crate) struct Reader {
     /// The socket, which the connection's two halves own.
     socket: RawFd,
     turn: Rc<Turn>,
+    /// What a received byte costs of it.
+    byte_cost: usize,
 }
 
 impl Reader {
@@ -80,6 +82,7 @@ impl Reader {
             start: 0,
             chunk: CHUNK_BYTES_MIN,
             turn,
+            byte_cost: RECEIVED_BYTE_COST,
         }
     }
 
@@ -119,7 +122,7 @@ impl Reader {
     /// See [`Reader::fill`].
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Filled> {
         let mut read = match std::mem::replace(&mut self.state, State::Failed) {
-            State::Idle(half) => start(half, self.chunk, self.turn.clone()),
+            State::Idle(half) => start(half, self.chunk, self.turn.clone(), self.byte_cost),
             State::Reading(read) => read,
             State::Ended(half) => {
                 self.state = State::Ended(half);
@@ -184,6 +187,12 @@ impl Reader {
         }
     }
 
+    /// From now on what comes is passed on as it is, or not: then a few bytes of it may ask for a
+    /// whole answer.
+    pub(crate) fn passes_on(&mut self, passes_on: bool) {
+        self.byte_cost = if passes_on { 1 } else { RECEIVED_BYTE_COST };
+    }
+
     /// Makes the next read small, for a peer that is not expected to send anything.
     pub(crate) fn expect_silence(&mut self) {
         self.chunk = CHUNK_BYTES_SILENT;
@@ -205,10 +214,10 @@ impl Reader {
     }
 }
 
-fn start(mut half: Half, capacity: usize, turn: Rc<Turn>) -> Read {
+fn start(mut half: Half, capacity: usize, turn: Rc<Turn>, byte_cost: usize) -> Read {
     Box::pin(async move {
         let read = half.read(Vec::with_capacity(capacity));
-        let cost = |(_, buffer): &BufResult<usize, Vec<u8>>| buffer.len() * RECEIVED_BYTE_COST;
+        let cost = |(_, buffer): &BufResult<usize, Vec<u8>>| buffer.len() * byte_cost;
         let result = turn.take(pin!(read), cost).await;
         (half, result)
     })
