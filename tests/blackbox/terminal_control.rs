@@ -187,6 +187,8 @@ fn an_attach_may_bring_its_size_and_the_last_resize_wins(backend: Backend) {
         until(&mut looks, "resized").1.last(),
         Some(&resized(110, 40))
     );
+    // Its handler looks for the size when it runs, which must not be after the next one.
+    server.await_output(&id, "40 110");
     let target = format!("/v1/processes/{id}/terminal/resize");
     server
         .post(&target, &json!({"cols": 50, "rows": 10}))
