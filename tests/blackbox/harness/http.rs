@@ -89,8 +89,7 @@ impl Conn {
     }
 
     /// A connection whose receive buffer is the smallest there is (socket(7), SO_RCVBUF), so that
-    /// the server can send little at a time; for the tests of `short`.
-    #[cfg(target_arch = "x86_64")]
+    /// the server can send little at a time.
     pub(crate) fn narrow(address: SocketAddr) -> Self {
         use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
         let family = match address {
