@@ -3,7 +3,7 @@
 //!
 //! In: logs and sizes. Out: a [`Screen`] that shows everything up to an entry. Owns the screens
 //! that are in use: of a terminal whose output is being evicted ([`evict`]), and of one that
-//! somebody watches ([`make`]). Knows no client.
+//! somebody watches ([`make()`]). Knows no client.
 //!
 //! - A terminal that nobody looks at has no screen until its log is full.
 //! - What a screen may cost at once is bounded, whatever is written to it: making one has rests in
