@@ -330,7 +330,7 @@ def listen(address):
     listener = socket.socket(family)
     listener.bind((address, 0))
     print('port=%d.' % listener.getsockname()[1], flush=True)
-    sys.stdin.readline()
+    os.read(0, 1)
     listener.listen()
     time.sleep(600)
 def fork():
@@ -436,12 +436,12 @@ fn a_port_in_a_network_namespace_of_its_own_is_found(backend: Backend) {
 fn a_daemon_that_outlives_its_starter_is_waited_for(backend: Backend) {
     for (way, server) in every_way(backend) {
         let how = "if fork():\n    os.setsid()\n    listen('127.0.0.1')\n\
-                   sys.stdin.readline()";
+                   os.read(0, 1)";
         let (id, port) = spawn_listener(&server, how);
         let query = format!("?port={port}");
         let mut waiter = begin(&server, &id, &query);
         taken(&server);
-        // One of the two is the starter's; it leaves the other behind.
+        // One byte for each of the two, which share the pipe; the starter leaves the other behind.
         server.feed(&id, "\n\n");
         assert_eq!(answer(&mut waiter)["outcome"], "matched", "{way:?}");
         assert_eq!(wait(&server, &id, "")["outcome"], "exited", "{way:?}");
