@@ -278,7 +278,8 @@ fn an_exited_process_gets_no_signal(backend: Backend) {
     }
     assert_eq!(server.survivors().len(), 1);
     // A client that hangs up has said what it wants all the same.
-    let id = server.spawn(&sh("sleep 60"));
+    // No shell: one that is about to fork hands an interrupt on to nobody.
+    let id = server.spawn(&json!({"command": "sleep", "args": ["60"]}));
     let body = r#"{"signal":"INT","scope":"tree"}"#;
     let mut conn = server.conn();
     conn.send(format!(
