@@ -21,7 +21,7 @@
 //! | `notice` | lines for whoever started the server | |
 //! | `server` | one server from its configuration: started, then run to its end | types, config, wire, log, process, api, supervisor, io, token, notice |
 //! | `client` | a blocking client of the API | wire |
-//! | `cli` | commands for people and scripts, over the API only | types, client, notice |
+//! | `cli` | commands for people and scripts, over the API only | types, client, notice, wire::rfc3339 |
 //! | `main` | the command line and the exit code | config, server, notice, cli |
 //!
 //! Within a room that has wings, a wing may name less than the room:

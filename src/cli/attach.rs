@@ -1,19 +1,14 @@
 //! `attach`: part of a process: its terminal, or its pipes.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
-use super::context::{Context, PATIENCE, path};
+use super::context::{Context, PATIENCE, PAUSE, path};
 use super::detach::Keys;
 use super::error::Result;
 use super::parse::Parsed;
 use super::ps::exit_code;
 use super::session::{self, Ended, Kind};
 use super::{logs, signals};
-
-/// The pause before a connection that was cut is made again.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// How the user and a process parted.
 pub(super) enum Left {

@@ -12,6 +12,9 @@ use crate::client::{Client, ClientError, Endpoint, Request, segment};
 /// How long a server that is away for a moment (a restart, a proxy that is reloaded) is tried.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The pause before a connection that was cut is made again.
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Context {

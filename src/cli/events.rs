@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::context::{Context, PATIENCE};
+use super::context::{Context, PATIENCE, PAUSE};
 use super::error::{CliError, Result};
 use super::parse::Parsed;
 use super::ps::{command, status, text};
@@ -31,6 +31,7 @@ pub(super) fn events(context: &Context, parsed: &Parsed) -> Result<u8> {
             print(&event, parsed.has("json"))?;
             since = event.id.or(since);
         }
+        std::thread::sleep(PAUSE);
         if since.is_none() {
             // Nobody knows what was missed.
             return Err(CliError::Client(ClientError::Lost(

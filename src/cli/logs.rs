@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::context::{Context, PATIENCE, path};
+use super::context::{Context, PATIENCE, PAUSE, path};
 use super::error::{CliError, Result};
 use super::parse::Parsed;
 use super::{output, show};
@@ -182,6 +182,7 @@ fn follow(context: &Context, name: &str, printer: &mut Printer) -> Result<()> {
                 _ => {}
             }
         }
+        std::thread::sleep(PAUSE);
         // The reference says nothing at the end of a process, and cuts off.
         let record = client.get(&path(name, ""))?;
         if record["status"] == "exited" && context.capabilities()?.is_empty() {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::wire::rfc3339;
+
 /// What stands where there is nothing to show, so that columns can be counted.
 const NOTHING: &str = "-";
 
@@ -168,28 +170,7 @@ pub(super) fn size(bytes: u64) -> String {
 
 /// A moment in RFC 3339, UTC, with milliseconds.
 pub(super) fn moment(unix_ms: u64) -> String {
-    let (seconds, ms) = (unix_ms / 1000, unix_ms % 1000);
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
-}
-
-/// The Gregorian date of a day since 1970: whole cycles of 400, 100, 4 years and 1 year from March
-/// 1st of the year 0 on, so that a leap day is the last day of its year.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day_of_month = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (
-        era * 400 + year + u64::from(month <= 2),
-        month,
-        day_of_month,
-    )
+    String::from_utf8_lossy(&rfc3339::of(unix_ms)).into_owned()
 }
 
 #[cfg(test)]

@@ -10,15 +10,12 @@ use std::thread;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::rand::{GetRandomFlags, getrandom};
-use sha1::{Digest, Sha1};
 
 use super::connection::{Breaker, Connection, Socket};
 use super::endpoint::Endpoint;
 use super::error::{ClientError, Result};
 use super::request::Request;
-
-/// RFC 6455, 1.3.
-const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+use crate::wire::ws::handshake::accept_value;
 
 /// Bytes of one message, at most.
 const MESSAGE_MAX: u64 = 64 << 20;
@@ -75,8 +72,9 @@ impl WebSocket {
         if response.status() >= 400 {
             return Err(ClientError::Refused(response.problem()?));
         }
-        let expected = STANDARD.encode(Sha1::digest(format!("{key}{GUID}")));
-        if response.status() != 101 || response.header("sec-websocket-accept") != Some(&expected) {
+        let expected = accept_value(key.as_bytes());
+        let accepted = response.header("sec-websocket-accept");
+        if response.status() != 101 || accepted.map(str::as_bytes) != Some(&expected) {
             return Err(ClientError::Foreign("it does not upgrade to a WebSocket"));
         }
         let connection = response.into_connection();

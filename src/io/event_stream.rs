@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::config::timeouts;
 use crate::log::batch::Chunk;
-use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
+use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk};
 use crate::wire::sse;
 
 use crate::io::conn::reader::{Filled, Reader};
@@ -47,13 +47,7 @@ impl<'a> EventStream<'a> {
     /// # Errors
     /// When the connection is broken or has stalled.
     pub(super) async fn send(&mut self, piece: Vec<u8>) -> io::Result<()> {
-        let framed = if self.chunked {
-            let mut head = [0; 18];
-            let len = chunk_head(piece.len(), &mut head);
-            [&head[..len], &piece, CHUNK_END].concat()
-        } else {
-            piece
-        };
+        let framed = if self.chunked { chunk(&piece) } else { piece };
         self.writer.all(framed).await?;
         self.quiet_since = Instant::now();
         Ok(())

@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::process::life::State;
 use crate::process::{Notify, Process};
 use crate::types::{Monotonic, ProcessId};
-use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
+use crate::wire::http::chunked::{LAST_CHUNK, chunk};
 use crate::wire::say::asciicast::Recorder;
 
 use crate::io::conn::reader::{Filled, Reader};
@@ -174,10 +174,5 @@ impl Place {
 }
 
 fn framed(piece: Vec<u8>, chunked: bool) -> Vec<u8> {
-    if !chunked {
-        return piece;
-    }
-    let mut head = [0; 18];
-    let len = chunk_head(piece.len(), &mut head);
-    [&head[..len], &piece, CHUNK_END].concat()
+    if chunked { chunk(&piece) } else { piece }
 }

@@ -8,7 +8,7 @@ mod decimal;
 pub mod http;
 pub mod json;
 mod prefix;
-mod rfc3339;
+pub(crate) mod rfc3339;
 pub mod say;
 pub mod sse;
 #[cfg(test)]

@@ -343,5 +343,12 @@ pub fn chunk_head(len: usize, out: &mut [u8; 18]) -> usize {
     digits + CHUNK_END.len()
 }
 
+/// `data`, which is not empty, as one chunk.
+pub fn chunk(data: &[u8]) -> Vec<u8> {
+    let mut head = [0; 18];
+    let len = chunk_head(data.len(), &mut head);
+    [&head[..len], data, CHUNK_END].concat()
+}
+
 #[cfg(test)]
 mod tests;

@@ -140,7 +140,8 @@ fn is_key(key: &[u8]) -> bool {
     KEY_BASE64.decode_slice(key, &mut decoded) == Ok(16)
 }
 
-fn accept_value(key: &[u8]) -> [u8; 28] {
+/// What a server answers to `Sec-WebSocket-Key` (1.3).
+pub fn accept_value(key: &[u8]) -> [u8; 28] {
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     let mut value = [0; 28];
     // 20 bytes are always 28 characters.
