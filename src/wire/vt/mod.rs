@@ -321,12 +321,14 @@ impl QueryFilter {
     }
 
     /// Throws the held query away, except for control bytes inside it, which
-    /// the terminal would have obeyed.
+    /// the terminal would have obeyed. ENQ and BEL act outside of a string only, and there they
+    /// would be left by themselves.
     fn cut(&mut self, out: &mut Vec<u8>) {
         if self.unfinished {
             out.extend_from_slice(ST);
         }
-        out.extend(self.held.drain(..).skip(1).filter(|byte| *byte < 0x20));
+        let obeyed = |byte: &u8| *byte < 0x20 && !acts_alone(*byte);
+        out.extend(self.held.drain(..).skip(1).filter(obeyed));
         self.state = State::Ground;
         self.unfinished = false;
     }

@@ -335,3 +335,13 @@ fn random_output_is_clean_after_one_pass_and_alike_at_every_cut() {
         );
     }
 }
+
+/// A string that acts is dropped with its ENQ: it asks nothing inside of a string, and must not
+/// begin to ask where the string is gone.
+#[test]
+fn what_asks_only_outside_of_a_string_does_not_leave_a_dropped_one() {
+    expect(
+        b"\x1b]0;a\x1b]\x05\n9;a\x07b\x1b]52\x05;c;\x05aGk=\x07c",
+        b"\x1b]0;a\x1b\\\nbc",
+    );
+}
