@@ -16,10 +16,11 @@
 //! | `process` | what a process is, the table of all, who waits for a change | types, config::timeouts, log |
 //! | `api` | what a request means; decides, never waits | types, config, wire, log, process |
 //! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types, config::timeouts |
-//! | `io` | the I/O thread: the only room that awaits | types, config, wire, log, process, api, supervisor, notice |
+//! | `io` | the I/O thread: the only room that awaits | types, config, wire, log, process, api, supervisor, notice, sd_notify |
 //! | `token` | how the token is kept from children | config |
 //! | `notice` | lines for whoever started the server | |
-//! | `server` | one server from its configuration: started, then run to its end | types, config, wire, log, process, api, supervisor, io, token, notice |
+//! | `sd_notify` | words to the service manager | types, config::timeouts |
+//! | `server` | one server from its configuration: started, then run to its end | types, config, wire, log, process, api, supervisor, io, token, notice, sd_notify |
 //! | `client` | a blocking client of the API | wire |
 //! | `cli` | commands for people and scripts, over the API only | types, client, notice, wire::rfc3339 |
 //! | `main` | the command line and the exit code | config, server, notice, cli |
@@ -41,7 +42,7 @@
 //! | `supervisor::spawn` | starting a child | supervisor, types |
 //! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types |
 //! | `io::screen` | screens of terminals | io, types, config, wire, log, process, api |
-//! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::wait, io::conn::reader, types, config::timeouts, log, process, api, supervisor, notice |
+//! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::wait, io::watchdog, io::conn::reader, types, config::timeouts, log, process, api, supervisor, notice |
 //! | `io::conn` | connections | io, types, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox |
 //! | `io::ws` | what every WebSocket of a process is | io, types, config::timeouts, wire, process, api |
 //! | `io::attach` | a process over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty |
@@ -69,6 +70,7 @@ pub mod io;
 pub mod log;
 pub mod notice;
 pub mod process;
+pub mod sd_notify;
 pub mod server;
 pub mod supervisor;
 pub mod token;

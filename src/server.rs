@@ -22,6 +22,7 @@ use crate::api::cors::Cors;
 use crate::api::guard::Guard;
 use crate::api::server_info::ServerInfo;
 use crate::config::flags::{self, BackendChoice, CgroupChoice, ServerArgs, UsageError};
+use crate::config::timeouts;
 use crate::io::ids::Ids;
 use crate::io::runtime::backend::{self, Backend, Built};
 use crate::io::server::{Options, Server};
@@ -29,6 +30,7 @@ use crate::io::{Kind, ListenError, Listening};
 use crate::log::{Arena, ArenaError};
 use crate::notice;
 use crate::process::Table;
+use crate::sd_notify::Manager;
 use crate::supervisor::cgroup::{CgroupError, Cgroups, IfHiding};
 use crate::supervisor::living::Living;
 use crate::supervisor::mailbox::{Receiver, Sender};
@@ -176,8 +178,14 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
         return Err(StartError::Descriptors(few));
     }
     let listening = open_all(args, inherited)?;
+    for one in &listening {
+        if let Kind::Tcp(address) = one.kind() {
+            flags::check_bound(args, token.is_some(), address)?;
+        }
+    }
     let open = token.is_none();
-    let options = options(args, token, &listening);
+    let manager = manager(&listening, &mut info);
+    let options = options(args, token, &listening, manager);
     let arena = Arena::new().map_err(StartError::Arena)?;
     let mut table = Table::new(arena, args.exited_max, args.leftovers_max);
     let built = backend::build(args.backend).map_err(|error| match args.backend {
@@ -295,7 +303,12 @@ impl Ready {
 }
 
 /// What the I/O thread is to keep to.
-fn options(args: &ServerArgs, token: Option<String>, listening: &[Listening]) -> Options {
+fn options(
+    args: &ServerArgs,
+    token: Option<String>,
+    listening: &[Listening],
+    manager: Manager,
+) -> Options {
     let is_near = |one: &Listening| match one.kind() {
         Kind::Tcp(address) => address.ip().is_loopback(),
         Kind::Unix | Kind::Starter => true,
@@ -329,7 +342,26 @@ fn options(args: &ServerArgs, token: Option<String>, listening: &[Listening]) ->
         stdin_default: args.stdin,
         terminal_replay: args.terminal_replay,
         base_env: Arc::new(base_env),
+        manager,
+        addresses: listening
+            .iter()
+            .map(Listening::name)
+            .collect::<Vec<_>>()
+            .join(", "),
+        end_max: args.shutdown_grace + timeouts::SHUTDOWN_MAX + timeouts::LAST_WORDS,
     }
+}
+
+/// Whoever started the server as a service. One that serves its starter only is part of what that
+/// does, and not the service.
+fn manager(listening: &[Listening], info: &mut ServerInfo) -> Manager {
+    if listening.iter().all(|one| one.kind() == Kind::Starter) {
+        return Manager::default();
+    }
+    Manager::from_environment().unwrap_or_else(|error| {
+        warn(info, error.to_string());
+        Manager::default()
+    })
 }
 
 /// What does not work here: said now, and to whoever asks later.

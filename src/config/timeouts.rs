@@ -197,6 +197,10 @@ pub const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
 /// its ring holds the address some 10 ms beyond the process.
 pub const BUSY_FOR: Duration = Duration::from_secs(1);
 
+/// How long a word to a service manager that does not read may wait; then it is lost, so that
+/// nobody else waits. sd_notify(3).
+pub const SERVICE_MANAGER_BUSY: Duration = Duration::from_millis(100);
+
 /// How long `GET /v1/server` waits for what a start is still finding out; then it tells the rest.
 /// docs/security.md, "Trees".
 pub const START_MAX: Duration = Duration::from_secs(2);

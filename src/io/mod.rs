@@ -30,6 +30,7 @@ mod stream;
 mod terminal;
 mod wait;
 mod wait_for;
+mod watchdog;
 mod ws;
 
 pub use conn::listener::serve;

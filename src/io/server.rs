@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::api::cors::Cors;
 use crate::api::guard::Guard;
@@ -17,6 +17,7 @@ use crate::api::{Problem, Reply};
 use crate::config::Settings;
 use crate::config::flags::ReplayChoice;
 use crate::process::{Notify, Table};
+use crate::sd_notify::Manager;
 use crate::supervisor::Inbox;
 use crate::supervisor::mailbox::Sender;
 use crate::supervisor::message::Command;
@@ -57,6 +58,12 @@ pub struct Options {
     pub terminal_replay: ReplayChoice,
     /// The environment of children, before the request's own variables.
     pub base_env: Arc<Environment>,
+    /// Who started the server as a service.
+    pub manager: Manager,
+    /// Where it listens, for people.
+    pub addresses: String,
+    /// How long its end may take.
+    pub end_max: Duration,
 }
 
 /// The descriptors that lead to a job.
@@ -122,6 +129,8 @@ pub struct Server {
     pub(super) trim_pending: Cell<bool>,
     /// Signals that the supervisor has been asked to send.
     pub(super) signals: Asked,
+    /// Whether it has been asked for a sign of life and has not given one yet.
+    pub(super) asked_supervisor: Cell<bool>,
     supervisor: Sender<Inbox>,
     /// What makes ids go on after a restart.
     ids: RefCell<Option<Ids>>,
@@ -211,6 +220,7 @@ impl Server {
             scratch: RefCell::new(Vec::new()),
             trim_pending: Cell::new(false),
             signals: Asked::default(),
+            asked_supervisor: Cell::new(false),
             supervisor,
             ids: RefCell::new(ids),
             date: RefCell::new(DateCache::default()),

@@ -106,6 +106,8 @@ pub enum Command {
         /// Which request is over.
         watch: u64,
     },
+    /// A question whether this thread works; answered by [`Event::Pong`].
+    Ping,
     /// The server is to end, as for SIGTERM.
     ShutDown,
     /// Nobody will ask about this child again; what is left of its tree lives on.
@@ -185,6 +187,8 @@ pub enum Event {
         /// How the direct child ended, if it has.
         status: Option<ExitStatus>,
     },
+    /// The answer to [`Command::Ping`].
+    Pong,
     /// The server was told to end (SIGTERM, SIGINT): no new work.
     ShuttingDown,
     /// Every child and descendant is gone after [`Event::ShuttingDown`].

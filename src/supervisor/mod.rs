@@ -330,6 +330,7 @@ impl Supervisor {
             } => self.signal(job, request, Some(ticket)),
             Command::WatchPort { job, port, watch } => self.watch_port(job, port, watch),
             Command::UnwatchPort { job, watch } => self.unwatch_port(job, watch),
+            Command::Ping => self.events.send(Event::Pong),
             Command::ShutDown => self.begin_shutdown(),
             Command::Forget { job } => self.forget(job),
             Command::TerminalClosed { job, master } => {

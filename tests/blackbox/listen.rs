@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -18,6 +19,8 @@ on_both!(
     a_unix_socket_asks_for_the_token_where_it_is_told_to,
     several_addresses_are_served_and_the_path_goes_with_the_server,
     sockets_of_the_service_manager_are_taken_over,
+    sockets_of_the_service_manager_outlive_the_server,
+    a_socket_of_the_service_manager_that_others_reach_needs_a_token,
     a_server_that_is_handed_its_connections_ends_with_its_starter,
 );
 
@@ -249,6 +252,56 @@ fn sockets_of_the_service_manager_are_taken_over(backend: Backend) {
     let (code, _, stderr) = run_binary(&["server", "--listen", "systemd"], None);
     assert_eq!(code, Some(1));
     assert!(stderr.contains("LISTEN_FDS"), "{stderr}");
+}
+
+fn sockets_of_the_service_manager_outlive_the_server(backend: Backend) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = listener.local_addr().expect("an address");
+    let request = String::from_utf8_lossy(REQUEST).replace("x.example", "localhost");
+    let start = || {
+        let stdin = Stdio::from(listener.as_fd().try_clone_to_owned().expect("a copy"));
+        let args = ["--listen", "systemd"];
+        let mut server = Listener::start(backend, "outlive", &args, stdin, true);
+        server.listening();
+        server
+    };
+    let mut first = start();
+    let socket = TcpStream::connect(address).expect("a connection");
+    assert_eq!(status(socket, request.as_bytes()), "200");
+    first.end();
+    // Nobody is refused between two servers: who connects now is answered by the next one.
+    let between = TcpStream::connect(address).expect("a connection");
+    let mut second = start();
+    assert_eq!(status(between, request.as_bytes()), "200");
+    second.end();
+}
+
+fn a_socket_of_the_service_manager_that_others_reach_needs_a_token(backend: Backend) {
+    for (args, refused) in [
+        (&["--listen", "systemd"][..], true),
+        (&["--listen", "systemd", "--no-token"], false),
+        (&["--listen", "systemd", "--token", "s3cret"], false),
+    ] {
+        let listener = TcpListener::bind("0.0.0.0:0").expect("a socket");
+        let stdin = Stdio::from(OwnedFd::from(listener));
+        let mut server = Listener::start(backend, "reach", args, stdin, true);
+        if !refused {
+            server.listening();
+            server.end();
+            continue;
+        }
+        let mut said = String::new();
+        server.lines.read_to_string(&mut said).expect("lines");
+        assert_eq!(
+            server.child.wait().expect("an end").code(),
+            Some(2),
+            "{said}"
+        );
+        assert!(
+            said.contains("0.0.0.0:") && said.contains("--token"),
+            "{said}"
+        );
+    }
 }
 
 fn a_server_that_is_handed_its_connections_ends_with_its_starter(backend: Backend) {

@@ -67,6 +67,7 @@ mod run_stream;
 mod run_stream_clients;
 mod sdk;
 mod server_info;
+mod service;
 mod signals;
 mod small_endpoints;
 mod stdin;

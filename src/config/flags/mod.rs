@@ -9,7 +9,7 @@ mod value;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -379,6 +379,25 @@ pub fn check_open(args: &ServerArgs, has_token: bool) -> Result<(), UsageError> 
         }
     }
     Ok(())
+}
+
+/// The same for an address that is bound: a name may stand for one that others can reach, and the
+/// service manager's sockets are seen only now.
+///
+/// # Errors
+/// What to add to the command line.
+pub fn check_bound(
+    args: &ServerArgs,
+    has_token: bool,
+    address: SocketAddr,
+) -> Result<(), UsageError> {
+    if has_token || args.no_token || address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    Err(UsageError(format!(
+        "{address}: whoever reaches this address could run commands; add --token or, if that is \
+         what you want, --no-token"
+    )))
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::{self, sleep};
 use crate::io::server::Server;
 use crate::io::wait::until;
+use crate::io::watchdog;
 
 /// Connections the kernel holds ready before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -52,24 +53,27 @@ pub async fn serve(
     // Paths go with the last of them.
     let mut paths = Vec::new();
     for listening in listening {
-        let (socket, kind, path) = listening.into_parts();
+        let (socket, kind, shared, path) = listening.into_parts();
         if kind != Kind::Starter {
             rustix::net::listen(&socket, BACKLOG)?;
         }
-        sockets.push((Source::new(socket)?, kind));
+        sockets.push((Source::new(socket)?, kind, shared));
         paths.push(path);
     }
     // Before the first connection is accepted: there may not be a descriptor left after it.
     let bell = Source::new(rustix::io::fcntl_dupfd_cloexec(&events, 3)?)?;
+    monoio::spawn(watchdog::watch(server.clone()));
+    server.options.manager.ready(&watchdog::status(&server));
     let end = {
-        let accepting = sockets
-            .iter()
-            .map(|(socket, kind)| -> Pin<Box<dyn Future<Output = _>>> {
-                match kind {
-                    Kind::Tcp(_) | Kind::Unix => Box::pin(accept_all(&server, socket)),
-                    Kind::Starter => Box::pin(take_all(&server, socket)),
-                }
-            });
+        let accepting =
+            sockets
+                .iter()
+                .map(|(socket, kind, _)| -> Pin<Box<dyn Future<Output = _>>> {
+                    match kind {
+                        Kind::Tcp(_) | Kind::Unix => Box::pin(accept_all(&server, socket)),
+                        Kind::Starter => Box::pin(take_all(&server, socket)),
+                    }
+                });
         let accepting = pin!(first(accepting.collect()));
         let handling = pin!(events::handle(server.clone(), events, bell));
         let clock = pin!(clock);
@@ -77,8 +81,8 @@ pub async fn serve(
         race(failing, handling).await
     };
     drop(paths);
-    for (socket, _) in sockets {
-        close(socket);
+    for (socket, _, shared) in sockets {
+        close(socket, shared);
     }
     match end {
         First::Left(First::Left(error) | First::Right(error)) => Err(error),
@@ -96,10 +100,13 @@ pub async fn serve(
 
 /// Frees the address at once. A ring that waits for the socket keeps it beyond the end of the
 /// process, until the kernel has taken the ring apart; one that does not listen is in nobody's
-/// way (SO_REUSEADDR, socket(7)), and nothing waits for it.
-fn close(socket: Source) {
-    // Fails for a socket that does not listen any more.
-    let _ = shutdown(&socket, Shutdown::Both);
+/// way (SO_REUSEADDR, socket(7)), and nothing waits for it. One of the service manager's goes on
+/// listening for the next server.
+fn close(socket: Source, shared: bool) {
+    if !shared {
+        // Fails for a socket that does not listen any more.
+        let _ = shutdown(&socket, Shutdown::Both);
+    }
 }
 
 async fn accept_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {

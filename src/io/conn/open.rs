@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketAddrAny, getsockname, sockopt};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, getsockname, sockopt};
 use rustix::process::umask;
 
 use crate::config::flags::Listen;
@@ -43,6 +43,8 @@ pub struct Listening {
     kind: Kind,
     path: Option<Entry>,
     name: String,
+    /// The service manager has it, too, and gives it to the next server.
+    shared: bool,
 }
 
 /// A socket in the file system: the one that was made, and not what stands there later.
@@ -92,8 +94,8 @@ impl Listening {
         &self.name
     }
 
-    pub(super) fn into_parts(self) -> (OwnedFd, Kind, Option<Entry>) {
-        (self.socket, self.kind, self.path)
+    pub(super) fn into_parts(self) -> (OwnedFd, Kind, bool, Option<Entry>) {
+        (self.socket, self.kind, self.shared, self.path)
     }
 
     fn tcp(listener: TcpListener) -> io::Result<Self> {
@@ -103,6 +105,7 @@ impl Listening {
             kind: Kind::Tcp(address),
             path: None,
             name: format!("http://{address}"),
+            shared: false,
         })
     }
 
@@ -114,14 +117,22 @@ impl Listening {
         }
         let own: SocketAddrAny = getsockname(&socket)?;
         if own.address_family() == AddressFamily::UNIX {
+            let path = SocketAddrUnix::try_from(own).ok();
+            let path = path.as_ref().and_then(SocketAddrUnix::path);
+            let name = path.map_or("a unix socket without a path".into(), |path| {
+                format!("unix:{}", path.to_string_lossy())
+            });
             return Ok(Self {
                 socket,
                 kind: Kind::Unix,
                 path: None,
-                name: "a unix socket of LISTEN_FDS".to_owned(),
+                name,
+                shared: true,
             });
         }
-        Self::tcp(TcpListener::from(socket))
+        let mut listening = Self::tcp(TcpListener::from(socket))?;
+        listening.shared = true;
+        Ok(listening)
     }
 
     fn unix(path: &Path, mode: u32) -> io::Result<Self> {
@@ -140,6 +151,7 @@ impl Listening {
             kind: Kind::Unix,
             path: Some(entry),
             name: format!("unix:{}", path.display()),
+            shared: false,
         })
     }
 }
@@ -195,6 +207,7 @@ fn open_once(listen: &Listen, unix_mode: u32) -> io::Result<Listening> {
             kind: Kind::Starter,
             path: None,
             name: "what its starter hands over".to_owned(),
+            shared: false,
         }),
     }
 }

@@ -10,6 +10,7 @@ use crate::supervisor::message::Event;
 use crate::io::host::effects::happen;
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
+use crate::io::watchdog;
 
 /// Handles events until [`Event::AllGone`]; `bell` is a duplicate of their doorbell.
 ///
@@ -49,7 +50,12 @@ pub(crate) async fn handle(
                     server.signals.answer(ticket, result);
                     continue;
                 }
+                Event::Pong => {
+                    watchdog::passed(&server);
+                    continue;
+                }
                 Event::ShuttingDown => {
+                    watchdog::stopping(&server);
                     server.shutting_down.set(true);
                     server.ending.notify();
                     continue;
