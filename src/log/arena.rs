@@ -1,7 +1,7 @@
 //! Fixed-size slots in one sealed memfd: where child output lives.
 //!
 //! In: `io::runtime::source` reads into a tail slot. Out: `log::cursor` lends slices.
-//! Owns the descriptor, the mapping and the free list. Knows no process, stream or HTTP.
+//! Owns the memory, that of the indexes of logs, and the free list. Knows no process, stream or HTTP.
 //!
 //! - A slot is in one log or in a free list, never in both.
 //! - Bytes outside an index entry are never lent: a recycled slot holds another child's output.
@@ -10,16 +10,17 @@
 //!   [`HOT_SLOTS`] of the free ones give their pages back when [`Arena::trim`] is called.
 //!
 //! # Safety
-//! The only `unsafe` is the mapping and the two slices cut from it. `&self` and `&mut self`
-//! carry the usual borrow rules over to the mapped bytes, because nothing else maps the memfd.
+//! The only `unsafe` is the two slices cut from the mapping. `&self` and `&mut self` carry the usual
+//! borrow rules over to the mapped bytes: whoever else has the mapping goes on with it only when this
+//! process is gone.
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::ptr::NonNull;
+use std::rc::Rc;
 
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use super::blocks::Blocks;
+use super::memory::Shared;
 
 /// Bytes in one slot. 64 KiB is one full pipe, so one `read(2)` can fill a slot.
 pub const SLOT_BYTES: usize = 64 << 10;
@@ -70,8 +71,10 @@ impl std::error::Error for ArenaError {}
 /// The slots of one I/O thread.
 #[derive(Debug)]
 pub struct Arena {
-    file: std::fs::File,
-    base: NonNull<u8>,
+    memory: Shared,
+    /// Shared with every log.
+    blocks: Rc<Blocks>,
+    keeps: bool,
     slots: u32,
     /// Slots below this number have been handed out at least once.
     fresh: u32,
@@ -92,65 +95,19 @@ struct Pins {
 }
 
 impl Arena {
-    /// Makes, seals and maps the memfd (memfd_create(2), kernel 3.17).
+    /// Makes and maps the memory.
     ///
     /// # Errors
     /// [`ArenaError::Create`] if not even the smallest size can be mapped.
     pub fn new() -> Result<Self, ArenaError> {
-        let mut last = std::io::Error::from_raw_os_error(libc::ENOMEM);
-        for size in SIZES {
-            match Self::with_size(size) {
-                Ok(arena) => return Ok(arena),
-                Err(error) => last = error,
-            }
-        }
-        Err(ArenaError::Create(last))
-    }
-
-    fn with_size(size: usize) -> std::io::Result<Self> {
-        let other = |error: memfd::Error| match error {
-            memfd::Error::Create(e) | memfd::Error::AddSeals(e) | memfd::Error::GetSeals(e) => e,
-        };
-        let memfd = memfd::MemfdOptions::new()
-            .allow_sealing(true)
-            .close_on_exec(true)
-            .create("procring-log")
-            .map_err(other)?;
-        memfd.as_file().set_len(size as u64)?;
-        // Sealed against shrinking, so that no holder of the descriptor can take a mapped page
-        // away under us (SIGBUS); against growing, because the mapping would not follow.
-        memfd
-            .add_seals(&[
-                memfd::FileSeal::SealShrink,
-                memfd::FileSeal::SealGrow,
-                memfd::FileSeal::SealSeal,
-            ])
-            .map_err(other)?;
-        let file = memfd.into_file();
-        // SAFETY: a null hint lets the kernel choose an unused range, so no existing mapping is
-        // replaced; `size` is not 0; the memfd is `size` bytes long and sealed against shrinking.
-        let base = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                size,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED | MapFlags::NORESERVE,
-                &file,
-                0,
-            )
-        }?;
-        // SAFETY: the range was mapped just above and nothing was lent from it yet; the advice
-        // only keeps other people's output out of core dumps. Failing changes nothing.
-        let _ = unsafe { rustix::mm::madvise(base, size, Advice::LinuxDontDump) };
-        let base = NonNull::new(base.cast::<u8>()).ok_or(rustix::io::Errno::NOMEM)?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the largest of SIZES makes 2^40 / 2^16 slots, which is 2^24"
-        )]
-        let slots = (size / SLOT_BYTES) as u32;
+        let memory = Shared::new("procring-log", &SIZES).map_err(ArenaError::Create)?;
+        let blocks = Blocks::new().map_err(ArenaError::Create)?;
+        // The largest of SIZES makes 2^40 / 2^16 slots.
+        let slots = u32::try_from(memory.bytes() / SLOT_BYTES).unwrap_or(u32::MAX);
         Ok(Self {
-            file,
-            base,
+            memory,
+            blocks: Rc::new(blocks),
+            keeps: false,
             slots,
             fresh: 0,
             hot: Vec::new(),
@@ -160,12 +117,34 @@ impl Arena {
         })
     }
 
-    /// Takes a free slot. Its bytes are whatever its last owner left.
+    /// From now on what logs read can be found by who goes on with this memory. A slot is all
+    /// zeros when it is taken then.
+    pub fn keep(&mut self) {
+        self.keeps = true;
+    }
+
+    /// Whether [`Arena::keep`] was called.
+    pub fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// Where the indexes of logs are.
+    pub(super) fn blocks(&self) -> &Rc<Blocks> {
+        &self.blocks
+    }
+
+    /// Takes a free slot. Its bytes are whatever its last owner left, unless the arena
+    /// [keeps](Arena::keep).
     ///
     /// # Errors
     /// [`ArenaError::Full`] when every slot is taken.
     pub fn alloc(&mut self) -> Result<SlotId, ArenaError> {
-        let slot = if let Some(slot) = self.hot.pop().or_else(|| self.cold.pop()) {
+        let slot = if let Some(slot) = self.hot.pop() {
+            if self.keeps {
+                self.tail(slot, 0).fill(0);
+            }
+            slot
+        } else if let Some(slot) = self.cold.pop() {
             slot
         } else if self.fresh < self.slots {
             self.fresh += 1;
@@ -210,24 +189,42 @@ impl Arena {
 
     /// Whether [`Arena::trim`] has anything to do.
     pub fn wants_trim(&self) -> bool {
+        self.has_cold_slots() || self.blocks.wants_trim()
+    }
+
+    fn has_cold_slots(&self) -> bool {
         self.hot.len() > HOT_SLOTS
     }
 
     /// Gives the pages of all free slots but [`HOT_SLOTS`] back to the kernel.
     pub fn trim(&mut self) {
-        if !self.wants_trim() {
+        self.blocks.trim();
+        if !self.has_cold_slots() {
             return;
         }
         for slot in self.hot.drain(..self.hot.len() - HOT_SLOTS) {
-            // A refusal leaves the pages resident, which is only a missed saving.
-            let _ = fallocate(
-                &self.file,
-                FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-                slot.0 as u64 * SLOT_BYTES as u64,
-                SLOT_BYTES as u64,
-            );
+            let start = u64::from(slot.0) * SLOT_BYTES as u64;
+            self.memory.punch(start, SLOT_BYTES as u64);
             self.cold.push(slot);
         }
+    }
+
+    /// Every slot but those in use is free.
+    pub(super) fn recover(&mut self, used: &HashSet<SlotId>) {
+        self.fresh = used.iter().map(|slot| slot.0 + 1).max().unwrap_or(0);
+        let free = (0..self.fresh).rev().map(SlotId);
+        self.hot = free.filter(|slot| !used.contains(slot)).collect();
+        self.cold.clear();
+        self.pins.clear();
+        self.in_use = u32::try_from(used.len()).unwrap_or(u32::MAX);
+        let behind = u64::from(self.fresh) * SLOT_BYTES as u64;
+        self.memory
+            .punch(behind, self.memory.bytes() as u64 - behind);
+    }
+
+    /// Whether there is such a slot.
+    pub(super) fn is_slot(&self, slot: SlotId) -> bool {
+        slot.0 < self.slots
     }
 
     /// Slots in use by logs and captures.
@@ -242,11 +239,14 @@ impl Arena {
         }
         // SAFETY: `holds` checked that the range lies inside one slot of the mapping, which lives
         // as long as `self`; the memfd is sealed against shrinking, so no page can vanish; all
-        // bytes are initialised (a memfd reads as zeros). `tail` needs `&mut self`, so nothing
+        // bytes are initialised (see `Shared::base`). `tail` needs `&mut self`, so nothing
         // writes while this slice is lent.
         unsafe {
             std::slice::from_raw_parts(
-                self.base.as_ptr().add(slot.0 as usize * SLOT_BYTES + start),
+                self.memory
+                    .base()
+                    .as_ptr()
+                    .add(slot.0 as usize * SLOT_BYTES + start),
                 len,
             )
         }
@@ -261,7 +261,10 @@ impl Arena {
         // SAFETY: as in `bytes`; `&mut self` makes this the only slice lent.
         unsafe {
             std::slice::from_raw_parts_mut(
-                self.base.as_ptr().add(slot.0 as usize * SLOT_BYTES + start),
+                self.memory
+                    .base()
+                    .as_ptr()
+                    .add(slot.0 as usize * SLOT_BYTES + start),
                 len,
             )
         }
@@ -269,17 +272,6 @@ impl Arena {
 
     fn holds(&self, slot: SlotId, start: usize, len: usize) -> bool {
         slot.0 < self.slots && start <= SLOT_BYTES && len <= SLOT_BYTES - start
-    }
-}
-
-impl Drop for Arena {
-    fn drop(&mut self) {
-        // SAFETY: exactly the range that `with_size` mapped; every slice borrowed `self`, so none
-        // is left. `slots * SLOT_BYTES` is the mapped size, because every size in SIZES is a
-        // multiple of SLOT_BYTES.
-        let _ = unsafe {
-            rustix::mm::munmap(self.base.as_ptr().cast(), self.slots as usize * SLOT_BYTES)
-        };
     }
 }
 

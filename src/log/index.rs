@@ -2,13 +2,52 @@
 //!
 //! In: facts about one read. Out: the same facts by sequence number. Knows no bytes.
 //!
-//! An entry is packed into 16 bytes. The deque that holds them may have twice the capacity it
-//! needs, so an entry costs at most 32 bytes.
+//! They lie in shared memory ([`Blocks`]) and nowhere else, so that whoever goes on with that memory
+//! finds them, at whatever store this process has died ([`Index::recover`]):
+//!
+//! ```text
+//! cell:  last | evicted | lost | head
+//! block: first | next | before, of each stream | 13 entries of two numbers
+//! ```
+//!
+//! - Two numbers decide: `last` is stored after its entry and the link to its block, `evicted` before
+//!   the entry's slot or block is used again. All others lead to them or follow from them.
+//! - Blocks are full but for the last one, so an entry is found by its number.
+//! - `before` counts the bytes of all streams before the first entry of the block; what lies before
+//!   another entry follows. So no count has to be kept with every entry.
+//! - An empty index keeps its last block, for what it counts.
+//!
+//! Here are the numbers of the blocks, 4 bytes for each 256, and what is asked for all the time.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use super::arena::{SLOT_BYTES, SlotId};
+use super::blocks::{BLOCK_WORDS, Blocks, CELL_WORDS, CellId};
 use crate::types::Stream;
+
+/// Bytes per stream, indexed by `Stream as usize`.
+pub(super) type PerStream = [u64; Stream::COUNT];
+
+/// Places in a cell.
+const LAST: usize = 0;
+const EVICTED: usize = 1;
+const LOST: usize = 2;
+const HEAD: usize = 3;
+
+/// Places in a block.
+const FIRST: usize = 0;
+const NEXT: usize = 1;
+const BEFORE: usize = 2;
+const ROWS: usize = BEFORE + Stream::COUNT;
+
+/// Numbers of one entry.
+const ROW_WORDS: usize = 2;
+
+/// Entries in one block.
+const PER_BLOCK: u64 = 13;
+
+const _: () = assert!(ROWS + PER_BLOCK as usize * ROW_WORDS <= BLOCK_WORDS && HEAD < CELL_WORDS);
 
 /// One read of a pipe or terminal, as a reader sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,75 +66,165 @@ pub struct Entry {
     pub len: usize,
 }
 
-/// `stamp` is milliseconds << 2 | stream: 62 bits of milliseconds outlast any clock.
+/// `stamp` is bytes that were cut from its front << 46 | milliseconds << 2 | stream: 44 bits of
+/// milliseconds are five hundred years. `place` is length less one << 48 | start << 32 | slot.
 #[derive(Clone, Copy, Debug)]
 struct Packed {
     stamp: u64,
-    slot: u32,
-    start: u16,
-    len_less_one: u16,
+    place: u64,
 }
+
+/// Bits of a stamp.
+const MS_BITS: u32 = 44;
+const CUT_SHIFT: u32 = MS_BITS + 2;
 
 const _: () = assert!(size_of::<Packed>() == 16 && SLOT_BYTES == 1 << 16);
 
 /// The retained entries of one log, oldest first.
 #[derive(Debug, Default)]
 pub struct Index {
-    entries: VecDeque<Packed>,
+    /// None before the first entry.
+    kept: Option<Box<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    memory: Rc<Blocks>,
+    /// None when all was given back.
+    cell: Option<CellId>,
+    /// Oldest first.
+    blocks: VecDeque<u32>,
+    /// The number of the first entry of the first block.
+    front: u64,
     /// Entries evicted so far; also the sequence number before the first retained one.
     evicted: u64,
+    last: u64,
+    lost: u64,
+}
+
+/// Bytes that an index which was gone on with tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Of all evicted entries, with what was cut from them.
+    pub(super) evicted: PerStream,
+    /// That, and what is retained.
+    pub(super) total: PerStream,
+    /// Cut from the front of retained entries.
+    pub(super) cut: PerStream,
+    /// See [`Index::lost`].
+    pub(super) lost: u64,
+}
+
+/// A read that is to become an entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) timestamp_ms: u64,
+    pub(super) stream: Stream,
+    /// `start + len` lies inside it, and `len` is not 0.
+    pub(super) slot: SlotId,
+    pub(super) start: usize,
+    pub(super) len: usize,
+    /// Bytes that were cut from its front; less than a slot has.
+    pub(super) cut: usize,
 }
 
 impl Index {
     /// Sequence number of the oldest retained entry, or of the next one if none is retained.
     pub fn first(&self) -> u64 {
-        self.evicted + 1
+        self.kept.as_ref().map_or(0, |kept| kept.evicted) + 1
     }
 
     /// Sequence number of the newest entry ever, 0 before the first.
     pub fn last(&self) -> u64 {
-        self.evicted + self.entries.len() as u64
+        self.kept.as_ref().map_or(0, |kept| kept.last)
     }
 
     /// Retained entries.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        let retained = self.last() + 1 - self.first();
+        usize::try_from(retained).unwrap_or(usize::MAX)
     }
 
     /// Whether nothing is retained.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
-    /// Appends an entry and returns its sequence number. `start + len` must lie inside a slot and
-    /// `len` must not be 0; the store has checked both.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a slot has 2^16 bytes: where an entry starts, and its length less one, are less"
-    )]
-    pub fn push(
-        &mut self,
-        timestamp_ms: u64,
-        stream: Stream,
-        slot: SlotId,
-        start: usize,
-        len: usize,
-    ) -> u64 {
-        debug_assert!(len >= 1 && start + len <= SLOT_BYTES);
-        self.entries.push_back(Packed {
-            stamp: timestamp_ms << 2 | stream as u64,
-            slot: slot.number(),
-            start: start as u16,
-            len_less_one: (len - 1) as u16,
+    /// Where it begins, in this memory; None if there is no room for that.
+    pub(super) fn cell(&mut self, memory: &Rc<Blocks>) -> Option<CellId> {
+        let kept = self.kept.get_or_insert_with(|| {
+            Box::new(Kept {
+                memory: memory.clone(),
+                cell: None,
+                blocks: VecDeque::new(),
+                front: 1,
+                evicted: 0,
+                last: 0,
+                lost: 0,
+            })
         });
-        self.last()
+        if kept.cell.is_none() {
+            let cell = memory.alloc_cell()?;
+            // In this order: it is empty whenever this ends.
+            memory.set_cell(cell, HEAD, 0);
+            memory.set_cell(cell, LOST, kept.lost);
+            memory.set_cell(cell, EVICTED, u64::MAX);
+            memory.set_cell(cell, LAST, kept.last);
+            memory.set_cell(cell, EVICTED, kept.evicted);
+            kept.cell = Some(cell);
+        }
+        kept.cell
+    }
+
+    /// Appends an entry and returns its sequence number; None if there is no room for it. `before`
+    /// is how many bytes of each stream came before it and before what was cut from it.
+    pub(super) fn push(
+        &mut self,
+        memory: &Rc<Blocks>,
+        before: &PerStream,
+        row: Row,
+    ) -> Option<u64> {
+        debug_assert!(row.len >= 1 && row.start + row.len <= SLOT_BYTES && row.cut < SLOT_BYTES);
+        let cell = self.cell(memory)?;
+        let kept = self.kept.as_mut()?;
+        let sequence = kept.last + 1;
+        let known = kept.blocks.back().copied();
+        let block = match known {
+            Some(block) if sequence - kept.front < kept.blocks.len() as u64 * PER_BLOCK => block,
+            _ => {
+                let block = memory.alloc()?;
+                memory.set(block, FIRST, sequence);
+                memory.set(block, NEXT, 0);
+                for (stream, bytes) in before.iter().enumerate() {
+                    memory.set(block, BEFORE + stream, *bytes);
+                }
+                match known {
+                    Some(last) => memory.set(last, NEXT, u64::from(block)),
+                    None => {
+                        kept.front = sequence;
+                        memory.set_cell(cell, HEAD, u64::from(block));
+                    }
+                }
+                kept.blocks.push_back(block);
+                block
+            }
+        };
+        let Packed { stamp, place } = pack(row);
+        let at = place_of((sequence - kept.front) % PER_BLOCK);
+        memory.set(block, at, stamp);
+        memory.set(block, at + 1, place);
+        // From here on it is in the log.
+        memory.set_cell(cell, LAST, sequence);
+        memory.set_cell(cell, LAST, sequence);
+        kept.last = sequence;
+        kept.give_back();
+        Some(sequence)
     }
 
     /// The entry with this sequence number, if retained.
     pub fn get(&self, sequence: u64) -> Option<Entry> {
-        let at = sequence.checked_sub(self.first())?;
-        let packed = self.entries.get(usize::try_from(at).ok()?)?;
-        Some(unpack(sequence, packed))
+        let kept = self.kept.as_ref()?;
+        (sequence > kept.evicted && sequence <= kept.last).then(|| kept.entry(sequence))
     }
 
     /// The oldest retained entry.
@@ -106,32 +235,56 @@ impl Index {
     /// Forgets the oldest entry; its number is never used again.
     pub fn pop_front(&mut self) -> Option<Entry> {
         let entry = self.front()?;
-        self.entries.pop_front();
-        self.evicted += 1;
-        if self.entries.capacity() > 256 && self.entries.len() < self.entries.capacity() / 4 {
-            self.entries.shrink_to(self.entries.len() * 2);
+        let kept = self.kept.as_mut()?;
+        kept.evicted = entry.sequence;
+        if let Some(cell) = kept.cell {
+            // Its slot may be used again from here on.
+            kept.memory.set_cell(cell, EVICTED, kept.evicted);
         }
+        kept.give_back();
         Some(entry)
+    }
+
+    /// Forgets all entries and gives back what it holds. Its numbers go on.
+    pub fn clear(&mut self) {
+        let Some(kept) = &mut self.kept else {
+            return;
+        };
+        kept.evicted = kept.last;
+        if let Some(cell) = kept.cell.take() {
+            kept.memory.set_cell(cell, EVICTED, kept.evicted);
+            kept.memory.set_cell(cell, HEAD, 0);
+            kept.memory.free_cell(cell);
+        }
+        for block in std::mem::take(&mut kept.blocks) {
+            kept.memory.free(block);
+        }
+    }
+
+    /// Notes how many bytes were lost before they came to the log, if it has begun.
+    pub(super) fn set_lost(&mut self, lost: u64) {
+        if let Some(kept) = &mut self.kept {
+            kept.lost = lost;
+            if let Some(cell) = kept.cell {
+                kept.memory.set_cell(cell, LOST, lost);
+            }
+        }
     }
 
     /// Entries from `sequence` on, oldest first.
     pub fn from(&self, sequence: u64) -> impl DoubleEndedIterator<Item = Entry> + '_ {
-        let skip = usize::try_from(sequence.saturating_sub(self.first()))
-            .unwrap_or(usize::MAX)
-            .min(self.len());
-        let first = self.first() + skip as u64;
-        self.entries
-            .range(skip..)
-            .enumerate()
-            .map(move |(i, packed)| unpack(first + i as u64, packed))
+        let end = self.last() + 1;
+        let first = sequence.max(self.first()).min(end);
+        let kept = self.kept.as_deref();
+        (first..end).filter_map(move |sequence| Some(kept?.entry(sequence)))
     }
 
     /// A copy of the entries `from..=to` that are retained, and the number of the first.
     pub fn copy(&self, from: u64, to: u64) -> Copied {
         let first = from.max(self.first());
-        let skip = usize::try_from(first - self.first()).unwrap_or(usize::MAX);
-        let take = usize::try_from((to + 1).saturating_sub(first)).unwrap_or(usize::MAX);
-        let packed = self.entries.iter().skip(skip).take(take).copied();
+        let end = to.saturating_add(1).min(self.last() + 1);
+        let kept = self.kept.as_deref();
+        let packed = (first..end).filter_map(|sequence| Some(kept?.packed(sequence)));
         Copied {
             first,
             entries: packed.collect(),
@@ -140,8 +293,144 @@ impl Index {
 
     /// Bytes the index itself holds.
     pub fn heap_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Packed>()
+        self.kept.as_ref().map_or(0, |kept| {
+            let blocks = kept.blocks.len() * BLOCK_WORDS * size_of::<u64>();
+            size_of::<Kept>() + blocks + kept.blocks.capacity() * size_of::<u32>()
+        })
     }
+
+    /// Goes on with an index that its process has left; None if it is damaged. `uses` is told of
+    /// every block.
+    pub(super) fn recover(
+        memory: &Rc<Blocks>,
+        cell: CellId,
+        mut uses: impl FnMut(u32),
+    ) -> Option<(Self, Counts)> {
+        let [last, evicted, lost, head] =
+            [LAST, EVICTED, LOST, HEAD].map(|at| memory.cell(cell, at));
+        if evicted == u64::MAX {
+            // It was being begun.
+            return Some(Default::default());
+        }
+        let mut kept = Kept {
+            memory: memory.clone(),
+            cell: Some(cell),
+            blocks: VecDeque::new(),
+            front: evicted.checked_add(1)?,
+            evicted,
+            last,
+            lost,
+        };
+        let mut next = head;
+        let mut expected = None;
+        while next != 0 {
+            if !memory.is_block(next) {
+                return None;
+            }
+            let block = u32::try_from(next).ok()?;
+            let first = memory.get(block, FIRST);
+            if first > last {
+                // Linked, and its first entry was never committed.
+                break;
+            }
+            if expected.is_some_and(|expected| expected != first) {
+                return None;
+            }
+            if expected.is_none() {
+                kept.front = first;
+            }
+            kept.blocks.push_back(block);
+            expected = Some(first.checked_add(PER_BLOCK)?);
+            next = memory.get(block, NEXT);
+        }
+        match kept.blocks.back() {
+            Some(&block) => memory.set(block, NEXT, 0),
+            None => memory.set_cell(cell, HEAD, 0),
+        }
+        let end = expected.unwrap_or(kept.front);
+        if evicted > last || last > evicted && (end <= last || kept.front > evicted + 1) {
+            return None;
+        }
+        kept.give_back();
+        kept.blocks.iter().copied().for_each(&mut uses);
+        let mut counts = Counts {
+            lost,
+            ..Counts::default()
+        };
+        if let Some(&block) = kept.blocks.front() {
+            for (stream, bytes) in counts.evicted.iter_mut().enumerate() {
+                *bytes = memory.get(block, BEFORE + stream);
+            }
+        }
+        for sequence in kept.front..=evicted {
+            let entry = kept.entry(sequence);
+            let bytes = entry.len as u64 + kept.cut(sequence);
+            let evicted = &mut counts.evicted[entry.stream as usize];
+            *evicted = evicted.checked_add(bytes)?;
+        }
+        counts.total = counts.evicted;
+        for sequence in evicted + 1..=last {
+            let entry = kept.entry(sequence);
+            let total = &mut counts.total[entry.stream as usize];
+            *total = total.checked_add(entry.len as u64)?;
+            counts.cut[entry.stream as usize] += kept.cut(sequence);
+        }
+        // More than anybody can have written is damage, and must not overflow.
+        if counts
+            .total
+            .iter()
+            .chain([&lost])
+            .any(|&bytes| bytes >> 60 != 0)
+        {
+            return None;
+        }
+        let kept = Some(Box::new(kept));
+        Some((Self { kept }, counts))
+    }
+}
+
+impl Kept {
+    fn packed(&self, sequence: u64) -> Packed {
+        let at = sequence - self.front;
+        let number = usize::try_from(at / PER_BLOCK).unwrap_or(usize::MAX);
+        // There is a block for each retained entry.
+        let block = self.blocks.get(number).copied().unwrap_or_default();
+        let at = place_of(at % PER_BLOCK);
+        Packed {
+            stamp: self.memory.get(block, at),
+            place: self.memory.get(block, at + 1),
+        }
+    }
+
+    fn entry(&self, sequence: u64) -> Entry {
+        unpack(sequence, self.packed(sequence))
+    }
+
+    fn cut(&self, sequence: u64) -> u64 {
+        self.packed(sequence).stamp >> CUT_SHIFT
+    }
+
+    /// Gives blocks back that only evicted entries are in; not the last one.
+    fn give_back(&mut self) {
+        let Some(cell) = self.cell else {
+            return;
+        };
+        while self.blocks.len() > 1 && self.evicted + 1 >= self.front + PER_BLOCK {
+            self.memory.set_cell(cell, HEAD, u64::from(self.blocks[1]));
+            self.front += PER_BLOCK;
+            if let Some(block) = self.blocks.pop_front() {
+                self.memory.free(block);
+            }
+        }
+        if self.blocks.capacity() > 256 && self.blocks.len() < self.blocks.capacity() / 4 {
+            self.blocks.shrink_to(self.blocks.len() * 2);
+        }
+    }
+}
+
+/// Where the entry at this place in its block begins.
+fn place_of(at: u64) -> usize {
+    ROWS + ROW_WORDS * usize::try_from(at).unwrap_or_default()
 }
 
 /// Some entries of a log, by themselves; 16 bytes each.
@@ -155,22 +444,35 @@ impl Copied {
     /// The entries from position `at` on.
     pub fn from(&self, at: usize) -> impl Iterator<Item = Entry> + '_ {
         let entries = self.entries.iter().enumerate().skip(at);
-        entries.map(|(i, packed)| unpack(self.first + i as u64, packed))
+        entries.map(|(i, packed)| unpack(self.first + i as u64, *packed))
     }
 }
 
-fn unpack(sequence: u64, packed: &Packed) -> Entry {
+fn pack(row: Row) -> Packed {
+    let ms = row.timestamp_ms & ((1 << MS_BITS) - 1);
+    let len = row.len as u64 - 1;
+    Packed {
+        stamp: (row.cut as u64) << CUT_SHIFT | ms << 2 | row.stream as u64,
+        place: len << 48 | (row.start as u64) << 32 | u64::from(row.slot.number()),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "each part is cut to its bits, which fit a usize of 32 bits, too"
+)]
+fn unpack(sequence: u64, packed: Packed) -> Entry {
     Entry {
         sequence,
-        timestamp_ms: packed.stamp >> 2,
+        timestamp_ms: packed.stamp >> 2 & ((1 << MS_BITS) - 1),
         stream: match packed.stamp & 3 {
             0 => Stream::Stdout,
             1 => Stream::Stderr,
             _ => Stream::Pty,
         },
-        slot: SlotId::from_number(packed.slot),
-        start: usize::from(packed.start),
-        len: usize::from(packed.len_less_one) + 1,
+        slot: SlotId::from_number(packed.place as u32),
+        start: (packed.place >> 32) as usize & (SLOT_BYTES - 1),
+        len: (packed.place >> 48) as usize + 1,
     }
 }
 
@@ -178,11 +480,26 @@ fn unpack(sequence: u64, packed: &Packed) -> Entry {
 mod tests {
     use super::*;
 
+    fn memory() -> Rc<Blocks> {
+        Rc::new(Blocks::new().unwrap())
+    }
+
+    fn row(timestamp_ms: u64, stream: Stream, start: usize, len: usize) -> Row {
+        Row {
+            timestamp_ms,
+            stream,
+            slot: SlotId::from_number(u32::MAX),
+            start,
+            len,
+            cut: 0,
+        }
+    }
+
     #[test]
     fn an_entry_costs_at_most_32_bytes_with_its_container() {
-        let mut index = Index::default();
+        let (memory, mut index) = (memory(), Index::default());
         for i in 0..100_000u64 {
-            index.push(i, Stream::Stdout, SlotId::from_number(0), 0, 1);
+            index.push(&memory, &[0; 3], row(i, Stream::Stdout, 0, 1));
         }
         assert!(
             index.heap_bytes() <= 100_000 * 32 + 4096,
@@ -198,10 +515,13 @@ mod tests {
 
     #[test]
     fn what_goes_in_comes_out() {
-        let mut index = Index::default();
+        let (memory, mut index) = (memory(), Index::default());
         let slot = SlotId::from_number(u32::MAX);
-        index.push(1_795_394_513_156, Stream::Pty, slot, 0, SLOT_BYTES);
-        index.push(1_795_394_513_157, Stream::Stderr, slot, SLOT_BYTES - 1, 1);
+        let pty = row(1_795_394_513_156, Stream::Pty, 0, SLOT_BYTES);
+        let cut = SLOT_BYTES - 1;
+        index.push(&memory, &[0; 3], Row { cut, ..pty });
+        let stderr = row(1_795_394_513_157, Stream::Stderr, SLOT_BYTES - 1, 1);
+        index.push(&memory, &[0; 3], stderr);
         let one = index.get(1).unwrap();
         assert_eq!(
             (one.timestamp_ms, one.stream, one.slot, one.start, one.len),

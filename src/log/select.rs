@@ -53,18 +53,18 @@ impl From<StreamFilter> for Select {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::index::Index;
+    use crate::log::{Arena, Log};
     use crate::types::Stream;
 
     #[test]
     fn the_first_moment_is_included_and_the_last_is_not() {
-        let mut index = Index::default();
-        let slot = super::super::arena::SlotId::from_number(0);
+        let (mut arena, mut log) = (Arena::new().unwrap(), Log::default());
         for at in [99, 100, 199, 200] {
-            index.push(at, Stream::Stderr, slot, 0, 1);
+            log.tail(&mut arena).unwrap();
+            log.commit(&mut arena, 1, Stream::Stderr, at, 100);
         }
         let wanted = |select: Select| -> Vec<u64> {
-            let entries = index.from(1).filter(|entry| select.matches(entry));
+            let entries = log.from(1).filter(|entry| select.matches(entry));
             entries.map(|entry| entry.timestamp_ms).collect()
         };
         let span = Select {

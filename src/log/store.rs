@@ -1,7 +1,8 @@
 //! One process's log: append, evict by entry, free empty slots.
 //!
 //! In: bytes already read into the tail it lends. Out: entries and their bytes, by number.
-//! Owns its slots and its index. Knows no process, no clock (time arrives as an argument).
+//! Owns its slots and its index. Knows no process, no clock (time arrives as an argument). What it
+//! is can be found again in the arena's memory ([`super::recovery`]); the rest follows from that.
 //!
 //! - Entries lie in their slots in order, so the oldest slot is free once its last entry is gone.
 //! - The retained bytes never exceed the limit by even one entry after [`Log::commit`].
@@ -11,7 +12,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::arena::{Arena, ArenaError, SLOT_BYTES, SlotId};
-use super::index::{Entry, Index};
+use super::blocks::CellId;
+use super::index::{Entry, Index, PerStream, Row};
+use super::recovery::Unentered;
 use super::select::Select;
 use super::snapshot::Snapshot;
 use crate::types::{Stream, StreamFilter};
@@ -22,9 +25,6 @@ const TAIL_BYTES_MIN: usize = 4 << 10;
 /// Lengths of evicted entries that are remembered, to say how many bytes a reader has missed
 /// that comes back with an old sequence number. 4 bytes each.
 const HISTORY_MAX: usize = 4096;
-
-/// Bytes per stream, indexed by `Stream as usize`.
-type PerStream = [u64; Stream::COUNT];
 
 /// The retained output of one process.
 #[derive(Debug, Default)]
@@ -54,16 +54,45 @@ impl Log {
     /// # Errors
     /// [`ArenaError::Full`] when a new slot is needed and there is none.
     pub fn tail<'a>(&mut self, arena: &'a mut Arena) -> Result<&'a mut [u8], ArenaError> {
-        let slot = match self.slots.back() {
-            Some(&slot) if SLOT_BYTES - self.tail_start >= TAIL_BYTES_MIN => slot,
+        let slot = self.tail_slot(arena)?;
+        Ok(arena.tail(slot, self.tail_start))
+    }
+
+    /// The same, for a read of `stream` that empties what it reads from: if this process dies in
+    /// it, whoever goes on with an arena that [`Arena::keeps`] finds what was read.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn tail_of<'a>(
+        &mut self,
+        arena: &'a mut Arena,
+        stream: Stream,
+    ) -> Result<&'a mut [u8], ArenaError> {
+        let slot = self.tail_slot(arena)?;
+        if arena.keeps() {
+            let cell = self.index.cell(arena.blocks()).ok_or(ArenaError::Full)?;
+            let to = Unentered::place(slot, self.tail_start, stream);
+            arena.blocks().intend(cell, to);
+        }
+        Ok(arena.tail(slot, self.tail_start))
+    }
+
+    fn tail_slot(&mut self, arena: &mut Arena) -> Result<SlotId, ArenaError> {
+        match self.slots.back() {
+            Some(&slot) if SLOT_BYTES - self.tail_start >= TAIL_BYTES_MIN => Ok(slot),
             _ => {
                 let slot = arena.alloc()?;
                 self.slots.push_back(slot);
                 self.tail_start = 0;
-                slot
+                Ok(slot)
             }
-        };
-        Ok(arena.tail(slot, self.tail_start))
+        }
+    }
+
+    /// Where this log is found again by who goes on with the arena's memory; None if there is no
+    /// room for that.
+    pub fn cell(&mut self, arena: &Arena) -> Option<CellId> {
+        self.index.cell(arena.blocks())
     }
 
     /// Makes the first `len` bytes of the tail an entry of `stream` and evicts what no longer
@@ -82,25 +111,54 @@ impl Log {
         let len = len.min(SLOT_BYTES - self.tail_start);
         // An entry longer than the whole limit keeps its end.
         let kept = usize::try_from(limit).map_or(len, |limit| len.min(limit));
-        if kept == 0 {
-            self.trimmed[stream as usize] += len as u64;
+        let cut = len - kept;
+        let row = Row {
+            timestamp_ms: now_ms,
+            stream,
+            slot,
+            start: self.tail_start + cut,
+            len: kept,
+            cut,
+        };
+        if kept > 0 && self.enter(arena, row) {
+            self.tail_start += len;
+            self.trimmed[stream as usize] += cut as u64;
+            self.total[stream as usize] += kept as u64;
+            self.fit(arena, limit);
+        } else {
+            match kept {
+                0 => self.trimmed[stream as usize] += len as u64,
+                _ => self.lost(len as u64),
+            }
             if len > 0 {
                 self.fit(arena, limit);
             }
-            if self.tail_start == 0 {
-                self.slots.pop_back();
-                arena.free(slot);
-                // The slot before it, if any, had too short a tail to go on with.
-                self.tail_start = SLOT_BYTES;
-            }
-            return;
+            self.leave_tail(arena, slot, len);
         }
-        let start = self.tail_start + (len - kept);
-        self.tail_start += len;
-        self.trimmed[stream as usize] += (len - kept) as u64;
-        self.index.push(now_ms, stream, slot, start, kept);
-        self.total[stream as usize] += kept as u64;
-        self.fit(arena, limit);
+        if arena.keeps() {
+            arena.blocks().is_read();
+        }
+    }
+
+    /// Whether there was room for it.
+    fn enter(&mut self, arena: &Arena, row: Row) -> bool {
+        let mut before = self.total;
+        for (before, trimmed) in before.iter_mut().zip(self.trimmed) {
+            *before += trimmed;
+        }
+        self.index.push(arena.blocks(), &before, row).is_some()
+    }
+
+    /// Nothing of what was read to the tail is kept, `len` bytes.
+    fn leave_tail(&mut self, arena: &mut Arena, slot: SlotId, len: usize) {
+        if self.tail_start == 0 {
+            self.slots.pop_back();
+            arena.free(slot);
+            // The slot before it, if any, had too short a tail to go on with.
+            self.tail_start = SLOT_BYTES;
+        } else if arena.keeps() {
+            arena.tail(slot, self.tail_start)[..len].fill(0);
+        }
     }
 
     /// Makes a part of a slot that was filled elsewhere an entry of `stream`, the slot being the
@@ -121,6 +179,7 @@ impl Log {
     /// Notes bytes that were written and lost before they came to the log.
     pub fn lost(&mut self, bytes: u64) {
         self.lost += bytes;
+        self.index.set_lost(self.lost);
     }
 
     fn fit(&mut self, arena: &mut Arena, limit: u64) {
@@ -157,10 +216,59 @@ impl Log {
         while !self.index.is_empty() {
             self.evict_oldest(arena);
         }
+        self.index.clear();
         for slot in self.slots.drain(..) {
             arena.free(slot);
         }
         self.tail_start = 0;
+    }
+
+    /// Goes on with a log whose process is gone; None if what is left of it is damaged. `uses` is
+    /// told of every block. What evicted entries were like is forgotten but for their bytes.
+    pub(super) fn recover(arena: &Arena, cell: CellId, uses: impl FnMut(u32)) -> Option<Self> {
+        let (index, counts) = Index::recover(arena.blocks(), cell, uses)?;
+        let mut slots: VecDeque<SlotId> = VecDeque::new();
+        let mut tail_start = 0;
+        for entry in index.from(0) {
+            if !arena.is_slot(entry.slot) || entry.start + entry.len > SLOT_BYTES {
+                return None;
+            }
+            if slots.back() != Some(&entry.slot) {
+                slots.push_back(entry.slot);
+            }
+            tail_start = entry.start + entry.len;
+        }
+        Some(Self {
+            index,
+            slots,
+            tail_start,
+            evicted: counts.evicted,
+            total: counts.total,
+            trimmed: counts.cut,
+            lost: counts.lost,
+            history: VecDeque::new(),
+        })
+    }
+
+    /// The slots that it holds, oldest first.
+    pub(super) fn slots(&self) -> impl Iterator<Item = SlotId> + '_ {
+        self.slots.iter().copied()
+    }
+
+    /// Enters what its process had read when it died, unless that is in the log. Time and limit as
+    /// for [`Log::commit`].
+    pub fn enter_read(&mut self, arena: &mut Arena, read: Unentered, now_ms: u64, limit: u64) {
+        let newest = self.index.get(self.last());
+        let is_in =
+            newest.is_some_and(|entry| entry.slot == read.slot && entry.start >= read.start);
+        if is_in || read.len == 0 {
+            return arena.blocks().is_read();
+        }
+        if self.slots.back() != Some(&read.slot) {
+            self.slots.push_back(read.slot);
+        }
+        self.tail_start = read.start;
+        self.commit(arena, read.len, read.stream, now_ms, limit);
     }
 
     /// How many entries a log of at most `limit` bytes may hold.

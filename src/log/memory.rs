@@ -1,0 +1,180 @@
+//! Memory that outlives its process: a sealed memfd and its mapping.
+//!
+//! In: a name and sizes to try. Out: bytes of the arena ([`Shared`]) or numbers ([`Words`]), which
+//! another process that has the descriptor, or the mapping from before a fork, sees as they were
+//! when this one died at any instruction. Knows nothing of what is kept there.
+//!
+//! A store that has happened stays, also after SIGKILL, and a store of one aligned word happens or
+//! does not. So what must not be seen in part is committed by the store of one word.
+//!
+//! # Safety
+//! The only `unsafe` is the mapping and one slice of it, of a type that others may change meanwhile.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+/// A memfd that can neither grow nor shrink, mapped as a whole.
+#[derive(Debug)]
+pub(super) struct Shared {
+    file: File,
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Shared {
+    /// Makes one of the first of these sizes that is to be had; only touched pages cost memory. A
+    /// limit on the address space or on file sizes (`RLIMIT_AS`, `RLIMIT_FSIZE`) lets a smaller
+    /// one through. No size may be 0.
+    ///
+    /// # Errors
+    /// If not even the last one can be mapped (memfd_create(2), kernel 3.17).
+    pub(super) fn new(name: &str, sizes: &[usize]) -> io::Result<Self> {
+        let mut last = io::Error::from_raw_os_error(libc::ENOMEM);
+        for &size in sizes {
+            match Self::with_size(name, size) {
+                Ok(shared) => return Ok(shared),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn with_size(name: &str, bytes: usize) -> io::Result<Self> {
+        let other = |error: memfd::Error| match error {
+            memfd::Error::Create(e) | memfd::Error::AddSeals(e) | memfd::Error::GetSeals(e) => e,
+        };
+        let memfd = memfd::MemfdOptions::new()
+            .allow_sealing(true)
+            .close_on_exec(true)
+            .create(name)
+            .map_err(other)?;
+        memfd.as_file().set_len(bytes as u64)?;
+        // Sealed against shrinking, so that no holder of the descriptor can take a mapped page
+        // away under us (SIGBUS); against growing, because the mapping would not follow.
+        memfd
+            .add_seals(&[
+                memfd::FileSeal::SealShrink,
+                memfd::FileSeal::SealGrow,
+                memfd::FileSeal::SealSeal,
+            ])
+            .map_err(other)?;
+        let file = memfd.into_file();
+        // SAFETY: a null hint lets the kernel choose an unused range, so no existing mapping is
+        // replaced; `bytes` is not 0; the memfd is that long and sealed against shrinking.
+        let base = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::NORESERVE,
+                &file,
+                0,
+            )
+        }?;
+        // SAFETY: the range was mapped just above and nothing was lent from it yet; the advice
+        // only keeps other people's output out of core dumps. Failing changes nothing.
+        let _ = unsafe { rustix::mm::madvise(base, bytes, Advice::LinuxDontDump) };
+        let base = NonNull::new(base.cast::<u8>()).ok_or(rustix::io::Errno::NOMEM)?;
+        Ok(Self { file, base, bytes })
+    }
+
+    /// Where it is mapped: [`Shared::bytes`] initialised bytes, since a memfd reads as zeros, as
+    /// long as this lives.
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// How large it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives pages back to the kernel; they read as zeros then. A refusal leaves them resident,
+    /// which is only a missed saving.
+    pub(super) fn punch(&self, start: u64, bytes: u64) {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let _ = fallocate(&self.file, flags, start, bytes);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: exactly the range that `with_size` mapped; whoever lends parts of it borrows
+        // this, so none is lent.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// The same, as numbers.
+#[derive(Debug)]
+pub(super) struct Words {
+    shared: Shared,
+    /// In the order in which they happened: what a model replays.
+    #[cfg(test)]
+    stores: std::cell::RefCell<Vec<(usize, u64)>>,
+}
+
+/// What is lent for a place outside, which only a damaged number could lead to.
+static OUTSIDE: AtomicU64 = AtomicU64::new(0);
+
+impl Words {
+    /// As [`Shared::new`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn new(name: &str, sizes: &[usize]) -> io::Result<Self> {
+        Ok(Self {
+            shared: Shared::new(name, sizes)?,
+            #[cfg(test)]
+            stores: std::cell::RefCell::default(),
+        })
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.shared.bytes / size_of::<u64>()
+    }
+
+    /// The number at this place; 0 outside.
+    pub(super) fn get(&self, at: usize) -> u64 {
+        // What is committed by one word is read after it.
+        self.word(at).load(Ordering::Acquire)
+    }
+
+    /// Stores a number, after all that was stored before. Nothing happens outside.
+    pub(super) fn set(&self, at: usize, value: u64) {
+        if at < self.len() {
+            #[cfg(test)]
+            self.stores.borrow_mut().push((at, value));
+            self.word(at).store(value, Ordering::Release);
+        }
+    }
+
+    /// Gives the pages of a range back; its numbers are 0 then.
+    pub(super) fn punch(&self, start: usize, count: usize) {
+        let bytes = |words: usize| (words * size_of::<u64>()) as u64;
+        self.shared.punch(bytes(start), bytes(count));
+    }
+
+    /// All stores so far.
+    #[cfg(test)]
+    pub(super) fn stores(&self) -> std::cell::RefMut<'_, Vec<(usize, u64)>> {
+        self.stores.borrow_mut()
+    }
+
+    fn word(&self, at: usize) -> &AtomicU64 {
+        // SAFETY: the mapping is page-aligned, `len` numbers long, initialised, and lives as long
+        // as `self`; nobody has a slice of plain numbers or bytes of it, and an atomic may be
+        // changed by others while it is lent.
+        let words = unsafe {
+            std::slice::from_raw_parts(self.shared.base.as_ptr().cast::<AtomicU64>(), self.len())
+        };
+        words.get(at).unwrap_or(&OUTSIDE)
+    }
+}

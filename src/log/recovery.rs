@@ -1,0 +1,103 @@
+//! Logs that another process has left in this memory, at whatever store it died.
+//!
+//! In: the arena, whose process is gone, and the cells of the logs that are known. Out: the logs, and
+//! the bytes of a read that was under way. Everything else of the memory is free afterwards.
+//!
+//! A process that dies in read(2) has emptied a pipe and does not know by how much. So it notes
+//! before where it reads to ([`Log::tail_of`]): bytes that are zeros then. What was read ends with
+//! the last byte that is none. Only a read that ends in NUL bytes is found too short.
+
+use std::collections::HashSet;
+
+use super::arena::{Arena, SLOT_BYTES, SlotId};
+use super::blocks::CellId;
+use super::store::Log;
+use crate::types::Stream;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Recovery<'a> {
+    arena: &'a mut Arena,
+    slots: HashSet<SlotId>,
+    blocks: HashSet<u32>,
+    cells: HashSet<CellId>,
+}
+
+/// What was read and not entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unentered {
+    /// Of which log.
+    pub cell: CellId,
+    pub(super) stream: Stream,
+    pub(super) slot: SlotId,
+    pub(super) start: usize,
+    pub(super) len: usize,
+}
+
+impl Unentered {
+    /// Where is read to, as one number.
+    pub(super) fn place(slot: SlotId, start: usize, stream: Stream) -> u64 {
+        u64::from(slot.number()) << 32 | (start as u64) << 2 | stream as u64
+    }
+}
+
+impl<'a> Recovery<'a> {
+    /// Begins; nothing else is to be done with the arena before [`Recovery::finish`].
+    pub fn begin(arena: &'a mut Arena) -> Self {
+        Self {
+            arena,
+            slots: HashSet::new(),
+            blocks: HashSet::new(),
+            cells: HashSet::new(),
+        }
+    }
+
+    /// The log of this cell; None if what is left of it is damaged.
+    pub fn log(&mut self, cell: CellId) -> Option<Log> {
+        let mut blocks = Vec::new();
+        let log = Log::recover(self.arena, cell, |block| blocks.push(block))?;
+        self.blocks.extend(blocks);
+        self.slots.extend(log.slots());
+        self.cells.insert(cell);
+        Some(log)
+    }
+
+    /// All logs are known. What was read and is to be entered into one of them
+    /// ([`Log::enter_read`]), before anything else is read.
+    pub fn finish(mut self) -> Option<Unentered> {
+        let unentered = self.unentered();
+        self.slots.extend(unentered.map(|read| read.slot));
+        self.arena.blocks().recover(&self.blocks, &self.cells);
+        self.arena.recover(&self.slots);
+        if unentered.is_none() {
+            self.arena.blocks().is_read();
+        }
+        unentered
+    }
+
+    fn unentered(&self) -> Option<Unentered> {
+        let (cell, to) = self.arena.blocks().intent()?;
+        let slot = SlotId::from_number(u32::try_from(to >> 32).ok()?);
+        let start = usize::try_from(to >> 2 & 0x3fff_ffff).ok()?;
+        let stream = match to & 3 {
+            0 => Stream::Stdout,
+            1 => Stream::Stderr,
+            _ => Stream::Pty,
+        };
+        if !self.cells.contains(&cell) || start >= SLOT_BYTES {
+            return None;
+        }
+        let bytes = self.arena.bytes(slot, start, SLOT_BYTES - start);
+        let len = bytes.iter().rposition(|&byte| byte != 0)? + 1;
+        Some(Unentered {
+            cell,
+            stream,
+            slot,
+            start,
+            len,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
