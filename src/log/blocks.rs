@@ -17,7 +17,9 @@ pub(super) const BLOCK_WORDS: usize = 32;
 /// Numbers in one cell, which is where a log begins.
 pub(super) const CELL_WORDS: usize = 4;
 
-const CELLS: u32 = (BLOCK_WORDS / CELL_WORDS) as u32;
+const CELLS: u32 = 8;
+
+const _: () = assert!(CELLS as usize * CELL_WORDS == BLOCK_WORDS);
 
 /// Blocks in one page of 4 KiB.
 const PER_PAGE: u32 = 16;

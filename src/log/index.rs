@@ -47,7 +47,7 @@ const ROW_WORDS: usize = 2;
 /// Entries in one block.
 const PER_BLOCK: u64 = 13;
 
-const _: () = assert!(ROWS + PER_BLOCK as usize * ROW_WORDS <= BLOCK_WORDS && HEAD < CELL_WORDS);
+const _: () = assert!(HEAD < CELL_WORDS && ROWS + 13 * ROW_WORDS <= BLOCK_WORDS);
 
 /// One read of a pipe or terminal, as a reader sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
