@@ -7,7 +7,7 @@
 //! Byte layout: one sealed memfd is cut into 64 KiB slots ([`arena`]), another one into blocks of 256
 //! bytes ([`blocks`]); a log is a queue of slots and an index of 16-byte entries into them, in blocks
 //! ([`index`]). At every store the two are whole, so that another process can go on with them
-//! ([`recovery`], docs/design/040-shared-memory.md).
+//! ([`recovery`], docs/design/036-shared-memory.md).
 
 pub mod arena;
 pub mod batch;
