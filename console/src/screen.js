@@ -1,0 +1,48 @@
+// Loads the terminal when the first one is looked at.
+
+import { socket, call, of } from "./api.js";
+import { button, h, setText, toast } from "./dom.js";
+import { processes, subscribe } from "./store.js";
+
+let loaded = null;
+
+export function terminalView(id) {
+  const element = h("div", { class: "terminal" }, h("p", { class: "quiet" }, "Loading the terminal…"));
+  let inner = null;
+  let isVisible = false;
+  let isGone = false;
+
+  function load() {
+    loaded ??= import("./terminal.js");
+    loaded.then(
+      ({ terminal }) => {
+        if (isGone || inner) return;
+        inner = terminal(id, { socket, call, of, button, h, setText, toast, processes, subscribe });
+        element.replaceChildren(inner.element);
+        if (isVisible) inner.show();
+      },
+      () => {
+        loaded = null;
+        element.replaceChildren(h("p", { class: "problem", role: "alert" }, "The terminal could not be loaded."), button("Try again", load));
+      },
+    );
+  }
+
+  load();
+  return {
+    element,
+    show() {
+      isVisible = true;
+      inner?.show();
+    },
+    hide() {
+      isVisible = false;
+      inner?.hide();
+    },
+    dispose() {
+      isGone = true;
+      inner?.dispose();
+    },
+    retry: () => inner?.retry(),
+  };
+}
