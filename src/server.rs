@@ -10,7 +10,7 @@
 
 use std::fmt::{self, Display};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -250,6 +250,9 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
             built.backend
         ));
     }
+    if cfg!(feature = "console") && !args.no_console {
+        tell_console(args, &listening);
+    }
     Ok(Ready {
         listening,
         options,
@@ -324,6 +327,8 @@ fn options(
             .chain(args.unix_uids.iter().copied())
             .collect(),
         users_need_token: args.unix_token,
+        base_path: args.base_path.clone(),
+        no_console: args.no_console,
     };
     let joined = |words: &[String]| (!words.is_empty()).then(|| words.join(","));
     let cors = Cors {
@@ -362,6 +367,23 @@ fn manager(listening: &[Listening], info: &mut ServerInfo) -> Manager {
         warn(info, error.to_string());
         Manager::default()
     })
+}
+
+/// Where the page for people is, where a browser can go.
+fn tell_console(args: &ServerArgs, listening: &[Listening]) {
+    for one in listening {
+        if let Kind::Tcp(address) = one.kind() {
+            // Every address: the one that a browser of this machine can go to.
+            let ip = match address.ip() {
+                ip if !ip.is_unspecified() => ip,
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            };
+            let address = SocketAddr::new(ip, address.port());
+            let base = &args.base_path;
+            return notice::line(format_args!("console at http://{address}{base}/console/"));
+        }
+    }
 }
 
 /// What does not work here: said now, and to whoever asks later.

@@ -3,11 +3,14 @@
 //! In: the query and the header that acts like it; later events of the history. Out: where to begin,
 //! then server-sent events. Knows no connection.
 
+use std::time::Duration;
+
 use crate::process::history::{Event, History, Kind, Next, Snapshot};
 use crate::types::UnixMs;
 use crate::wire::say::record::{self, Record};
 use crate::wire::sse;
 
+use super::activity::Activity;
 use super::list;
 use super::problem::Problem;
 use super::query::{self, Params};
@@ -20,6 +23,8 @@ pub struct EventsQuery {
     pub since: Option<u64>,
     /// `label`, each `KEY=VALUE`; all must fit.
     pub labels: Vec<Box<str>>,
+    /// How often to tell of output and followers, where that is asked for.
+    pub activity: Option<Duration>,
 }
 
 /// Reads the query of an event stream.
@@ -35,6 +40,7 @@ pub(super) fn parse(
     Ok(EventsQuery {
         since: since.max(resumed),
         labels: list::labels(params)?,
+        activity: query::number(params, "activityMs")?.map(Duration::from_millis),
     })
 }
 
@@ -53,6 +59,7 @@ pub(super) fn events(query: EventsQuery, core: &Core<'_>) -> Result<Outcome, Pro
     Ok(Outcome::Events {
         seen,
         labels: query.labels,
+        activity: query.activity.map(|every| Activity::new(every).into()),
     })
 }
 

@@ -23,9 +23,23 @@ pub struct Guard {
     pub users: Vec<u32>,
     /// They bring the token, too.
     pub users_need_token: bool,
+    /// What a proxy in front leaves before every path, without a slash at its end.
+    pub base_path: String,
+    /// Nobody is shown the page for people.
+    pub no_console: bool,
 }
 
 impl Guard {
+    /// A path as it is in the table of routes. It may come without what stands before it, too, from
+    /// somebody on this side of the proxy.
+    pub fn without_base<'p>(&self, path: &'p str) -> &'p str {
+        match path.strip_prefix(self.base_path.as_str()) {
+            Some("") => "/",
+            Some(rest) if rest.starts_with('/') => rest,
+            _ => path,
+        }
+    }
+
     /// Whether somebody is answered at all.
     pub fn lets_in(&self, peer: Peer) -> bool {
         match peer {

@@ -47,14 +47,19 @@ pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, 
     if let Format::Text { timestamps } = query.format {
         return bytes::text(process.id, query, timestamps, core);
     }
+    let mut query = *query;
+    if let Some(offset) = query.offset {
+        // Before the entry that holds it.
+        query.since = log.entry_at(offset, query.select.streams).saturating_sub(1);
+    }
     if query.wait.is_some() {
         return Ok(Outcome::AwaitEntry(Box::new(AwaitEntry {
             id: process.id,
-            query: *query,
+            query,
             looked_at: query.since,
         })));
     }
-    answer(process.id, query, core)
+    answer(process.id, &query, core)
 }
 
 /// The entries that are there, in one object.
@@ -92,6 +97,13 @@ pub fn answer(id: ProcessId, query: &LogsQuery, core: &mut Core<'_>) -> Result<O
         let exited = process.life.is_complete(Monotonic::now()) && next >= log.last();
         let page = format!(",\"nextSince\":{next},\"exited\":{exited}");
         after.extend_from_slice(page.as_bytes());
+    }
+    if query.offset.is_some() {
+        let streams = query.select.streams;
+        let (first, end) = (log.first_offset(streams), log.end_offset(streams));
+        let at = log.offset_of(start, streams);
+        let place = format!(",\"offset\":{at},\"firstOffset\":{first},\"endOffset\":{end}");
+        after.extend_from_slice(place.as_bytes());
     }
     after.push(b'}');
     let body_len = before.len() + entries_len + after.len();

@@ -7,9 +7,12 @@
 //! Order of checks: Host, token, Origin, path and method, query and headers, body, handler, table.
 
 pub mod access;
+pub mod activity;
 pub mod attach;
 pub mod body;
 pub mod bytes;
+#[cfg(feature = "console")]
+pub mod console;
 pub mod control;
 pub mod cors;
 mod decode;
@@ -122,6 +125,8 @@ pub enum Outcome {
         seen: u64,
         /// Labels that must fit.
         labels: Vec<Box<str>>,
+        /// What the client knows of their output, if it wants to be told of that.
+        activity: Option<Box<activity::Activity>>,
     },
     /// Wait and answer with the record.
     Wait {
@@ -245,6 +250,8 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::Root => Ok(Outcome::Reply(Reply::json(
             br#"{"docs":"https://sandboxagent.dev","name":"Sandbox Agent"}"#.as_slice(),
         ))),
+        #[cfg(feature = "console")]
+        Action::Console(wanted) => console::console(&wanted),
         Action::Health => Ok(Outcome::Reply(Reply::json(
             br#"{"status":"ok"}"#.as_slice(),
         ))),

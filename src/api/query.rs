@@ -52,6 +52,8 @@ pub struct LogsQuery {
     pub tail: Option<u64>,
     /// Only entries after this one: the larger of `since` and `Last-Event-ID`.
     pub since: u64,
+    /// From the entry on that holds this byte, and to be told where that is.
+    pub offset: Option<u64>,
     /// How it is shown.
     pub format: Format,
     /// Until the exit.
@@ -319,10 +321,20 @@ pub fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuer
         ));
     }
     let resumed = self::last_event_id(last_event_id)?;
+    let since = since.max(resumed.unwrap_or(0));
+    let offset = number(query, "offset")?;
+    if offset.is_some() && (text || follow || tail.is_some() || since > 0 || !select.is_timeless())
+    {
+        return Err(Problem::invalid(
+            "offset says where one answer of JSON begins: leave it out with since, tail, sinceMs, \
+             untilMs, follow=true and format=text",
+        ));
+    }
     Ok(LogsQuery {
         select,
         tail,
-        since: since.max(resumed.unwrap_or(0)),
+        since,
+        offset,
         format,
         follow,
         wait: wait.map(|ms| Duration::from_millis(ms).min(timeouts::LOG_WAIT_MAX)),

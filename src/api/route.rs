@@ -14,6 +14,8 @@ use crate::wire::ws::handshake::{self, Accept, HandshakeError, UpgradeRequest};
 
 use super::access::{Caller, Credential, Peer};
 use super::attach::AttachQuery;
+#[cfg(feature = "console")]
+use super::console::Wanted;
 use super::events::EventsQuery;
 use super::guard::Guard;
 use super::idempotency::Name;
@@ -40,6 +42,9 @@ pub struct Id {
 pub enum Action {
     /// `GET /`
     Root,
+    /// `GET /console/` and what belongs to it
+    #[cfg(feature = "console")]
+    Console(Wanted),
     /// `GET /v1/health`
     Health,
     /// `GET /v1/server`
@@ -212,7 +217,8 @@ pub fn plan(head: &Head<'_>, guard: &Guard, peer: Peer) -> Result<Plan, Reply> {
         .reply());
     }
     let (path, raw_query) = split_target(head.target());
-    let found = routes::find(path);
+    let found = routes::find(guard.without_base(path));
+    let found = found.filter(|found| !guard.no_console || !found.is_console());
     if head.method() == Method::Options {
         let reply = Reply::new(200);
         return Err(match found {
@@ -425,6 +431,7 @@ mod tests {
                 Verb::Delete => "DELETE",
             };
             let path = route.path.replace("{id}", "proc_1");
+            let path = path.replace("{file}", "app.js");
             assert!(planned(method, &path).is_ok(), "{route:?}");
             let refused = planned(method, &format!("{path}?nobody-knows=1"));
             assert_eq!(
@@ -453,6 +460,26 @@ mod tests {
                     assert_eq!(status, Some(400), "{route:?}: {name} is not read");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_base_path_may_stand_in_front_and_what_only_looks_like_it_is_another_path() {
+        let guard = Guard {
+            base_path: "/tool/x".to_owned(),
+            ..Guard::default()
+        };
+        for (path, found) in [
+            ("/tool/x/v1/health", true),
+            ("/v1/health", true),
+            ("/tool/x/", true),
+            ("/tool/x", true),
+            ("/tool/xv1/health", false),
+            ("/tool/v1/health", false),
+            ("/tool/x/tool/x/v1/health", false),
+        ] {
+            let found_here = routes::find(guard.without_base(path)).is_some();
+            assert_eq!(found_here, found, "{path}");
         }
     }
 

@@ -6,6 +6,8 @@
 use crate::wire::http::head::{Head, Method};
 
 use super::attach;
+#[cfg(feature = "console")]
+use super::console;
 use super::events;
 use super::list;
 use super::problem::Problem;
@@ -169,7 +171,7 @@ pub struct Route {
     pub name: &'static str,
     /// Its method.
     pub verb: Verb,
-    /// Its path; `{id}` is one segment that is not empty.
+    /// Its path; `{id}` and `{file}` are one segment that is not empty.
     pub path: &'static str,
     /// Who may ask.
     pub access: Access,
@@ -227,6 +229,39 @@ pub const ROUTES: &[Route] = &[
         answer: Answer::Json(Shape::About),
         action: |_| Ok(Action::Root),
     },
+    #[cfg(feature = "console")]
+    Route {
+        name: "findConsole",
+        verb: Verb::Get,
+        path: "/console",
+        access: Access::Open,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Various,
+        action: |asked| Ok(Action::Console(console::moved(asked.head))),
+    },
+    #[cfg(feature = "console")]
+    Route {
+        name: "getConsole",
+        verb: Verb::Get,
+        path: "/console/",
+        access: Access::Open,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Various,
+        action: |asked| console::wanted("", asked.head).map(Action::Console),
+    },
+    #[cfg(feature = "console")]
+    Route {
+        name: "getConsoleFile",
+        verb: Verb::Get,
+        path: "/console/{file}",
+        access: Access::Open,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Various,
+        action: |asked| console::wanted(&asked.id.raw, asked.head).map(Action::Console),
+    },
     Route {
         name: "health",
         verb: Verb::Get,
@@ -252,7 +287,11 @@ pub const ROUTES: &[Route] = &[
         verb: Verb::Get,
         path: "/v1/events",
         access: Access::Token,
-        parameters: &[number("since"), of_kind("label", Kind::Pair)],
+        parameters: &[
+            number("since"),
+            of_kind("label", Kind::Pair),
+            number("activityMs"),
+        ],
         body: Body::None,
         answer: Answer::Events(Shape::Event),
         action: |asked| {
@@ -363,6 +402,7 @@ pub const ROUTES: &[Route] = &[
             number("untilMs"),
             number("waitMs"),
             number("maxBytes"),
+            number("offset"),
             word("format", &["json", "text"]),
             word("timestamps", TRUE_OR_FALSE),
             word("follow", TRUE_OR_FALSE),
@@ -596,19 +636,27 @@ pub const ROUTES: &[Route] = &[
 #[derive(Clone, Copy)]
 pub(super) struct Found<'p> {
     template: &'static str,
-    /// What stands for `{id}`; empty without one.
+    /// What stands for `{id}` or `{file}`; empty without one.
     pub(super) id: &'p str,
 }
 
 /// What a path with an id begins with, in requests and in the table.
 const PROCESS: (&str, &str) = ("/v1/processes/", "/v1/processes/{id}");
 
+/// The page for people, and what its files begin with.
+const CONSOLE: (&str, &str) = ("/console", "/console/");
+
 /// Finds the routes of a path.
 pub(super) fn find(path: &str) -> Option<Found<'_>> {
     let rest = path.strip_prefix(PROCESS.0).filter(|rest| !rest.is_empty());
     let of_process = rest.map(|rest| rest.split_at(rest.find('/').unwrap_or(rest.len())));
+    let file = path.strip_prefix(CONSOLE.1);
+    let file = file.filter(|file| !file.is_empty() && !file.contains('/'));
     ROUTES.iter().find_map(|route| {
         let template = route.path;
+        if template == "/console/{file}" {
+            return file.map(|id| Found { template, id });
+        }
         let id = match (template.strip_prefix(PROCESS.1), of_process) {
             (None, _) => (path == template).then_some("")?,
             (Some(behind), Some((id, rest))) => (behind == rest && !id.is_empty()).then_some(id)?,
@@ -619,6 +667,11 @@ pub(super) fn find(path: &str) -> Option<Found<'_>> {
 }
 
 impl Found<'_> {
+    /// Whether it is the page for people.
+    pub(super) fn is_console(self) -> bool {
+        self.template == CONSOLE.0 || self.template.starts_with(CONSOLE.1)
+    }
+
     fn routes(self) -> impl Iterator<Item = &'static Route> {
         let template = self.template;
         ROUTES.iter().filter(move |route| route.path == template)
@@ -689,6 +742,8 @@ mod tests {
             "/v1/processes/p/terminal",
             "/v1/processes/p/q/logs",
             "/v1/processes/logs/",
+            "/console/a/b",
+            "/console/app.js/",
         ] {
             assert_eq!(id_of(path), None, "{path}");
         }
@@ -727,9 +782,10 @@ mod tests {
             );
             // Each path is found as what it is.
             let path = route.path.replace("{id}", "proc_1");
+            let path = path.replace("{file}", "app.js");
             assert_eq!(find(&path).map(|found| found.template), Some(route.path));
             let is_item = route.path.starts_with(PROCESS.1);
-            assert_eq!(is_item, route.path.contains('{'), "{route:?}");
+            assert_eq!(is_item, route.path.contains("{id}"), "{route:?}");
         }
     }
 }

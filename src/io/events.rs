@@ -7,8 +7,12 @@
 use std::pin::pin;
 use std::rc::Rc;
 
+use std::time::Instant;
+
+use crate::api::activity::Activity;
 use crate::api::events::write;
 use crate::process::{Notify, Process};
+use crate::types::UnixMs;
 
 use crate::io::conn::reader::Reader;
 use crate::io::conn::writer::Writer;
@@ -18,6 +22,17 @@ use crate::io::server::Server;
 /// Bytes of one piece, but for the last event in it.
 const PIECE_BYTES: usize = 32 << 10;
 
+/// What a client wants to be told of.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// Events behind this one.
+    pub(super) seen: u64,
+    /// Labels that must fit.
+    pub(super) labels: Vec<Box<str>>,
+    /// Output and followers, if it wants that.
+    pub(super) activity: Option<Box<Activity>>,
+}
+
 /// What the stream does next.
 enum Step {
     Send(Vec<u8>),
@@ -25,11 +40,18 @@ enum Step {
     End,
 }
 
-fn step(server: &Server, seen: &mut u64, labels: &[Box<str>]) -> Step {
+fn step(server: &Server, watch: &mut Watch, due: &mut Instant) -> Step {
     let table = server.table.borrow();
     let history = table.history();
     let mut piece = Vec::new();
-    *seen = write(history, *seen, labels, PIECE_BYTES, &mut piece);
+    let labels = &watch.labels;
+    watch.seen = write(history, watch.seen, labels, PIECE_BYTES, &mut piece);
+    if let Some(activity) = &mut watch.activity
+        && Instant::now() >= *due
+    {
+        activity.write(&table, labels, UnixMs::now(), &mut piece);
+        *due = Instant::now() + activity.every;
+    }
     if !piece.is_empty() {
         return Step::Send(piece);
     }
@@ -43,21 +65,22 @@ fn step(server: &Server, seen: &mut u64, labels: &[Box<str>]) -> Step {
     }
 }
 
-/// Streams what comes behind `seen`; the head has been sent. False if the connection cannot go on.
+/// Streams what is watched; the head has been sent. False if the connection cannot go on.
 pub(super) async fn events(
     server: &Rc<Server>,
-    mut seen: u64,
-    labels: &[Box<str>],
+    mut watch: Watch,
     chunked: bool,
     reader: &mut Reader,
     writer: &mut Writer,
 ) -> bool {
     let mut stream = EventStream::new(reader, writer, chunked);
+    let mut due = Instant::now();
     loop {
-        let goes_on = match step(server, &mut seen, labels) {
+        let goes_on = match step(server, &mut watch, &mut due) {
             Step::Send(piece) => stream.send(piece).await,
             Step::Wait { changed, version } => {
-                stream.wait(pin!(changed.changed(version)), None).await
+                let until = watch.activity.is_some().then_some(due);
+                stream.wait(pin!(changed.changed(version)), until).await
             }
             Step::End => return stream.end().await.is_ok(),
         };

@@ -242,6 +242,13 @@ impl Batches {
         }
     }
 
+    /// How many are counted in.
+    pub fn readers(&self) -> usize {
+        let of_stream = self.of_stream.iter().flat_map(|of_stream| of_stream.iter());
+        let shared = of_stream.chain([&self.combined]);
+        shared.map(|shared| shared.readers).sum()
+    }
+
     /// Entries encoded so far, for tests and statistics.
     pub fn encoded_entries(&self) -> u64 {
         self.encoded

@@ -341,6 +341,43 @@ impl Log {
         sum(&self.total, filter) + sum(&self.trimmed, filter)
     }
 
+    /// The number of the entry that holds the byte of `filter` at this offset: of the oldest retained
+    /// one where that byte was evicted, of the next one to come where it is still to be written.
+    pub fn entry_at(&self, offset: u64, filter: StreamFilter) -> u64 {
+        let (first, end) = (self.first_offset(filter), self.end_offset(filter));
+        if offset <= first {
+            return self.first();
+        }
+        if offset >= end {
+            return self.last() + 1;
+        }
+        let all = self.from(self.first());
+        let mut wanted = all.filter(|entry| filter.matches(entry.stream));
+        // From the nearer end.
+        let found = if offset - first <= end - offset {
+            let mut behind = first;
+            wanted.find(|entry| {
+                behind += entry.len as u64;
+                behind > offset
+            })
+        } else {
+            let mut before = end;
+            wanted.rev().find(|entry| {
+                before -= entry.len as u64;
+                before <= offset
+            })
+        };
+        found.map_or(self.last() + 1, |entry| entry.sequence)
+    }
+
+    /// Where the first byte of `filter` in entry `sequence`, or behind it, stands among all that ever
+    /// came; that of the oldest retained one where that entry was evicted.
+    pub fn offset_of(&self, sequence: u64, filter: StreamFilter) -> u64 {
+        let first = self.first();
+        let before = self.bytes_before(sequence.max(first), filter);
+        self.first_offset(filter) + before.saturating_sub(self.bytes_before(first, filter))
+    }
+
     /// Bytes the index and the history hold on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.index.heap_bytes() + self.history.capacity() * size_of::<u32>()

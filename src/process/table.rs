@@ -112,6 +112,20 @@ impl Process {
         self.is_listed() || self.backpressure().is_some()
     }
 
+    /// How many follow what it writes: event streams, terminals and attached clients.
+    pub fn followers(&self) -> usize {
+        self.extras.get().map_or(0, |extras| {
+            let attached = &extras.attached;
+            let all = [
+                &extras.events,
+                &extras.frames,
+                &attached.json,
+                &attached.binary,
+            ];
+            all.map(|batches| batches.readers()).iter().sum()
+        })
+    }
+
     /// What holds it up while a client is slower, if its output is streamed.
     pub fn backpressure(&self) -> Option<&Backpressure> {
         self.extras.get()?.backpressure.as_ref()

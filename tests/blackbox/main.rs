@@ -32,6 +32,7 @@ mod cli_commands;
 mod cli_streams;
 mod cli_terminal;
 mod config;
+mod console;
 mod cors;
 mod deadline;
 mod errors;

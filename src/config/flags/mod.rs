@@ -151,6 +151,10 @@ pub struct ServerArgs {
     pub terminal_replay: ReplayChoice,
     /// `--state-dir`.
     pub state_dir: Option<PathBuf>,
+    /// `--base-path`, without a slash at its end.
+    pub base_path: String,
+    /// `--no-console`.
+    pub no_console: bool,
 }
 
 impl Default for ServerArgs {
@@ -179,6 +183,8 @@ impl Default for ServerArgs {
             cgroup: CgroupChoice::Auto,
             terminal_replay: ReplayChoice::Auto,
             state_dir: None,
+            base_path: String::new(),
+            no_console: false,
         }
     }
 }

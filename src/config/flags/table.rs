@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 
 use super::ServerArgs;
-use super::value::{choice, grace, host, listen, number, octal, origin, positive, text};
+use super::value::{base_path, choice, grace, host, listen, number, octal, origin, positive, text};
 use super::{BackendChoice, CgroupChoice, ReplayChoice};
 use crate::types::Stdin;
 
@@ -316,6 +316,26 @@ pub(super) const FLAGS: &[Flag] = &[
         default: None,
         help: "end what a killed server left behind, as noted in DIR",
         more: "Ids of processes go on, too, so that none ever names another process.",
+    },
+    Flag {
+        long: "base-path",
+        short: None,
+        takes: Takes::Value("PATH", |args, value| {
+            args.base_path = base_path(value)?;
+            Ok(())
+        }),
+        default: None,
+        help: "what a proxy in front leaves before every path",
+        more: "Such as /sandbox/7, for one that does not cut it off. Paths without it are answered, \
+               too.",
+    },
+    Flag {
+        long: "no-console",
+        short: None,
+        takes: Takes::Nothing(|args| args.no_console = true),
+        default: None,
+        help: "no page for people at /console/",
+        more: "",
     },
     Flag {
         long: "no-telemetry",

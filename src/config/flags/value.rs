@@ -90,6 +90,18 @@ pub(super) fn host(value: &OsStr) -> Result<String, String> {
     Err("must be a name or an address, with :PORT or without; no pattern (* for any)".to_owned())
 }
 
+/// A path that others stand below; without the slash at its end.
+pub(super) fn base_path(value: &OsStr) -> Result<String, String> {
+    let value = text(value)?;
+    let bare = value.strip_suffix('/').unwrap_or(&value);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let is_path = bare.starts_with('/') && !bare.contains("//") && bare.bytes().all(is_plain);
+    match bare.is_empty() || is_path {
+        true => Ok(bare.to_owned()),
+        false => Err("must be a path such as /sandbox/7, of letters, digits and -._~".to_owned()),
+    }
+}
+
 /// Seconds, with a fraction or without.
 pub(super) fn grace(value: &OsStr) -> Result<Duration, String> {
     let seconds = number(value, "a number of seconds")?;

@@ -48,7 +48,7 @@ use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
 use crate::io::control::{delete, resize, signal_and_wait};
 use crate::io::entry::await_entry;
-use crate::io::events::events;
+use crate::io::events::{Watch, events};
 use crate::io::follow::follow;
 use crate::io::host::input::Offer;
 use crate::io::host::start::start;
@@ -94,7 +94,7 @@ enum Stage {
     /// Its answer is bytes of a log.
     Bytes(Facts, Box<Bytes>),
     /// Its answer goes on for as long as the server runs.
-    Events(Facts, u64, Vec<Box<str>>),
+    Events(Facts, Box<Watch>),
     /// Its answer goes on for as long as the process runs.
     Follow(Facts, ProcessId, Cursor),
     /// Its answer is the recording of a terminal.
@@ -158,7 +158,7 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer) {
             Stage::Once(facts, once) => Box::pin(conn.once(facts, *once)).await,
             Stage::Upload(facts, id, query) => Box::pin(conn.upload(facts, id, query)).await,
             Stage::Fetch(facts, fetch) => Box::pin(conn.fetch(facts, fetch)).await,
-            Stage::Events(facts, seen, labels) => Box::pin(conn.events(facts, seen, labels)).await,
+            Stage::Events(facts, watch) => Box::pin(conn.events(facts, *watch)).await,
             Stage::Wait(facts, id, wait) => Box::pin(conn.wait(facts, id, *wait)).await,
             Stage::Bytes(facts, bytes) => Box::pin(conn.bytes(facts, bytes)).await,
             Stage::Run(facts, run, form) => Box::pin(conn.stream(facts, run, form)).await,
@@ -256,7 +256,18 @@ impl Conn {
             Outcome::Stream(run, form) => return Stage::Run(facts, run, form),
             Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
             Outcome::Bytes(bytes) => return Stage::Bytes(facts, bytes),
-            Outcome::Events { seen, labels } => return Stage::Events(facts, seen, labels),
+            Outcome::Events {
+                seen,
+                labels,
+                activity,
+            } => {
+                let watch = Watch {
+                    seen,
+                    labels,
+                    activity,
+                };
+                return Stage::Events(facts, watch.into());
+            }
             Outcome::Wait { id, wait } => return Stage::Wait(facts, id, Box::new(wait)),
             Outcome::Follow { id, cursor } => return Stage::Follow(facts, id, cursor),
             Outcome::Recording { id, follow } => return Stage::Recording(facts, id, follow),
@@ -466,13 +477,12 @@ impl Conn {
         self.after_stream(&facts, whole)
     }
 
-    async fn events(&mut self, facts: Facts, seen: u64, labels: Vec<Box<str>>) -> Then {
+    async fn events(&mut self, facts: Facts, watch: Watch) -> Then {
         let Some((facts, chunked)) = self.begin_events(facts).await else {
             return Then::Drop;
         };
         let (reader, writer) = (&mut self.reader, &mut self.writer);
-        let whole =
-            facts.head_only || events(&self.server, seen, &labels, chunked, reader, writer).await;
+        let whole = facts.head_only || events(&self.server, watch, chunked, reader, writer).await;
         self.after_stream(&facts, whole)
     }
 

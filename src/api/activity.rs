@@ -1,0 +1,99 @@
+//! `GET /v1/events?activityMs=`: how much processes have written, and how many follow that.
+//!
+//! In: the table, now and then. Out: `activity` events with what has changed since the last one. Owns
+//! what its client was last told, which is less than the table holds of the same processes. Knows no
+//! clock; how often it is asked is up to its stream.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::process::Table;
+use crate::types::{ProcessId, StreamFilter, UnixMs};
+use crate::wire::sse;
+
+/// Nobody is told more often.
+const EVERY_MIN: Duration = Duration::from_millis(250);
+
+/// Nor so seldom that a timer could not be set.
+const EVERY_MAX: Duration = Duration::from_secs(3600);
+
+/// Processes in one event.
+const TOLD_MAX: usize = 256;
+
+/// Bytes of output ever, and who follows.
+type Told = (u64, usize);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Activity {
+    /// How often the client is told.
+    pub every: Duration,
+    told: HashMap<ProcessId, Told>,
+}
+
+impl Activity {
+    /// Of a client that knows nothing yet.
+    pub fn new(every: Duration) -> Self {
+        Self {
+            every: every.clamp(EVERY_MIN, EVERY_MAX),
+            told: HashMap::new(),
+        }
+    }
+
+    /// Appends what is news to the client, of processes with all of these labels.
+    pub fn write(&mut self, table: &Table, labels: &[Box<str>], now: UnixMs, out: &mut Vec<u8>) {
+        let mut told = HashMap::with_capacity(self.told.len());
+        let mut news = Vec::new();
+        for process in table.iter() {
+            let has = |pair: &str| process.tags().is_some_and(|tags| tags.has_label(pair));
+            if !labels.iter().all(|pair| has(pair)) {
+                continue;
+            }
+            let bytes = process.log.end_offset(StreamFilter::Combined);
+            let is = (bytes, process.followers());
+            let before = self.told.get(&process.id).copied().unwrap_or_default();
+            if is != before {
+                news.push((process.id, is));
+            }
+            if is != Told::default() {
+                told.insert(process.id, is);
+            }
+        }
+        self.told = told;
+        for some in news.chunks(TOLD_MAX) {
+            sse::write_event("activity", None, &said(some, now), out);
+        }
+    }
+}
+
+fn said(news: &[(ProcessId, Told)], UnixMs(now): UnixMs) -> String {
+    let processes = news.iter().map(|(id, (bytes, followers))| {
+        format!("{{\"id\":\"{id}\",\"outputBytes\":{bytes},\"followers\":{followers}}}")
+    });
+    let processes = processes.collect::<Vec<_>>().join(",");
+    format!("{{\"type\":\"activity\",\"timestampMs\":{now},\"processes\":[{processes}]}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_often_is_bounded_both_ways() {
+        let every = |ms| Activity::new(Duration::from_millis(ms)).every;
+        assert_eq!(every(0), EVERY_MIN);
+        assert_eq!(every(1000), Duration::from_secs(1));
+        assert_eq!(every(u64::MAX), EVERY_MAX);
+    }
+
+    #[test]
+    fn an_event_names_each_process_with_its_output_and_its_followers() {
+        let news = [(ProcessId(1), (5, 0)), (ProcessId(7), (0, 2))];
+        assert_eq!(
+            said(&news, UnixMs(9)),
+            "{\"type\":\"activity\",\"timestampMs\":9,\"processes\":[\
+             {\"id\":\"proc_1\",\"outputBytes\":5,\"followers\":0},\
+             {\"id\":\"proc_7\",\"outputBytes\":0,\"followers\":2}]}"
+        );
+    }
+}
