@@ -10,13 +10,14 @@
 //! | room | what it is | may name |
 //! |---|---|---|
 //! | `types` | words that every room shares: ids, streams, signals, exits, sizes | |
+//! | `accounts` | who is who: users and groups, as /etc/passwd and /etc/group tell | types |
 //! | `config` | flags, the limits that a client may change, how long is waited for what | types, wire::http::origin |
 //! | `wire` | bytes of a peer to requests, frames and events, and back; no socket, no clock | types |
 //! | `log` | child output in one mapping: slots, entries, cursors; never waits | types |
 //! | `process` | what a process is, the table of all, who waits for a change | types, config::timeouts, log |
-//! | `api` | what a request means; decides, never waits | types, config, wire, log, process |
+//! | `api` | what a request means; decides, never waits | types, accounts, config, wire, log, process |
 //! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types, config::timeouts |
-//! | `io` | the I/O thread: the only room that awaits | types, config, wire, log, process, api, supervisor, notice, sd_notify |
+//! | `io` | the I/O thread: the only room that awaits | types, accounts, config, wire, log, process, api, supervisor, notice, sd_notify |
 //! | `token` | how the token is kept from children | config |
 //! | `notice` | lines for whoever started the server | |
 //! | `sd_notify` | words to the service manager | types, config::timeouts |
@@ -60,6 +61,7 @@
 // The docs are read by who works on this crate; they name private items.
 #![allow(rustdoc::private_intra_doc_links)]
 
+pub mod accounts;
 pub mod api;
 #[cfg(feature = "cli")]
 pub mod cli;

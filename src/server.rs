@@ -20,7 +20,9 @@ use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::api::cors::Cors;
 use crate::api::guard::Guard;
+use crate::api::limits::LimitRules;
 use crate::api::server_info::ServerInfo;
+use crate::api::user::UserRules;
 use crate::config::flags::{self, BackendChoice, CgroupChoice, ServerArgs, UsageError};
 use crate::config::timeouts;
 use crate::io::ids::Ids;
@@ -38,7 +40,7 @@ use crate::supervisor::message::Event;
 use crate::supervisor::signals::{self, Hangup};
 use crate::supervisor::spawn::environment::Environment;
 use crate::supervisor::spawn::inherit::{self, Inheritance};
-use crate::supervisor::spawn::pty;
+use crate::supervisor::spawn::{pty, rlimits, user};
 use crate::supervisor::state_dir::StateDir;
 use crate::supervisor::{self, Groups, Inbox, Supervisor};
 use crate::token::{self, Found};
@@ -164,8 +166,10 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     let Found { token, exposed } = token::find(args).map_err(StartError::Token)?;
     flags::check_open(args, token.is_some())?;
 
+    flags::check_user(args, user::may_change())?;
     let mut info = ServerInfo {
         started_at: UnixMs::now(),
+        users: user::may_change(),
         ..ServerInfo::default()
     };
     let hangup = Hangup::at_start();
@@ -230,6 +234,15 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
             std::process::id()
         );
         warn(&mut info, sentence);
+    }
+    if !info.users {
+        let sentence = "children of another user cannot be had: that needs CAP_SETUID, CAP_SETGID \
+                        and CAP_KILL, as root has";
+        match args.allow_users.is_empty() {
+            true => info.missing.push(sentence.to_owned()),
+            // Somebody counts on them.
+            false => warn(&mut info, sentence.to_owned()),
+        }
     }
     if !pty::are_there() {
         let sentence = "no terminals: they need /dev/ptmx (or /dev/pts/ptmx) and a devpts mounted \
@@ -345,6 +358,17 @@ fn options(
         fds_reserved_from: Options::reserve_fds(nofile),
         late_outputs_max: Options::late_outputs_max(nofile),
         stdin_default: args.stdin,
+        limits: LimitRules {
+            defaults: args.default_limits,
+            maxima: args.max_limits,
+            hard: rlimits::hard_limits(),
+        },
+        users: UserRules {
+            may_change: user::may_change(),
+            allowed: args.allow_users.clone(),
+            default: args.default_user.clone(),
+            accounts: crate::io::accounts::read,
+        },
         terminal_replay: args.terminal_replay,
         base_env: Arc::new(base_env),
         manager,

@@ -7,6 +7,7 @@ use std::fmt;
 use procring::api::Problem;
 use procring::api::body::{CreateBody, InputBody, ResizeBody, RunBody, object};
 use procring::config::Settings;
+use procring::types::Limit;
 use serde::de::DeserializeOwned;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -15,7 +16,11 @@ use serde_json::Value;
 pub fn json_body(data: &[u8]) {
     let tree = serde_json::from_slice::<Value>(data).ok();
     check::<RunBody>("run", data, &tree, &RUN, |v| {
-        command(v) && number(v, "timeoutMs") && number(v, "maxOutputBytes")
+        command(v)
+            && number(v, "timeoutMs")
+            && number(v, "maxOutputBytes")
+            && text(v, "user")
+            && limits(v)
     });
     check::<CreateBody>("create", data, &tree, &CREATE, |v| {
         command(v)
@@ -25,6 +30,8 @@ pub fn json_body(data: &[u8]) {
             && number(v, "cols")
             && number(v, "rows")
             && text(v, "stdin")
+            && text(v, "user")
+            && limits(v)
     });
     check::<InputBody>("input", data, &tree, &INPUT, |v| {
         v.get("data").is_none_or(Value::is_string)
@@ -57,16 +64,18 @@ pub fn json_body(data: &[u8]) {
 }
 
 /// The fields of each body, besides those above.
-const RUN: [&str; 6] = [
+const RUN: [&str; 8] = [
     "command",
     "args",
     "cwd",
     "env",
     "timeoutMs",
     "maxOutputBytes",
+    "limits",
+    "user",
 ];
 const INPUT: [&str; 4] = ["data", "encoding", "offset", "eof"];
-const CREATE: [&str; 9] = [
+const CREATE: [&str; 11] = [
     "command",
     "args",
     "cwd",
@@ -76,6 +85,8 @@ const CREATE: [&str; 9] = [
     "cols",
     "rows",
     "stdin",
+    "limits",
+    "user",
 ];
 const SIZE: [&str; 2] = ["cols", "rows"];
 const CONFIG: [&str; 6] = [
@@ -102,7 +113,12 @@ fn check<T: DeserializeOwned>(
         (Ok(_), strict) => {
             let names = tree.as_ref().and_then(Value::as_object);
             if let Some(names) = names {
-                let unknown = names.keys().any(|name| !known.contains(&name.as_str()));
+                let of_limits = names.get("limits").filter(|_| known.contains(&"limits"));
+                let of_limits = of_limits.and_then(Value::as_object).into_iter().flatten();
+                let unknown = names.keys().any(|name| !known.contains(&name.as_str()))
+                    || of_limits
+                        .into_iter()
+                        .any(|(name, _)| Limit::named(name).is_none());
                 assert_eq!(strict.is_err(), unknown, "{what}: {tree:?}");
             }
             if let Err(problem) = strict {
@@ -237,6 +253,14 @@ fn text(tree: &Value, name: &str) -> bool {
 fn number(tree: &Value, name: &str) -> bool {
     tree.get(name)
         .is_none_or(|value| integer(value).is_some() || value.is_null())
+}
+
+fn limits(tree: &Value) -> bool {
+    let fits = |limits: &Value| {
+        let known = |limits: &Value| Limit::NAMES.iter().all(|name| number(limits, name));
+        limits.is_null() || limits.is_object() && known(limits)
+    };
+    tree.get("limits").is_none_or(fits)
 }
 
 /// An unsigned integer of 64 bits, however it is written.

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use super::decode::{Json, Notes};
+use super::limits::Asked;
 use super::problem::{Problem, shortened};
 
 /// `POST /v1/processes/run`.
@@ -53,6 +54,10 @@ pub struct RunBody {
     pub labels: Option<BTreeMap<String, String>>,
     /// How output is streamed: `base64` if missing, or `utf8`.
     pub output_encoding: Option<String>,
+    /// What it is held to.
+    pub limits: Option<Asked>,
+    /// Who it is to be.
+    pub user: Option<String>,
 }
 
 fn yes() -> bool {
@@ -94,6 +99,10 @@ pub struct CreateBody {
     pub labels: Option<BTreeMap<String, String>>,
     /// `open` or `closed`.
     pub stdin: Option<String>,
+    /// What it is held to.
+    pub limits: Option<Asked>,
+    /// Who it is to be.
+    pub user: Option<String>,
 }
 
 /// `POST /v1/processes/{id}/input`.

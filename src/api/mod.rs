@@ -20,6 +20,7 @@ pub mod events;
 pub mod frame;
 pub mod guard;
 pub mod idempotency;
+pub mod limits;
 pub mod list;
 pub mod logs;
 pub mod problem;
@@ -38,14 +39,16 @@ pub mod stream;
 mod strict;
 mod subprotocol;
 mod tags;
+pub mod user;
 pub mod wait;
 
 use std::time::Duration;
 
+use crate::accounts::Account;
 use crate::config::Settings;
 use crate::log::Cursor;
 use crate::process::Table;
-use crate::types::{JobId, ProcessId, Stdin, WindowSize};
+use crate::types::{JobId, Limits, ProcessId, Stdin, WindowSize};
 use crate::wire::ws::handshake::Accept;
 
 pub use access::Caller;
@@ -54,7 +57,9 @@ pub use reply::Reply;
 pub use route::{Action, BodyPolicy, Plan, plan};
 
 use self::attach::AttachQuery;
+use self::limits::LimitRules;
 use self::query::{StdinQuery, TerminalQuery};
+use self::user::UserRules;
 
 /// What [`execute`] may look at and change.
 #[derive(Debug)]
@@ -69,6 +74,10 @@ pub struct Core<'a> {
     pub strict: bool,
     /// Whether processes may be sent input where the request does not say.
     pub stdin_default: Stdin,
+    /// What the operator says of limits.
+    pub limits: &'a LimitRules,
+    /// What the operator says of users.
+    pub users: &'a UserRules,
 }
 
 /// What to start.
@@ -84,6 +93,10 @@ pub struct Launch {
     pub env: Vec<(String, String)>,
     /// It gets the server's variables.
     pub inherit_env: bool,
+    /// What it is held to.
+    pub limits: Option<Box<Limits>>,
+    /// Who it is; whoever the server is if None.
+    pub user: Option<Box<Account>>,
 }
 
 /// What a request comes to.

@@ -3,8 +3,7 @@
 //! In: what went wrong, in the words of the room that found it. Out: a [`Reply`] with a problem
 //! body. The only place that knows status codes for errors.
 
-use crate::types::ProcessId;
-use crate::types::{SpawnError, SpawnStage};
+use crate::types::{Limit, ProcessId, SpawnError, SpawnStage};
 use crate::wire::json;
 
 use super::Launch;
@@ -215,6 +214,31 @@ impl Problem {
         Self::new("forbidden", "Forbidden", 403, message)
     }
 
+    /// 400: a limit that is higher than it may be.
+    pub fn limit_too_high(message: impl Into<String>) -> Self {
+        Self::invalid(message).code("limit_too_high")
+    }
+
+    /// 501: a limit that needs what is missing here.
+    pub fn limits_unavailable(limit: Limit) -> Self {
+        let message = format!(
+            "limits.{} needs a cgroup of version 2 for each process, with its controller, and there \
+             is none here: GET /v1/server says in `missing` why",
+            limit.name()
+        );
+        Self::not_here(message, "limits_unavailable")
+    }
+
+    /// 501: a user that cannot be had here.
+    pub fn user_unavailable(message: impl Into<String>) -> Self {
+        Self::not_here(message, "user_unavailable")
+    }
+
+    /// 501: what others of our kind can do, and this server cannot.
+    fn not_here(message: impl Into<String>, code: &'static str) -> Self {
+        Self::new("not_implemented", "Not Implemented", 501, message).code(code)
+    }
+
     /// 503: not now; the client may try again.
     pub fn unavailable(message: impl Into<String>, code: Option<&'static str>) -> Self {
         let mut problem = Self::new("unavailable", "Service Unavailable", 503, message);
@@ -271,7 +295,11 @@ impl Problem {
             let missing = match error.stage {
                 SpawnStage::Cwd => launch.cwd.as_deref(),
                 SpawnStage::Exec => Some(launch.command.as_str()),
-                SpawnStage::Prepare | SpawnStage::Clone | SpawnStage::Stdio => None,
+                SpawnStage::Prepare
+                | SpawnStage::Clone
+                | SpawnStage::Stdio
+                | SpawnStage::Limits
+                | SpawnStage::User => None,
             };
             if let Some(path) = missing {
                 problem.details = Details::Missing(shortened(path, PATH_CHARS_MAX).into());
@@ -300,6 +328,10 @@ impl Problem {
                 Self::unavailable(format!("{message}{limit}"), errno_name(error.errno))
             }
             SpawnStage::Prepare => Self::stream(message, None).code("nul_byte"),
+            // A user namespace that does not have this user, or lets nobody change groups.
+            SpawnStage::User => Self::user_unavailable(format!(
+                "{message}; the server may not make a child this user (user_namespaces(7))"
+            )),
             SpawnStage::Cwd if error.errno == libc::ENOENT => {
                 Self::stream(message, None).code("cwd_missing")
             }
@@ -483,6 +515,8 @@ mod tests {
             cwd: Some("/nowhere".to_owned()),
             env: Vec::new(),
             inherit_env: true,
+            limits: None,
+            user: None,
         }
     }
 

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::reply::Reply;
 use super::route::Id;
 use super::run::check_command;
-use super::{Core, Launch, Outcome, refuse_while_ending, tags};
+use super::{Core, Launch, Outcome, limits, refuse_while_ending, tags, user};
 
 /// What clients see of a process.
 fn record(process: &Process) -> Record<'_> {
@@ -63,8 +63,8 @@ pub(super) fn find<'a>(id: &Id, core: &'a Core<'_>) -> Result<&'a Process, Probl
 /// Checks a create request and reserves its place.
 ///
 /// # Errors
-/// 400 or 422 for a bad body, 409 for a name that is taken and at the concurrency limit, 503 while
-/// the server ends.
+/// 400 or 422 for a bad body, 403 for a user that is not allowed, 501 for what this server cannot,
+/// 409 for a name that is taken and at the concurrency limit, 503 while the server ends.
 pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let request: CreateBody = body::object(bytes, core.strict)?;
     check_command(&request.command)?;
@@ -76,6 +76,10 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let deadline = lifetime(request.deadline_ms)?;
     let tags = tags::checked(request.name, request.labels)?;
     let stdin = stdin(request.stdin.as_deref(), request.tty, core.stdin_default)?;
+    let limits = core.limits.settle(request.limits.as_ref())?;
+    let user = user::named(request.user.as_deref())?;
+    let user = core.users.settle(user.as_ref())?;
+    limits::check_available(limits.as_deref(), core)?;
     refuse_while_ending(core)?;
     tags::refuse_taken(&tags, core.table)?;
     let limit = core.settings.max_concurrent_processes;
@@ -98,6 +102,8 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
         cwd: request.cwd,
         env: request.env.into_iter().collect(),
         inherit_env: request.inherit_env,
+        limits,
+        user,
     };
     Ok(Outcome::Create {
         job,

@@ -15,7 +15,7 @@ use super::body::RunBody;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::stream::{self, Form};
-use super::{Core, Launch, Outcome, body, refuse_while_ending, tags};
+use super::{Core, Launch, Outcome, body, limits, refuse_while_ending, tags, user};
 
 /// How a run is carried out and answered.
 #[derive(Debug)]
@@ -56,7 +56,8 @@ impl Run {
 /// Reads a run request.
 ///
 /// # Errors
-/// 400 or 422 for a bad body, 409 for a name that is taken, 503 while the server ends.
+/// 400 or 422 for a bad body, 403 for a user that is not allowed, 501 for what this server cannot,
+/// 409 for a name that is taken, 503 while the server ends.
 pub fn plan(bytes: &[u8], stream: Option<Format>, core: &Core<'_>) -> Result<Outcome, Problem> {
     let request: RunBody = body::object(bytes, core.strict)?;
     check_command(&request.command)?;
@@ -83,6 +84,10 @@ pub fn plan(bytes: &[u8], stream: Option<Format>, core: &Core<'_>) -> Result<Out
         ));
     }
     let tags = tags::checked(request.name, request.labels)?;
+    let limits = core.limits.settle(request.limits.as_ref())?;
+    let user = user::named(request.user.as_deref())?;
+    let user = core.users.settle(user.as_ref())?;
+    limits::check_available(limits.as_deref(), core)?;
     refuse_while_ending(core)?;
     tags::refuse_taken(&tags, core.table)?;
     let (output_max, stream) = match stream {
@@ -117,6 +122,8 @@ pub fn plan(bytes: &[u8], stream: Option<Format>, core: &Core<'_>) -> Result<Out
             cwd: request.cwd,
             env: request.env.into_iter().collect(),
             inherit_env: request.inherit_env,
+            limits,
+            user,
         },
     });
     Ok(match stream {

@@ -32,6 +32,8 @@ const CAPABILITIES: &[Capability] = &[
     ("idempotency", |_| true),
     ("screen", |_| true),
     ("recording", |_| true),
+    ("limits", |_| true),
+    ("user", |info| info.users),
     ("cgroup", |info| info.groups == Some(true)),
     ("io_uring", |info| info.uring),
 ];
@@ -43,6 +45,8 @@ pub struct ServerInfo {
     pub started_at: UnixMs,
     /// Whether it runs on io_uring; else on epoll.
     pub uring: bool,
+    /// Whether children may be other users.
+    pub users: bool,
     /// Whether each process gets a cgroup; None as long as that is being found out.
     pub groups: Option<bool>,
     /// What does not work here and why, a sentence each, as the start has said it.

@@ -7,6 +7,7 @@ use super::error::{CliError, Result};
 use super::parse::Parsed;
 use super::{output, show};
 use crate::types::nearest::nearest;
+use crate::types::size;
 
 const PATH: &str = "/v1/processes/config";
 
@@ -58,23 +59,12 @@ fn set(settings: &mut Value, change: &str) -> Result<()> {
         time.and_then(|time| u64::try_from(time.as_millis()).ok())
             .or(value.parse().ok())
     } else {
-        size(value)
+        size::parse(value)
     };
     let number =
         number.ok_or_else(|| CliError::Usage(format!("{key} {value:?}: must be a number")))?;
     known.insert(key.to_owned(), number.into());
     Ok(())
-}
-
-/// A number that may end in K, M or G.
-pub(super) fn size(text: &str) -> Option<u64> {
-    let (digits, factor) = match text.trim_end_matches(['B', 'i']).char_indices().last()? {
-        (at, 'K' | 'k') => (&text[..at], 1 << 10),
-        (at, 'M' | 'm') => (&text[..at], 1 << 20),
-        (at, 'G' | 'g') => (&text[..at], 1 << 30),
-        _ => (text, 1),
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 #[cfg(test)]
@@ -93,9 +83,5 @@ mod tests {
         for wrong in ["maxOutputByte=1", "maxOutputBytes", "maxOutputBytes=much"] {
             assert!(set(&mut settings, wrong).is_err(), "{wrong}");
         }
-        assert_eq!(
-            (size("1GiB"), size("7"), size("-1"), size("")),
-            (Some(1 << 30), Some(7), None, None)
-        );
     }
 }

@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::config::size;
 use super::context::Context;
 use super::error::{CliError, Result};
 use super::output;
 use super::parse::{Parsed, time};
 use super::terminal;
+use crate::types::size;
 
 /// Fields of a request that start something, from the flags that `start` and `run` share.
 pub(super) fn request(parsed: &Parsed) -> Result<Map<String, Value>> {
@@ -35,7 +35,7 @@ pub(super) fn request(parsed: &Parsed) -> Result<Map<String, Value>> {
     }
     let mut limits = Map::new();
     for (key, value) in parsed.pairs("limit")? {
-        let number = size(&value).ok_or_else(|| {
+        let number = size::parse(&value).ok_or_else(|| {
             CliError::Usage(format!("--limit {key}={value}: must be a number, as 64M"))
         })?;
         limits.insert(key, number.into());

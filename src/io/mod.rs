@@ -7,6 +7,7 @@
 //! One thread, one task per connection and one per child output. Tasks share [`server::Server`]
 //! through an `Rc` and never hold a borrow of it across an await.
 
+pub mod accounts;
 mod attach;
 mod bytes;
 mod conn;

@@ -12,7 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::api::cors::Cors;
 use crate::api::guard::Guard;
+use crate::api::limits::LimitRules;
 use crate::api::server_info::ServerInfo;
+use crate::api::user::UserRules;
 use crate::api::{Problem, Reply};
 use crate::config::Settings;
 use crate::config::flags::ReplayChoice;
@@ -54,6 +56,10 @@ pub struct Options {
     pub late_outputs_max: usize,
     /// Whether processes may be sent input where the request does not say.
     pub stdin_default: Stdin,
+    /// What the operator says of limits.
+    pub limits: LimitRules,
+    /// What the operator says of users.
+    pub users: UserRules,
     /// What who attaches to a terminal is shown, unless it says so.
     pub terminal_replay: ReplayChoice,
     /// The environment of children, before the request's own variables.

@@ -2,20 +2,25 @@
 
 mod exit;
 mod ids;
+mod limits;
 pub mod nearest;
 pub mod signal;
+pub mod size;
 mod spawn_error;
 mod stdin;
 mod stream;
 mod time;
 mod usage;
+mod user;
 mod window;
 
 pub use self::exit::{Exit, ExitReason, ExitStatus};
 pub use self::ids::{JobId, ProcessId};
+pub use self::limits::{Limit, Limits, LimitsError};
 pub use self::spawn_error::{SpawnError, SpawnStage};
 pub use self::stdin::Stdin;
 pub use self::stream::{Stream, StreamFilter};
 pub use self::time::{Monotonic, UnixMs};
 pub use self::usage::{Usage, UsageScope};
+pub use self::user::{Credentials, UserError, UserName, Who};
 pub use self::window::WindowSize;

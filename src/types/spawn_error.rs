@@ -11,6 +11,10 @@ pub enum SpawnStage {
     Clone,
     /// The session, the descriptors or the terminal could not be set up.
     Stdio,
+    /// A limit could not be set (setrlimit(2)).
+    Limits,
+    /// It could not become another user (setgroups(2), setresgid(2), setresuid(2)).
+    User,
     /// The working directory cannot be entered (chdir(2)).
     Cwd,
     /// The program cannot be executed (execve(2)).

@@ -18,7 +18,7 @@ use lexopt::Arg;
 
 use self::table::{FLAGS, Flag, Takes};
 use crate::config::timeouts;
-use crate::types::Stdin;
+use crate::types::{Limits, Stdin, UserName};
 
 pub use self::text::{help, man};
 
@@ -71,6 +71,24 @@ impl fmt::Display for Listen {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Systemd => f.write_str("systemd"),
             Self::Starter => f.write_str("starter"),
+        }
+    }
+}
+
+/// Whom `--allow-user` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowUser {
+    /// Everybody but root.
+    Everybody,
+    /// One user with its own groups; with a group, that user in that group only.
+    User(UserName),
+}
+
+impl fmt::Display for AllowUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everybody => f.write_str("*"),
+            Self::User(name) => name.fmt(f),
         }
     }
 }
@@ -147,6 +165,14 @@ pub struct ServerArgs {
     pub shutdown_grace: Duration,
     /// `--cgroup`.
     pub cgroup: CgroupChoice,
+    /// `--default-limits`.
+    pub default_limits: Limits,
+    /// `--max-limits`.
+    pub max_limits: Limits,
+    /// `--default-user`.
+    pub default_user: Option<UserName>,
+    /// `--allow-user`.
+    pub allow_users: Vec<AllowUser>,
     /// `--terminal-replay`.
     pub terminal_replay: ReplayChoice,
     /// `--state-dir`.
@@ -181,6 +207,10 @@ impl Default for ServerArgs {
             connections_max: 8192,
             shutdown_grace: timeouts::SHUTDOWN_GRACE,
             cgroup: CgroupChoice::Auto,
+            default_limits: Limits::default(),
+            max_limits: Limits::default(),
+            default_user: None,
+            allow_users: Vec::new(),
             terminal_replay: ReplayChoice::Auto,
             state_dir: None,
             base_path: String::new(),
@@ -406,6 +436,20 @@ pub fn check_bound(
     )))
 }
 
+/// Refuses a default user that children cannot be.
+///
+/// # Errors
+/// What is missing.
+pub fn check_user(args: &ServerArgs, may_change: bool) -> Result<(), UsageError> {
+    match &args.default_user {
+        Some(user) if !may_change => Err(UsageError(format!(
+            "--default-user {user}: this server cannot make a child another user; that needs \
+             CAP_SETUID, CAP_SETGID and CAP_KILL, as root has: start it as that user instead"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -475,6 +519,10 @@ mod tests {
             &["--max-exited", "0"],
             &["--max-leftovers", "0"],
             &["--cgroup", "v2"],
+            &["--default-limits", "pids"],
+            &["--max-limits", "pids=0"],
+            &["--default-user", "*"],
+            &["--allow-user", "a:b:c"],
             &["--shutdown-grace", "-1"],
             &["--shutdown-grace", "NaN"],
             &["--token", ""],

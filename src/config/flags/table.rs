@@ -6,7 +6,10 @@
 use std::ffi::OsStr;
 
 use super::ServerArgs;
-use super::value::{base_path, choice, grace, host, listen, number, octal, origin, positive, text};
+use super::value::{
+    allow_user, base_path, choice, grace, host, limits, listen, number, octal, origin, positive,
+    text, user,
+};
 use super::{BackendChoice, CgroupChoice, ReplayChoice};
 use crate::types::Stdin;
 
@@ -286,6 +289,55 @@ pub(super) const FLAGS: &[Flag] = &[
                says so. With on, a server that cannot make cgroups does not start. With auto there \
                are none where they would hide memory.max, memory.high or cpu.max of the server's \
                own group and those cannot be handed on.",
+    },
+    Flag {
+        long: "default-limits",
+        short: None,
+        takes: Takes::Value("K=V,...", |args, value| {
+            args.default_limits = limits(value)?;
+            Ok(())
+        }),
+        default: None,
+        help: "limits of what does not name its own",
+        more: "As memoryBytes=64M,pids=100. memoryBytes, swapBytes, cpuMillis and pids are of a whole \
+               tree and need cgroups; nofile, fileBytes, coreBytes, addressSpaceBytes and cpuSeconds \
+               are of each process (setrlimit(2)); outputBytesPerSecond is of what is read of a \
+               process.",
+    },
+    Flag {
+        long: "max-limits",
+        short: None,
+        takes: Takes::Value("K=V,...", |args, value| {
+            args.max_limits = limits(value)?;
+            Ok(())
+        }),
+        default: None,
+        help: "what no request may exceed",
+        more: "It also holds where neither the request nor --default-limits names one.",
+    },
+    Flag {
+        long: "default-user",
+        short: None,
+        takes: Takes::Value("USER", |args, value| {
+            args.default_user = Some(user(value)?);
+            Ok(())
+        }),
+        default: None,
+        help: "who children are where the request does not say",
+        more: "A name, a number, or either with :GROUP. The server needs the privilege for it \
+               (CAP_SETUID, CAP_SETGID, CAP_KILL), else it does not start.",
+    },
+    Flag {
+        long: "allow-user",
+        short: None,
+        takes: Takes::Values("USER", |args, value| {
+            args.allow_users.push(allow_user(value)?);
+            Ok(())
+        }),
+        default: None,
+        help: "let requests name this user; * for all but root",
+        more: "A user comes with the groups that it is in; USER:GROUP is that user in that group. \
+               Without this flag a request that names a user is answered 403.",
     },
     Flag {
         long: "terminal-replay",

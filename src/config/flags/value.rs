@@ -5,8 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Listen;
+use super::{AllowUser, Listen};
 use crate::config::timeouts;
+use crate::types::{Limits, UserName};
 use crate::wire::http::origin::serialized;
 
 /// Bytes of a socket's path, but for the one that ends it (unix(7)).
@@ -114,6 +115,26 @@ pub(super) fn grace(value: &OsStr) -> Result<Duration, String> {
                 timeouts::SHUTDOWN_GRACE_MAX.as_secs()
             )
         })
+}
+
+/// Limits, as `memoryBytes=64M,pids=100`.
+pub(super) fn limits(value: &OsStr) -> Result<Limits, String> {
+    Limits::parse(&text(value)?).map_err(|error| error.to_string())
+}
+
+/// A user, with a group or without.
+pub(super) fn user(value: &OsStr) -> Result<UserName, String> {
+    UserName::parse(&text(value)?).map_err(|error| error.to_string())
+}
+
+/// The same, or `*`.
+pub(super) fn allow_user(value: &OsStr) -> Result<AllowUser, String> {
+    match value == "*" {
+        true => Ok(AllowUser::Everybody),
+        false => user(value)
+            .map(AllowUser::User)
+            .map_err(|must| format!("{must}, or *")),
+    }
 }
 
 /// One of these words.

@@ -297,6 +297,8 @@ impl Conn {
             shutting_down: self.server.shutting_down.get(),
             strict: facts.strict,
             stdin_default: self.server.options.stdin_default,
+            limits: &self.server.options.limits,
+            users: &self.server.options.users,
         };
         let outcome = api::execute(action, body, &mut core);
         self.server.settings.set(settings);
@@ -444,6 +446,8 @@ impl Conn {
             shutting_down: self.server.shutting_down.get(),
             strict: facts.strict,
             stdin_default: self.server.options.stdin_default,
+            limits: &self.server.options.limits,
+            users: &self.server.options.users,
         };
         let answer = api::logs::answer(wait.id, &wait.query, &mut core);
         Some(answer.unwrap_or_else(Outcome::from))

@@ -118,7 +118,7 @@ pub(crate) enum TermRule {
 /// What to spawn, with the environment that the child gets.
 ///
 /// # Errors
-/// For a NUL byte anywhere.
+/// For a NUL byte anywhere, and when its descriptors cannot be another user's.
 pub(crate) fn spec(
     server: &Server,
     launch: &Launch,
@@ -141,9 +141,30 @@ pub(crate) fn spec(
             .is_none_or(|term| term.is_empty() || term == "dumb"),
     } && !launch.env.iter().any(|(name, _)| name == "TERM");
     let asked = launch.env.iter().map(|(name, value)| (&**name, &**value));
-    let own = asked.chain(set_term.then_some(("TERM", TERM)));
+    let own = asked
+        .chain(set_term.then_some(("TERM", TERM)))
+        .chain(login(launch));
     let cwd = launch.cwd.as_deref();
-    SpawnSpec::new(&launch.command, &launch.args, base, own, cwd, stdio)
+    let spec = SpawnSpec::new(&launch.command, &launch.args, base, own, cwd, stdio)?;
+    let spec = spec.with_limits(launch.limits.clone());
+    match &launch.user {
+        None => Ok(spec),
+        Some(account) => spec.as_user(&account.credentials),
+    }
+}
+
+/// Variables that tell a child who it is, as login(1) sets them; those of the request go before.
+fn login(launch: &Launch) -> impl Iterator<Item = (&str, &str)> {
+    let account = launch.user.as_deref();
+    let variables = account.into_iter().flat_map(|account| {
+        [
+            ("HOME", &*account.home),
+            ("USER", &*account.name),
+            ("LOGNAME", &*account.name),
+            ("SHELL", &*account.shell),
+        ]
+    });
+    variables.filter(|(name, _)| launch.env.iter().all(|(asked, _)| asked != name))
 }
 
 fn refused(what: &'static str) -> impl Fn(rustix::io::Errno) -> Problem {

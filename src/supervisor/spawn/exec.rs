@@ -6,7 +6,8 @@
 //!
 //! A child leads a session and a process group of its own, has descriptors 0, 1 and 2 only (every
 //! other one of the server's is close-on-exec), default signal dispositions, an empty signal
-//! mask, and the resource limits that the server was started with.
+//! mask, and the resource limits that the server was started with, or lower ones, and another user,
+//! where a request says so.
 //!
 //! # Safety
 //! `clone(CLONE_VM | CLONE_VFORK)` (clone(2)) runs [`child_main`] on a stack of its own in this
@@ -17,8 +18,8 @@
 //! - Everything it reads was built before and is borrowed by the suspended caller.
 //! - It writes only the last three fields of `ChildPlan`, its own stack, its own room for a path, and
 //!   errno (the thread-local of the suspended thread).
-//! - All signals are blocked in the caller, so no handler can run in the child before it has set
-//!   default dispositions. `CLONE_SIGHAND` is not given: dispositions are the child's own copies.
+//! - All signals but faults are blocked in the caller, and a child that becomes another user has
+//!   default dispositions for those before, so no handler can run in the child. `CLONE_SIGHAND` is not given: dispositions are the child's own copies.
 //!   Descriptors are, too, or become so before the child touches any ([`Launchpad`]).
 #![allow(unsafe_code)]
 
@@ -31,8 +32,10 @@ use crate::supervisor::spawn::clone::{self, Cloned, Files};
 use crate::supervisor::spawn::inherit::Inheritance;
 use crate::supervisor::spawn::launchpad::Launchpad;
 use crate::supervisor::spawn::newborn::Newborn;
+use crate::supervisor::spawn::rlimits::Rlimits;
 use crate::supervisor::spawn::search::{PATH_BYTES_MAX, Search};
 use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
+use crate::supervisor::spawn::user::User;
 use crate::supervisor::tree::mark::Mark;
 use crate::types::{SpawnError, SpawnStage};
 
@@ -63,6 +66,9 @@ struct ChildPlan<'a> {
     terminal: bool,
     inheritance: &'a Inheritance,
     mark: Mark,
+    rlimits: &'a Rlimits,
+    /// None: it stays who the server is.
+    user: Option<&'a User>,
     /// None: `argv[0]` says where the program is.
     search: Option<Search<'a>>,
     failure: Option<SpawnError>,
@@ -111,6 +117,8 @@ pub fn spawn(
         terminal: matches!(spec.stdio, Stdio::Terminal(_)),
         inheritance,
         mark,
+        rlimits: spec.rlimits(),
+        user: spec.user(),
         search: spec.search(),
         failure: None,
         oom_score_raised: false,
@@ -188,13 +196,13 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `spawn` passed its own `ChildPlan`, which stays alive and untouched while the child
     // runs here.
     let plan = unsafe { &mut *plan.cast::<ChildPlan<'_>>() };
-    let fail = |plan: &mut ChildPlan<'_>, stage| {
-        let errno = errno();
+    let fail_with = |plan: &mut ChildPlan<'_>, stage, errno| {
         // SAFETY: a valid, exclusively borrowed field; volatile because the parent's compiler
         // cannot know of it.
         unsafe { (&raw mut plan.failure).write_volatile(Some(SpawnError { stage, errno })) };
         127
     };
+    let fail = |plan: &mut ChildPlan<'_>, stage| fail_with(plan, stage, errno());
     // SAFETY: plain system calls on valid arguments. `argv` and `envp` are null-terminated arrays
     // of C strings, `cwd` is null or a C string, all kept alive by `spawn`. execve returns only
     // on failure.
@@ -238,19 +246,23 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
             rlim_max: hard,
         };
         libc::setrlimit(libc::RLIMIT_NOFILE, &nofile);
+        if let Err(errno) = plan.rlimits.put_on() {
+            return fail_with(plan, SpawnStage::Limits, errno.raw_os_error());
+        }
+        if let Some(user) = plan.user {
+            // From here on others of that user may send signals, and some are not blocked.
+            for signal in FAULTS {
+                default_disposition(signal);
+            }
+            if let Err(errno) = user.put_on() {
+                return fail_with(plan, SpawnStage::User, errno.raw_os_error());
+            }
+        }
         if !plan.cwd.is_null() && libc::chdir(plan.cwd) < 0 {
             return fail(plan, SpawnStage::Cwd);
         }
         for &signal in &plan.inheritance.ignored_signals {
-            // The kernel's own call, since libc's refuses signals 32 and 33. All zeros is
-            // SIG_DFL, no flags, no mask; 32 bytes is the largest such structure.
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                [0u64; 4].as_ptr(),
-                0usize,
-                8usize,
-            );
+            default_disposition(signal);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);
@@ -284,6 +296,26 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
             }
         }
         fail(plan, SpawnStage::Exec)
+    }
+}
+
+/// Signals that are not blocked in the server and that its runtime may have handlers for: they tell
+/// of a stack that has overflowed.
+const FAULTS: [i32; 2] = [libc::SIGSEGV, libc::SIGBUS];
+
+/// Has a signal do what it does by default.
+fn default_disposition(signal: i32) {
+    // The kernel's own call, since libc's refuses signals 32 and 33.
+    // SAFETY: all zeros is SIG_DFL, no flags, no mask; 32 bytes is the largest such structure, and
+    // it lives on this stack for the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            [0u64; 4].as_ptr(),
+            0usize,
+            8usize,
+        );
     }
 }
 

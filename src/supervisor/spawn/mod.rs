@@ -11,7 +11,9 @@ mod launchpad;
 mod newborn;
 pub(crate) mod pool;
 pub mod pty;
+pub mod rlimits;
 mod search;
 pub mod spec;
+pub mod user;
 
 pub use self::exec::{PidSlot, Spawned, spawn};

@@ -9,12 +9,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, fstat, major};
+use rustix::fs::{FileType, fchown, fstat, major};
 
 use crate::supervisor::spawn::environment::{Environment, pair};
+use crate::supervisor::spawn::rlimits::Rlimits;
 use crate::supervisor::spawn::search::{self, Search};
+use crate::supervisor::spawn::user::User;
 use crate::supervisor::tree::claims::FileId;
-use crate::types::{SpawnError, SpawnStage};
+use crate::types::{Credentials, Limits, SpawnError, SpawnStage};
 
 /// `PATH` when neither the request nor the server has one (`confstr(_CS_PATH)`).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -34,6 +36,15 @@ pub struct SpawnSpec {
     /// Names that are in `own`, sorted.
     own_names: Vec<String>,
     path: Path,
+    held: Held,
+}
+
+/// What a child is held to, and who it is, where a request says so. Few do.
+#[derive(Debug, Default)]
+struct Held {
+    limits: Option<Box<Limits>>,
+    rlimits: Rlimits,
+    user: Option<Box<User>>,
 }
 
 /// Where the PATH is in which the program is looked for.
@@ -129,6 +140,7 @@ impl SpawnSpec {
             own: own_pairs,
             own_names,
             path,
+            held: Held::default(),
         };
         if let Some(path) = spec.path() {
             search::check(path, command.as_bytes()).map_err(|errno| SpawnError {
@@ -137,6 +149,48 @@ impl SpawnSpec {
             })?;
         }
         Ok(spec)
+    }
+
+    /// Holds the tree to these.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Option<Box<Limits>>) -> Self {
+        if let Some(limits) = limits {
+            self.held.rlimits = Rlimits::new(&limits);
+            self.held.limits = Some(limits);
+        }
+        self
+    }
+
+    /// Makes the child this user, and its terminal or its pipes that user's: a program opens them
+    /// again by name (`/dev/tty`, `/dev/stdout`).
+    ///
+    /// # Errors
+    /// As fchown(2).
+    pub fn as_user(mut self, credentials: &Credentials) -> Result<Self, SpawnError> {
+        let user = Box::new(User::new(credentials));
+        for fd in self.stdio.own() {
+            fchown(fd, Some(user.uid()), None).map_err(|errno| SpawnError {
+                stage: SpawnStage::User,
+                errno: errno.raw_os_error(),
+            })?;
+        }
+        self.held.user = Some(user);
+        Ok(self)
+    }
+
+    /// What its tree is held to.
+    pub fn limits(&self) -> Option<&Limits> {
+        self.held.limits.as_deref()
+    }
+
+    /// What each of its processes is held to.
+    pub(super) fn rlimits(&self) -> &Rlimits {
+        &self.held.rlimits
+    }
+
+    /// Who it is to become.
+    pub(super) fn user(&self) -> Option<&User> {
+        self.held.user.as_deref()
     }
 
     /// The PATH to look in; None if the program's name says where it is.
