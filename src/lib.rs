@@ -11,17 +11,18 @@
 //! |---|---|---|
 //! | `types` | words that every room shares: ids, streams, signals, exits, sizes | |
 //! | `accounts` | who is who: users and groups, as /etc/passwd and /etc/group tell | types |
+//! | `budget` | one budget for all memory that clients can make the server hold | |
 //! | `config` | flags, the limits that a client may change, how long is waited for what | types, wire::http::origin |
 //! | `wire` | bytes of a peer to requests, frames and events, and back; no socket, no clock | types |
-//! | `log` | child output in one mapping: slots, entries, cursors; never waits | types |
-//! | `process` | what a process is, the table of all, who waits for a change | types, config::timeouts, log |
+//! | `log` | child output in one mapping: slots, entries, cursors; never waits | types, budget |
+//! | `process` | what a process is, the table of all, who waits for a change | types, budget, config::timeouts, log |
 //! | `api` | what a request means; decides, never waits | types, accounts, config, wire, log, process |
 //! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types, config::timeouts |
-//! | `io` | the I/O thread: the only room that awaits | types, accounts, config, wire, log, process, api, supervisor, notice, sd_notify |
+//! | `io` | the I/O thread: the only room that awaits | types, budget, accounts, config, wire, log, process, api, supervisor, notice, sd_notify |
 //! | `token` | how the token is kept from children | config |
 //! | `notice` | lines for whoever started the server | |
 //! | `sd_notify` | words to the service manager | types, config::timeouts |
-//! | `server` | one server from its configuration: started, then run to its end | types, config, wire, log, process, api, supervisor, io, token, notice, sd_notify |
+//! | `server` | one server from its configuration: started, then run to its end | types, budget, config, wire, log, process, api, supervisor, io, token, notice, sd_notify |
 //! | `client` | a blocking client of the API | wire |
 //! | `cli` | commands for people and scripts, over the API only | types, client, notice, wire::rfc3339 |
 //! | `main` | the command line and the exit code | config, server, notice, cli |
@@ -43,9 +44,9 @@
 //! | `supervisor::spawn` | starting a child | supervisor, types |
 //! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types |
 //! | `io::screen` | screens of terminals | io, types, config, wire, log, process, api |
-//! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::wait, io::watchdog, io::conn::reader, types, config::timeouts, log, process, api, supervisor, notice |
-//! | `io::conn` | connections | io, types, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox |
-//! | `io::ws` | what every WebSocket of a process is | io, types, config::timeouts, wire, process, api |
+//! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::wait, io::watchdog, io::conn::reader, types, budget, config::timeouts, log, process, api, supervisor, notice |
+//! | `io::conn` | connections | io, types, budget, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox |
+//! | `io::ws` | what every WebSocket of a process is | io, types, budget, config::timeouts, wire, process, api |
 //! | `io::attach` | a process over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty |
 //! | `io::terminal` | a terminal over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty |
 #![deny(unsafe_code)]
@@ -63,6 +64,7 @@
 
 pub mod accounts;
 pub mod api;
+pub mod budget;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]

@@ -23,8 +23,10 @@ use crate::api::guard::Guard;
 use crate::api::limits::LimitRules;
 use crate::api::server_info::ServerInfo;
 use crate::api::user::UserRules;
+use crate::budget::{self, Budget};
 use crate::config::flags::{self, BackendChoice, CgroupChoice, ServerArgs, UsageError};
 use crate::config::timeouts;
+use crate::io::RunBounds;
 use crate::io::ids::Ids;
 use crate::io::runtime::backend::{self, Backend, Built};
 use crate::io::server::{Options, Server};
@@ -49,6 +51,13 @@ use crate::wire::http::head::HeadLimits;
 
 /// Children that have a cgroup of their own at the same time; more are swept for.
 const CGROUPS_MAX: usize = 4096;
+
+/// Clients may make the server hold this part of the memory that there is: the rest is for
+/// processes, for what the kernel holds for both, and for what the heap takes besides.
+const MEMORY_PART: u64 = 8;
+
+/// And no less, however little there is.
+const MEMORY_MIN: u64 = 1 << 20;
 
 /// With fewer (RLIMIT_NOFILE) the server itself has none left for clients and children.
 const DESCRIPTORS_MIN: u64 = 64;
@@ -192,6 +201,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     let options = options(args, token, &listening, manager);
     let arena = Arena::new().map_err(StartError::Arena)?;
     let mut table = Table::new(arena, args.exited_max, args.leftovers_max);
+    table.count_in(Budget::new(memory_max(args)));
     let built = backend::build(args.backend).map_err(|error| match args.backend {
         BackendChoice::Uring => StartError::Uring(error),
         BackendChoice::Auto | BackendChoice::Epoll => step("I/O backend")(error),
@@ -318,6 +328,12 @@ impl Ready {
     }
 }
 
+/// Bytes that clients may make the server hold.
+fn memory_max(args: &ServerArgs) -> u64 {
+    let usual = || budget::host::memory() / MEMORY_PART;
+    args.memory_max.unwrap_or_else(usual).max(MEMORY_MIN)
+}
+
 /// What the I/O thread is to keep to.
 fn options(
     args: &ServerArgs,
@@ -355,6 +371,10 @@ fn options(
         cors,
         head_limits: HeadLimits::default(),
         connections_max: args.connections_max,
+        runs: RunBounds {
+            concurrent_max: args.concurrent_runs_max,
+            queued_max: args.queued_runs_max,
+        },
         fds_reserved_from: Options::reserve_fds(nofile),
         late_outputs_max: Options::late_outputs_max(nofile),
         stdin_default: args.stdin,

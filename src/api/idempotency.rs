@@ -249,6 +249,25 @@ impl<W> Repeats<W> {
         true
     }
 
+    /// Keeps answers of at most so many bytes together, if that is less than usual.
+    pub fn keep_within(&mut self, bytes: usize) {
+        self.bytes_max = ANSWERS_BYTES_MAX.min(bytes);
+    }
+
+    /// Bytes of the answers that are kept.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Lets go of the oldest answer; its key stays. False if there is none.
+    pub fn drop_oldest_answer(&mut self) -> bool {
+        let oldest = self.held.pop_front();
+        if let Some(oldest) = &oldest {
+            self.take_answer(oldest);
+        }
+        oldest.is_some()
+    }
+
     fn take_answer(&mut self, name: &Name) {
         let entry = self.entries.get_mut(name).map(|entry| &mut entry.state);
         if let Some(State::Answered { answer, .. }) = entry {

@@ -297,10 +297,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
 
 fn refuse_while_ending(core: &Core<'_>) -> Result<(), Problem> {
     if core.shutting_down {
-        return Err(Problem::unavailable(
-            "the server is shutting down",
-            Some("shutting_down"),
-        ));
+        return Err(Problem::ending());
     }
     Ok(())
 }

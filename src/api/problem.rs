@@ -247,6 +247,20 @@ impl Problem {
         problem
     }
 
+    /// 503: there is no memory for it, of `max` bytes in all.
+    pub fn no_memory(max: u64) -> Self {
+        let message = format!(
+            "there is no memory for this request: all that clients may have the server hold is \
+             {max} bytes (--memory-max); nothing was started"
+        );
+        Self::unavailable(message, Some("memory"))
+    }
+
+    /// 503: no new work.
+    pub fn ending() -> Self {
+        Self::unavailable("the server is shutting down", Some("shutting_down"))
+    }
+
     /// 503: the process did not take all of an input in time.
     pub fn input_timeout() -> Self {
         let message = "the process did not read its input in time";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::process::table::Description;
+use crate::process::table::{Description, Refused};
 use crate::process::{Process, Table};
 use crate::types::{JobId, Monotonic, ProcessId, Stdin, UnixMs, WindowSize};
 use crate::wire::say::record::{self, Record};
@@ -91,10 +91,11 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
         interactive: request.interactive,
         created_at: UnixMs::now(),
     };
-    let job = core
-        .table
-        .reserve(description, limit)
-        .ok_or_else(|| Problem::too_many_processes(limit))?;
+    let reserved = core.table.reserve(description, limit);
+    let job = reserved.map_err(|refused| match refused {
+        Refused::Places => Problem::too_many_processes(limit),
+        Refused::Memory => Problem::no_memory(core.table.budget().max()),
+    })?;
     core.table.tag(job, tags);
     let launch = Launch {
         command: request.command,

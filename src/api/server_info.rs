@@ -9,7 +9,7 @@
 use serde::Serialize;
 
 use crate::config::Settings;
-use crate::process::table::Counts;
+use crate::process::table;
 use crate::types::UnixMs;
 
 use super::reply::Reply;
@@ -83,6 +83,12 @@ pub struct Bounds {
     pub max_web_socket_message_bytes: u64,
     /// Of one process, over all its viewers.
     pub max_typed_ahead_bytes: usize,
+    /// `--memory-max`
+    pub memory_max_bytes: u64,
+    /// `--max-concurrent-runs`
+    pub max_concurrent_runs: usize,
+    /// `--max-queued-runs`
+    pub max_queued_runs: usize,
     /// RLIMIT_NOFILE; None is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_descriptors: Option<u64>,
@@ -101,12 +107,43 @@ struct Limits<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Counted {
+struct Counts {
     running_processes: usize,
     exited_processes: usize,
     leftovers: usize,
     runs: usize,
+    queued_runs: usize,
     connections: usize,
+}
+
+/// How much there is of what it manages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    /// Processes and runs.
+    pub of_table: table::Counts,
+    /// Runs that wait in line.
+    pub queued_runs: usize,
+    /// Connections.
+    pub connections: usize,
+}
+
+/// What clients make it hold in memory, of what kind.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    /// Output of processes, with what is needed to find it; also what somebody still reads of a log
+    /// that is gone.
+    pub logs_bytes: u64,
+    /// Output of runs that is to be answered.
+    pub captures_bytes: u64,
+    /// What clients have sent and is not carried out yet.
+    pub bodies_bytes: u64,
+    /// What clients are being sent, and answers that are kept for repeats.
+    pub answers_bytes: u64,
+    /// What is kept of processes besides their output.
+    pub records_bytes: u64,
+    /// All of these.
+    pub total_bytes: u64,
 }
 
 /// The answer; the order of the fields is the order of the keys.
@@ -120,7 +157,8 @@ struct Body<'a> {
     pid: u32,
     capabilities: Vec<&'static str>,
     limits: Limits<'a>,
-    counts: Counted,
+    counts: Counts,
+    memory: Memory,
     missing: &'a [String],
 }
 
@@ -129,9 +167,10 @@ pub fn reply(
     info: &ServerInfo,
     settings: &Settings,
     bounds: Bounds,
-    counts: Counts,
-    connections: usize,
+    memory: Memory,
+    counted: Counted,
 ) -> Reply {
+    let counts = counted.of_table;
     let holds = |(word, holds): &Capability| holds(info).then_some(*word);
     let body = Body {
         name: "procring",
@@ -141,13 +180,15 @@ pub fn reply(
         pid: std::process::id(),
         capabilities: CAPABILITIES.iter().filter_map(holds).collect(),
         limits: Limits { settings, bounds },
-        counts: Counted {
+        counts: Counts {
             running_processes: counts.running,
             exited_processes: counts.exited,
             leftovers: counts.leftovers,
             runs: counts.runs,
-            connections,
+            queued_runs: counted.queued_runs,
+            connections: counted.connections,
         },
+        memory,
         missing: &info.missing,
     };
     // Strings and integers always serialise.
@@ -164,8 +205,8 @@ mod tests {
             info,
             &Settings::default(),
             Bounds::default(),
-            Counts::default(),
-            1,
+            Memory::default(),
+            Counted::default(),
         );
         serde_json::from_slice(&reply.body).unwrap()
     }

@@ -18,6 +18,7 @@ mod events;
 mod follow;
 mod host;
 pub mod ids;
+mod memory;
 mod ports;
 mod recording;
 mod repeats;
@@ -36,3 +37,4 @@ mod ws;
 
 pub use conn::listener::serve;
 pub use conn::open::{Kind, ListenError, Listening, open};
+pub use host::admission::RunBounds;

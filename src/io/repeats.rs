@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use crate::api::idempotency::{Begun, Name, Repeats, kept};
 use crate::api::{Outcome, Problem, Reply};
+use crate::budget::{Budget, Kind};
 use crate::config::timeouts;
 use crate::process::Notify;
 use crate::types::Monotonic;
 
 use crate::io::conn::reader::{Filled, Reader};
+use crate::io::host::run::half_closed;
 use crate::io::host::start;
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
@@ -34,6 +36,52 @@ pub(super) struct Store {
     repeats: RefCell<Repeats<Rc<UnderWay>>>,
     /// A task waits to forget what is too old.
     sweeping: Cell<bool>,
+    /// Where kept answers are counted.
+    budget: Budget,
+    /// What is counted for them.
+    counted: Cell<u64>,
+}
+
+/// The part of the budget that kept answers take at most.
+const FOR_ANSWERS: u64 = 8;
+
+impl Store {
+    /// Nothing is kept yet.
+    pub(super) fn new(budget: &Budget) -> Self {
+        let mut repeats = Repeats::default();
+        let most = budget.max() / FOR_ANSWERS;
+        repeats.keep_within(usize::try_from(most).unwrap_or(usize::MAX));
+        Self {
+            repeats: RefCell::new(repeats),
+            budget: budget.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Lets go of answers, the oldest first, until there is `enough` room.
+    pub(super) fn make_room(&self, enough: impl Fn() -> bool) {
+        // Whoever has it borrowed is about to change it.
+        while !enough()
+            && let Ok(mut repeats) = self.repeats.try_borrow_mut()
+            && repeats.drop_oldest_answer()
+        {
+            self.count(&repeats);
+        }
+    }
+
+    /// Forgets what has been kept long enough. Returns when the next one has.
+    fn forget(&self, now: Monotonic) -> Option<Monotonic> {
+        let mut repeats = self.repeats.borrow_mut();
+        let next = repeats.forget(now);
+        self.count(&repeats);
+        next
+    }
+
+    fn count(&self, repeats: &Repeats<Rc<UnderWay>>) {
+        let now = repeats.held_bytes() as u64;
+        let before = self.counted.replace(now);
+        self.budget.recount(Kind::Answers, before, now);
+    }
 }
 
 /// A request that is carried out, and who waits for it.
@@ -151,10 +199,7 @@ fn carry_out(server: &Rc<Server>, name: Box<Name>, under_way: Rc<UnderWay>, outc
     let is_theirs = match outcome {
         Outcome::Reply(reply) => return finish(server, &name, &under_way, Some(reply)),
         Outcome::Run(ref run) => {
-            under_way.half_closed.set(match run.kill_on_disconnect {
-                true => timeouts::RUN_HALF_CLOSED_MAX,
-                false => timeouts::WAIT_MAX,
-            });
+            under_way.half_closed.set(half_closed(run));
             run.kill_on_disconnect
         }
         _ => {
@@ -177,6 +222,7 @@ fn finish(server: &Rc<Server>, name: &Name, under_way: &UnderWay, reply: Option<
     let answer = reply.map(kept);
     let mut repeats = server.repeats.repeats.borrow_mut();
     repeats.finish(name, answer.as_ref(), Monotonic::now());
+    server.repeats.count(&repeats);
     drop(repeats);
     *under_way.end.borrow_mut() = Some(answer);
     under_way.changed.notify();
@@ -192,7 +238,7 @@ fn sweep_later(server: &Rc<Server>) {
     monoio::spawn(async move {
         loop {
             let now = Monotonic::now();
-            let next = server.repeats.repeats.borrow_mut().forget(now);
+            let next = server.repeats.forget(now);
             let Some(next) = next else {
                 server.repeats.sweeping.set(false);
                 return;

@@ -16,6 +16,7 @@ use crate::api::limits::LimitRules;
 use crate::api::server_info::ServerInfo;
 use crate::api::user::UserRules;
 use crate::api::{Problem, Reply};
+use crate::budget::Budget;
 use crate::config::Settings;
 use crate::config::flags::ReplayChoice;
 use crate::process::{Notify, Table};
@@ -28,6 +29,7 @@ use crate::types::{JobId, Monotonic, ProcessId, SpawnError, Stdin, Stream};
 use crate::wire::http::head::HeadLimits;
 use crate::wire::http::response::DateCache;
 
+use crate::io::host::admission::{RunBounds, Runs};
 use crate::io::host::input::Input;
 use crate::io::host::late::LateOutputs;
 use crate::io::ids::Ids;
@@ -49,6 +51,8 @@ pub struct Options {
     pub head_limits: HeadLimits,
     /// Connections at the same time; one more is answered 503.
     pub connections_max: usize,
+    /// Runs at the same time, and in line.
+    pub runs: RunBounds,
     /// Descriptors from this number on are for accepting and answering only. Numbers are given
     /// lowest first, so a new one that is this high says how many there are.
     pub fds_reserved_from: i32,
@@ -101,6 +105,10 @@ pub struct Server {
     pub(super) info: RefCell<ServerInfo>,
     /// Tells that the supervisor has said whether there are cgroups.
     pub(super) groups_known: Notify,
+    /// What clients make it hold in memory.
+    pub(super) budget: Budget,
+    /// Runs under way, and those that wait in line.
+    pub(super) runs: Runs,
     /// All jobs.
     pub(super) table: RefCell<Table>,
     /// Outputs that are open after the exit of their process.
@@ -204,16 +212,20 @@ impl Server {
         ids: Option<Ids>,
     ) -> Rc<Self> {
         let late_outputs = LateOutputs::new(options.late_outputs_max);
+        let runs = Runs::new(options.runs);
+        let repeats = repeats::Store::new(table.budget());
         Rc::new(Self {
             options,
             settings: Cell::new(Settings::default()),
             info: RefCell::new(info),
             groups_known: Notify::default(),
+            budget: table.budget().clone(),
+            runs,
             table: RefCell::new(table),
             late_outputs: RefCell::new(late_outputs),
             children: RefCell::new(HashMap::new()),
             creates: RefCell::new(HashMap::new()),
-            repeats: repeats::Store::default(),
+            repeats,
             shutting_down: Cell::new(false),
             ending: Notify::default(),
             all_gone: Cell::new(false),

@@ -8,7 +8,8 @@ use std::pin::pin;
 use rustix::process::{Resource, getrlimit};
 
 use crate::api::Reply;
-use crate::api::server_info::{self, Bounds};
+use crate::api::server_info::{self, Bounds, Counted, Memory};
+use crate::budget::Kind;
 use crate::config::timeouts;
 use crate::log::SLOT_BYTES;
 
@@ -38,9 +39,25 @@ pub(super) async fn server_info(server: &Server, client: &mut Reader) -> Option<
         &server.info.borrow(),
         &server.settings.get(),
         bounds(server),
-        table.counts(),
-        server.connections.get(),
+        memory(server),
+        Counted {
+            of_table: table.counts(),
+            queued_runs: server.runs.queued(),
+            connections: server.connections.get(),
+        },
     ))
+}
+
+fn memory(server: &Server) -> Memory {
+    let (budget, held) = (&server.budget, server.table.borrow().held());
+    Memory {
+        logs_bytes: held.logs,
+        captures_bytes: held.captures,
+        bodies_bytes: budget.held(Kind::Bodies),
+        answers_bytes: budget.held(Kind::Answers),
+        records_bytes: budget.held(Kind::Records),
+        total_bytes: budget.total(),
+    }
 }
 
 fn bounds(server: &Server) -> Bounds {
@@ -56,6 +73,9 @@ fn bounds(server: &Server) -> Bounds {
         max_request_head_bytes: server.options.head_limits.head_bytes_max,
         max_web_socket_message_bytes: MESSAGE_BYTES_MAX,
         max_typed_ahead_bytes: backlog::BYTES_MAX,
+        memory_max_bytes: server.budget.max(),
+        max_concurrent_runs: server.runs.bounds().concurrent_max,
+        max_queued_runs: server.runs.bounds().queued_max,
         max_descriptors: getrlimit(Resource::Nofile).current,
         idle_connection_ms: u64::try_from(idle).unwrap_or(u64::MAX),
     }

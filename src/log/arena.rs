@@ -22,6 +22,8 @@ use std::rc::Rc;
 use super::blocks::Blocks;
 use super::memory::Shared;
 
+use crate::budget::Budget;
+
 /// Bytes in one slot. 64 KiB is one full pipe, so one `read(2)` can fill a slot.
 pub const SLOT_BYTES: usize = 64 << 10;
 
@@ -85,6 +87,8 @@ pub struct Arena {
     in_use: u32,
     /// Slots that a snapshot still reads.
     pins: HashMap<SlotId, Pins>,
+    /// Where the slots in use are counted.
+    budget: Budget,
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +118,7 @@ impl Arena {
             cold: Vec::new(),
             in_use: 0,
             pins: HashMap::new(),
+            budget: Budget::default(),
         })
     }
 
@@ -153,7 +158,19 @@ impl Arena {
             return Err(ArenaError::Full);
         };
         self.in_use += 1;
+        self.count();
         Ok(slot)
+    }
+
+    /// Counts the slots in use in this budget from now on. It refuses none: who takes them asks.
+    pub fn count_in(&mut self, budget: Budget) {
+        self.budget = budget;
+        self.count();
+    }
+
+    fn count(&self) {
+        let bytes = u64::from(self.in_use) * SLOT_BYTES as u64;
+        self.budget.set_slots(bytes);
     }
 
     /// Gives a slot back. The caller keeps no entry that points into it.
@@ -164,6 +181,7 @@ impl Arena {
             return;
         }
         self.in_use = self.in_use.saturating_sub(1);
+        self.count();
         self.hot.push(slot);
     }
 
@@ -217,6 +235,7 @@ impl Arena {
         self.cold.clear();
         self.pins.clear();
         self.in_use = u32::try_from(used.len()).unwrap_or(u32::MAX);
+        self.count();
         let behind = u64::from(self.fresh) * SLOT_BYTES as u64;
         self.memory
             .punch(behind, self.memory.bytes() as u64 - behind);

@@ -102,6 +102,17 @@ impl Capture {
         Ok(arena.tail(slot, start))
     }
 
+    /// Slots that it holds.
+    pub fn slots(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
+    /// Whether [`Capture::room`] would take a slot.
+    pub fn needs_slot(&self) -> bool {
+        let is_full = self.tail_max == 0 && self.written >= self.head_max;
+        !is_full && self.slot(place(self.written).0).is_none()
+    }
+
     /// Notes that the first `len` bytes of the room were written.
     pub fn commit(&mut self, len: usize) {
         self.written += len as u64;

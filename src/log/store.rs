@@ -95,6 +95,74 @@ impl Log {
         self.index.cell(arena.blocks())
     }
 
+    /// Slots that it holds.
+    pub fn slots_held(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether [`Log::tail_within`] would take a slot.
+    pub fn needs_slot(&self) -> bool {
+        self.slots.is_empty() || self.tail_start >= SLOT_BYTES
+    }
+
+    /// As [`Log::tail`] for who may take no slot from the others beyond `slots_max`: a slot is used to
+    /// its last byte, and the log gives up its oldest before it takes one more. Of two slots it keeps
+    /// a whole one.
+    ///
+    /// # Errors
+    /// As [`Log::tail`].
+    pub fn tail_within<'a>(
+        &mut self,
+        arena: &'a mut Arena,
+        slots_max: usize,
+    ) -> Result<&'a mut [u8], ArenaError> {
+        if self.needs_slot() {
+            while !self.slots.is_empty() && self.slots.len() >= slots_max {
+                self.give_up_oldest(arena);
+            }
+            let slot = arena.alloc()?;
+            self.slots.push_back(slot);
+            self.tail_start = 0;
+        }
+        match self.slots.back() {
+            Some(&slot) => Ok(arena.tail(slot, self.tail_start)),
+            None => Err(ArenaError::Full),
+        }
+    }
+
+    /// The last entry that goes if [`Log::tail_within`] gives up the oldest slot; 0 if none is in it.
+    pub fn last_in_oldest(&self) -> u64 {
+        let oldest = self.slots.front().copied();
+        let inside = self
+            .from(self.first())
+            .take_while(|entry| Some(entry.slot) == oldest);
+        inside.last().map_or(0, |entry| entry.sequence)
+    }
+
+    /// Gives its oldest slot up, with all entries in it.
+    pub fn give_up_oldest(&mut self, arena: &mut Arena) {
+        let Some(&oldest) = self.slots.front() else {
+            return;
+        };
+        while self.index.front().is_some_and(|entry| entry.slot == oldest) {
+            self.evict_oldest(arena);
+        }
+        // Not freed by the last eviction if it is the newest, too, or had no entry.
+        if self.slots.front() == Some(&oldest) {
+            self.slots.pop_front();
+            arena.free(oldest);
+        }
+        if self.slots.is_empty() {
+            self.tail_start = 0;
+        }
+    }
+
+    /// Gives up everything, as [`Log::clear`] does, and what is remembered of evicted entries.
+    pub fn surrender(&mut self, arena: &mut Arena) {
+        self.clear(arena);
+        self.history = VecDeque::new();
+    }
+
     /// Makes the first `len` bytes of the tail an entry of `stream` and evicts what no longer
     /// fits `limit` bytes. If nothing is kept, an unused slot is given back.
     pub fn commit(

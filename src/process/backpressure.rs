@@ -60,6 +60,11 @@ impl Backpressure {
         self.moved.notify();
     }
 
+    /// Whether the reader has taken this entry.
+    pub fn has_taken(&self, sequence: u64) -> bool {
+        sequence <= self.taken_to
+    }
+
     /// So many bytes of a stream have become an entry of the log.
     pub fn entered(&mut self, stream: Stream, len: usize, log: &Log) {
         if let Some(rest) = &mut self.rest {

@@ -26,7 +26,7 @@ pub const EVENTS_MAX: usize = 4096;
 
 /// What kept events may say together, in bytes: a client may ask to start something with arguments of
 /// two megabytes. The newest event is kept whatever it says.
-pub const BYTES_MAX: usize = 8 << 20;
+const BYTES_MAX: usize = 8 << 20;
 
 /// Numbers for each millisecond from the epoch to the start.
 const NUMBERS_PER_MS: u64 = 1024;
@@ -103,6 +103,7 @@ pub struct History {
     last: u64,
     /// What the events in the ring say, as [`weight`] counts it.
     bytes: usize,
+    bytes_max: usize,
     changed: Notify,
 }
 
@@ -115,8 +116,19 @@ impl History {
             base,
             last: base,
             bytes: 0,
+            bytes_max: BYTES_MAX,
             changed: Notify::default(),
         }
+    }
+
+    /// Keeps at most so many bytes, if that is less than usual.
+    pub fn keep_within(&mut self, bytes: usize) {
+        self.bytes_max = BYTES_MAX.min(bytes);
+    }
+
+    /// What it keeps in memory, in bytes.
+    pub fn bytes(&self) -> u64 {
+        (self.bytes + self.ring.capacity() * size_of::<Event>()) as u64
     }
 
     /// Something has happened.
@@ -124,7 +136,7 @@ impl History {
         self.bytes += weight(&event);
         self.ring.push_back(event);
         self.last += 1;
-        while self.ring.len() > EVENTS_MAX || self.bytes > BYTES_MAX && self.ring.len() > 1 {
+        while self.ring.len() > EVENTS_MAX || self.bytes > self.bytes_max && self.ring.len() > 1 {
             if let Some(gone) = self.ring.pop_front() {
                 self.bytes -= weight(&gone);
             }
@@ -171,16 +183,9 @@ impl History {
 
 /// What an event keeps in memory, besides itself, at most.
 fn weight(event: &Event) -> usize {
-    let description = &*event.process.description;
-    let args = description.args.iter();
-    let args: usize = args.map(|arg| arg.len() + size_of::<String>()).sum();
-    let cwd = description.cwd.as_ref().map_or(0, String::len);
-    let tags = event.process.tags.as_ref().map_or(0, |tags| {
-        let labels = tags.labels.iter().flatten();
-        let labels = labels.map(|(key, value)| key.len() + value.len());
-        labels.sum::<usize>() + tags.name.as_ref().map_or(0, |name| name.len())
-    });
-    description.command.len() + args + cwd + tags
+    let tags = event.process.tags.as_ref().map_or(0, |tags| tags.weight());
+    let description = event.process.description.weight();
+    usize::try_from(description).unwrap_or(usize::MAX) + tags
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@
 //! - Exited records are kept up to a number and a total of log bytes; the oldest goes first, one
 //!   whose tree lives on only when there are no others.
 
+mod memory;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::rc::Rc;
@@ -22,9 +24,13 @@ use super::history::{self, History, Snapshot};
 use super::life::{Effects, Event, Graces, Kind, Life, State};
 use super::notify::Notify;
 use super::tags::Tags;
+use crate::budget::Budget;
 use crate::config::timeouts;
 use crate::log::{Arena, Log};
 use crate::types::{Exit, ExitReason, JobId, Monotonic, ProcessId, UnixMs};
+
+use self::memory::Counted;
+pub use self::memory::{Held, PROMISED_BYTES};
 
 const GRACES: Graces = Graces {
     log: timeouts::LOG_GRACE,
@@ -50,6 +56,25 @@ pub struct Description {
     pub interactive: bool,
     /// When.
     pub created_at: UnixMs,
+}
+
+impl Description {
+    /// What it keeps in memory, at most, in bytes.
+    pub fn weight(&self) -> u64 {
+        let args = self.args.iter();
+        let args: usize = args.map(|arg| arg.len() + size_of::<String>()).sum();
+        let cwd = self.cwd.as_ref().map_or(0, String::len);
+        (self.command.len() + args + cwd) as u64
+    }
+}
+
+/// Why a process has no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// As many run as may.
+    Places,
+    /// There is no memory for what it would write.
+    Memory,
 }
 
 /// The record of one job.
@@ -81,6 +106,10 @@ pub struct Process {
     pub changed: Notify,
     /// Log bytes that the table counts for this record; 0 until it has exited.
     counted_bytes: u64,
+    /// They are counted.
+    is_counted_exited: bool,
+    /// What the budget counts for it, besides slots.
+    counted: Counted,
 }
 
 impl Process {
@@ -99,6 +128,17 @@ impl Process {
             is_owned: false,
             changed: Notify::default(),
             counted_bytes: 0,
+            is_counted_exited: false,
+            counted: Counted::default(),
+        }
+    }
+
+    /// As one that makes room for others.
+    fn as_dropped(&self) -> Dropped {
+        Dropped {
+            id: self.id,
+            job: self.job,
+            leaves_unlisted: self.life.kind().is_run() && self.life.left() > 0,
         }
     }
 
@@ -271,6 +311,11 @@ pub struct Table {
     /// Log bytes of all exited records.
     exited_bytes: u64,
     history: History,
+    budget: Budget,
+    /// What the budget counts for the history.
+    history_counted: u64,
+    /// Records that have made room in memory, and that nobody has been told of.
+    dropped: Vec<Dropped>,
 }
 
 impl Table {
@@ -290,6 +335,9 @@ impl Table {
             leftovers_max,
             exited_bytes: 0,
             history: History::new(UnixMs::now()),
+            budget: Budget::default(),
+            history_counted: 0,
+            dropped: Vec::new(),
         }
     }
 
@@ -310,10 +358,17 @@ impl Table {
         self.last_id
     }
 
-    /// Takes an id and a place, if fewer than `limit` managed processes run.
-    pub fn reserve(&mut self, description: Description, limit: u64) -> Option<JobId> {
+    /// Takes an id and a place, if fewer than `limit` managed processes run and there is memory
+    /// for one more.
+    ///
+    /// # Errors
+    /// Which of the two is missing.
+    pub fn reserve(&mut self, description: Description, limit: u64) -> Result<JobId, Refused> {
         if self.occupied >= limit {
-            return None;
+            return Err(Refused::Places);
+        }
+        if !self.make_memory_for_log(description.weight()) {
+            return Err(Refused::Memory);
         }
         self.occupied += 1;
         let id = self.take_id();
@@ -322,7 +377,8 @@ impl Table {
         process.description = description.into();
         let job = process.job;
         self.listed.insert(id, job);
-        Some(job)
+        self.weigh(job);
+        Ok(job)
     }
 
     /// Begins a run. Somebody waits for it until [`Table::disown`].
@@ -359,6 +415,7 @@ impl Table {
         if let Some(extras) = process.extras.get_mut() {
             extras.backpressure = None;
         }
+        self.recount(job);
     }
 
     /// The next id, for [`Table::list`].
@@ -390,6 +447,7 @@ impl Table {
             process.log = captures.take_log(&mut self.arena, at.0, limit);
         }
         self.listed.insert(id, job);
+        self.weigh(job);
         self.note(job, Monotonic::now(), UnixMs::now());
         self.exited.push_back(job);
         self.make_room(job)
@@ -443,6 +501,7 @@ impl Table {
             self.names.insert(name.clone(), job);
         }
         process.extras.make().tags = tags;
+        self.weigh(job);
     }
 
     /// The record that clients may see under this name.
@@ -478,6 +537,7 @@ impl Table {
     ) -> Option<Effects> {
         let effects = self.jobs.get_mut(&job)?.on(event, now, wall);
         self.note(job, now, wall);
+        self.recount(job);
         Some(effects)
     }
 
@@ -500,6 +560,7 @@ impl Table {
                 process: process.snapshot(now),
             });
         }
+        self.count_history();
     }
 
     /// Any record.
@@ -581,6 +642,9 @@ impl Table {
     }
 
     fn make_room(&mut self, job: JobId) -> Vec<Dropped> {
+        if let Some(process) = self.jobs.get_mut(&job).filter(|of| of.is_listed()) {
+            process.is_counted_exited = true;
+        }
         self.recount(job);
         let mut dropped = Vec::new();
         while self.exited.len() > self.exited_max.max(1)
@@ -589,11 +653,8 @@ impl Table {
             let Some(oldest) = self.dispensable() else {
                 break;
             };
-            dropped.extend(self.jobs.get(&oldest).map(|process| Dropped {
-                id: process.id,
-                job: oldest,
-                leaves_unlisted: process.life.kind().is_run() && process.life.left() > 0,
-            }));
+            let of = self.jobs.get(&oldest);
+            dropped.extend(of.map(|process| process.as_dropped()));
             self.remove_as(oldest, true);
         }
         dropped
@@ -605,15 +666,6 @@ impl Table {
         let older = || self.exited.iter().copied().rev().skip(1).rev();
         let gone = |job: &JobId| self.jobs.get(job).is_none_or(|of| of.life.left() == 0);
         older().find(gone).or_else(|| older().next())
-    }
-
-    /// Counts the log of an exited record anew: what it left running may write on.
-    pub fn recount(&mut self, job: JobId) {
-        if let Some(process) = self.jobs.get_mut(&job).filter(|of| of.is_listed()) {
-            let bytes = process.log.retained_bytes();
-            self.exited_bytes = self.exited_bytes - process.counted_bytes + bytes;
-            process.counted_bytes = bytes;
-        }
     }
 
     /// Removes a record and what it wrote; who waits for it is told. What somebody is to be answered
@@ -633,6 +685,7 @@ impl Table {
                 at: UnixMs::now(),
                 process: process.snapshot(Monotonic::now()),
             });
+            self.count_history();
         }
         self.exited.retain(|exited| *exited != job);
         let Some(process) = self.jobs.get_mut(&job) else {
@@ -645,12 +698,14 @@ impl Table {
             self.names.remove(&name);
         }
         self.exited_bytes -= std::mem::take(&mut process.counted_bytes);
+        process.is_counted_exited = false;
         process.tell();
         if process.is_owned {
-            return;
+            return self.recount(job);
         }
         if let Some(mut process) = self.jobs.remove(&job) {
             process.log.clear(&mut self.arena);
+            process.counted.end(&self.budget);
             if let Some(mut captures) = process.captures.take() {
                 captures.release(&mut self.arena);
             }
@@ -708,7 +763,7 @@ mod tests {
         let mut table = Table::new(Arena::new().unwrap(), 10, 2);
         let a = table.reserve(describe(), 2).unwrap();
         let b = table.reserve(describe(), 2).unwrap();
-        assert_eq!(table.reserve(describe(), 2), None);
+        assert_eq!(table.reserve(describe(), 2), Err(Refused::Places));
         begin_run(&mut table);
         let error = SpawnError {
             stage: SpawnStage::Exec,
@@ -719,7 +774,7 @@ mod tests {
         let c = table.reserve(describe(), 2).unwrap();
         assert_eq!(id(&table, c), ProcessId(3));
         exit(&mut table, b);
-        assert!(table.reserve(describe(), 2).is_some());
+        assert!(table.reserve(describe(), 2).is_ok());
     }
 
     #[test]

@@ -20,6 +20,13 @@ impl Tags {
         *self == Self::default()
     }
 
+    /// What they keep in memory, in bytes.
+    pub fn weight(&self) -> usize {
+        let labels = self.labels.iter().flatten();
+        let labels = labels.map(|(key, value)| key.len() + value.len());
+        labels.sum::<usize>() + self.name.as_ref().map_or(0, |name| name.len())
+    }
+
     /// Whether one of the labels is `pair`, which is `KEY=VALUE`.
     pub fn has_label(&self, pair: &str) -> bool {
         let is_it = |(key, value): &(Box<str>, Box<str>)| {

@@ -46,6 +46,7 @@ fn the_server_says_what_it_is_and_what_it_keeps_to(backend: Backend) {
             "capabilities",
             "limits",
             "counts",
+            "memory",
             "missing"
         ]
     );

@@ -161,6 +161,12 @@ pub struct ServerArgs {
     pub leftovers_max: usize,
     /// `--max-connections`.
     pub connections_max: usize,
+    /// `--memory-max`; None is a part of what there is.
+    pub memory_max: Option<u64>,
+    /// `--max-concurrent-runs`.
+    pub concurrent_runs_max: usize,
+    /// `--max-queued-runs`.
+    pub queued_runs_max: usize,
     /// `--shutdown-grace`.
     pub shutdown_grace: Duration,
     /// `--cgroup`.
@@ -205,6 +211,9 @@ impl Default for ServerArgs {
             exited_max: 1024,
             leftovers_max: 256,
             connections_max: 8192,
+            memory_max: None,
+            concurrent_runs_max: 256,
+            queued_runs_max: 1024,
             shutdown_grace: timeouts::SHUTDOWN_GRACE,
             cgroup: CgroupChoice::Auto,
             default_limits: Limits::default(),
@@ -518,6 +527,11 @@ mod tests {
             &["--io-backend", "kqueue"],
             &["--max-exited", "0"],
             &["--max-leftovers", "0"],
+            &["--memory-max", "1023K"],
+            &["--memory-max", "16E"],
+            &["--memory-max", "1.5M"],
+            &["--max-concurrent-runs", "0"],
+            &["--max-queued-runs", "-1"],
             &["--cgroup", "v2"],
             &["--default-limits", "pids"],
             &["--max-limits", "pids=0"],

@@ -7,11 +7,14 @@ use std::ffi::OsStr;
 
 use super::ServerArgs;
 use super::value::{
-    allow_user, base_path, choice, grace, host, limits, listen, number, octal, origin, positive,
-    text, user,
+    allow_user, base_path, bytes, choice, grace, host, limits, listen, number, octal, origin,
+    positive, text, user,
 };
 use super::{BackendChoice, CgroupChoice, ReplayChoice};
 use crate::types::Stdin;
+
+/// The least `--memory-max`: six running processes.
+const MEMORY_MIN: u64 = 1 << 20;
 
 /// Takes a value; the error says what it must be.
 pub(super) type Set = fn(&mut ServerArgs, &OsStr) -> Result<(), String>;
@@ -258,6 +261,44 @@ pub(super) const FLAGS: &[Flag] = &[
         }),
         default: Some("8192"),
         help: "connections at the same time",
+        more: "One more is answered 503.",
+    },
+    Flag {
+        long: "memory-max",
+        short: None,
+        takes: Takes::Value("BYTES", |args, value| {
+            args.memory_max = Some(bytes(value, MEMORY_MIN)?);
+            Ok(())
+        }),
+        default: None,
+        help: "memory for clients; an eighth of all unless said",
+        more: "K, M and G may follow the number; at least 1M. Logs, output of runs, bodies, answers \
+               and records count. Without it, an eighth of the memory of the machine or of the \
+               cgroup that bounds it. When it is reached, logs of exited processes go, the oldest \
+               first; then what needs memory is answered 503. 128 KiB are set aside for each \
+               running process, so that its log keeps 64 KiB at least.",
+    },
+    Flag {
+        long: "max-concurrent-runs",
+        short: None,
+        takes: Takes::Value("N", |args, value| {
+            args.concurrent_runs_max = positive(value)?;
+            Ok(())
+        }),
+        default: Some("256"),
+        help: "runs at the same time",
+        more: "More wait in line, each for at most its own timeout, which counts from its start; \
+               then they are answered 503.",
+    },
+    Flag {
+        long: "max-queued-runs",
+        short: None,
+        takes: Takes::Value("N", |args, value| {
+            args.queued_runs_max = number(value, "a number of runs")?;
+            Ok(())
+        }),
+        default: Some("1024"),
+        help: "runs that may wait in line",
         more: "One more is answered 503.",
     },
     Flag {

@@ -34,6 +34,26 @@ pub(super) fn positive(value: &OsStr) -> Result<usize, String> {
     }
 }
 
+/// A number of bytes, at least `min`; K, M, G and T stand for powers of 1024.
+pub(super) fn bytes(value: &OsStr, min: u64) -> Result<u64, String> {
+    const UNITS: [(char, u32); 4] = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let parse = |text: &str| {
+        let unit = UNITS
+            .iter()
+            .find(|(unit, _)| text.ends_with([*unit, unit.to_ascii_lowercase()]));
+        let (digits, shift) = match unit {
+            Some((_, shift)) => (&text[..text.len() - 1], *shift),
+            None => (text, 0),
+        };
+        let number: u64 = digits.parse().ok()?;
+        number.checked_mul(1 << shift)
+    };
+    let bytes = value.to_str().and_then(parse);
+    bytes.filter(|bytes| *bytes >= min).ok_or_else(|| {
+        format!("must be at least {min} bytes, as a number that K, M or G may follow")
+    })
+}
+
 /// Permissions in octal.
 pub(super) fn octal(value: &OsStr) -> Result<u32, String> {
     let mode = value

@@ -40,7 +40,7 @@ use crate::wire::http::head::BodyFraming;
 use crate::wire::http::response::Length;
 use crate::wire::ws::handshake::Accept;
 
-use self::receive::{BODY_BYTES_MAX, Facts};
+use self::receive::{BODY_BYTES_MAX, Facts, Received};
 use crate::io::attach::attach;
 use crate::io::bytes::send;
 use crate::io::conn::fetch::fetch;
@@ -107,7 +107,7 @@ enum Stage {
 struct Once {
     name: Box<Name>,
     action: Action,
-    body: Vec<u8>,
+    received: Received,
 }
 
 /// What an upgrade needs.
@@ -220,11 +220,11 @@ impl Conn {
             Err(reply) => return Stage::Over(self.refuse_body_and_reply(facts, reply).await),
         };
         let received = match policy {
-            BodyPolicy::Stream => Ok(Vec::new()),
+            BodyPolicy::Stream => Ok(Received::default()),
             BodyPolicy::Ignore | BodyPolicy::Read => self.body(&facts, policy).await,
         };
-        let body = match received {
-            Ok(body) => body,
+        let received = match received {
+            Ok(received) => received,
             Err(None) => return Stage::Over(Then::Drop),
             Err(Some(problem)) => {
                 let facts = Facts {
@@ -235,9 +235,18 @@ impl Conn {
             }
         };
         if let Some(name) = repeat {
-            let once = Once { name, action, body };
+            let once = Once {
+                name,
+                action,
+                received,
+            };
             return Stage::Once(facts, Box::new(once));
         }
+        // What it becomes is charged until it is answered.
+        let Received {
+            body,
+            charge: _charge,
+        } = received;
         let outcome = self.execute(action, &body, &facts);
         drop(body);
         let outcome = match outcome {
@@ -302,12 +311,22 @@ impl Conn {
         };
         let outcome = api::execute(action, body, &mut core);
         self.server.settings.set(settings);
+        drop(table);
+        self.server.make_way();
         outcome
     }
 
     /// Carries out a request that may come again, or answers it as it was answered before.
     async fn once(&mut self, facts: Facts, once: Once) -> Then {
-        let Once { name, action, body } = once;
+        let Once {
+            name,
+            action,
+            received,
+        } = once;
+        let Received {
+            body,
+            charge: _charge,
+        } = received;
         let execute = || self.execute(action, &body, &facts);
         let (answer, replayed) = match repeats::begin(&self.server, name, &body, execute) {
             Err(problem) => return self.reply(&facts, problem.reply()).await,

@@ -15,9 +15,12 @@ use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
 use crate::wire::http::response::CONTINUE;
 
 use super::{Conn, Then};
+use crate::budget::{Charge, Kind};
 use crate::io::conn::body::Body;
 use crate::io::conn::reader::Filled;
+use crate::io::memory::SMALL_BYTES;
 use crate::io::runtime::timer::within;
+use crate::io::server::Server;
 
 /// Bytes of a body.
 pub(crate) const BODY_BYTES_MAX: u64 = 2 << 20;
@@ -58,6 +61,37 @@ impl Facts {
             cors: cors.iter().any(Option::is_some).then(|| Box::new(cors)),
         }
     }
+}
+
+/// The body of a request, and what is charged for it and for what it becomes.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    pub(super) body: Vec<u8>,
+    pub(super) charge: Option<Charge>,
+}
+
+impl Received {
+    /// Charges so many bytes, if it is worth it.
+    fn hold(&mut self, server: &Server, bytes: u64) -> Result<(), Problem> {
+        match &mut self.charge {
+            Some(charge) => server.recharge(charge, bytes),
+            None if bytes < SMALL_BYTES => Ok(()),
+            None => {
+                self.charge = Some(server.charge(Kind::Bodies, bytes)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What a string of a body takes besides its bytes once it is decoded and on its way to a program,
+/// at most: a few copies of a pointer, a length and the allocator's own.
+const STRING_BYTES: u64 = 160;
+
+/// What a body takes that is being carried out, at most: itself, decoded, and handed on.
+fn decoded_bytes(body: &[u8]) -> u64 {
+    let quotes = memchr::memchr_iter(b'"', body).count() as u64;
+    body.len() as u64 * 3 + quotes / 2 * STRING_BYTES
 }
 
 impl Conn {
@@ -107,16 +141,16 @@ impl Conn {
         &mut self,
         facts: &Facts,
         policy: BodyPolicy,
-    ) -> Result<Vec<u8>, Option<Problem>> {
+    ) -> Result<Received, Option<Problem>> {
         let too_long = || {
             Problem::unreadable(
                 413,
                 format!("the request body is longer than {BODY_BYTES_MAX} bytes"),
             )
         };
-        let mut body = Vec::new();
+        let mut received = Received::default();
         if facts.framing == BodyFraming::Empty {
-            return Ok(body);
+            return Ok(received);
         }
         if let BodyFraming::Length(bytes) = facts.framing
             && bytes > BODY_BYTES_MAX
@@ -132,7 +166,8 @@ impl Conn {
         let mut rest = Body::new(facts.framing, BODY_BYTES_MAX);
         let deadline = Instant::now() + timeouts::BODY_TIME_MAX;
         loop {
-            let Progress { used, done } = match rest.take(self.reader.bytes(), &mut body) {
+            let body = &mut received.body;
+            let Progress { used, done } = match rest.take(self.reader.bytes(), body) {
                 Ok(progress) => progress,
                 Err(ChunkError::BodyTooLong) => return Err(Some(too_long())),
                 Err(error) => {
@@ -144,8 +179,14 @@ impl Conn {
             if policy == BodyPolicy::Ignore {
                 body.clear();
             }
+            let held = if done {
+                decoded_bytes(body)
+            } else {
+                body.capacity() as u64
+            };
+            received.hold(&self.server, held)?;
             if done {
-                return Ok(body);
+                return Ok(received);
             }
             let left = deadline
                 .saturating_duration_since(Instant::now())

@@ -12,7 +12,8 @@ use crate::wire::say::run::Format;
 
 use super::receive::Facts;
 use super::{Conn, Then};
-use crate::io::host::run::Underway;
+use crate::io::host::admission::admit;
+use crate::io::host::run::{Underway, half_closed};
 use crate::io::stream::{Body, stream};
 use crate::io::wait::{Waited, for_client};
 
@@ -20,7 +21,13 @@ impl Conn {
     /// Starts a run and streams it.
     pub(super) async fn stream(&mut self, mut facts: Facts, run: Box<Run>, form: Form) -> Then {
         let server = self.server.clone();
-        let underway = match Underway::begin(&server, run) {
+        let reader = &mut self.reader;
+        let place = match admit(&server, run.timeout, half_closed(&run), reader).await {
+            Ok(place) => place,
+            Err(None) => return Then::Drop,
+            Err(Some(problem)) => return self.reply(&facts, problem.reply()).await,
+        };
+        let underway = match Underway::begin(&server, run, place) {
             Ok(underway) => underway,
             Err(problem) => return self.reply(&facts, problem.reply()).await,
         };

@@ -3,6 +3,7 @@
 //! In: what `api` has decided, what the supervisor reports, readiness. Out: bytes in the arena,
 //! commands to the supervisor, changes of the table. Knows no socket.
 
+pub(crate) mod admission;
 pub(crate) mod backlog;
 pub(crate) mod capacity;
 pub(crate) mod create;

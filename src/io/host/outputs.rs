@@ -14,8 +14,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::log::{Arena, SLOT_BYTES};
-use crate::process::Process;
 use crate::process::life::{Event, State};
+use crate::process::{Process, Table};
 use crate::types::{JobId, Stream, UnixMs};
 
 use crate::io::host::capacity::Capacity;
@@ -265,15 +265,14 @@ fn read_once(
     left: u64,
 ) -> Result<Read, Stop> {
     let mut table = server.table.borrow_mut();
+    let allowed = Allowed::of(&mut table, job, stream);
     let Some((process, arena)) = table.job_mut(job) else {
         drop(table);
         return discard(server, source, stream);
     };
     if process.is_logged() {
-        let result = read_to_log(server, (process, arena), stream, source, left);
-        if process.is_over() {
-            table.recount(job);
-        }
+        let result = read_to_log(server, (process, arena), stream, source, left, allowed);
+        table.recount(job);
         drop(table);
         trim_later(server);
         return result;
@@ -284,7 +283,8 @@ fn read_once(
         return result;
     };
     let capture = captures.of(stream);
-    if let Ok(room) = capture.room(arena)
+    if allowed.capture
+        && let Ok(room) = capture.room(arena)
         && !room.is_empty()
     {
         let result = read(source, stream, room);
@@ -296,12 +296,72 @@ fn read_once(
     result
 }
 
+/// What memory there is for the next read of an output.
+#[derive(Clone, Copy, Debug)]
+struct Allowed {
+    /// Slots of its log, if that takes one more.
+    slots: usize,
+    /// Its capture may take what it needs.
+    capture: bool,
+}
+
+impl Allowed {
+    fn of(table: &mut Table, job: JobId, stream: Stream) -> Self {
+        let Some((process, _)) = table.job_mut(job) else {
+            return Self {
+                slots: 0,
+                capture: false,
+            };
+        };
+        let is_logged = process.is_logged();
+        let captures = process.captures.as_mut();
+        // A copy that goes to both may need two.
+        let capture = captures.map_or(0, |of| match of.of(stream).needs_slot() {
+            false if is_logged => 1,
+            needs => usize::from(needs) + usize::from(is_logged),
+        });
+        Self {
+            slots: match is_logged {
+                true => table.slots_allowed(job),
+                false => 0,
+            },
+            capture: capture == 0 || table.may_capture(capture),
+        }
+    }
+}
+
+/// The room that a log lends for the next read.
+fn tail<'a>(
+    process: &mut Process,
+    arena: &'a mut Arena,
+    slots: usize,
+) -> Result<&'a mut [u8], Stop> {
+    let log = &mut process.log;
+    let full = |_| Stop::Failed(Errno::NOMEM);
+    if slots == usize::MAX {
+        return log.tail(arena).map_err(full);
+    }
+    // What its client has not been sent is not given up for anybody.
+    if let Some(backpressure) = process.extras.get().and_then(|of| of.backpressure.as_ref())
+        && log.needs_slot()
+        && log.slots_held() >= slots
+        && !backpressure.has_taken(log.last_in_oldest())
+    {
+        return Err(Stop::Full);
+    }
+    match slots {
+        0 => Err(Stop::Failed(Errno::NOMEM)),
+        slots => log.tail_within(arena, slots).map_err(full),
+    }
+}
+
 fn read_to_log(
     server: &Rc<Server>,
     (process, arena): (&mut Process, &mut Arena),
     stream: Stream,
     source: &Source,
     left: u64,
+    allowed: Allowed,
 ) -> Result<Read, Stop> {
     let limit = log_limit(server, process);
     let most = match (stream, process.backpressure()) {
@@ -315,7 +375,8 @@ fn read_to_log(
             }
         }
     };
-    let result = match process.log.tail(arena) {
+    let result = match tail(process, arena, allowed.slots) {
+        Err(Stop::Full) => return Err(Stop::Full),
         Err(_) => {
             let result = discard(server, source, stream);
             process.log.lost(len(&result) as u64);
@@ -332,7 +393,10 @@ fn read_to_log(
                     let result = read(source, stream, &mut scratch[..room]);
                     let data = &scratch[..len(&result)];
                     tail[..data.len()].copy_from_slice(data);
-                    captures.of(stream).append(arena, data);
+                    match allowed.capture {
+                        true => captures.of(stream).append(arena, data),
+                        false => captures.of(stream).discard(arena, data.len()),
+                    }
                     result
                 }
             };

@@ -21,6 +21,7 @@ use crate::process::table::Description;
 use crate::supervisor::message::Command;
 use crate::types::{JobId, ProcessId, SpawnError, UnixMs};
 
+use crate::io::host::admission::{Place, admit};
 use crate::io::host::create::{TermRule, open_run_pipes, spec};
 use crate::io::host::effects::{close, happen, told_to_end};
 use crate::io::host::feed::feed;
@@ -40,7 +41,11 @@ pub(crate) async fn run(
     run: Box<Run>,
     client: &mut impl Client,
 ) -> Option<Reply> {
-    let mut underway = match Underway::begin(server, run) {
+    let place = match admit(server, run.timeout, half_closed(&run), client).await {
+        Ok(place) => place,
+        Err(problem) => return problem.map(|problem| problem.reply()),
+    };
+    let mut underway = match Underway::begin(server, run, place) {
         Ok(underway) => underway,
         Err(problem) => return Some(problem.reply()),
     };
@@ -76,6 +81,15 @@ pub(crate) struct Underway {
     id: Option<ProcessId>,
     /// Nobody has to end it: it is over and goes on as a record, or it goes on by itself.
     is_let_go: bool,
+    _place: Place,
+}
+
+/// How long a client that has sent FIN is waited for.
+pub(crate) fn half_closed(run: &Run) -> Duration {
+    match run.kill_on_disconnect {
+        true => timeouts::RUN_HALF_CLOSED_MAX,
+        false => timeouts::WAIT_MAX,
+    }
 }
 
 impl Drop for Underway {
@@ -106,12 +120,18 @@ impl Underway {
     ///
     /// # Errors
     /// When there is something that a run cannot do without.
-    pub(crate) fn begin(server: &Rc<Server>, mut run: Box<Run>) -> Result<Self, Problem> {
+    pub(crate) fn begin(
+        server: &Rc<Server>,
+        mut run: Box<Run>,
+        place: Place,
+    ) -> Result<Self, Problem> {
         let (started, created_at) = (Instant::now(), UnixMs::now());
         let has_input = run.stdin.is_some() || run.stdin_open;
         let (mut child, stdio, mut input) = open_run_pipes(server, has_input)?;
         let spec = spec(server, &run.launch, stdio, Some(TermRule::Always))
             .map_err(|error| Problem::spawn(error, false, &run.launch))?;
+        // Nobody asks for them again, and they may be many.
+        run.launch.env = Vec::new();
         let (job, id) = enter(server, &run, created_at)?;
         child.input = match run.stdin_open {
             true => input.take().map(|pipe| Input::pipe(Rc::new(pipe))),
@@ -140,6 +160,7 @@ impl Underway {
             created_at,
             id,
             is_let_go: false,
+            _place: place,
         })
     }
 
@@ -167,10 +188,7 @@ impl Underway {
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             in_all: None,
-            half_closed: match self.run.kill_on_disconnect {
-                true => timeouts::RUN_HALF_CLOSED_MAX,
-                false => timeouts::WAIT_MAX,
-            },
+            half_closed: half_closed(&self.run),
         }
     }
 
@@ -284,6 +302,14 @@ fn enter(
 ) -> Result<(JobId, Option<ProcessId>), Problem> {
     let mut table = server.table.borrow_mut();
     run.check_name(&table)?;
+    let is_logged = run.is_streamed || run.record.is_some();
+    let is_room = match is_logged {
+        true => table.make_memory_for_log(0),
+        false => table.may_capture(2),
+    };
+    if !is_room {
+        return Err(Problem::no_memory(table.budget().max()));
+    }
     let process = match &run.record {
         Some(_) => table.begin_record(describe(run, created_at)),
         None => table.begin_run(),
@@ -299,6 +325,7 @@ fn enter(
     if let Some(tags) = &run.record {
         table.tag(job, tags.clone());
     }
+    table.weigh(job);
     drop(table);
     if id.is_some()
         && let Err(problem) = server.cover_ids()

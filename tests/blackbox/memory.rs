@@ -1,0 +1,350 @@
+//! `--memory-max`: one budget for what clients can make the server hold, and what happens at it.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Backend, Launch, Response, Server, eventually, on_both, sh, skipped_anywhere,
+};
+
+on_both!(
+    all_that_is_held_is_told_by_its_kind,
+    at_the_bound_logs_of_the_exited_go_first_the_oldest_first,
+    running_logs_keep_what_they_were_promised_and_a_create_that_would_break_it_is_refused,
+    running_floods_leave_memory_for_requests,
+    a_body_that_decodes_to_too_much_is_refused_and_the_next_one_is_not,
+    a_server_in_a_group_of_64_mib_takes_an_eighth_and_lives_through_all_of_it,
+);
+
+const KINDS: [&str; 5] = [
+    "logsBytes",
+    "capturesBytes",
+    "bodiesBytes",
+    "answersBytes",
+    "recordsBytes",
+];
+
+/// A server that may hold so much.
+fn with(backend: Backend, memory: &str) -> Server {
+    Launch::new(backend)
+        .args(&["--no-token", "--memory-max", memory])
+        .start()
+}
+
+fn memory(server: &Server) -> Value {
+    let told = server.get("/v1/server").expect(200).json();
+    let of = told["memory"].clone();
+    let total: u64 = KINDS.iter().map(|kind| of[kind].as_u64().unwrap()).sum();
+    assert_eq!(of["totalBytes"], total, "{of}");
+    let max = told["limits"]["memoryMaxBytes"].as_u64().unwrap();
+    assert!(total <= max, "{of} of {max}");
+    of
+}
+
+fn held(server: &Server, kind: &str) -> u64 {
+    memory(server)[kind].as_u64().unwrap()
+}
+
+#[track_caller]
+fn assert_no_memory(answer: &Response) {
+    let problem = answer.problem(503, "unavailable");
+    assert_eq!(problem["code"], "memory", "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("--memory-max"), "{detail}");
+    let wait = answer.header("retry-after").expect("retry-after");
+    assert!(wait.parse::<u32>().is_ok_and(|wait| wait > 0), "{wait}");
+}
+
+/// Writes so much, says that it has, and stays.
+fn writer(bytes: usize) -> Value {
+    sh(&format!(
+        "head -c {bytes} /dev/zero; echo written >&2; exec sleep 1000"
+    ))
+}
+
+/// Bytes of the standard output that are retained.
+fn retained(server: &Server, id: &str) -> u64 {
+    let target = format!("/v1/processes/{id}/logs/raw?stream=stdout");
+    let answer = server.request("HEAD", &target, &[], b"");
+    let offset = |name: &str| -> u64 { answer.header(name).unwrap().parse().unwrap() };
+    offset("procring-end-offset") - offset("procring-first-offset")
+}
+
+fn all_that_is_held_is_told_by_its_kind(backend: Backend) {
+    let server = with(backend, "64M");
+    let before = memory(&server);
+    assert_eq!(before["totalBytes"], 0, "{before}");
+    let long = "x".repeat(100_000);
+    let id = server.spawn(&json!({
+        "command": "sh",
+        "args": ["-c", "head -c 1000000 /dev/zero; echo written >&2; exec sleep 1000", long],
+    }));
+    server.await_output(&id, "written");
+    let with_log = memory(&server);
+    assert!(
+        with_log["logsBytes"].as_u64().unwrap() >= 1_000_000,
+        "{with_log}"
+    );
+    assert!(
+        with_log["recordsBytes"].as_u64().unwrap() >= 100_000,
+        "{with_log}"
+    );
+    // A run holds what it has written until it is answered.
+    let mut runner = server.conn();
+    let body = sh("head -c 500000 /dev/zero; exec sleep 1000").to_string();
+    let head = format!(
+        "POST /v1/processes/run HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        server.address,
+        body.len()
+    );
+    runner.send([head, body].concat());
+    eventually("the run to hold its output", || {
+        (held(&server, "capturesBytes") >= 500_000).then_some(())
+    });
+    runner.reset();
+    server.kill(&id);
+    server
+        .delete(&format!("/v1/processes/{id}"))
+        .expect_empty(204);
+    eventually("all of it to be given back", || {
+        let now = memory(&server);
+        // What has happened to the record is still told, by events.
+        let rest = ["logsBytes", "capturesBytes", "bodiesBytes", "answersBytes"];
+        rest.iter().all(|kind| now[kind] == 0).then_some(())
+    });
+}
+
+fn at_the_bound_logs_of_the_exited_go_first_the_oldest_first(backend: Backend) {
+    let server = with(backend, "8M");
+    let running = server.spawn(&writer(300_000));
+    server.await_output(&running, "written");
+    let exited: Vec<String> = (0..9)
+        .map(|n| {
+            let id = server.spawn(&sh(&format!("head -c 1000000 /dev/zero; echo last {n}")));
+            server.await_exit(&id);
+            id
+        })
+        .collect();
+    let kept: Vec<u64> = exited.iter().map(|id| retained(&server, id)).collect();
+    let gone = kept.iter().take_while(|bytes| **bytes == 0).count();
+    assert!(gone >= 1 && gone < kept.len(), "{kept:?}");
+    assert!(
+        kept[gone..].iter().all(|bytes| *bytes > 1_000_000),
+        "the oldest first, and each of them whole: {kept:?}"
+    );
+    // Its record is there, and says what is missing.
+    let oldest = server.logs(&exited[0], "");
+    assert_eq!(oldest["entries"], json!([]), "{oldest}");
+    assert!(
+        oldest["droppedBytes"].as_u64().unwrap() > 1_000_000,
+        "{oldest}"
+    );
+    assert_eq!(server.info(&exited[0])["exitCode"], 0);
+    assert_eq!(retained(&server, &running), 300_000);
+}
+
+fn running_logs_keep_what_they_were_promised_and_a_create_that_would_break_it_is_refused(
+    backend: Backend,
+) {
+    let server = with(backend, "2M");
+    // One that is there before the others, and had the memory for itself.
+    let first = server.spawn(&writer(3_000_000));
+    server.await_output(&first, "written");
+    assert!(retained(&server, &first) > 500_000);
+    let mut ids = vec![first];
+    let refused = loop {
+        let answer = server.post("/v1/processes", &writer(1_000_000));
+        if answer.status != 200 {
+            break answer;
+        }
+        ids.push(answer.json()["id"].as_str().unwrap().to_owned());
+        assert!(ids.len() <= 16, "16 times 128 KiB are 2 MiB");
+    };
+    assert!(ids.len() >= 10, "{}", ids.len());
+    assert_no_memory(&refused);
+    for id in &ids {
+        server.await_output(id, "written");
+    }
+    for id in &ids {
+        assert_eq!(server.info(id)["status"], "running");
+        let kept = retained(&server, id);
+        assert!(kept >= 64 << 10, "{id} keeps {kept}");
+    }
+    memory(&server);
+    // One less, one more.
+    let gone = ids.pop().unwrap();
+    server.kill(&gone);
+    server.spawn(&writer(10));
+}
+
+fn running_floods_leave_memory_for_requests(backend: Backend) {
+    let server = with(backend, "8M");
+    let floods: Vec<String> = (0..4).map(|_| server.spawn(&sh("exec yes"))).collect();
+    for id in &floods {
+        eventually("the flood to have filled its part", || {
+            (server.logs(id, "?tail=1")["droppedBytes"].as_u64() > Some(4_000_000)).then_some(())
+        });
+    }
+    for _ in 0..5 {
+        let answer = server.run(&json!({"command": "head", "args": ["-c", "400000", "/dev/zero"]}));
+        assert_eq!(answer["stdoutTruncated"], false);
+        assert_eq!(answer["stdout"].as_str().unwrap().len(), 400_000);
+    }
+    let input = "x".repeat(300_000);
+    let answer = server.run(&json!({"command": "wc", "args": ["-c"], "stdin": input}));
+    assert_eq!(answer["stdout"].as_str().unwrap().trim(), "300000");
+    memory(&server);
+    for id in &floods {
+        server.kill(id);
+    }
+}
+
+fn a_body_that_decodes_to_too_much_is_refused_and_the_next_one_is_not(backend: Backend) {
+    let server = with(backend, "8M");
+    // 400,000 strings of one letter: some twenty times as much once they are strings.
+    let args = vec!["a"; 400_000];
+    for target in ["/v1/processes", "/v1/processes/run"] {
+        assert_no_memory(&server.post(target, &json!({"command": "true", "args": args})));
+    }
+    assert_eq!(held(&server, "bodiesBytes"), 0);
+    let args = vec!["a"; 4_000];
+    let args = [&["-c", "echo $#"][..], &args].concat();
+    let few = json!({"command": "sh", "args": args});
+    assert_eq!(server.run(&few)["stdout"], "3999\n");
+}
+
+/// A group of 64 MiB; removed when dropped, empty by then.
+struct Small(PathBuf);
+
+impl Small {
+    const BYTES: u64 = 64 << 20;
+
+    /// Version 2 where the controller is on for children of the root, else version 1.
+    fn new(backend: Backend) -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let mounted = |wanted: &dyn Fn(&str) -> bool| {
+            let line = mounts.lines().find(|line| wanted(line))?;
+            line.split(' ').nth(4).map(PathBuf::from)
+        };
+        let is_memory = |line: &str| line.ends_with("memory") || line.contains(",memory");
+        let unified = mounted(&|line| line.contains(" - cgroup2 "));
+        let own = mounted(&|line| line.contains(" - cgroup ") && is_memory(line));
+        let name = format!("procring-small-{}-{}", std::process::id(), backend.word());
+        let files = ["memory.max", "memory.limit_in_bytes"];
+        let roots = [unified, own].into_iter().zip(files);
+        roots
+            .filter_map(|(root, file)| Some((root?, file)))
+            .find_map(|(root, file)| {
+                let dir = root.join(&name);
+                std::fs::create_dir(&dir).ok()?;
+                // Dropped, and so removed, where the controller is not there.
+                let group = Self(dir);
+                let file = group.0.join(file);
+                std::fs::write(&file, Self::BYTES.to_string()).ok()?;
+                let set = std::fs::read_to_string(file).ok()?;
+                (set.trim() == Self::BYTES.to_string()).then_some(group)
+            })
+    }
+
+    /// A server that is in the group before it is a server; its children are in it, too.
+    fn start(&self, backend: Backend) -> Server {
+        let procs = self.0.join("cgroup.procs");
+        let enter = format!("echo $$ > '{}' && exec \"$@\"", procs.display());
+        Launch::new(backend)
+            .args(&["--no-token", "--cgroup", "off"])
+            .through_exec(&["sh", "-c", &enter, "sh"])
+            .start()
+    }
+
+    /// How many of the group have been killed for want of memory.
+    fn killed(&self) -> u64 {
+        let text = ["memory.events", "memory.oom_control"]
+            .iter()
+            .find_map(|file| std::fs::read_to_string(self.0.join(file)).ok());
+        let text = text.expect("memory.events or memory.oom_control");
+        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        line.expect("oom_kill").trim().parse().unwrap()
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // Its last members may be on their way out.
+        for _ in 0..500 {
+            if !Path::new(&self.0).exists() || std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn a_server_in_a_group_of_64_mib_takes_an_eighth_and_lives_through_all_of_it(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
+    let Some(group) = Small::new(backend) else {
+        return skipped_anywhere("no memory controller; bounds in a small group are not tested");
+    };
+    let server = group.start(backend);
+    let told = server.get("/v1/server").json();
+    assert_eq!(told["limits"]["memoryMaxBytes"], Small::BYTES / 8);
+    let cat = server.spawn(&json!({"command": "cat"}));
+    // Whatever is larger than the whole group.
+    server.configure(&[
+        ("maxOutputBytes", 1 << 30),
+        ("maxLogBytesPerProcess", 1 << 30),
+        ("maxInputBytesPerRequest", 1 << 30),
+        ("maxConcurrentProcesses", 100_000),
+    ]);
+    let exited = server.spawn(&sh("head -c 100000000 /dev/zero"));
+    server.await_exit(&exited);
+    let run = server.run(&sh("head -c 100000000 /dev/zero; echo e >&2"));
+    assert_eq!(run["stdoutTruncated"], true);
+    assert_eq!(run["exitCode"], 0);
+    // Many bodies at once, none of them whole: all are refused, or wait for their rest.
+    let part = "x".repeat(1 << 20);
+    let head = format!(
+        "POST /v1/processes/run HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+         Content-Length: 2000000\r\n\r\n{{\"command\":\"true\",\"stdin\":\"",
+        server.address
+    );
+    let mut unfinished: Vec<_> = (0..60)
+        .map(|_| {
+            let mut conn = server.conn();
+            conn.send_some(&head);
+            conn.send_some(&part);
+            conn
+        })
+        .collect();
+    let refused = unfinished.drain(..).map(|conn| {
+        let (mut stream, _writer) = conn.split();
+        stream
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        let mut answer = [0; 4096];
+        let len = stream.read(&mut answer).unwrap_or(0);
+        let answer = String::from_utf8_lossy(&answer[..len]).into_owned();
+        (stream, answer)
+    });
+    let (held_back, refused): (Vec<_>, Vec<_>) = refused.partition(|(_, answer)| answer.is_empty());
+    for (_, answer) in &refused {
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+        assert!(answer.contains(r#""code":"memory""#), "{answer}");
+    }
+    assert!(refused.len() >= 40, "60 MiB do not fit: {}", refused.len());
+    drop((held_back, refused));
+    eventually("what they sent to be given back", || {
+        (held(&server, "bodiesBytes") == 0).then_some(())
+    });
+    // Whoever was there is served on.
+    server.feed(&cat, "still here\n");
+    server.await_output(&cat, "still here");
+    assert_eq!(server.run(&sh("exit 3"))["exitCode"], 3);
+    memory(&server);
+    assert_eq!(group.killed(), 0);
+    drop(server);
+}
