@@ -97,6 +97,7 @@ pub fn write(
 fn write_event(number: u64, event: &Event, out: &mut Vec<u8>) {
     let (name, reason) = match event.kind {
         Kind::Created => ("created", None),
+        Kind::OutOfMemory => ("oom", None),
         Kind::Exited => ("exited", None),
         Kind::Deleted { evicted: false } => ("deleted", None),
         Kind::Deleted { evicted: true } => ("deleted", Some("evicted")),
@@ -200,6 +201,17 @@ mod tests {
             ),
         ];
         assert_eq!(text, format!("{}\n\n", events.join("\n\n")));
+    }
+
+    #[test]
+    fn a_kill_for_want_of_memory_is_an_event_of_its_own() {
+        let mut history = History::new(UnixMs(1));
+        history.push(event(Kind::OutOfMemory, None));
+        let (_, text) = written(&history, 1024, &[]);
+        assert!(
+            text.starts_with("event: oom\nid: 1025\ndata: {\"type\":\"oom\","),
+            "{text}"
+        );
     }
 
     #[test]

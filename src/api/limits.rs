@@ -8,9 +8,8 @@ use std::fmt;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::types::{Limit, Limits};
+use crate::types::{KeptLimits, Limit, Limits};
 
-use super::Core;
 use super::problem::Problem;
 
 /// `limits` of a body. The names are those of [`Limit`], and there is no other list of them.
@@ -126,16 +125,14 @@ impl LimitRules {
     }
 }
 
-/// Whether these limits can be kept to here.
-///
-/// # Errors
-/// 501 that says what is missing.
-pub(super) fn check_available(limits: Option<&Limits>, _core: &Core<'_>) -> Result<(), Problem> {
-    let of_group = |limits: &Limits| limits.iter().find(|(limit, _)| limit.is_of_group());
-    match limits.and_then(of_group) {
-        Some((limit, _)) => Err(Problem::limits_unavailable(limit)),
-        None => Ok(()),
-    }
+/// What there is to say of the first of these limits that cannot be kept, as far as that is known.
+pub fn unavailable(limits: Option<&Limits>, kept: Option<&KeptLimits>) -> Option<Problem> {
+    let (limits, kept) = (limits?, kept?);
+    let mut unkept = limits
+        .iter()
+        .filter_map(|(limit, _)| Some((limit, kept.why_not(limit)?)));
+    let (limit, why) = unkept.next()?;
+    Some(Problem::limits_unavailable(limit, why))
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@
 //! every record behind `after` until there are enough; a name is looked up.
 
 use crate::process::Process;
-use crate::types::ProcessId;
+use crate::types::{ProcessId, Usage};
 
 use super::problem::Problem;
 use super::processes::write;
 use super::query::{self, Owner, Params};
 use super::reply::Reply;
 use super::tags::{LABELS_MAX, is_name, no_name};
+use super::usage::Asked;
 use super::{Core, Outcome};
 
 /// Records of one answer where the query bounds them.
@@ -31,6 +32,8 @@ pub struct ListQuery {
     pub limit: Option<usize>,
     /// `after`
     pub after: Option<ProcessId>,
+    /// `usage`
+    pub usage: bool,
 }
 
 /// The labels that must fit, each `KEY=VALUE`.
@@ -88,6 +91,7 @@ pub(super) fn parse(params: &Params<'_>) -> Result<ListQuery, Problem> {
         is_running,
         limit,
         after,
+        usage: query::flag(params, "usage")?,
     })
 }
 
@@ -111,18 +115,43 @@ pub(super) fn list(query: &ListQuery, core: &Core<'_>) -> Outcome {
     };
     let all = of_name.into_iter().chain(rest.into_iter().flatten());
     let mut fitting = all.filter(|process| query.owner == Owner::User && query.fits(process));
+    let shown = fitting.by_ref().take(query.limit.unwrap_or(usize::MAX));
+    if query.usage {
+        let shown = shown.map(|process| (process.id, process.job)).collect();
+        return Outcome::Usage(Asked::list(shown, fitting.next().is_some()));
+    }
     let mut out = b"{\"processes\":[".to_vec();
     let mut last = None;
-    for process in fitting.by_ref().take(query.limit.unwrap_or(usize::MAX)) {
+    for process in shown {
         if last.replace(process.id).is_some() {
             out.push(b',');
         }
-        write(process, &mut out);
+        write(process, None, &mut out);
     }
+    let last = last.filter(|_| fitting.next().is_some());
+    Outcome::Reply(end(out, last))
+}
+
+/// These records with what they use; `next` is where the next part begins, if there is one.
+pub(super) fn reply<'a>(
+    records: impl Iterator<Item = (&'a Process, Option<Usage>)>,
+    next: Option<ProcessId>,
+) -> Reply {
+    let mut out = b"{\"processes\":[".to_vec();
+    for (at, (process, usage)) in records.enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write(process, usage, &mut out);
+    }
+    end(out, next)
+}
+
+fn end(mut out: Vec<u8>, next: Option<ProcessId>) -> Reply {
     out.push(b']');
-    if let Some(last) = last.filter(|_| fitting.next().is_some()) {
-        out.extend_from_slice(format!(",\"nextAfter\":\"{last}\"").as_bytes());
+    if let Some(next) = next {
+        out.extend_from_slice(format!(",\"nextAfter\":\"{next}\"").as_bytes());
     }
     out.push(b'}');
-    Outcome::Reply(Reply::json(out))
+    Reply::json(out)
 }

@@ -39,6 +39,7 @@ pub mod stream;
 mod strict;
 mod subprotocol;
 mod tags;
+pub mod usage;
 pub mod user;
 pub mod wait;
 
@@ -130,6 +131,8 @@ pub enum Outcome {
         /// How long to wait for its exit.
         wait: Duration,
     },
+    /// Count what these use, then answer with their records.
+    Usage(usage::Asked),
     /// Answer with what the server is, once all of it is known.
     ServerInfo,
     /// Stream what happens to records.
@@ -271,10 +274,10 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::ServerInfo => Ok(Outcome::ServerInfo),
         Action::GetSettings => Ok(settings::get(core)),
         Action::SetSettings => settings::set(body, core),
-        Action::Run { stream } => run::plan(body, stream, core),
+        Action::Run { stream, usage } => run::plan(body, stream, usage, core),
         Action::Create => processes::create(body, core),
         Action::List(query) => Ok(list::list(&query, core)),
-        Action::Get(id) => processes::get(&id, core),
+        Action::Get { id, usage } => processes::get(&id, usage, core),
         Action::Delete { id, tree } => processes::delete(&id, tree, core),
         Action::Logs { id, query } => logs::logs(&id, &query, core),
         Action::RawLogs { id, query } => raw::raw(&id, &query, core),

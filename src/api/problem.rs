@@ -220,12 +220,8 @@ impl Problem {
     }
 
     /// 501: a limit that needs what is missing here.
-    pub fn limits_unavailable(limit: Limit) -> Self {
-        let message = format!(
-            "limits.{} needs a cgroup of version 2 for each process, with its controller, and there \
-             is none here: GET /v1/server says in `missing` why",
-            limit.name()
-        );
+    pub fn limits_unavailable(limit: Limit, why: &str) -> Self {
+        let message = format!("limits.{} cannot be kept here: {why}", limit.name());
         Self::not_here(message, "limits_unavailable")
     }
 
@@ -305,6 +301,13 @@ impl Problem {
     /// missing, since the program and the directory to run it in give the same text.
     pub fn spawn(error: SpawnError, tty: bool, launch: &Launch) -> Self {
         let mut problem = Self::of_spawn(error, tty);
+        let limits = launch.limits.as_deref();
+        let memory = limits.and_then(|limits| limits.get(Limit::MemoryBytes));
+        if let (libc::ENOMEM, Some(bytes)) = (error.errno, memory) {
+            problem
+                .message
+                .push_str(&format!("; limits.memoryBytes is {bytes}"));
+        }
         if error.errno == libc::ENOENT {
             let missing = match error.stage {
                 SpawnStage::Cwd => launch.cwd.as_deref(),
@@ -313,7 +316,8 @@ impl Problem {
                 | SpawnStage::Clone
                 | SpawnStage::Stdio
                 | SpawnStage::Limits
-                | SpawnStage::User => None,
+                | SpawnStage::User
+                | SpawnStage::Group => None,
             };
             if let Some(path) = missing {
                 problem.details = Details::Missing(shortened(path, PATH_CHARS_MAX).into());
@@ -340,6 +344,14 @@ impl Problem {
                     _ => "; no descriptor is left (RLIMIT_NOFILE, fs.file-max)",
                 };
                 Self::unavailable(format!("{message}{limit}"), errno_name(error.errno))
+            }
+            SpawnStage::Group if error.errno == 0 => {
+                let message = format!("{error}: GET /v1/server says in `missing` why");
+                Self::not_here(message, "limits_unavailable")
+            }
+            SpawnStage::Group => {
+                let message = format!("{message}; there is no cgroup for its limits");
+                Self::unavailable(message, errno_name(error.errno))
             }
             SpawnStage::Prepare => Self::stream(message, None).code("nul_byte"),
             // A user namespace that does not have this user, or lets nobody change groups.

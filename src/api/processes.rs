@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::process::table::{Description, Refused};
 use crate::process::{Process, Table};
-use crate::types::{JobId, Monotonic, ProcessId, Stdin, UnixMs, WindowSize};
+use crate::types::{JobId, Monotonic, ProcessId, Stdin, UnixMs, Usage, WindowSize};
 use crate::wire::say::record::{self, Record};
 
 use super::body::{self, CreateBody};
@@ -12,10 +12,11 @@ use super::problem::Problem;
 use super::reply::Reply;
 use super::route::Id;
 use super::run::check_command;
-use super::{Core, Launch, Outcome, limits, refuse_while_ending, tags, user};
+use super::usage::Asked;
+use super::{Core, Launch, Outcome, refuse_while_ending, tags, user};
 
 /// What clients see of a process.
-fn record(process: &Process) -> Record<'_> {
+fn record(process: &Process, usage: Option<Usage>) -> Record<'_> {
     let ended = process.ended();
     let description = &process.description;
     let tags = process.tags();
@@ -33,20 +34,20 @@ fn record(process: &Process) -> Record<'_> {
         name: tags.and_then(|tags| tags.name.as_deref()),
         labels: tags.and_then(|tags| tags.labels.as_deref()),
         descendants: process.descendants(Monotonic::now()),
-        usage: None,
+        usage,
         exit: ended.and_then(|(exit, _)| exit),
     }
 }
 
-/// Appends the record of a process.
-pub fn write(process: &Process, out: &mut Vec<u8>) {
-    record::write(&record(process), out);
+/// Appends the record of a process, with what it uses where that was asked for.
+pub fn write(process: &Process, usage: Option<Usage>, out: &mut Vec<u8>) {
+    record::write(&record(process, usage), out);
 }
 
 /// The record of a process as an answer.
 pub fn reply(process: &Process) -> Reply {
     let mut out = Vec::with_capacity(256);
-    write(process, &mut out);
+    write(process, None, &mut out);
     Reply::json(out)
 }
 
@@ -79,7 +80,6 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let limits = core.limits.settle(request.limits.as_ref())?;
     let user = user::named(request.user.as_deref())?;
     let user = core.users.settle(user.as_ref())?;
-    limits::check_available(limits.as_deref(), core)?;
     refuse_while_ending(core)?;
     tags::refuse_taken(&tags, core.table)?;
     let limit = core.settings.max_concurrent_processes;
@@ -157,8 +157,12 @@ fn window(cols: Option<u64>, rows: Option<u64>) -> Result<WindowSize, Problem> {
 ///
 /// # Errors
 /// 404.
-pub fn get(id: &Id, core: &Core<'_>) -> Result<Outcome, Problem> {
-    Ok(Outcome::Reply(reply(find(id, core)?)))
+pub fn get(id: &Id, usage: bool, core: &Core<'_>) -> Result<Outcome, Problem> {
+    let process = find(id, core)?;
+    Ok(match usage {
+        true => Outcome::Usage(Asked::one(process)),
+        false => Outcome::Reply(reply(process)),
+    })
 }
 
 /// Asks for the removal of a record; [`remove`] follows once it is clear that it has exited.

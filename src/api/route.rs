@@ -57,13 +57,20 @@ pub enum Action {
     Run {
         /// As a stream, in this format.
         stream: Option<Format>,
+        /// `usage`
+        usage: bool,
     },
     /// `POST /v1/processes`
     Create,
     /// `GET /v1/processes`
     List(Box<ListQuery>),
     /// `GET /v1/processes/{id}`
-    Get(Id),
+    Get {
+        /// Which process.
+        id: Id,
+        /// `usage`
+        usage: bool,
+    },
     /// `DELETE /v1/processes/{id}`
     Delete {
         /// Which process.

@@ -207,6 +207,9 @@ const fn word(name: &'static str, words: &'static [&'static str]) -> Parameter {
 
 const TRUE_OR_FALSE: &[&str] = &["true", "false"];
 
+/// Whether records say what they use.
+const USAGE: Parameter = word("usage", TRUE_OR_FALSE);
+
 const STREAMS: &[&str] = &["stdout", "stderr", "combined", "pty"];
 
 const STDIN_PARAMETERS: &[Parameter] = &[number("offset"), word("eof", TRUE_OR_FALSE)];
@@ -312,6 +315,7 @@ pub const ROUTES: &[Route] = &[
             word("status", &["running", "exited"]),
             number("limit"),
             of_kind("after", Kind::Id),
+            USAGE,
         ],
         body: Body::None,
         answer: Answer::Json(Shape::ProcessList),
@@ -352,7 +356,7 @@ pub const ROUTES: &[Route] = &[
         verb: Verb::Post,
         path: "/v1/processes/run",
         access: Access::Token,
-        parameters: &[],
+        parameters: &[USAGE],
         body: Body::Json(Shape::RunRequest),
         answer: Answer::Json(Shape::RunResult),
         action: |asked| {
@@ -362,7 +366,8 @@ pub const ROUTES: &[Route] = &[
                     "Idempotency-Key needs an answer that can be kept; a stream is none",
                 ));
             }
-            Ok(Action::Run { stream })
+            let usage = query::flag(asked.query, "usage")?;
+            Ok(Action::Run { stream, usage })
         },
     },
     Route {
@@ -370,10 +375,14 @@ pub const ROUTES: &[Route] = &[
         verb: Verb::Get,
         path: "/v1/processes/{id}",
         access: Access::Token,
-        parameters: &[],
+        parameters: &[USAGE],
         body: Body::None,
         answer: Answer::Json(Shape::Process),
-        action: |asked| Ok(Action::Get(asked.id.clone())),
+        action: |asked| {
+            let usage = query::flag(asked.query, "usage")?;
+            let id = asked.id.clone();
+            Ok(Action::Get { id, usage })
+        },
     },
     Route {
         name: "deleteProcess",
@@ -476,6 +485,7 @@ pub const ROUTES: &[Route] = &[
             word("stream", &["stdout", "stderr", "combined", "pty"]),
             number("since"),
             number("port"),
+            USAGE,
         ],
         body: Body::None,
         answer: Answer::Json(Shape::WaitResult),

@@ -7,15 +7,16 @@ use crate::log::Arena;
 use crate::log::capture::{Capture, Keep};
 use crate::process::life::End;
 use crate::process::{Captures, Table, Tags};
-use crate::types::{ExitStatus, ProcessId};
+use crate::types::{ExitStatus, ProcessId, Usage};
 use crate::wire::json;
+use crate::wire::say::record;
 use crate::wire::say::run::Format;
 
 use super::body::RunBody;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::stream::{self, Form};
-use super::{Core, Launch, Outcome, body, limits, refuse_while_ending, tags, user};
+use super::{Core, Launch, Outcome, body, refuse_while_ending, tags, user};
 
 /// How a run is carried out and answered.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Run {
     pub keep: Keep,
     /// The answer tells how many bytes there were.
     pub tells_bytes: bool,
+    /// The answer tells what it used.
+    pub tells_usage: bool,
     /// It is ended when its client is gone.
     pub kill_on_disconnect: bool,
     /// It is listed from its start, and called so.
@@ -58,7 +61,12 @@ impl Run {
 /// # Errors
 /// 400 or 422 for a bad body, 403 for a user that is not allowed, 501 for what this server cannot,
 /// 409 for a name that is taken, 503 while the server ends.
-pub fn plan(bytes: &[u8], stream: Option<Format>, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub fn plan(
+    bytes: &[u8],
+    stream: Option<Format>,
+    usage: bool,
+    core: &Core<'_>,
+) -> Result<Outcome, Problem> {
     let request: RunBody = body::object(bytes, core.strict)?;
     check_command(&request.command)?;
     let keep = request.keep.as_deref().map(keep).transpose()?;
@@ -87,7 +95,6 @@ pub fn plan(bytes: &[u8], stream: Option<Format>, core: &Core<'_>) -> Result<Out
     let limits = core.limits.settle(request.limits.as_ref())?;
     let user = user::named(request.user.as_deref())?;
     let user = core.users.settle(user.as_ref())?;
-    limits::check_available(limits.as_deref(), core)?;
     refuse_while_ending(core)?;
     tags::refuse_taken(&tags, core.table)?;
     let (output_max, stream) = match stream {
@@ -113,6 +120,7 @@ pub fn plan(bytes: &[u8], stream: Option<Format>, core: &Core<'_>) -> Result<Out
         output_max,
         keep: keep.unwrap_or_default(),
         tells_bytes: keep.is_some() || is_record,
+        tells_usage: usage,
         record: is_record.then_some(tags),
         is_streamed: stream.is_some(),
         kill_on_disconnect: request.kill_on_disconnect.unwrap_or(true),
@@ -149,19 +157,18 @@ pub(super) fn check_command(command: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The answer to a run that has ended, `duration` after it was asked for; `id` if it is listed.
+/// The answer to a run that has ended, `duration` after it was asked for; `id` if it is listed,
+/// `usage` if that was asked for.
 pub fn reply(
     run: &Run,
     captures: &Captures,
     end: End,
     duration: Duration,
-    id: Option<ProcessId>,
+    (id, usage): (Option<ProcessId>, Option<Usage>),
     arena: &Arena,
 ) -> Reply {
-    let (timed_out, status) = match end {
-        End::Exited(exit) => (false, Some(exit.status)),
-        End::TimedOut(status) => (true, status),
-    };
+    let timed_out = matches!(end, End::TimedOut(_));
+    let status = end.status();
     let texts = [&captures.stdout, &captures.stderr].map(|of| Text::new(of, run.keep, arena));
     let text_len: u64 = texts.iter().map(Text::len).sum();
     // Kept bytes are bounded by the configured cap, and a Vec cannot be larger than memory.
@@ -198,9 +205,11 @@ pub fn reply(
         out.extend_from_slice(b",\"processId\":");
         json::write_string(&id.to_string(), &mut out);
     }
-    if let Some(signal) = status.and_then(ExitStatus::signal_name) {
-        out.extend_from_slice(b",\"signal\":");
-        json::write_string(&signal, &mut out);
+    if let Some(usage) = usage {
+        record::write_usage(&usage, &mut out);
+    }
+    if let Some(exit) = end.exit() {
+        record::write_exit(exit, &mut out);
     }
     out.push(b'}');
     Reply::json(out)

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::Settings;
 use crate::process::table;
-use crate::types::UnixMs;
+use crate::types::{KeptLimits, UnixMs};
 
 use super::reply::Reply;
 
@@ -34,6 +34,9 @@ const CAPABILITIES: &[Capability] = &[
     ("recording", |_| true),
     ("limits", |_| true),
     ("user", |info| info.users),
+    ("memoryLimit", |info| info.keeps(|kept| &kept.memory)),
+    ("cpuLimit", |info| info.keeps(|kept| &kept.cpu)),
+    ("pidsLimit", |info| info.keeps(|kept| &kept.pids)),
     ("cgroup", |info| info.groups == Some(true)),
     ("io_uring", |info| info.uring),
 ];
@@ -49,11 +52,29 @@ pub struct ServerInfo {
     pub users: bool,
     /// Whether each process gets a cgroup; None as long as that is being found out.
     pub groups: Option<bool>,
+    /// Which limits of trees can be kept; None as long as that is being found out.
+    pub kept: Option<KeptLimits>,
     /// What does not work here and why, a sentence each, as the start has said it.
     pub missing: Vec<String>,
 }
 
 impl ServerInfo {
+    /// It has been found out which limits of trees can be kept. Returns what is new of what is
+    /// missing.
+    pub fn learn_limits(&mut self, kept: KeptLimits) -> Vec<String> {
+        let before = self.kept.as_ref().map_or(Vec::new(), KeptLimits::missing);
+        self.missing.retain(|sentence| !before.contains(sentence));
+        let mut now = kept.missing();
+        self.missing.extend_from_slice(&now);
+        self.kept = Some(kept);
+        now.retain(|sentence| !before.contains(sentence));
+        now
+    }
+
+    fn keeps(&self, of: impl Fn(&KeptLimits) -> &Option<String>) -> bool {
+        self.kept.as_ref().is_some_and(|kept| of(kept).is_none())
+    }
+
     /// It has been found out whether each process gets a cgroup, or why not.
     pub fn learn_groups(&mut self, groups: Result<(), String>) {
         self.groups = Some(groups.is_ok());
@@ -231,6 +252,31 @@ mod tests {
         let words = with["capabilities"].as_array().unwrap();
         assert!(words.contains(&json!("cgroup")) && words.contains(&json!("io_uring")));
         assert_eq!(with["backend"], "io_uring");
+    }
+
+    #[test]
+    fn limits_that_are_kept_are_capabilities_and_the_others_are_told_as_they_change() {
+        let mut info = ServerInfo::default();
+        let kept = KeptLimits {
+            pids: Some("why".to_owned()),
+            ..KeptLimits::default()
+        };
+        let told = info.learn_limits(kept.clone());
+        assert_eq!(told, ["the limits pids cannot be kept: why"]);
+        let words = |info: &ServerInfo| {
+            let words = shown(info)["capabilities"].clone();
+            let words = serde_json::from_value::<Vec<String>>(words).unwrap();
+            ["memoryLimit", "cpuLimit", "pidsLimit"].map(|word| words.contains(&word.to_owned()))
+        };
+        assert_eq!(words(&info), [true, true, false]);
+        assert_eq!(info.learn_limits(kept.clone()), [""; 0]);
+        let worse = KeptLimits {
+            memory: Some("other".to_owned()),
+            ..kept
+        };
+        assert_eq!(info.learn_limits(worse).len(), 1);
+        assert_eq!(words(&info), [false, true, false]);
+        assert_eq!(shown(&info)["missing"].as_array().unwrap().len(), 2);
     }
 
     #[test]

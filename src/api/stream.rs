@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::log::{Arena, Log};
 use crate::process::life::End;
-use crate::types::{ProcessId, Stream};
+use crate::types::{ProcessId, Stream, Usage};
 use crate::wire::json::Lossy;
 use crate::wire::say::run::{self, Exit, Format, OutputHead};
 
@@ -134,8 +134,15 @@ impl Streamed {
         }
     }
 
-    /// Appends how it ended, after `duration`; `id` if it has just become a record.
-    pub fn exit(&mut self, end: End, duration: Duration, id: Option<ProcessId>, out: &mut Vec<u8>) {
+    /// Appends how it ended, after `duration`; `id` if it has just become a record, `usage` if that
+    /// was asked for.
+    pub fn exit(
+        &mut self,
+        end: End,
+        duration: Duration,
+        (id, usage): (Option<ProcessId>, Option<Usage>),
+        out: &mut Vec<u8>,
+    ) {
         for of in [&mut self.stdout, &mut self.stderr] {
             // Where the output was cut a character may have been, too: that is not the program's.
             let is_whole = of.sent == of.written;
@@ -151,6 +158,8 @@ impl Streamed {
             written: outputs.map(|of| of.written),
             truncated: outputs.map(|of| of.sent < of.written),
             id,
+            usage,
+            reason: end.exit().and_then(|exit| exit.reason),
         };
         run::write_exit(self.form.format, &exit, out);
     }
@@ -291,7 +300,8 @@ mod tests {
         fn exit(&mut self) -> String {
             let mut out = Vec::new();
             let end = End::Exited(ExitStatus::Code(0).into());
-            self.streamed.exit(end, Duration::ZERO, None, &mut out);
+            self.streamed
+                .exit(end, Duration::ZERO, (None, None), &mut out);
             String::from_utf8(out).unwrap()
         }
     }

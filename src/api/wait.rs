@@ -7,10 +7,11 @@ use std::time::Duration;
 use crate::config::timeouts;
 use crate::log::find::{Search, TEXT_BYTES_MAX};
 use crate::process::Process;
+use crate::types::Usage;
 
 use super::problem::Problem;
 use super::processes::{self, find};
-use super::query::{Params, number, stream};
+use super::query::{Params, flag, number, stream};
 use super::reply::Reply;
 use super::route::Id;
 use super::{Core, Outcome};
@@ -33,6 +34,8 @@ pub struct Wait {
     pub until: Until,
     /// And for how long at most.
     pub timeout: Duration,
+    /// Whether the answer says what the process uses.
+    pub usage: bool,
 }
 
 /// How a wait ended.
@@ -92,6 +95,7 @@ pub fn wait_query(query: &Params<'_>) -> Result<Wait, Problem> {
         timeout: timeout
             .unwrap_or(timeouts::WAIT_FOR_DEFAULT)
             .min(timeouts::WAIT_FOR_MAX),
+        usage: flag(query, "usage")?,
     })
 }
 
@@ -104,15 +108,16 @@ pub fn wait(id: &Id, wait: Wait, core: &Core<'_>) -> Result<Outcome, Problem> {
     Ok(Outcome::Wait { id, wait })
 }
 
-/// The answer: how it ended, and the record as it is now.
-pub fn reply(process: &Process, ended: Ended) -> Reply {
+/// The answer: how it ended, and the record as it is now, with what the process uses where that was
+/// asked for.
+pub fn reply(process: &Process, ended: Ended, usage: Option<Usage>) -> Reply {
     let outcome = match ended {
         Ended::Exited => "exited",
         Ended::Listens | Ended::Found { .. } => "matched",
         Ended::Timeout => "timeout",
     };
     let mut out = format!("{{\"outcome\":\"{outcome}\",\"process\":").into_bytes();
-    processes::write(process, &mut out);
+    processes::write(process, usage, &mut out);
     if let Ended::Found { sequence } = ended {
         out.extend_from_slice(format!(",\"sequence\":{sequence}").as_bytes());
     }

@@ -7,6 +7,7 @@ use super::error::{CliError, Result};
 use super::parse::Parsed;
 use super::{output, show};
 use crate::client::{Request, segment};
+use crate::notice;
 
 /// Characters of a command line that a table shows to people.
 const COMMAND_MAX: usize = 60;
@@ -101,6 +102,13 @@ pub(super) fn status(record: &Value) -> String {
 /// A text of a record; empty where there is none.
 pub(super) fn text<'r>(record: &'r Value, key: &str) -> &'r str {
     record[key].as_str().unwrap_or_default()
+}
+
+/// Says why a command has ended, where its code does not tell.
+pub(super) fn say_reason(end: &Value) {
+    if text(end, "exitReason") == "oom" {
+        notice::line("killed by the kernel: it may have no more memory (limit memoryBytes)");
+    }
 }
 
 /// The code that stands for an end in a shell: the program's own, or 128 and the signal's number.

@@ -21,7 +21,7 @@ use super::embedded;
 use super::error::{CliError, Result, SERVER_TROUBLE};
 use super::output;
 use super::parse::Parsed;
-use super::ps::{exit_code, text};
+use super::ps::{exit_code, say_reason, text};
 use super::session::Kind;
 use super::signals::{self, Wish};
 use super::start;
@@ -99,6 +99,7 @@ fn in_terminal(context: &Context, mut body: Map<String, Value>, keys: Keys) -> R
             if !is_named {
                 remove(&context.client, id);
             }
+            say_reason(&record);
             match text(&record, "exitReason") {
                 "deadline" => Ok(TIMED_OUT),
                 _ => exit_code(&record),
@@ -275,7 +276,10 @@ impl Run<'_> {
             "stdout" => output::stdout(&data()?)?,
             "stderr" => output::stderr(&data()?)?,
             "exit" if event["timedOut"] == true => return Ok(Some(TIMED_OUT)),
-            "exit" => return exit_code(&event).map(Some),
+            "exit" => {
+                say_reason(&event);
+                return exit_code(&event).map(Some);
+            }
             // A later server may say more.
             _ => {}
         }

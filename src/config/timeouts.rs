@@ -131,6 +131,10 @@ pub const BROKEN_PIPE_PATIENCE: Duration = Duration::from_millis(100);
 /// a delete is answered. docs/design/025-gone-clients.md.
 pub const EXIT_NEWS_MAX: Duration = Duration::from_secs(1);
 
+/// How long the supervisor may take to count what thousands of processes use, before a client that
+/// has asked for it is answered all the same (`io::usage`).
+pub const COUNT_MAX: Duration = Duration::from_secs(10);
+
 /// How long what is left of a tree may take to end before its record is removed all the same.
 /// docs/design/025-gone-clients.md.
 pub const TREE_END_MAX: Duration = Duration::from_secs(2);

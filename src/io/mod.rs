@@ -30,6 +30,7 @@ pub(crate) mod signal;
 mod stdin;
 mod stream;
 mod terminal;
+mod usage;
 mod wait;
 mod wait_for;
 mod watchdog;

@@ -39,6 +39,7 @@ use crate::io::runtime::lane::Lane;
 use crate::io::runtime::source::Source;
 use crate::io::screen::Screens;
 use crate::io::signal::Asked;
+use crate::io::usage::Counts;
 
 /// What the command line fixes.
 #[derive(Debug)]
@@ -145,6 +146,8 @@ pub struct Server {
     pub(super) signals: Asked,
     /// Whether it has been asked for a sign of life and has not given one yet.
     pub(super) asked_supervisor: Cell<bool>,
+    /// What it has been asked to count.
+    pub(super) counts: Counts,
     supervisor: Sender<Inbox>,
     /// What makes ids go on after a restart.
     ids: RefCell<Option<Ids>>,
@@ -239,6 +242,7 @@ impl Server {
             trim_pending: Cell::new(false),
             signals: Asked::default(),
             asked_supervisor: Cell::new(false),
+            counts: Counts::default(),
             supervisor,
             ids: RefCell::new(ids),
             date: RefCell::new(DateCache::default()),
@@ -271,6 +275,13 @@ impl Server {
     pub(super) fn input(&self, id: ProcessId) -> Option<Rc<Input>> {
         let job = self.table.borrow().get(id)?.job;
         self.children.borrow().get(&job)?.input.clone()
+    }
+
+    /// How much input of a job went the way that is open, in bytes.
+    pub(super) fn accepted_input(&self, job: JobId) -> u64 {
+        let children = self.children.borrow();
+        let input = children.get(&job).and_then(|child| child.input.as_ref());
+        input.map_or(0, |input| input.accepted())
     }
 
     /// How many outputs of a job may be written to.

@@ -25,6 +25,7 @@ use crate::io::host::run::Underway;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::timer::sleep_until;
 use crate::io::server::Server;
+use crate::io::usage::usage_of;
 
 /// Room before the body of a chunk for its size line.
 const SIZE_LINE_BYTES: usize = 18;
@@ -70,8 +71,17 @@ pub(super) async fn stream(
                 }
             }
             Step::Over(end) => {
-                let (took, id) = (underway.elapsed(), underway.finish(end));
-                streamed.exit(end, took, id, body.begin());
+                let took = underway.elapsed();
+                let usage = match underway.tells_usage() {
+                    true => usage_of(server, underway.job(), reader).await,
+                    false => Some(None),
+                };
+                let Some(usage) = usage else {
+                    underway.abandon();
+                    return false;
+                };
+                let id = underway.finish(end);
+                streamed.exit(end, took, (id, usage), body.begin());
                 return body.send().await.is_ok() && body.end().await.is_ok();
             }
         }

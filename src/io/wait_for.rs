@@ -20,6 +20,7 @@ use crate::io::ports::Waiting;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::timer::{instant, sleep_until};
 use crate::io::server::Server;
+use crate::io::usage::usage_of;
 use crate::io::wait::{Limits, Waited, for_client, until};
 
 /// What one step of a search looks at, in bytes: some tenths of a millisecond.
@@ -37,6 +38,7 @@ pub(super) async fn wait_for(
         in_all: None,
         half_closed: timeouts::HALF_CLOSED_MAX,
     };
+    let wants_usage = wait.usage;
     let ended = match wait.until {
         Until::Exit => {
             let exited = pin!(exited(server, id, deadline));
@@ -58,9 +60,14 @@ pub(super) async fn wait_for(
         Waited::TimeUp => Ended::Timeout,
         Waited::Gone => return None,
     };
+    let job = server.table.borrow().get(id).map(|process| process.job);
+    let usage = match job.filter(|_| wants_usage) {
+        Some(job) => usage_of(server, job, client).await?,
+        None => None,
+    };
     Some(match server.table.borrow().get(id) {
         None => Problem::from(id).reply(),
-        Some(process) => reply(process, ended),
+        Some(process) => reply(process, ended, usage),
     })
 }
 

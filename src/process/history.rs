@@ -36,6 +36,8 @@ const NUMBERS_PER_MS: u64 = 1024;
 pub enum Kind {
     /// It is there.
     Created,
+    /// Somebody of its tree had to die because the tree may have no more memory.
+    OutOfMemory,
     /// Its process has ended.
     Exited,
     /// It is gone.

@@ -27,7 +27,7 @@ use super::tags::Tags;
 use crate::budget::Budget;
 use crate::config::timeouts;
 use crate::log::{Arena, Log};
-use crate::types::{Exit, ExitReason, JobId, Monotonic, ProcessId, UnixMs};
+use crate::types::{Exit, ExitReason, JobId, Monotonic, ProcessId, StreamFilter, UnixMs};
 
 use self::memory::Counted;
 pub use self::memory::{Held, PROMISED_BYTES};
@@ -94,6 +94,8 @@ pub struct Process {
     pub captures: Option<Box<Captures>>,
     /// What few records have.
     pub extras: extras::Lazy,
+    /// Bytes of input that went to it by a way that is closed by now.
+    pub input_bytes: u64,
     /// It was asked to end, so what is left of its tree is most likely about to end, too.
     pub told_to_end: bool,
     /// The history has it as created.
@@ -122,6 +124,7 @@ impl Process {
             log: Log::default(),
             captures: None,
             extras: extras::Lazy::default(),
+            input_bytes: 0,
             told_to_end: false,
             noted_start: false,
             noted_end: false,
@@ -164,6 +167,17 @@ impl Process {
             ];
             all.map(|batches| batches.readers()).iter().sum()
         })
+    }
+
+    /// Bytes that it has written and that were read.
+    pub fn output_bytes(&self) -> u64 {
+        let all = StreamFilter::Combined;
+        let lost = self.log.dropped_bytes() - self.log.first_offset(all);
+        let captured = self.captures.as_ref().map_or(0, |captures| {
+            captures.stdout.written() + captures.stderr.written()
+        });
+        // What is in both is the same.
+        captured.max(self.log.end_offset(all) + lost)
     }
 
     /// What holds it up while a client is slower, if its output is streamed.
@@ -561,6 +575,18 @@ impl Table {
             });
         }
         self.count_history();
+    }
+
+    /// Notes in the history that somebody of a tree had to die for want of memory.
+    pub fn out_of_memory(&mut self, job: JobId, wall: UnixMs) {
+        let shown = |of: &&mut Box<Process>| of.is_listed() && of.noted_start;
+        if let Some(process) = self.jobs.get_mut(&job).filter(shown) {
+            self.history.push(history::Event {
+                kind: history::Kind::OutOfMemory,
+                at: wall,
+                process: process.snapshot(Monotonic::now()),
+            });
+        }
     }
 
     /// Any record.

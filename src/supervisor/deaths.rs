@@ -34,9 +34,10 @@ impl Supervisor {
         // If it can be reaped, its number is anybody's from here on.
         self.claims.left(id, pid);
         let status = match leader.reap() {
-            Ok(status) => {
+            Ok((status, used)) => {
                 self.by_pid.remove(&pid);
                 self.orphans.reaped(pid);
+                job.reaped.add(used);
                 status
             }
             Err(leader) if !leader.has_ended() => {
@@ -57,7 +58,8 @@ impl Supervisor {
         if !matches!(job.phase, Phase::Exited(_)) {
             job.phase = Phase::Exited(status);
             let reason = job.reason;
-            if !job.timed_out {
+            let reason = reason.or_else(|| self.out_of_memory(id, status));
+            if !self.jobs.get(&id).is_some_and(|job| job.timed_out) {
                 let left = self.left_at_exit(id);
                 if left == 0 {
                     self.deadlines.cancel(Due::Lifetime(id));

@@ -144,6 +144,7 @@ impl Supervisor {
         !self.stepping.is_empty()
             || self.signalling.is_walking()
             || self.ports.is_looking()
+            || self.counting.is_counting()
             || self.orphans.is_looking()
     }
 
@@ -156,10 +157,11 @@ impl Supervisor {
             }
             self.step_signals(until.min(Instant::now() + STEP));
             self.step_ports(until.min(Instant::now() + STEP));
+            self.step_count(until.min(Instant::now() + STEP));
             let (by_pid, pool) = (&self.by_pid, &self.pool);
             let managed = |pid| by_pid.contains_key(&pid) || pool.is_in_flight(pid);
             let looked = self.orphans.step(&mut self.claims, &managed, until);
-            self.leftovers.look_has_reaped(self.orphans.take_reaped());
+            self.note_reaped();
             if let Some(looked) = looked {
                 if let Some(state) = &mut self.options.state {
                     state.settle(|mark| self.claims.is_retired(mark));

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Supervisor;
-use super::cgroup::{Cgroups, Group, IfHiding};
+use super::cgroup::{Bounds, Cgroups, Group, IfHiding, LimitedError};
 use super::message::Event;
+use crate::types::{KeptLimits, SpawnError, SpawnStage};
 
 /// Where children's cgroups come from.
 #[derive(Debug)]
@@ -48,8 +49,46 @@ impl Supervisor {
             }
         };
         let told = groups.as_ref().map(|_| ()).map_err(Clone::clone);
+        let kept = match &groups {
+            Ok(groups) => groups.kept().clone(),
+            Err(_) => KeptLimits::none("that takes a cgroup for each process"),
+        };
         self.cgroups = groups.ok();
+        self.events.send(Event::Limits(kept));
         self.events.send(Event::Groups(told));
+    }
+
+    /// A group for a tree with these bounds; None if it has none and there is no group. What the
+    /// tree uses may be asked for if it is `counted`.
+    ///
+    /// # Errors
+    /// When its bounds cannot be kept.
+    pub(crate) fn group_for(
+        &mut self,
+        bounds: &Bounds,
+        counted: bool,
+    ) -> Result<Option<Arc<Group>>, SpawnError> {
+        let cgroups = self.cgroups.as_mut();
+        if bounds.is_empty() {
+            return Ok(cgroups.and_then(Cgroups::take));
+        }
+        let unkept = |errno| SpawnError {
+            stage: SpawnStage::Group,
+            errno,
+        };
+        let cgroups = cgroups.ok_or(unkept(0))?;
+        let before = cgroups.kept().clone();
+        let taken = cgroups.take_limited(bounds, counted);
+        if *cgroups.kept() != before {
+            self.events.send(Event::Limits(cgroups.kept().clone()));
+        }
+        match taken {
+            Ok(group) => Ok(Some(group)),
+            Err(LimitedError::Unkept) => Err(unkept(0)),
+            Err(LimitedError::NoGroup(error)) => {
+                Err(unkept(error.raw_os_error().unwrap_or(libc::EIO)))
+            }
+        }
     }
 
     /// A child could not be born in its group. Tells when no more are tried.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::supervisor::memory::Kills;
+use crate::supervisor::reap::Reaped;
 use crate::supervisor::tree::Tree;
 use crate::supervisor::tree::identity::Leader;
 use crate::supervisor::tree::walk::Walk;
@@ -67,6 +69,10 @@ pub(crate) struct Job {
     pub(crate) answered: bool,
     /// Why it is being ended, where its exit is to say so.
     pub(crate) reason: Option<ExitReason>,
+    /// What those of its tree have used whom the server has reaped.
+    pub(crate) reaped: Reaped,
+    /// Whom of it the kernel has killed for want of memory.
+    pub(crate) kills: Kills,
     pub(crate) forgotten: bool,
     /// Signals that are due later, a bit each: the lowest is signal 1.
     pub(crate) escalations: u64,
@@ -85,6 +91,8 @@ impl Job {
             timed_out: false,
             answered: false,
             reason: None,
+            reaped: Reaped::default(),
+            kills: Kills::default(),
             forgotten: false,
             escalations: 0,
         }

@@ -152,12 +152,22 @@ impl Supervisor {
         }
     }
 
+    /// Looks may have reaped somebody.
+    pub(crate) fn note_reaped(&mut self) {
+        self.leftovers.look_has_reaped(self.orphans.take_reaped());
+        for (id, used) in self.orphans.take_used() {
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.reaped.add(used);
+            }
+        }
+    }
+
     /// Finds out about orphans that are new, if they are few; whether all are known.
-    fn learn_orphans(&mut self) -> bool {
+    pub(crate) fn learn_orphans(&mut self) -> bool {
         let (by_pid, pool) = (&self.by_pid, &self.pool);
         let managed = |pid| by_pid.contains_key(&pid) || pool.is_in_flight(pid);
         let learned = self.orphans.learn(&self.claims, &managed, ORPHANS_AT_ONCE);
-        self.leftovers.look_has_reaped(self.orphans.take_reaped());
+        self.note_reaped();
         learned
     }
 
@@ -207,8 +217,11 @@ impl Supervisor {
     /// Reaps an orphan, if it is dead.
     pub(crate) fn reap_orphan(&mut self, pid: i32) {
         let tree = self.tree_by_group(pid);
-        if reap::reap_orphan(pid) {
+        if let Some(used) = reap::reap_orphan(pid) {
             let known = self.orphans.reaped(pid);
+            if let Some(job) = known.or(tree).and_then(|id| self.jobs.get_mut(&id)) {
+                job.reaped.add(used);
+            }
             self.leftovers.died(known.into_iter().chain(tree));
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 pub use crate::supervisor::spawn::spec::SpawnSpec;
 use crate::types::signal::Scope;
-use crate::types::{Exit, ExitStatus, JobId, SpawnError};
+use crate::types::{Exit, ExitStatus, JobId, KeptLimits, SpawnError, Used};
 
 /// A signal that a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub enum Command {
         deadline: Option<Instant>,
         /// Whether anybody wants to hear of the start ([`Event::Spawned`]).
         announce: bool,
+        /// Whether anybody may ask what it uses ([`Command::Count`]).
+        counted: bool,
     },
     /// SIGKILL to the whole tree of a child that is being started, at that time; also to what its
     /// exit has left.
@@ -108,6 +110,18 @@ pub enum Command {
     },
     /// A question whether this thread works; answered by [`Event::Pong`].
     Ping,
+    /// Find out what these have used; answered by [`Event::Used`].
+    Count {
+        /// Which children's trees.
+        jobs: Vec<JobId>,
+        /// Names this request in the answer.
+        ticket: u64,
+    },
+    /// Nobody waits for that answer any more.
+    Uncount {
+        /// Which request is over.
+        ticket: u64,
+    },
     /// The server is to end, as for SIGTERM.
     ShutDown,
     /// Nobody will ask about this child again; what is left of its tree lives on.
@@ -136,6 +150,8 @@ pub enum Event {
     /// Each child gets a cgroup of its own from now on; or none does, and a sentence that says why
     /// and what that means. The first event, and another one if that changes.
     Groups(Result<(), String>),
+    /// Which limits of trees can be kept; told before [`Event::Groups`], and again if that changes.
+    Limits(KeptLimits),
     /// The program runs.
     Spawned {
         /// Which child.
@@ -179,6 +195,18 @@ pub enum Event {
         ticket: u64,
         /// Why nobody got it.
         result: Result<(), SignalError>,
+    },
+    /// What trees have used, as far as they are known here.
+    Used {
+        /// Which request.
+        ticket: u64,
+        /// Each of them.
+        used: Vec<(JobId, Used)>,
+    },
+    /// Somebody of a tree had to die because the tree may have no more memory.
+    OutOfMemory {
+        /// Which child's.
+        job: JobId,
     },
     /// The deadline passed. The tree is dead, or has been refusing to die for a moment.
     TimedOut {

@@ -17,6 +17,7 @@ mod leftovers;
 mod lifetime;
 pub mod living;
 pub mod mailbox;
+mod memory;
 pub mod message;
 mod ports;
 pub mod reap;
@@ -26,6 +27,7 @@ pub mod signals;
 pub mod spawn;
 pub mod state_dir;
 pub mod tree;
+mod usage;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -37,12 +39,13 @@ use rustix::event::epoll::EventFlags;
 use rustix::event::{Timespec, epoll};
 use rustix::process::Signal;
 
-use self::cgroup::Cgroups;
+use self::cgroup::{Bounds, Cgroups};
 use self::deadline::Deadlines;
 pub use self::groups::Groups;
 use self::job::{Job, Phase};
 use self::leftovers::Leftovers;
 use self::mailbox::{Receiver, Sender};
+use self::memory::Watches;
 use self::message::{Command, Event};
 use self::ports::Ports;
 use self::shutdown::Shutdown;
@@ -57,6 +60,7 @@ use self::tree::Tree;
 use self::tree::claims::Claims;
 use self::tree::identity::Leader;
 use self::tree::orphans::Orphans;
+use self::usage::Counting;
 use crate::config::timeouts;
 use crate::types::{JobId, SpawnError};
 
@@ -65,6 +69,7 @@ const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 const TOKEN_INBOX: u64 = 0;
 const TOKEN_SIGNALS: u64 = 1;
+const TOKEN_MEMORY: u64 = 2;
 /// A child's token is its pid above this.
 const TOKEN_PIDS: u64 = 16;
 
@@ -117,6 +122,8 @@ enum Due {
     Pass(JobId),
     /// Another pass over everything, at the server's end.
     PassAll,
+    /// Changes of the memory of trees are to be heard of again.
+    Memory,
     /// Spawns may need another thread.
     Relief,
     /// Orphans may have died unnoticed.
@@ -160,6 +167,8 @@ pub struct Supervisor {
     looking: Vec<JobId>,
     signalling: Signalling,
     ports: Ports,
+    counting: Counting,
+    watches: Watches,
     shutdown: Option<Shutdown>,
 }
 
@@ -218,6 +227,8 @@ impl Supervisor {
             looking: Vec::new(),
             signalling: Signalling::default(),
             ports: Ports::default(),
+            counting: Counting::default(),
+            watches: Watches::default(),
             shutdown: None,
         };
         Ok((supervisor, commands, receiver))
@@ -253,6 +264,7 @@ impl Supervisor {
                 match event.data.u64() {
                     TOKEN_INBOX => {}
                     TOKEN_SIGNALS => self.on_signals(),
+                    TOKEN_MEMORY => self.on_memory(),
                     token => {
                         if let Ok(pid) = i32::try_from(token - TOKEN_PIDS)
                             && let Some(&job) = self.by_pid.get(&pid)
@@ -314,7 +326,8 @@ impl Supervisor {
                 spec,
                 deadline,
                 announce,
-            } => self.start(job, spec, deadline, announce),
+                counted,
+            } => self.start(job, spec, deadline, (announce, counted)),
             Command::KillAt { job, at } => self.limit_lifetime(job, at),
             Command::Stop { job, grace } => {
                 self.stop(job);
@@ -331,6 +344,8 @@ impl Supervisor {
             Command::WatchPort { job, port, watch } => self.watch_port(job, port, watch),
             Command::UnwatchPort { job, watch } => self.unwatch_port(job, watch),
             Command::Ping => self.events.send(Event::Pong),
+            Command::Count { jobs, ticket } => self.count(ticket, jobs),
+            Command::Uncount { ticket } => self.uncount(ticket),
             Command::ShutDown => self.begin_shutdown(),
             Command::Forget { job } => self.forget(job),
             Command::TerminalClosed { job, master } => {
@@ -352,10 +367,17 @@ impl Supervisor {
         job: JobId,
         spec: Box<SpawnSpec>,
         deadline: Option<Instant>,
-        announce: bool,
+        (announce, counted): (bool, bool),
     ) {
         let now = Instant::now();
-        let group = self.cgroups.as_mut().and_then(Cgroups::take);
+        let bounds = spec.limits().map(Bounds::from).unwrap_or_default();
+        let group = match self.group_for(&bounds, counted) {
+            Ok(group) => group,
+            Err(error) => return self.events.send(Event::SpawnFailed { job, error }),
+        };
+        if let Some(group) = group.as_ref().filter(|group| group.bounds_memory()) {
+            self.watch_memory(job, group);
+        }
         // In a group nobody needs to be found by its descriptors.
         let files = group.as_ref().map_or_else(|| spec.files(), |_| Vec::new());
         let mark = self.claims.begin(job, &files);
@@ -363,6 +385,10 @@ impl Supervisor {
             session: 0,
             mark,
             files,
+            used_before: group
+                .as_ref()
+                .filter(|_| counted)
+                .and_then(|of| of.used_before()),
             group: group.clone(),
         };
         if self.claims.marks().wants_census() {
@@ -514,6 +540,9 @@ impl Supervisor {
         if let Some(state) = &mut self.options.state {
             state.forgotten(id, lives);
         }
+        if let Some(group) = &job.tree.group {
+            self.unwatch_memory(group);
+        }
         if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.cgroups) {
             cgroups.give_back(group);
         }
@@ -559,6 +588,7 @@ impl Supervisor {
             Due::Ports(id) => self.begin_look_at_ports(id),
             Due::Pass(id) => self.passing.push(id),
             Due::PassAll => self.pass_all(now),
+            Due::Memory => self.listen_to_memory(),
             Due::Relief => {
                 self.relief = false;
                 self.look_for_relief(now);
@@ -638,7 +668,7 @@ mod tests {
             supervisor.deadlines.next().is_none(),
             "there is no such job"
         );
-        supervisor.start(job, spec("/bin/true"), None, false);
+        supervisor.start(job, spec("/bin/true"), None, (false, false));
         while supervisor.deadlines.pop(Instant::now()).is_some() {}
         let before = supervisor.deadlines.next();
         for number in 2..1000 {
@@ -659,7 +689,7 @@ mod tests {
         let mut supervisor = supervisor();
         let job = JobId(1);
         let year = Instant::now() + YEAR;
-        supervisor.start(job, spec("/bin/true"), Some(year), false);
+        supervisor.start(job, spec("/bin/true"), Some(year), (false, false));
         supervisor.on_command(Command::KillAt { job, at: year });
         for _ in 0..3 {
             supervisor.on_command(Command::Stop {

@@ -130,7 +130,7 @@ impl Supervisor {
             let (by_pid, pool) = (&self.by_pid, &self.pool);
             let managed = |pid| by_pid.contains_key(&pid) || pool.is_in_flight(pid);
             let learned = self.orphans.learn(&self.claims, &managed, ORPHANS_AT_ONCE);
-            self.leftovers.look_has_reaped(self.orphans.take_reaped());
+            self.note_reaped();
             if !learned {
                 self.orphans.want(false);
             }

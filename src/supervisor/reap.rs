@@ -1,33 +1,89 @@
 //! Collects dead children: managed ones by pidfd, adopted orphans by number.
 //!
-//! In: a pidfd or a pid, or nothing. Out: an [`ExitStatus`], whether a child has ended, or the pid
-//! of a dead child that nobody claimed. Knows no job.
+//! In: a pidfd or a pid, or nothing. Out: an [`ExitStatus`] and what the child has used, whether a
+//! child has ended, or the pid of a dead child that nobody claimed. Knows no job.
 //!
 //! # Safety
-//! `waitid(2)` fills a zeroed `siginfo_t`; its child fields are read only where the call said
-//! that there is a child.
+//! `waitid(2)` fills a zeroed `siginfo_t` and a zeroed `rusage`; the child fields of the first are
+//! read only where the call said that there is a child.
 #![allow(unsafe_code)]
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::types::ExitStatus;
 
-/// The status of a child that has ended, which is reaped by asking; None while it runs.
-pub fn try_wait(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
-    match waitid(
-        WaitId::PidFd(pidfd),
-        WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-    ) {
-        Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => ExitStatus::Code(code),
-            (None, Some(signal)) => ExitStatus::Signal(signal),
-            (None, None) => ExitStatus::Signal(libc::SIGKILL),
-        }),
+/// What those who were reaped have used, each with the children that it had reaped itself
+/// (getrusage(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// Microseconds on a processor, of their own.
+    pub user_us: u64,
+    /// Microseconds on a processor, of the kernel for them.
+    pub system_us: u64,
+    /// Bytes that were resident, of the largest of them. A child that was started as vfork(2)
+    /// does begins with the largest size that its parent ever had.
+    pub max_rss_bytes: u64,
+}
+
+impl Reaped {
+    /// Another one has been reaped.
+    pub fn add(&mut self, other: Reaped) {
+        self.user_us += other.user_us;
+        self.system_us += other.system_us;
+        self.max_rss_bytes = self.max_rss_bytes.max(other.max_rss_bytes);
+    }
+}
+
+impl From<libc::rusage> for Reaped {
+    fn from(usage: libc::rusage) -> Self {
+        let us = |time: libc::timeval| {
+            let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+            seconds * 1_000_000 + u64::try_from(time.tv_usec).unwrap_or(0)
+        };
+        Self {
+            user_us: us(usage.ru_utime),
+            system_us: us(usage.ru_stime),
+            max_rss_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) << 10,
+        }
+    }
+}
+
+/// The status of a child that has ended, which is reaped by asking, and what it has used; None
+/// while it runs.
+pub fn try_wait(pidfd: BorrowedFd<'_>) -> Option<(ExitStatus, Reaped)> {
+    let pidfd = pidfd.as_raw_fd().cast_unsigned();
+    match wait(libc::P_PIDFD, pidfd) {
+        Ok(Some((info, reaped))) => {
+            // SAFETY: the call has said that there is a child, so it has set the child fields.
+            let status = unsafe { info.si_status() };
+            let status = match info.si_code {
+                libc::CLD_EXITED => ExitStatus::Code(status),
+                _ => ExitStatus::Signal(status),
+            };
+            Some((status, reaped))
+        }
         Ok(None) => None,
         // Somebody else reaped it, which only a bug could do; a caller must not wait for ever.
-        Err(_) => Some(ExitStatus::Signal(libc::SIGKILL)),
+        Err(()) => Some((ExitStatus::Signal(libc::SIGKILL), Reaped::default())),
+    }
+}
+
+/// Reaps a child that has ended.
+fn wait(kind: libc::idtype_t, id: libc::id_t) -> Result<Option<(libc::siginfo_t, Reaped)>, ()> {
+    // SAFETY: all-zero is a valid `siginfo_t` and a valid `rusage`, both pointers are valid for the
+    // call, which the C library's waitid(2) is but for the last argument, and `si_pid` is read
+    // after a success, where it is 0 if no child has ended.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let mut usage: libc::rusage = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG;
+        let (info_at, usage_at) = (&raw mut info, &raw mut usage);
+        if libc::syscall(libc::SYS_waitid, kind, id, info_at, options, usage_at) != 0 {
+            return Err(());
+        }
+        Ok((info.si_pid() > 0).then(|| (info, usage.into())))
     }
 }
 
@@ -63,9 +119,38 @@ pub fn peek_any() -> Option<i32> {
     }
 }
 
-/// Reaps a child of ours that is not managed, if it is dead; whether it was.
-pub fn reap_orphan(pid: i32) -> bool {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    rustix::process::Pid::from_raw(pid)
-        .is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_))))
+/// Reaps a child of ours that is not managed, if it is dead; what it has used.
+pub fn reap_orphan(pid: i32) -> Option<Reaped> {
+    // 0 would be any child.
+    let pid = u32::try_from(pid).ok().filter(|pid| *pid > 0)?;
+    let (_, reaped) = wait(libc::P_PID, pid).ok()??;
+    Some(reaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "it is reaped by its number")]
+    fn who_is_reaped_tells_what_it_and_its_children_have_used() {
+        let script = "import os\nb = bytearray(64 << 20)\n\
+                      while sum(os.times()[:2]) < 0.05: pass\n\
+                      os.kill(os.getpid(), 15)";
+        let child = std::process::Command::new("sh")
+            .args(["-c", "python3 -c \"$0\"; exit 7", script])
+            .spawn()
+            .unwrap();
+        let pid = child.id().cast_signed();
+        let reaped = loop {
+            if let Some(reaped) = reap_orphan(pid) {
+                break reaped;
+            }
+            std::thread::yield_now();
+        };
+        assert!(reaped.user_us + reaped.system_us >= 50_000, "{reaped:?}");
+        assert!(reaped.max_rss_bytes >= 64 << 20, "{reaped:?}");
+        assert_eq!(reap_orphan(pid), None);
+        assert_eq!(reap_orphan(0), None);
+    }
 }

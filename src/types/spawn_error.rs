@@ -15,6 +15,8 @@ pub enum SpawnStage {
     Limits,
     /// It could not become another user (setgroups(2), setresgid(2), setresuid(2)).
     User,
+    /// There is no cgroup that would keep its limits.
+    Group,
     /// The working directory cannot be entered (chdir(2)).
     Cwd,
     /// The program cannot be executed (execve(2)).
@@ -26,7 +28,8 @@ pub enum SpawnStage {
 pub struct SpawnError {
     /// Where it failed.
     pub stage: SpawnStage,
-    /// The errno; 0 for [`SpawnStage::Prepare`].
+    /// The errno; 0 for [`SpawnStage::Prepare`], and for [`SpawnStage::Group`] where the server has
+    /// told why ([`KeptLimits`](super::KeptLimits)).
     pub errno: i32,
 }
 
@@ -34,6 +37,7 @@ impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.stage {
             SpawnStage::Prepare => f.write_str("nul byte found in provided data"),
+            SpawnStage::Group if self.errno == 0 => f.write_str("its limits cannot be kept here"),
             _ => write!(f, "{}", std::io::Error::from_raw_os_error(self.errno)),
         }
     }

@@ -1,11 +1,11 @@
 //! What a process has used.
 
-/// Of whom a [`Usage`] tells.
+/// Of whom a [`Used`] tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsageScope {
     /// Of the whole tree, which has a cgroup.
     Tree,
-    /// Of those that have been reaped.
+    /// Of the first process, with those that it or the server has reaped.
     Reaped,
 }
 
@@ -19,12 +19,13 @@ impl UsageScope {
     }
 }
 
-/// What a process has used, as clients are told.
+/// What the kernel says that a process and its tree have used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
+pub struct Used {
     /// Of whom this tells.
     pub scope: UsageScope,
-    /// The most memory that was resident, in bytes; None where it cannot be told.
+    /// The most memory that was in use, in bytes: of the tree where its cgroup counts memory,
+    /// otherwise of the largest process. None where it cannot be told.
     pub max_rss_bytes: Option<u64>,
     /// Microseconds on a processor, of its own.
     pub user_cpu_us: u64,
@@ -32,6 +33,13 @@ pub struct Usage {
     pub system_cpu_us: u64,
     /// Processes that are alive now.
     pub processes: u32,
+}
+
+/// The same, and what went through the server, as clients are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// What the kernel says.
+    pub used: Used,
     /// Input that went through the server.
     pub input_bytes: u64,
     /// Output that went through the server.

@@ -103,5 +103,7 @@ mod terminal_programs;
 mod terminal_pty;
 mod terminal_screen;
 mod terminal_viewers;
+mod tree_limits;
+mod usage;
 mod users;
 mod waits;

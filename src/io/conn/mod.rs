@@ -62,6 +62,7 @@ use crate::io::server_info::server_info;
 use crate::io::signal::signal;
 use crate::io::stdin::{Announced, close, input, upload};
 use crate::io::terminal;
+use crate::io::usage;
 use crate::io::wait_for::wait_for;
 
 /// After the last answer no more than this is read of what the peer still sends.
@@ -370,6 +371,7 @@ impl Conn {
             Outcome::Signal { id, signal, wait } => {
                 signal_and_wait(&server, id, signal, wait, &mut self.reader).await
             }
+            Outcome::Usage(asked) => usage::answer(&server, &asked, &mut self.reader).await,
             Outcome::ServerInfo => server_info(&server, &mut self.reader).await,
             Outcome::Send { id, signalling } => {
                 signal(&server, id, signalling, &mut self.reader).await

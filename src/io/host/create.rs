@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::api::limits::unavailable;
 use crate::api::{Launch, Problem, Reply};
 use crate::config::timeouts;
 use crate::process::terminal::Terminal;
@@ -15,7 +16,7 @@ use crate::supervisor::message::Command;
 use crate::supervisor::spawn::environment::Environment;
 use crate::supervisor::spawn::pty;
 use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
-use crate::types::{JobId, SpawnError, Stdin, Stream, WindowSize};
+use crate::types::{JobId, SpawnError, SpawnStage, Stdin, Stream, WindowSize};
 
 use crate::io::host::input::Input;
 use crate::io::runtime::source::Source;
@@ -64,7 +65,7 @@ pub(crate) async fn create(
     let create = server.creates.borrow_mut().remove(&job)?;
     create.result.map(|result| match result {
         Ok(record) => record,
-        Err(error) => Problem::spawn(error, tty, &launch).reply(),
+        Err(error) => refusal(server, error, tty, &launch).reply(),
     })
 }
 
@@ -98,12 +99,24 @@ fn begin(
         spec: Box::new(spec),
         deadline: None,
         announce: true,
+        counted: true,
     });
     // One beyond the end of the clock never comes.
     if let Some(at) = deadline.and_then(|after| Instant::now().checked_add(after)) {
         server.command(Command::KillAt { job, at });
     }
     Ok(())
+}
+
+/// What there is to say of a start that has failed.
+pub(crate) fn refusal(server: &Server, error: SpawnError, tty: bool, launch: &Launch) -> Problem {
+    if error.stage == SpawnStage::Group {
+        let (info, limits) = (server.info.borrow(), launch.limits.as_deref());
+        if let Some(problem) = unavailable(limits, info.kept.as_ref()) {
+            return problem;
+        }
+    }
+    Problem::spawn(error, tty, launch)
 }
 
 /// Who decides what TERM is.

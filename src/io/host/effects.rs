@@ -95,7 +95,11 @@ fn retire(server: &Rc<Server>, job: JobId) {
 /// Lets go of the descriptors of a job that has ended. Outputs that somebody holds open are read
 /// on by their own tasks.
 pub(crate) fn close(server: &Server, job: JobId) {
+    let accepted = server.accepted_input(job);
     let child = server.children.borrow_mut().remove(&job);
+    if let Some((process, _)) = server.table.borrow_mut().job_mut(job) {
+        process.input_bytes += accepted;
+    }
     let open = server
         .table
         .borrow()

@@ -6,6 +6,7 @@ use crate::notice;
 use crate::process::life;
 use crate::supervisor::mailbox::Receiver;
 use crate::supervisor::message::Event;
+use crate::types::UnixMs;
 
 use crate::io::host::effects::happen;
 use crate::io::runtime::source::Source;
@@ -34,6 +35,11 @@ pub(crate) async fn handle(
                 Event::Exited { job, exit, left } => (job, life::Event::Exited { exit, left }),
                 Event::Left { job, left } => (job, life::Event::Left(left)),
                 Event::TimedOut { job, status } => (job, life::Event::TimedOut(status)),
+                Event::Limits(kept) => {
+                    let said = server.info.borrow_mut().learn_limits(kept);
+                    said.iter().for_each(notice::line);
+                    continue;
+                }
                 Event::Groups(groups) => {
                     if let Err(sentence) = &groups {
                         notice::line(sentence);
@@ -44,6 +50,14 @@ pub(crate) async fn handle(
                 }
                 Event::Port { watch, open } => {
                     server.ports.seen(watch, open);
+                    continue;
+                }
+                Event::Used { ticket, used } => {
+                    server.counts.answer(ticket, used);
+                    continue;
+                }
+                Event::OutOfMemory { job } => {
+                    server.table.borrow_mut().out_of_memory(job, UnixMs::now());
                     continue;
                 }
                 Event::Signalled { ticket, result } => {
@@ -62,6 +76,7 @@ pub(crate) async fn handle(
                 }
                 Event::AllGone => {
                     server.all_gone.set(true);
+                    server.counts.end();
                     server.table.borrow().history().changes().notify();
                     return Ok(());
                 }

@@ -20,7 +20,12 @@ pub(crate) async fn feed(server: Rc<Server>, job: JobId, pipe: Source, data: Vec
     let mut rest = data.as_slice();
     while !rest.is_empty() {
         match pipe.write(rest) {
-            Ok(len) => rest = &rest[len..],
+            Ok(len) => {
+                rest = &rest[len..];
+                if let Some((run, _)) = server.table.borrow_mut().job_mut(job) {
+                    run.input_bytes += len as u64;
+                }
+            }
             Err(Errno::AGAIN) => {
                 let changed = match server.table.borrow().job(job) {
                     Some(run) if !is_ended(run.life.state()) => run.changed.clone(),

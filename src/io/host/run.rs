@@ -22,13 +22,14 @@ use crate::supervisor::message::Command;
 use crate::types::{JobId, ProcessId, SpawnError, UnixMs};
 
 use crate::io::host::admission::{Place, admit};
-use crate::io::host::create::{TermRule, open_run_pipes, spec};
+use crate::io::host::create::{TermRule, open_run_pipes, refusal, spec};
 use crate::io::host::effects::{close, happen, told_to_end};
 use crate::io::host::feed::feed;
 use crate::io::host::input::Input;
 use crate::io::host::leftovers;
 use crate::io::host::outputs::{ingest, trim_later};
 use crate::io::server::Server;
+use crate::io::usage::usage_of;
 use crate::io::wait::{Client, Limits, Waited, for_client, until};
 
 /// Bytes of the log of a run that is streamed and not listed: what waits for the client, and as
@@ -58,13 +59,24 @@ pub(crate) async fn run(
             return None;
         }
     };
+    let usage = match underway.run.tells_usage {
+        true => usage_of(server, underway.job, client).await?,
+        false => None,
+    };
     let id = underway.id_if_left(end);
     let answer = {
         let mut table = server.table.borrow_mut();
         let (process, arena) = table.job_mut(underway.job)?;
         let (run, took) = (&underway.run, underway.started.elapsed());
         let id = underway.id.or(id);
-        reply(run, process.captures.as_ref()?, end, took, id, arena)
+        reply(
+            run,
+            process.captures.as_ref()?,
+            end,
+            took,
+            (id, usage),
+            arena,
+        )
     };
     underway.list(id);
     Some(answer)
@@ -144,6 +156,7 @@ impl Underway {
             deadline: started.checked_add(run.timeout),
             // Nobody sees the others before they are over.
             announce: id.is_some() || run.is_streamed,
+            counted: id.is_some() || run.tells_usage,
         });
         for (stream, source) in &child.outputs {
             monoio::spawn(ingest(server.clone(), job, *stream, source.clone()));
@@ -172,6 +185,11 @@ impl Underway {
     /// What it is listed under, from its start.
     pub(crate) fn id(&self) -> Option<ProcessId> {
         self.id
+    }
+
+    /// Whether its answer tells what it used.
+    pub(crate) fn tells_usage(&self) -> bool {
+        self.run.tells_usage
     }
 
     /// Whether it is ended when its client is gone.
@@ -224,7 +242,7 @@ impl Underway {
 
     /// Why there is no program.
     pub(crate) fn refused(&self, error: SpawnError) -> Problem {
-        Problem::spawn(error, false, &self.run.launch)
+        refusal(&self.server, error, false, &self.run.launch)
     }
 
     /// Ends its tree; how it ended is told as ever.

@@ -7,44 +7,12 @@
 //! internal processes"). So the server, if it is alone there, moves to a group of its own beside
 //! that of its children; at the end it moves back, so that the group is as it was.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::aside::{Aside, Refusal};
 use super::limits::Limits;
-
-/// Follows the name of the children's group.
-const SUFFIX: &str = "-server";
-
-/// Why limits cannot be handed on.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    /// This controller is not there to be switched on.
-    NoController(&'static str),
-    /// So many other processes are in the server's group.
-    NotAlone(usize),
-    /// What the kernel said.
-    Kernel(io::Error),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refusal::NoController(name) => write!(f, "the {name} controller is not delegated"),
-            Refusal::NotAlone(others) => {
-                write!(f, "other processes in the server's group: {others}")
-            }
-            Refusal::Kernel(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<io::Error> for Refusal {
-    fn from(error: io::Error) -> Self {
-        Self::Kernel(error)
-    }
-}
 
 /// Limits that are handed on.
 #[derive(Debug)]
@@ -54,8 +22,7 @@ pub(super) struct HandingOn {
     parent: PathBuf,
     /// The group that children's groups are made in.
     children: PathBuf,
-    /// Where the server is now.
-    own: PathBuf,
+    aside: Aside,
 }
 
 impl HandingOn {
@@ -70,20 +37,13 @@ impl HandingOn {
         if let Some(missing) = wanted.find(|name| !there.split_whitespace().any(|c| c == *name)) {
             return Err(Refusal::NoController(missing));
         }
-        let me = std::process::id().to_string();
-        let members = fs::read_to_string(parent.join("cgroup.procs"))?;
-        // Those of other pid namespaces are shown as 0.
-        let others = members.lines().filter(|pid| *pid != me).count();
-        if others > 0 {
-            return Err(Refusal::NotAlone(others));
-        }
         let handing_on = Self {
             limits,
             parent: parent.to_owned(),
             children: children.to_owned(),
-            own: beside(children),
+            aside: Aside::step(parent, children)?,
         };
-        match handing_on.switch_on(&me) {
+        match handing_on.switch_on() {
             Ok(()) => Ok(handing_on),
             Err(error) => {
                 handing_on.end();
@@ -92,14 +52,17 @@ impl HandingOn {
         }
     }
 
-    fn switch_on(&self, me: &str) -> io::Result<()> {
-        fs::create_dir(&self.own)?;
-        fs::write(self.own.join("cgroup.procs"), me)?;
+    fn switch_on(&self) -> io::Result<()> {
         let on = self.switches('+');
         fs::write(self.parent.join("cgroup.subtree_control"), &on)?;
         fs::write(self.children.join("cgroup.subtree_control"), &on)?;
         // Children that there is no group for are born where the server is.
-        self.limits.write(&self.own)
+        self.limits.write(self.aside.own())
+    }
+
+    /// What is handed on.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Has a new group below that of the children show the limits.
@@ -115,9 +78,7 @@ impl HandingOn {
         let off = self.switches('-');
         let _ = fs::write(self.children.join("cgroup.subtree_control"), &off);
         let _ = fs::write(self.parent.join("cgroup.subtree_control"), &off);
-        let me = std::process::id().to_string();
-        let _ = fs::write(self.parent.join("cgroup.procs"), me);
-        let _ = fs::remove_dir(&self.own);
+        self.aside.back();
     }
 
     /// As `+memory +cpu`.
@@ -126,18 +87,6 @@ impl HandingOn {
         let switches: Vec<_> = controllers.iter().map(|c| format!("{sign}{c}")).collect();
         switches.join(" ")
     }
-}
-
-/// Where a server is whose children are in `children`.
-fn beside(children: &Path) -> PathBuf {
-    let mut own = children.to_owned().into_os_string();
-    own.push(SUFFIX);
-    own.into()
-}
-
-/// Removes the group that a killed server was in, unless somebody is.
-pub(super) fn remove_left_behind(children: &Path) {
-    let _ = fs::remove_dir(beside(children));
 }
 
 #[cfg(test)]

@@ -53,6 +53,28 @@ impl Limits {
         *self != Self::default()
     }
 
+    /// Bytes.
+    pub(super) fn memory_max(&self) -> Option<u64> {
+        self.memory_max
+    }
+
+    /// Bytes.
+    pub(super) fn memory_high(&self) -> Option<u64> {
+        self.memory_high
+    }
+
+    /// As `cpu.max` has it.
+    pub(super) fn cpu_max(&self) -> Option<String> {
+        self.cpu_max.map(|quota| quota.to_string())
+    }
+
+    /// The same, if it is tighter than this.
+    pub(super) fn cpu_max_below(&self, quota: u64, period: u64) -> Option<String> {
+        let other = Quota { quota, period };
+        let own = self.cpu_max.filter(|own| own.is_below(&other))?;
+        Some(own.to_string())
+    }
+
     /// The controllers whose files show them.
     pub(super) fn controllers(&self) -> Vec<&'static str> {
         let memory = self.memory_max.is_some() || self.memory_high.is_some();

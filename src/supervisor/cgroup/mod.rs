@@ -19,10 +19,15 @@
 //! Children see the limits of the server's group all the same ([`handing_on`]), or there are no
 //! groups for them.
 
+mod aside;
+mod bounds;
 mod handing_on;
+mod limited;
 mod limits;
 #[cfg(test)]
 mod testing;
+mod usage;
+mod watch;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -32,12 +37,19 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use self::handing_on::{HandingOn, Refusal};
+use self::aside::Refusal;
+pub use self::bounds::Bounds;
+use self::handing_on::HandingOn;
+use self::limited::Limited;
+pub use self::limited::LimitedError;
 use self::limits::Limits;
-use crate::supervisor::spawn::clone;
+pub use self::usage::Processor;
+pub use self::watch::Watcher;
+use crate::supervisor::spawn::clone::{self, Birthplace};
+use crate::types::KeptLimits;
 use rustix::fs::{
     Access, AtFlags, FileType, FlockOperation, Mode, OFlags, accessat, flock, mkdirat, openat,
     unlinkat,
@@ -138,12 +150,33 @@ impl fmt::Display for Hidden {
 #[derive(Debug)]
 pub struct Group {
     name: String,
-    /// The directory that it is in.
-    parent: Arc<OwnedFd>,
+    home: Home,
+    /// What its members may use, besides what the server may.
+    bounds: Bounds,
     /// None once its job has exited: it may be needed for as long as what the job left behind
     /// lives, and is opened anew then.
     open: Option<Open>,
     killed: AtomicBool,
+    /// Its counters have counted for others before.
+    had_others: AtomicBool,
+    /// Under which number changes of its memory are told.
+    watch: OnceLock<i32>,
+}
+
+/// The group that groups are made in.
+#[derive(Clone, Debug)]
+struct Home {
+    dir: Arc<OwnedFd>,
+    path: Arc<Path>,
+}
+
+impl Home {
+    fn new(dir: OwnedFd, path: PathBuf) -> Self {
+        Self {
+            dir: Arc::new(dir),
+            path: path.into(),
+        }
+    }
 }
 
 /// The descriptors of a group whose job runs.
@@ -154,14 +187,17 @@ struct Open {
 }
 
 impl Group {
-    fn open(parent: &Arc<OwnedFd>, name: String) -> io::Result<Self> {
-        let dir = open_dir(parent.as_fd(), &name)?;
+    fn open(home: &Home, name: String, bounds: Bounds) -> io::Result<Self> {
+        let dir = open_dir(home.dir.as_fd(), &name)?;
         let events = open_events(dir.as_fd())?;
         Ok(Self {
             name,
-            parent: parent.clone(),
+            home: home.clone(),
+            bounds,
             open: Some(Open { dir, events }),
             killed: AtomicBool::new(false),
+            had_others: AtomicBool::new(false),
+            watch: OnceLock::new(),
         })
     }
 
@@ -170,8 +206,16 @@ impl Group {
         self.killed.store(true, Ordering::Relaxed);
         let _ = match &self.open {
             Some(open) => kill(open.dir.as_fd()),
-            None => open_dir(self.parent.as_fd(), &self.name).and_then(|dir| kill(dir.as_fd())),
+            None => self.dir().and_then(|dir| kill(dir.as_fd())),
         };
+    }
+
+    fn dir(&self) -> io::Result<OwnedFd> {
+        open_dir(self.home.dir.as_fd(), &self.name)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.home.path.join(&self.name)
     }
 
     /// Whether anybody lives in it; also true if that cannot be found out.
@@ -179,9 +223,7 @@ impl Group {
         if let Some(open) = &self.open {
             return is_populated(open.events.as_fd());
         }
-        let events =
-            open_dir(self.parent.as_fd(), &self.name).and_then(|dir| open_events(dir.as_fd()));
-        match events {
+        match self.dir().and_then(|dir| open_events(dir.as_fd())) {
             Ok(events) => is_populated(events.as_fd()),
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
@@ -207,7 +249,7 @@ impl Group {
         match &self.open {
             Some(open) => members_below(open.dir.as_fd(), DEPTH_MAX, &mut pids),
             None => {
-                if let Ok(dir) = open_dir(self.parent.as_fd(), &self.name) {
+                if let Ok(dir) = self.dir() {
                     members_below(dir.as_fd(), DEPTH_MAX, &mut pids);
                 }
             }
@@ -216,8 +258,20 @@ impl Group {
     }
 
     /// Where a child can be born.
-    pub fn birthplace(&self) -> Option<BorrowedFd<'_>> {
-        self.open.as_ref().map(|open| open.dir.as_fd())
+    pub(crate) fn birthplace(&self) -> Option<Birthplace<'_>> {
+        self.open.as_ref().map(|open| Birthplace {
+            dir: open.dir.as_fd(),
+            only: self.is_limited(),
+        })
+    }
+
+    /// What its counters of processor time show now, before its next job; None if they cannot be
+    /// read.
+    pub fn used_before(&self) -> Option<Processor> {
+        match self.had_others.load(Ordering::Relaxed) {
+            true => self.processor(),
+            false => Some(Processor::default()),
+        }
     }
 
     /// The last part of its path.
@@ -229,13 +283,12 @@ impl Group {
 /// All groups of this server.
 #[derive(Debug)]
 pub struct Cgroups {
-    parent: PathBuf,
     name: String,
     /// Locked (flock(2)) as long as the server lives: who gets the lock knows it is gone.
-    dir: Arc<OwnedFd>,
+    home: Home,
     idle: Vec<Arc<Group>>,
-    /// Names of groups whose job is forgotten while somebody still lives in them.
-    abandoned: VecDeque<String>,
+    /// Groups whose job is forgotten while somebody still lives in them.
+    abandoned: VecDeque<(Home, String)>,
     open: usize,
     open_max: usize,
     made: u64,
@@ -243,6 +296,9 @@ pub struct Cgroups {
     usable: bool,
     handing_on: Option<Box<HandingOn>>,
     hidden: Option<Box<Hidden>>,
+    limited: Box<Limited>,
+    watcher: Option<Watcher>,
+    kept: KeptLimits,
 }
 
 impl Cgroups {
@@ -281,11 +337,25 @@ impl Cgroups {
 
     /// New groups show the limits; those that are there do not.
     fn hand_on(&mut self, handing_on: HandingOn) {
+        let (parent, children) = (self.parent(), self.path());
+        self.kept = limited::offer(&parent, true);
+        *self.limited = Limited::new(&parent, &children, *handing_on.limits(), true);
         self.handing_on = Some(Box::new(handing_on));
         for group in std::mem::take(&mut self.idle) {
             self.open -= 1;
-            self.remove(group.name.clone());
+            self.remove(&group.home, group.name.clone());
         }
+    }
+
+    /// Which limits can be kept by groups.
+    pub fn kept(&self) -> &KeptLimits {
+        &self.kept
+    }
+
+    /// Where the server was started.
+    fn parent(&self) -> PathBuf {
+        let path = &*self.home.path;
+        path.parent().unwrap_or(path).to_owned()
     }
 
     fn below(parent: &Path, open_max: usize) -> Result<Self, CgroupError> {
@@ -321,10 +391,11 @@ impl Cgroups {
             let _ = unlinkat(&parent_dir, name.as_str(), AtFlags::REMOVEDIR);
             return Err(CgroupError::NoKill);
         }
+        let path = parent.join(&name);
+        let limited = Limited::new(parent, &path, Limits::default(), false);
         let mut groups = Self {
-            parent: parent.to_owned(),
             name,
-            dir: Arc::new(dir),
+            home: Home::new(dir, path),
             idle: Vec::new(),
             abandoned: VecDeque::new(),
             open: 0,
@@ -334,6 +405,9 @@ impl Cgroups {
             usable: true,
             handing_on: None,
             hidden: None,
+            limited: Box::new(limited),
+            watcher: None,
+            kept: limited::offer(parent, false),
         };
         let born = groups.take().is_some_and(|group| {
             let born = group.birthplace().is_some_and(clone::can_be_born_in);
@@ -349,7 +423,7 @@ impl Cgroups {
 
     /// The directory of this server's groups.
     pub fn path(&self) -> PathBuf {
-        self.parent.join(&self.name)
+        self.home.path.to_path_buf()
     }
 
     /// An empty group; None if there are too many or the kernel refuses one more.
@@ -366,21 +440,72 @@ impl Cgroups {
         }
         self.made += 1;
         let name = self.made.to_string();
-        mkdirat(&self.dir, name.as_str(), Mode::from(0o755)).ok()?;
+        mkdirat(&self.home.dir, name.as_str(), Mode::from(0o755)).ok()?;
         let shown = self
             .handing_on
             .as_ref()
             .map_or(Ok(()), |on| on.write(&name));
-        match shown.and_then(|()| Group::open(&self.dir, name.clone())) {
+        match shown.and_then(|()| Group::open(&self.home, name.clone(), Bounds::default())) {
             Ok(group) => {
                 self.open += 1;
                 Some(Arc::new(group))
             }
             Err(_) => {
-                self.remove(name);
+                self.remove(&self.home.clone(), name);
                 None
             }
         }
+    }
+
+    /// An empty group with bounds; a `new` one if its counters of memory matter.
+    ///
+    /// # Errors
+    /// Why there is none. What could be kept before and cannot any more is not [kept](Self::kept)
+    /// from then on.
+    pub fn take_limited(&mut self, bounds: &Bounds, new: bool) -> Result<Arc<Group>, LimitedError> {
+        let home = self.limited.home_for(bounds, &mut self.kept)?;
+        self.look_at_abandoned();
+        let idle = (!new).then(|| self.limited.take_idle(bounds)).flatten();
+        for group in self.limited.take_spoilt() {
+            self.drop_group(&group);
+        }
+        if let Some(group) = idle {
+            return Ok(group);
+        }
+        if self.open >= self.open_max {
+            let unused = self.idle.pop().or_else(|| self.limited.take_any());
+            let full = || LimitedError::NoGroup(io::Error::from_raw_os_error(libc::EMFILE));
+            self.drop_group(&*unused.ok_or_else(full)?);
+        }
+        self.made += 1;
+        let name = self.made.to_string();
+        mkdirat(&home.dir, name.as_str(), Mode::from(0o755))
+            .map_err(|errno| LimitedError::NoGroup(errno.into()))?;
+        let written = self.limited.write(&home.path.join(&name), bounds);
+        match written.and_then(|()| Group::open(&home, name.clone(), *bounds)) {
+            Ok(group) => {
+                self.open += 1;
+                Ok(Arc::new(group))
+            }
+            Err(error) => {
+                self.remove(&home, name);
+                Err(LimitedError::NoGroup(error))
+            }
+        }
+    }
+
+    /// Has changes of the memory of a group told, under a number; None where that cannot be had.
+    pub fn watch(&mut self, group: &Group) -> Option<(&Watcher, i32)> {
+        if self.watcher.is_none() {
+            self.watcher = Some(Watcher::new().ok()?);
+        }
+        let watcher = self.watcher.as_ref()?;
+        Some((watcher, watcher.watch(group)?))
+    }
+
+    /// What tells of such changes, if any are told.
+    pub fn watcher(&self) -> Option<&Watcher> {
+        self.watcher.as_ref()
     }
 
     /// Takes a group back whose job is forgotten. Who still lives in it lives on.
@@ -389,14 +514,27 @@ impl Cgroups {
     /// again: the next child would be born into it.
     pub fn give_back(&mut self, group: Arc<Group>) {
         let clean = !group.killed.load(Ordering::Relaxed) && group.is_as_made();
-        if clean && self.usable && self.idle.len() < IDLE_MAX {
+        group.had_others.store(true, Ordering::Relaxed);
+        if clean && group.is_limited() {
+            match self.limited.keep(group) {
+                Ok(()) => {}
+                Err(group) => self.drop_group(&group),
+            }
+        } else if clean && self.usable && self.idle.len() < IDLE_MAX {
             self.idle.push(group);
-            return;
+        } else {
+            self.drop_group(&group);
+        }
+    }
+
+    fn drop_group(&mut self, group: &Group) {
+        if let Some(watcher) = &self.watcher {
+            watcher.unwatch(group);
         }
         if group.open.is_some() {
             self.open -= 1;
         }
-        self.remove(group.name.clone());
+        self.remove(&group.home, group.name.clone());
     }
 
     /// The same group without its descriptors: its job has exited, and what the job left behind
@@ -407,15 +545,18 @@ impl Cgroups {
         }
         Arc::new(Group {
             name: group.name.clone(),
-            parent: group.parent.clone(),
+            home: group.home.clone(),
+            bounds: group.bounds,
             open: None,
             killed: AtomicBool::new(group.killed.load(Ordering::Relaxed)),
+            had_others: AtomicBool::new(group.had_others.load(Ordering::Relaxed)),
+            watch: group.watch.clone(),
         })
     }
 
     /// How many processes live in a group and those below it.
     pub fn members(&self, group: &Group) -> usize {
-        members(&self.path().join(&group.name))
+        members(&group.path())
     }
 
     /// The name of the group of this server that a process is in or was when it died.
@@ -425,7 +566,11 @@ impl Cgroups {
         let path = membership
             .lines()
             .find_map(|line| line.strip_prefix("0::"))?;
-        let mut parts = path.split('/').skip_while(|part| *part != self.name);
+        let is_home = |part: &str| {
+            let rest = part.strip_prefix(&*self.name);
+            rest.is_some_and(|rest| rest.is_empty() || rest == limited::SUFFIX)
+        };
+        let mut parts = path.split('/').skip_while(|part| !is_home(part));
         parts.nth(1).map(str::to_owned)
     }
 
@@ -452,13 +597,18 @@ impl Cgroups {
 
     /// SIGKILL to everybody in any of the groups.
     pub fn kill_all(&self) {
-        let _ = kill(self.dir.as_fd());
+        let _ = kill(self.home.dir.as_fd());
+        if let Ok(limited) = File::open(self.limited.path()) {
+            let _ = kill(limited.as_fd());
+        }
     }
 
     /// Removes every group that is empty, at the server's end.
     pub fn remove_all(&mut self) {
         self.idle.clear();
+        remove_with_children(&self.limited.path());
         remove_with_children(&self.path());
+        self.limited.end();
         if let Some(handing_on) = self.handing_on.take() {
             handing_on.end();
         }
@@ -466,19 +616,19 @@ impl Cgroups {
 
     fn look_at_abandoned(&mut self) {
         for _ in 0..ABANDONED_PER_LOOK.min(self.abandoned.len()) {
-            if let Some(name) = self.abandoned.pop_front() {
-                self.remove(name);
+            if let Some((home, name)) = self.abandoned.pop_front() {
+                self.remove(&home, name);
             }
         }
     }
 
     /// Removes a group, now or when nobody is in it any more. With it go those that members made
     /// in it; what many are left is removed at another time.
-    fn remove(&mut self, name: String) {
-        let removed = || unlinkat(&self.dir, name.as_str(), AtFlags::REMOVEDIR);
+    fn remove(&mut self, home: &Home, name: String) {
+        let removed = || unlinkat(&home.dir, name.as_str(), AtFlags::REMOVEDIR);
         let is_left = || removed() == Err(rustix::io::Errno::BUSY);
         if is_left() {
-            let path = self.path().join(&name);
+            let path = home.path.join(&name);
             let events = File::open(path.join("cgroup.events"));
             if events.is_ok_and(|events| !is_populated(events.as_fd())) {
                 let within: Vec<PathBuf> = Below::of(&path).take(AT_ONCE_MAX).collect();
@@ -487,7 +637,7 @@ impl Cgroups {
                 }
             }
             if is_left() {
-                self.abandoned.push_back(name);
+                self.abandoned.push_back((home.clone(), name));
             }
         }
     }
@@ -569,7 +719,7 @@ fn says(events: &[u8], line: &[u8]) -> bool {
     events.split(|&b| b == b'\n').any(|is| is == line)
 }
 
-/// Ends everybody in the group at `path`, which a killed server left, and removes it.
+/// Ends everybody in the groups that a killed server left at `path` and beside it, and removes them.
 ///
 /// Returns how many there were. Never touches a group whose server lives. `lock` takes the lock of
 /// that server, or says that it cannot be had; `kill_members` is for those whom the group does not
@@ -579,6 +729,13 @@ pub(crate) fn end_left_behind(
     lock: impl Fn(&File) -> bool,
     kill_members: &dyn Fn(Vec<i32>),
 ) -> usize {
+    let limited = limited::beside(path);
+    let both = [&*limited, path].map(|path| end_in(path, &lock, kill_members));
+    aside::remove_left_behind(path);
+    both.iter().sum()
+}
+
+fn end_in(path: &Path, lock: &impl Fn(&File) -> bool, kill_members: &dyn Fn(Vec<i32>)) -> usize {
     let is_ours = path
         .file_name()
         .is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
@@ -607,7 +764,6 @@ pub(crate) fn end_left_behind(
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     remove_with_children(path);
-    handing_on::remove_left_behind(path);
     members
 }
 

@@ -50,6 +50,15 @@ pub(crate) enum Files {
     Shared,
 }
 
+/// The cgroup that a process is to be born in.
+#[derive(Clone, Copy, Debug)]
+pub struct Birthplace<'a> {
+    /// Its directory.
+    pub dir: BorrowedFd<'a>,
+    /// If it cannot be born there, there is to be none.
+    pub only: bool,
+}
+
 /// A new process.
 #[derive(Debug)]
 pub(crate) struct Cloned {
@@ -61,8 +70,8 @@ pub(crate) struct Cloned {
 
 /// Starts a process that shares this one's memory; returns once it has exec'd or is gone.
 ///
-/// Where the process cannot be born in `group`, it is born in the server's own. `pid_slot` holds
-/// the pid as soon as the process exists.
+/// Where the process cannot be born in the group, it is born in the server's own, unless it must
+/// not. `pid_slot` holds the pid as soon as the process exists.
 ///
 /// # Errors
 /// The errno of clone(2).
@@ -75,7 +84,7 @@ pub(crate) unsafe fn vfork(
     argument: *mut libc::c_void,
     stack: &mut [u128],
     files: Files,
-    group: Option<BorrowedFd<'_>>,
+    group: Option<Birthplace<'_>>,
     pid_slot: &AtomicI32,
 ) -> Result<Cloned, i32> {
     let flags = match files {
@@ -92,13 +101,16 @@ pub(crate) unsafe fn vfork(
             exit_signal: libc::SIGCHLD as u64,
             stack: stack.as_mut_ptr() as u64,
             stack_size: size_of_val(stack) as u64,
-            cgroup: u64::from(group.as_raw_fd().cast_unsigned()),
+            cgroup: u64::from(group.dir.as_raw_fd().cast_unsigned()),
             ..CloneArgs::default()
         };
         // SAFETY: `stack` is a mutable slice that outlives the child (CLONE_VFORK) and, being of
         // u128, has an aligned end; `pidfd` and `pid_slot` are valid for the kernel to write an
         // int to; the rest is the caller's promise.
         pid = unsafe { clone3(&args, entry, argument) };
+        if pid < 0 && group.only {
+            return Err(-pid);
+        }
     }
     let in_group = pid > 0;
     if !in_group {
@@ -152,8 +164,8 @@ pub(crate) fn can_close_ranges() -> bool {
     unsafe { close_from(libc::c_uint::MAX, 0) == 0 }
 }
 
-/// Whether a child can be born in `group` and end in its own way there.
-pub(crate) fn can_be_born_in(group: BorrowedFd<'_>) -> bool {
+/// Whether a child can be born there and end in its own way.
+pub(crate) fn can_be_born_in(group: Birthplace<'_>) -> bool {
     extern "C" fn end_at_once(_: *mut libc::c_void) -> libc::c_int {
         0
     }

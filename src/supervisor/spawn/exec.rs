@@ -24,11 +24,11 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use crate::supervisor::spawn::clone::{self, Cloned, Files};
+use crate::supervisor::spawn::clone::{self, Birthplace, Cloned, Files};
 use crate::supervisor::spawn::inherit::Inheritance;
 use crate::supervisor::spawn::launchpad::Launchpad;
 use crate::supervisor::spawn::newborn::Newborn;
@@ -87,7 +87,7 @@ pub fn spawn(
     spec: &SpawnSpec,
     inheritance: &Inheritance,
     mark: Mark,
-    group: Option<BorrowedFd<'_>>,
+    group: Option<Birthplace<'_>>,
     pid_slot: &PidSlot,
     pad: &mut Launchpad,
 ) -> Result<Spawned, SpawnError> {

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
 use super::procfs::{self, Stat};
-use crate::supervisor::reap;
+use crate::supervisor::reap::{self, Reaped};
 use crate::types::ExitStatus;
 
 /// A process, told from every other that had its number or will have it.
@@ -177,11 +177,12 @@ impl Leader {
         }
     }
 
-    /// Reaps it. Afterwards its number is anybody's, so there is nothing left to signal.
+    /// Reaps it: how it ended, and what it has used. Afterwards its number is anybody's, so there
+    /// is nothing left to signal.
     ///
     /// # Errors
     /// The leader itself, if it runs or a tracer holds on to it.
-    pub(crate) fn reap(self) -> Result<ExitStatus, Self> {
+    pub(crate) fn reap(self) -> Result<(ExitStatus, Reaped), Self> {
         reap::try_wait(self.pidfd.as_fd()).ok_or(self)
     }
 }

@@ -43,7 +43,7 @@ const TAKES_PER_CENSUS_MIN: usize = 64;
 /// USER_HZ, part of the kernel's interface on all processors but Alpha. To ask for it through
 /// rustix is to read `/proc/self/auxv` before kernel 6.4, which is root's alone once the server
 /// is not dumpable.
-const TICKS_PER_SECOND: u64 = 100;
+pub(super) const TICKS_PER_SECOND: u64 = 100;
 
 /// Trees of one server that have different limits: 14 bits.
 const LIMITS: u64 = (1 << 14) - 1;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use self::claims::FileId;
 use self::mark::Mark;
-use crate::supervisor::cgroup::Group;
+use crate::supervisor::cgroup::{Group, Processor};
 
 pub(crate) mod claims;
 pub(crate) mod identity;
@@ -34,4 +34,6 @@ pub(crate) struct Tree {
     pub(crate) files: Vec<FileId>,
     /// The cgroup that only this tree is in.
     pub(crate) group: Option<Arc<Group>>,
+    /// What that group had counted before, if anybody may ask what this tree uses.
+    pub(crate) used_before: Option<Processor>,
 }

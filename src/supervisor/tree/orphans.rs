@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::claims::{Claims, Verdict};
 use super::identity::Process;
 use super::procfs;
-use crate::supervisor::reap;
+use crate::supervisor::reap::{self, Reaped};
 use crate::types::JobId;
 
 /// Times that the list is read in one look, while it has somebody new in it. Who died meanwhile
@@ -76,6 +76,8 @@ pub(crate) struct Orphans {
     wanted: Option<Everywhere>,
     /// Looks have reaped somebody.
     reaped: bool,
+    /// What they had used, where their trees are known.
+    used: Vec<(JobId, Reaped)>,
 }
 
 /// Whether a look is at all children: who was cloned with CLONE_PARENT by a leader is the child of
@@ -159,6 +161,11 @@ impl Orphans {
             }
         }
         false
+    }
+
+    /// What members of trees had used whom looks have reaped since this was asked last.
+    pub(crate) fn take_used(&mut self) -> Vec<(JobId, Reaped)> {
+        std::mem::take(&mut self.used)
     }
 
     /// It is dead, or was no orphan.
@@ -296,8 +303,11 @@ impl Orphans {
     /// Finds out about one; whether it was alive.
     fn meet(&mut self, pid: i32, claims: &Claims) -> bool {
         let stat = procfs::stat(pid);
-        if stat.is_none_or(|stat| !stat.is_alive()) && reap::reap_orphan(pid) {
-            self.reaped(pid);
+        if stat.is_none_or(|stat| !stat.is_alive())
+            && let Some(used) = reap::reap_orphan(pid)
+        {
+            let owner = self.reaped(pid);
+            self.used.extend(owner.map(|owner| (owner, used)));
             self.reaped = true;
             return false;
         }

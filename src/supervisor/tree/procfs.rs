@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::mark::TICKS_PER_SECOND;
+
 /// Times that something could not be read for want of descriptors or memory.
 static STARVED: AtomicU32 = AtomicU32::new(0);
 
@@ -33,6 +35,9 @@ pub(crate) fn read(path: &str) -> Option<Vec<u8>> {
     known(fs::read(path))
 }
 
+/// In `flags` of a task (include/linux/sched.h).
+const PF_EXITING: u32 = 4;
+
 /// What proc_pid_stat(5) says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stat {
@@ -41,10 +46,17 @@ pub(crate) struct Stat {
     pub(crate) group: i32,
     pub(crate) session: i32,
     threads: u32,
+    /// The main thread has begun to end (`PF_EXITING`).
+    is_exiting: bool,
     /// Since boot.
     pub(crate) start_ticks: u64,
     /// As waitpid(2) has it; 0 where that is not told.
     pub(crate) exit_status: i32,
+    /// Microseconds on a processor, in whole clock ticks, with those of the children that it has
+    /// reaped.
+    pub(crate) user_us: u64,
+    /// The same of the kernel for them.
+    pub(crate) system_us: u64,
 }
 
 impl Stat {
@@ -70,7 +82,14 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
-    let threads = fields.nth(20 - 7)?.parse().ok()?;
+    let flags: u32 = fields.nth(9 - 7)?.parse().ok()?;
+    let mut ticks = fields
+        .by_ref()
+        .skip(14 - 10)
+        .map(|field| field.parse().ok());
+    let mut ticks = || ticks.next().flatten().map(us);
+    let (user, system, user_below, system_below) = (ticks()?, ticks()?, ticks()?, ticks()?);
+    let threads = fields.nth(20 - 18)?.parse().ok()?;
     let start_ticks = fields.nth(22 - 21)?.parse().ok()?;
     let exit_status = fields.nth(52 - 23).and_then(|field| field.parse().ok());
     Some(Stat {
@@ -79,9 +98,27 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
         group,
         session,
         threads,
+        is_exiting: flags & PF_EXITING != 0,
         start_ticks,
         exit_status: exit_status.unwrap_or(0),
+        user_us: user.saturating_add(user_below),
+        system_us: system.saturating_add(system_below),
     })
+}
+
+/// Clock ticks in microseconds.
+fn us(ticks: u64) -> u64 {
+    ticks.saturating_mul(1_000_000 / TICKS_PER_SECOND)
+}
+
+/// Bytes that were resident at most, of all that a process has had since its last exec (`VmHWM`).
+/// None of one that has ended.
+pub(crate) fn peak_rss(pid: i32) -> Option<u64> {
+    let text = read(&format!("/proc/{pid}/status"))?;
+    let text = String::from_utf8_lossy(&text);
+    let value = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes << 10)
 }
 
 /// A line of proc_pid_status(5) that holds a number, such as `TracerPid`.
@@ -91,6 +128,19 @@ pub(crate) fn status_number(pid: i32, name: &str) -> Option<i32> {
     let text = String::from_utf8_lossy(&text);
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.strip_prefix(':')?.trim().parse().ok()
+}
+
+/// Whether a process is about to end: it has begun to, or SIGKILL waits for its main thread.
+pub(crate) fn is_on_its_way_out(pid: i32) -> bool {
+    let Some(stat) = stat(pid) else { return true };
+    if stat.is_exiting || !stat.is_alive() {
+        return true;
+    }
+    let text = read(&format!("/proc/{pid}/status")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let pending = text.lines().find_map(|line| line.strip_prefix("SigPnd:"));
+    let pending = pending.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    pending.is_some_and(|mask| mask & (1 << (libc::SIGKILL - 1)) != 0)
 }
 
 /// Threads of a process, the main one first.

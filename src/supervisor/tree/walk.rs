@@ -184,10 +184,16 @@ impl Walk {
 /// descendants are not counted.
 pub(crate) fn count(members: Vec<Process>) -> usize {
     let at_least = members.len();
-    let mut walk = Walk::default();
-    if at_least <= COUNTED_MAX {
-        walk.add(members);
+    match at_least > COUNTED_MAX {
+        true => at_least,
+        false => living(members).len(),
     }
+}
+
+/// These processes and their descendants as far as they are alive, but no more than a few hundred.
+pub(crate) fn living(members: Vec<Process>) -> HashSet<Process> {
+    let mut walk = Walk::default();
+    walk.add(members);
     while walk.met.len() < COUNTED_MAX
         && let Some((pid, at)) = walk.listed.pop()
     {
@@ -195,10 +201,7 @@ pub(crate) fn count(members: Vec<Process>) -> usize {
             walk.found(process, &stat);
         }
     }
-    match at_least > COUNTED_MAX {
-        true => at_least,
-        false => walk.met.len(),
-    }
+    walk.met
 }
 
 #[cfg(test)]

@@ -111,13 +111,14 @@ pub fn write_exit(exit: Exit, out: &mut Vec<u8>) {
 /// Appends the key `usage`.
 pub fn write_usage(usage: &Usage, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"usage\":{\"scope\":");
-    json::write_string(usage.scope.name(), out);
-    if let Some(bytes) = usage.max_rss_bytes {
+    let used = &usage.used;
+    json::write_string(used.scope.name(), out);
+    if let Some(bytes) = used.max_rss_bytes {
         write_number(b",\"maxRssBytes\":", bytes, out);
     }
-    write_number(b",\"userCpuUs\":", usage.user_cpu_us, out);
-    write_number(b",\"systemCpuUs\":", usage.system_cpu_us, out);
-    write_number(b",\"processes\":", usage.processes.into(), out);
+    write_number(b",\"userCpuUs\":", used.user_cpu_us, out);
+    write_number(b",\"systemCpuUs\":", used.system_cpu_us, out);
+    write_number(b",\"processes\":", used.processes.into(), out);
     write_number(b",\"inputBytes\":", usage.input_bytes, out);
     write_number(b",\"outputBytes\":", usage.output_bytes, out);
     out.push(b'}');
@@ -149,7 +150,7 @@ fn write_bool(key: &[u8], value: bool, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{ExitReason, ExitStatus, UsageScope};
+    use crate::types::{ExitReason, ExitStatus, UsageScope, Used};
 
     fn written(record: &Record<'_>) -> String {
         let mut out = b"[".to_vec();
@@ -202,11 +203,13 @@ mod tests {
     fn new_keys_stand_behind_the_old_ones_in_their_order() {
         let labels = [("k".into(), "v".into()), ("l".into(), "\"".into())];
         let usage = Usage {
-            scope: UsageScope::Tree,
-            max_rss_bytes: Some(1),
-            user_cpu_us: 2,
-            system_cpu_us: 3,
-            processes: 4,
+            used: Used {
+                scope: UsageScope::Tree,
+                max_rss_bytes: Some(1),
+                user_cpu_us: 2,
+                system_cpu_us: 3,
+                processes: 4,
+            },
             input_bytes: 5,
             output_bytes: 6,
         };

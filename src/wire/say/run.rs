@@ -3,8 +3,9 @@
 //! In: what has happened. Out: its line or event, appended to the caller's buffer. Knows no run and
 //! no log.
 
-use crate::types::{ExitStatus, ProcessId, Stream};
+use crate::types::{self, ExitReason, ExitStatus, ProcessId, Stream, Usage};
 use crate::wire::json::Lossy;
+use crate::wire::say::record;
 use crate::wire::{base64, decimal, json};
 
 /// How the objects are sent.
@@ -137,6 +138,10 @@ pub struct Exit {
     pub truncated: [bool; 2],
     /// The record that it has become, if it has just become one.
     pub id: Option<ProcessId>,
+    /// What it used, where that was asked for.
+    pub usage: Option<Usage>,
+    /// Why its process ended, where its status does not tell.
+    pub reason: Option<ExitReason>,
 }
 
 /// It has ended.
@@ -157,9 +162,12 @@ pub fn write_exit(format: Format, exit: &Exit, out: &mut Vec<u8>) {
     );
     out.extend_from_slice(text.as_bytes());
     write_id(exit.id, out);
-    if let Some(signal) = exit.status.and_then(ExitStatus::signal_name) {
-        out.extend_from_slice(b",\"signal\":");
-        json::write_string(&signal, out);
+    if let Some(usage) = &exit.usage {
+        record::write_usage(usage, out);
+    }
+    if let Some(status) = exit.status {
+        let reason = exit.reason;
+        record::write_exit(types::Exit { status, reason }, out);
     }
     format.end(out);
 }
@@ -237,6 +245,8 @@ mod tests {
             written: [3, 0],
             truncated: [false, true],
             id: None,
+            usage: None,
+            reason: None,
         };
         let [line, event] = written(|format, out| write_exit(format, &exit, out));
         assert_eq!(

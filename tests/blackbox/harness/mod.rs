@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 pub(crate) mod backend;
 pub(crate) mod books;
 pub(crate) mod cli;
+pub(crate) mod delegated;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod launch;
