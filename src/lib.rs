@@ -12,13 +12,14 @@
 //! | `types` | words that every room shares: ids, streams, signals, exits, sizes | |
 //! | `accounts` | who is who: users and groups, as /etc/passwd and /etc/group tell | types |
 //! | `budget` | one budget for all memory that clients can make the server hold | |
+//! | `metrics` | what is counted: plain numbers of one thread each | |
 //! | `config` | flags, the limits that a client may change, how long is waited for what | types, wire::http::origin |
 //! | `wire` | bytes of a peer to requests, frames and events, and back; no socket, no clock | types |
-//! | `log` | child output in one mapping: slots, entries, cursors; never waits | types, budget |
+//! | `log` | child output in one mapping: slots, entries, cursors; never waits | types, metrics, budget |
 //! | `process` | what a process is, the table of all, who waits for a change | types, budget, config::timeouts, log |
-//! | `api` | what a request means; decides, never waits | types, accounts, config, wire, log, process |
-//! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types, config::timeouts |
-//! | `io` | the I/O thread: the only room that awaits | types, budget, accounts, config, wire, log, process, api, supervisor, notice, sd_notify |
+//! | `api` | what a request means; decides, never waits | types, metrics, accounts, config, wire, log, process |
+//! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types, metrics, config::timeouts |
+//! | `io` | the I/O thread: the only room that awaits | types, metrics, budget, accounts, config, wire, log, process, api, supervisor, notice, sd_notify |
 //! | `token` | how the token is kept from children | config |
 //! | `notice` | lines for whoever started the server | |
 //! | `sd_notify` | words to the service manager | types, config::timeouts |
@@ -41,14 +42,14 @@
 //! | `supervisor::mailbox` | a queue between two threads and its doorbell | |
 //! | `supervisor::state_dir` | what a killed server left, written down for the next one | supervisor::cgroup, supervisor::living, supervisor::tree, types |
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
-//! | `supervisor::spawn` | starting a child | supervisor, types |
-//! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types |
+//! | `supervisor::spawn` | starting a child | supervisor, types, metrics |
+//! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types, metrics |
 //! | `io::screen` | screens of terminals | io, types, config, wire, log, process, api |
-//! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::usage, io::wait, io::watchdog, io::conn::reader, types, budget, config::timeouts, log, process, api, supervisor, notice |
-//! | `io::conn` | connections | io, types, budget, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox |
+//! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::usage, io::wait, io::watchdog, io::conn::reader, types, budget, config::timeouts, log, process, api, supervisor, notice, metrics |
+//! | `io::conn` | connections | io, types, budget, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox, metrics |
 //! | `io::ws` | what every WebSocket of a process is | io, types, budget, config::timeouts, wire, process, api |
-//! | `io::attach` | a process over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty |
-//! | `io::terminal` | a terminal over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty |
+//! | `io::attach` | a process over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty, metrics |
+//! | `io::terminal` | a terminal over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty, metrics |
 #![deny(unsafe_code)]
 // What is wrong with a number of a test fails the test.
 #![cfg_attr(
@@ -72,6 +73,7 @@ pub mod client;
 pub mod config;
 pub mod io;
 pub mod log;
+pub mod metrics;
 pub mod notice;
 pub mod process;
 pub mod sd_notify;

@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -14,8 +15,18 @@ const PIECE: usize = 4096;
 /// One line on standard error, with the program's name in front. What cannot be written at once is
 /// lost.
 pub fn line(text: impl std::fmt::Display) {
-    write_at_once(io::stderr(), format!("procring: {text}\n").as_bytes());
+    if !write_at_once(io::stderr(), format!("procring: {text}\n").as_bytes()) {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
 }
+
+/// Lines so far that were lost, or a part of them.
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// Of all threads.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// A text on standard output, which was asked for: this waits for a reader, and a reader that has
 /// read enough is no error.
@@ -31,17 +42,19 @@ pub fn answer(text: &str) -> io::Result<()> {
 }
 
 /// Writes in one call where one is enough, so that lines of several threads do not mix. The
-/// descriptor stays as it is: others that share it would be surprised by O_NONBLOCK.
-fn write_at_once(to: impl AsFd, text: &[u8]) {
+/// descriptor stays as it is: others that share it would be surprised by O_NONBLOCK. Whether all of
+/// it was written.
+fn write_at_once(to: impl AsFd, text: &[u8]) -> bool {
     let mut rest = text;
     while !rest.is_empty() && takes_some(&to) {
         match rustix::io::write(&to, &rest[..rest.len().min(PIECE)]) {
-            Ok(0) => return,
+            Ok(0) => return false,
             Ok(written) => rest = &rest[written..],
             Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return,
+            Err(_) => return false,
         }
     }
+    rest.is_empty()
 }
 
 fn takes_some(to: impl AsFd) -> bool {
@@ -62,8 +75,8 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         // 64 KiB is what a pipe holds; writing to it does not block here, or the test would hang.
         let text = vec![b'x'; 100_000];
-        write_at_once(&writer, &text);
-        write_at_once(&writer, b"lost");
+        assert!(!write_at_once(&writer, &text));
+        assert!(!write_at_once(&writer, b"lost"));
         ioctl_fionbio(&reader, true).unwrap();
         let mut held = Vec::new();
         let mut buffer = [0; 4096];
@@ -74,6 +87,6 @@ mod tests {
         assert!(held.len() >= PIECE && held.iter().all(|&byte| byte == b'x'));
         drop(reader);
         // Nobody will read it (EPIPE).
-        write_at_once(&writer, b"lost, too");
+        assert!(!write_at_once(&writer, b"lost, too"));
     }
 }

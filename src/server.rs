@@ -19,7 +19,7 @@ use std::thread;
 use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::api::cors::Cors;
-use crate::api::guard::Guard;
+use crate::api::guard::{Exposed, Guard};
 use crate::api::limits::LimitRules;
 use crate::api::server_info::ServerInfo;
 use crate::api::user::UserRules;
@@ -29,6 +29,7 @@ use crate::config::timeouts;
 use crate::io::RunBounds;
 use crate::io::ids::Ids;
 use crate::io::runtime::backend::{self, Backend, Built};
+use crate::io::runtime::meter;
 use crate::io::server::{Options, Server};
 use crate::io::{Kind, ListenError, Listening};
 use crate::log::{Arena, ArenaError};
@@ -261,6 +262,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     }
     for one in &listening {
         let access = match one.kind() {
+            _ if one.is_for_metrics() => "metrics, no token",
             Kind::Tcp(_) if open => "no token",
             Kind::Unix if !args.unix_token => "by user",
             Kind::Tcp(_) | Kind::Unix => "token required",
@@ -318,12 +320,12 @@ impl Ready {
         } = self;
         built
             .driver
-            .block_on(async {
+            .block_on(meter::measured(async {
                 let server = Server::new(options, info, table, commands, ids);
                 let result = crate::io::serve(server.clone(), listening, events).await;
                 server.end_ids();
                 result
-            })
+            }))
             .map_err(step("serving"))
     }
 }
@@ -346,8 +348,9 @@ fn options(
         Kind::Unix | Kind::Starter => true,
     };
     let base_env = base_env(token.as_deref());
+    let mut serving = listening.iter().filter(|one| !one.is_for_metrics());
     let guard = Guard {
-        check_host: token.is_none() && listening.iter().all(is_near),
+        check_host: token.is_none() && serving.all(is_near),
         token,
         allowed_hosts: args.allowed_hosts.clone(),
         allowed_origins: args.cors_origins.clone(),
@@ -358,6 +361,19 @@ fn options(
         users_need_token: args.unix_token,
         base_path: args.base_path.clone(),
         no_console: args.no_console,
+        exposed: match (&args.metrics_listen, args.public_metrics) {
+            (Some(_), _) => Exposed::NoMetrics,
+            (None, true) => Exposed::PublicMetrics,
+            (None, false) => Exposed::All,
+        },
+    };
+    let metrics_guard = Guard {
+        exposed: Exposed::MetricsOnly,
+        check_host: listening
+            .iter()
+            .filter(|one| one.is_for_metrics())
+            .all(is_near),
+        ..guard.clone()
     };
     let joined = |words: &[String]| (!words.is_empty()).then(|| words.join(","));
     let cors = Cors {
@@ -368,6 +384,7 @@ fn options(
     let nofile = getrlimit(Resource::Nofile).current;
     Options {
         guard,
+        metrics_guard,
         cors,
         head_limits: HeadLimits::default(),
         connections_max: args.connections_max,
@@ -496,6 +513,11 @@ fn open_all(args: &ServerArgs, mut inherited: Vec<OwnedFd>) -> Result<Vec<Listen
     for listen in args.listen() {
         let opened = crate::io::open(&listen, args.unix_mode, &mut inherited);
         all.extend(opened.map_err(StartError::Listen)?);
+    }
+    if let Some(listen) = &args.metrics_listen {
+        let opened = crate::io::open(listen, args.unix_mode, &mut Vec::new());
+        let opened = opened.map_err(StartError::Listen)?;
+        all.extend(opened.into_iter().map(Listening::for_metrics));
     }
     Ok(all)
 }

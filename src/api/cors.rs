@@ -24,6 +24,29 @@ pub const VARY: (&str, &str) = (
     "origin, access-control-request-method, access-control-request-headers",
 );
 
+/// On answers to an origin that is allowed.
+pub const ALLOW_ORIGIN: &str = "access-control-allow-origin";
+
+/// On those of them that carry something which pages may not read without it (Fetch standard,
+/// 3.2.6). An answer of the reference carries nothing of the kind.
+pub const EXPOSE: &str = "access-control-expose-headers";
+
+/// Those of an answer's header fields that pages are to be able to read, besides those which they
+/// can read anyway.
+pub fn expose<'a>(fields: impl Iterator<Item = &'a str>) -> String {
+    const OURS: [&str; 7] = [
+        "accept-ranges",
+        "content-range",
+        "etag",
+        "idempotency-replayed",
+        "preference-applied",
+        "retry-after",
+        "x-request-id",
+    ];
+    let ours = |name: &&str| name.starts_with("procring-") || OURS.contains(name);
+    fields.filter(ours).collect::<Vec<_>>().join(", ")
+}
+
 /// Header fields to add to an answer.
 pub type Fields<'a> = Vec<(&'static str, Cow<'a, str>)>;
 
@@ -37,7 +60,7 @@ impl Cors {
         {
             // A wildcard does not count for requests with credentials.
             let value = if self.credentials { origin } else { allowed };
-            fields.push(("access-control-allow-origin", Cow::Borrowed(value)));
+            fields.push((ALLOW_ORIGIN, Cow::Borrowed(value)));
         }
         if self.credentials {
             fields.push(("access-control-allow-credentials", Cow::Borrowed("true")));

@@ -6,6 +6,21 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::access::{Credential, Peer};
+use super::routes::Access;
+
+/// What is answered, and where metrics are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exposed {
+    /// Everything; metrics to who brings the token.
+    #[default]
+    All,
+    /// Everything; metrics to anybody.
+    PublicMetrics,
+    /// Everything but metrics.
+    NoMetrics,
+    /// Metrics and probes, to anybody, and nothing else.
+    MetricsOnly,
+}
 
 /// What the command line says about callers.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +42,8 @@ pub struct Guard {
     pub base_path: String,
     /// Nobody is shown the page for people.
     pub no_console: bool,
+    /// What is answered at all.
+    pub exposed: Exposed,
 }
 
 impl Guard {
@@ -37,6 +54,26 @@ impl Guard {
             Some("") => "/",
             Some(rest) if rest.starts_with('/') => rest,
             _ => path,
+        }
+    }
+
+    /// Whether routes of this access are there.
+    pub fn serves(&self, access: Access) -> bool {
+        match (self.exposed, access) {
+            (_, Access::Probe) => true,
+            (Exposed::NoMetrics, Access::Metrics) => false,
+            (Exposed::MetricsOnly, Access::Metrics) => true,
+            (Exposed::MetricsOnly, _) => false,
+            _ => true,
+        }
+    }
+
+    /// Whether they want a token, where there is one.
+    pub fn wants_token(&self, access: Access) -> bool {
+        match access {
+            Access::Open | Access::Probe => false,
+            Access::Token | Access::TokenOrQuery => true,
+            Access::Metrics => self.exposed == Exposed::All,
         }
     }
 

@@ -19,10 +19,12 @@ mod decode;
 pub mod events;
 pub mod frame;
 pub mod guard;
+pub mod health;
 pub mod idempotency;
 pub mod limits;
 pub mod list;
 pub mod logs;
+pub mod metrics;
 pub mod problem;
 pub mod processes;
 pub mod query;
@@ -135,6 +137,10 @@ pub enum Outcome {
     Usage(usage::Asked),
     /// Answer with what the server is, once all of it is known.
     ServerInfo,
+    /// Answer whether both loops go round.
+    Healthz,
+    /// Answer with what is counted.
+    Metrics(metrics::Format),
     /// Stream what happens to records.
     Events {
         /// The number of the event before the first.
@@ -271,6 +277,9 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::Health => Ok(Outcome::Reply(Reply::json(
             br#"{"status":"ok"}"#.as_slice(),
         ))),
+        Action::Healthz => Ok(Outcome::Healthz),
+        Action::Readyz => Ok(Outcome::Reply(health::readyz(core.shutting_down))),
+        Action::Metrics(format) => Ok(Outcome::Metrics(format)),
         Action::ServerInfo => Ok(Outcome::ServerInfo),
         Action::GetSettings => Ok(settings::get(core)),
         Action::SetSettings => settings::set(body, core),

@@ -50,6 +50,8 @@ pub struct Problem {
     prefix: &'static str,
     details: Details,
     code: Option<&'static str>,
+    /// What those who run the server are told, where several causes have one code.
+    reason: Option<&'static str>,
     retry_after: bool,
 }
 
@@ -68,8 +70,15 @@ impl Problem {
             prefix: "",
             details: Details::None,
             code: None,
+            reason: None,
             retry_after: false,
         }
+    }
+
+    /// The same problem, with another word for those who run the server.
+    pub fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
+        self
     }
 
     fn code(mut self, code: &'static str) -> Self {
@@ -94,7 +103,7 @@ impl Problem {
         };
         let problem = Self::new(kind, title, status, message);
         if status == 413 {
-            problem.code("limit_reached")
+            problem.code("limit_reached").because("body_too_long")
         } else {
             problem
         }
@@ -102,7 +111,7 @@ impl Problem {
 
     /// 404: no such path.
     pub fn no_route() -> Self {
-        Self::new("invalid_request", "Not Found", 404, "endpoint not found")
+        Self::new("invalid_request", "Not Found", 404, "endpoint not found").because("no_route")
     }
 
     /// 404: no such process; `id` as the client wrote it.
@@ -125,6 +134,7 @@ impl Problem {
     pub fn too_many_processes(limit: u64) -> Self {
         Self::conflict(format!("max concurrent process limit reached ({limit})"))
             .code("limit_reached")
+            .because("max_processes")
     }
 
     /// 409: another record has this name.
@@ -181,7 +191,7 @@ impl Problem {
             format!("input payload exceeds maxInputBytesPerRequest ({limit})"),
         );
         problem.prefix = "invalid request: ";
-        problem.code("limit_reached")
+        problem.code("limit_reached").because("input_too_long")
     }
 
     /// 416: no byte at `at` is retained, only those from `first` to before `end`.
@@ -468,6 +478,7 @@ impl Problem {
         }
         body.push(b'}');
         let mut reply = Reply::new(self.status).typed("application/problem+json", body);
+        reply.reason = self.reason.or(self.code).or(Some(self.kind));
         if let Details::Offsets(_, end) = self.details {
             reply = reply.header("content-range", format!("bytes */{end}"));
         }

@@ -13,6 +13,8 @@ pub struct Reply {
     pub body: Cow<'static, [u8]>,
     /// Further header fields, names in lower case.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// Why the request was refused, in a word of a fixed set, for those who run the server.
+    pub reason: Option<&'static str>,
 }
 
 impl Reply {

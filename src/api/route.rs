@@ -20,6 +20,7 @@ use super::events::EventsQuery;
 use super::guard::Guard;
 use super::idempotency::Name;
 use super::list::ListQuery;
+use super::metrics;
 use super::problem::{Problem, shortened};
 use super::query::{LogsQuery, Params, RawQuery, StdinQuery, TerminalQuery};
 use super::reply::Reply;
@@ -45,6 +46,12 @@ pub enum Action {
     /// `GET /console/` and what belongs to it
     #[cfg(feature = "console")]
     Console(Wanted),
+    /// `GET /healthz`
+    Healthz,
+    /// `GET /readyz`
+    Readyz,
+    /// `GET /metrics`
+    Metrics(metrics::Format),
     /// `GET /v1/health`
     Health,
     /// `GET /v1/server`
@@ -186,6 +193,8 @@ pub struct Plan {
     pub body: BodyPolicy,
     /// Who asks.
     pub caller: Caller,
+    /// Which route this is, as its place in the table.
+    pub route: Option<usize>,
     /// What it is known by, if it may come again.
     pub repeat: Option<Box<Name>>,
 }
@@ -226,6 +235,7 @@ pub fn plan(head: &Head<'_>, guard: &Guard, peer: Peer) -> Result<Plan, Reply> {
     let (path, raw_query) = split_target(head.target());
     let found = routes::find(guard.without_base(path));
     let found = found.filter(|found| !guard.no_console || !found.is_console());
+    let found = found.filter(|found| guard.serves(found.access()));
     if head.method() == Method::Options {
         let reply = Reply::new(200);
         return Err(match found {
@@ -247,11 +257,11 @@ pub fn plan(head: &Head<'_>, guard: &Guard, peer: Peer) -> Result<Plan, Reply> {
     };
     let access = found.access();
     let mut credential = Credential::None;
-    if access != Access::Open {
+    if guard.wants_token(access) {
         let authorization = head.header("authorization");
         let (access_token, offered) = match access {
             Access::TokenOrQuery => (query.first("access_token"), Some(offered(head))),
-            Access::Open | Access::Token => (None, None),
+            _ => (None, None),
         };
         let by_protocol = offered.as_ref().map_or(0, Offered::credentials);
         let others = usize::from(authorization.is_some()) + usize::from(access_token.is_some());
@@ -328,7 +338,7 @@ fn offered<'q>(head: &Head<'q>) -> Offered<'q> {
     Offered::new(head.headers("sec-websocket-protocol"))
 }
 
-fn planned(route: &Route, asked: Asked<'_, '_>, caller: Caller) -> Result<Plan, Problem> {
+fn planned(route: &'static Route, asked: Asked<'_, '_>, caller: Caller) -> Result<Plan, Problem> {
     let body = match route.body {
         Body::None => BodyPolicy::Ignore,
         Body::Raw => BodyPolicy::Stream,
@@ -351,6 +361,7 @@ fn planned(route: &Route, asked: Asked<'_, '_>, caller: Caller) -> Result<Plan, 
         action,
         body,
         caller,
+        route: route.place(),
         repeat,
     })
 }
@@ -409,7 +420,7 @@ fn json_content_type(value: Option<&[u8]>) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::routes::{Kind, Verb};
+    use crate::api::routes::Kind;
     use crate::wire::Parsed;
     use crate::wire::http::head::{HeadLimits, HeadScan, parse_head};
 
@@ -431,12 +442,7 @@ mod tests {
     #[test]
     fn every_parameter_of_the_table_is_read_and_no_other_is_known() {
         for route in routes::ROUTES {
-            let method = match route.verb {
-                Verb::Get => "GET",
-                Verb::Post => "POST",
-                Verb::Put => "PUT",
-                Verb::Delete => "DELETE",
-            };
+            let method = route.verb.name();
             let path = route.path.replace("{id}", "proc_1");
             let path = path.replace("{file}", "app.js");
             assert!(planned(method, &path).is_ok(), "{route:?}");

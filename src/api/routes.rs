@@ -10,6 +10,7 @@ use super::attach;
 use super::console;
 use super::events;
 use super::list;
+use super::metrics;
 use super::problem::Problem;
 use super::query::{self, Params};
 use super::route::{Action, Id, upgrade};
@@ -41,6 +42,16 @@ impl Verb {
         }
     }
 
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Get => "GET",
+            Verb::Post => "POST",
+            Verb::Put => "PUT",
+            Verb::Delete => "DELETE",
+        }
+    }
+
     /// As it stands in `allow`.
     pub fn allow(self) -> &'static str {
         match self {
@@ -57,6 +68,10 @@ impl Verb {
 pub enum Access {
     /// Anybody.
     Open,
+    /// The same, also where only metrics are served.
+    Probe,
+    /// Who brings the token, unless metrics are public; some servers have them elsewhere.
+    Metrics,
     /// Who brings the token.
     Token,
     /// The same; `access_token` in the query counts, too, since browsers cannot set headers on a
@@ -185,6 +200,13 @@ pub struct Route {
     pub(super) action: fn(Asked<'_, '_>) -> Result<Action, Problem>,
 }
 
+impl Route {
+    /// Its place in the table.
+    pub(super) fn place(&'static self) -> Option<usize> {
+        ROUTES.iter().position(|route| std::ptr::eq(route, self))
+    }
+}
+
 impl std::fmt::Debug for Route {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {} {}", self.name, self.verb.allow(), self.path)
@@ -221,7 +243,7 @@ fn stdin(asked: Asked<'_, '_>) -> Result<Action, Problem> {
 }
 
 /// All of them. A path that names a thing stands before one with `{id}` in its place.
-pub const ROUTES: &[Route] = &[
+pub static ROUTES: &[Route] = &[
     Route {
         name: "root",
         verb: Verb::Get,
@@ -264,6 +286,39 @@ pub const ROUTES: &[Route] = &[
         body: Body::None,
         answer: Answer::Various,
         action: |asked| console::wanted(&asked.id.raw, asked.head).map(Action::Console),
+    },
+    Route {
+        name: "healthz",
+        verb: Verb::Get,
+        path: "/healthz",
+        access: Access::Probe,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Json(Shape::Health),
+        action: |_| Ok(Action::Healthz),
+    },
+    Route {
+        name: "readyz",
+        verb: Verb::Get,
+        path: "/readyz",
+        access: Access::Probe,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Json(Shape::Health),
+        action: |_| Ok(Action::Readyz),
+    },
+    Route {
+        name: "metrics",
+        verb: Verb::Get,
+        path: "/metrics",
+        access: Access::Metrics,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Various,
+        action: |asked| {
+            let format = metrics::Format::of(asked.head.headers("accept"));
+            Ok(Action::Metrics(format))
+        },
     },
     Route {
         name: "health",

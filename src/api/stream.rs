@@ -193,10 +193,10 @@ pub fn format<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Option<Format> {
     }
 }
 
-const QUALITY_MAX: u16 = 1000;
+pub(super) const QUALITY_MAX: u16 = 1000;
 
 /// The value of a `q` in thousandths; None of another parameter, or of one that is malformed.
-fn quality(parameter: &[u8]) -> Option<u16> {
+pub(super) fn quality(parameter: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(parameter).ok()?;
     let value = text
         .strip_prefix("q=")

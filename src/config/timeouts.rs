@@ -74,6 +74,10 @@ pub const PING_AFTER: Duration = Duration::from_secs(20);
 /// How long the viewer of a terminal has to answer a close. RFC 6455, section 7.1.1.
 pub const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the supervisor's loop has to come round when a probe asks, before it counts as stuck.
+/// Below the second that probes wait by default. docs/design/040-metrics.md.
+pub const WATCHDOG_MAX: Duration = Duration::from_millis(800);
+
 // Jobs, runs and terminals.
 
 /// How long `stop` and `kill` wait for the exit where the request does not say. The contract on

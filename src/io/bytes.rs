@@ -16,6 +16,7 @@ use crate::api::bytes::{Bytes, Over};
 use crate::config::timeouts;
 use crate::log::walk::Place;
 use crate::log::{Arena, Log};
+use crate::metrics::present;
 use crate::process::Notify;
 use crate::types::{Monotonic, UnixMs};
 use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
@@ -126,6 +127,7 @@ pub(super) async fn send(
 
 impl Sending<'_> {
     async fn run(&mut self, reader: &mut Reader, writer: &mut Writer) -> io::Result<End> {
+        let _present = self.what.follow.then(|| present(|all| &all.followers));
         if self.what.follow {
             reader.expect_silence();
         }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::api::activity::Activity;
 use crate::api::events::write;
+use crate::metrics::present;
 use crate::process::{Notify, Process};
 use crate::types::UnixMs;
 
@@ -73,6 +74,7 @@ pub(super) async fn events(
     reader: &mut Reader,
     writer: &mut Writer,
 ) -> bool {
+    let _present = present(|all| &all.watchers);
     let mut stream = EventStream::new(reader, writer, chunked);
     let mut due = Instant::now();
     loop {

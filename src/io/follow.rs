@@ -12,6 +12,7 @@ use crate::api::logs::{exit_event, gap_event};
 use crate::log::batch::{Chunk, Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::index::Entry;
 use crate::log::{Cursor, Select};
+use crate::metrics::{metrics, present};
 use crate::process::life::State;
 use crate::types::{Monotonic, ProcessId};
 use crate::wire::http::chunked::{CHUNK_END, chunk_head};
@@ -96,6 +97,7 @@ fn step(server: &Server, id: ProcessId, cursor: &mut Cursor) -> Step {
     match events.next(&process.log, arena, cursor, &Events) {
         Found::Chunk(chunk) => Step::Send(chunk),
         Found::Gap(gap) => {
+            metrics(|all| all.gap(gap.bytes));
             sse::write_event("gap", None, &gap_event(&gap), &mut event);
             Step::Event(event)
         }
@@ -141,6 +143,7 @@ pub(super) async fn follow(
     writer: &mut Writer,
 ) -> bool {
     let _joined = Joined::new(server, id, *cursor.select());
+    let _present = present(|all| &all.followers);
     let mut stream = EventStream::new(reader, writer, chunked);
     loop {
         let goes_on = match step(server, id, &mut cursor) {

@@ -19,6 +19,7 @@ mod follow;
 mod host;
 pub mod ids;
 mod memory;
+mod metrics;
 mod ports;
 mod recording;
 mod repeats;
@@ -33,7 +34,7 @@ mod terminal;
 mod usage;
 mod wait;
 mod wait_for;
-mod watchdog;
+pub(crate) mod watchdog;
 mod ws;
 
 pub use conn::listener::serve;

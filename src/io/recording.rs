@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::metrics::present;
 use crate::process::life::State;
 use crate::process::{Notify, Process};
 use crate::types::{Monotonic, ProcessId};
@@ -55,6 +56,7 @@ pub(crate) async fn record(
     reader: &mut Reader,
     writer: &mut Writer,
 ) -> bool {
+    let _present = follow.then(|| present(|all| &all.followers));
     let mut place = Place {
         recorder: Recorder::default(),
         next: 1,

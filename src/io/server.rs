@@ -33,6 +33,7 @@ use crate::io::host::admission::{RunBounds, Runs};
 use crate::io::host::input::Input;
 use crate::io::host::late::LateOutputs;
 use crate::io::ids::Ids;
+use crate::io::metrics::Answers;
 use crate::io::ports::Ports;
 use crate::io::repeats;
 use crate::io::runtime::lane::Lane;
@@ -40,12 +41,15 @@ use crate::io::runtime::source::Source;
 use crate::io::screen::Screens;
 use crate::io::signal::Asked;
 use crate::io::usage::Counts;
+use crate::io::watchdog::Watchdog;
 
 /// What the command line fixes.
 #[derive(Debug)]
 pub struct Options {
     /// Who may ask.
     pub guard: Guard,
+    /// The same of connections that are for metrics.
+    pub metrics_guard: Guard,
     /// What browsers are told.
     pub cors: Cors,
     /// Limits on request heads.
@@ -134,6 +138,10 @@ pub struct Server {
     pub(super) ports: Ports,
     /// Connections open now.
     pub(super) connections: Cell<usize>,
+    /// Those of them that are for metrics.
+    pub(super) metrics_connections: Cell<usize>,
+    /// What is counted of answers.
+    pub(super) answers: Answers,
     /// Those of them that have a request to answer.
     pub(super) busy: Busy,
     /// Where output goes that nobody wants.
@@ -144,10 +152,10 @@ pub struct Server {
     pub(super) trim_pending: Cell<bool>,
     /// Signals that the supervisor has been asked to send.
     pub(super) signals: Asked,
-    /// Whether it has been asked for a sign of life and has not given one yet.
-    pub(super) asked_supervisor: Cell<bool>,
     /// What it has been asked to count.
     pub(super) counts: Counts,
+    /// Whether the supervisor's loop goes round.
+    pub(super) watchdog: Watchdog,
     supervisor: Sender<Inbox>,
     /// What makes ids go on after a restart.
     ids: RefCell<Option<Ids>>,
@@ -237,12 +245,14 @@ impl Server {
             ports: Ports::default(),
             large_pipes: Cell::new(0),
             connections: Cell::new(0),
+            metrics_connections: Cell::new(0),
+            answers: Answers::default(),
             busy: Busy::default(),
             scratch: RefCell::new(Vec::new()),
             trim_pending: Cell::new(false),
             signals: Asked::default(),
-            asked_supervisor: Cell::new(false),
             counts: Counts::default(),
+            watchdog: Watchdog::default(),
             supervisor,
             ids: RefCell::new(ids),
             date: RefCell::new(DateCache::default()),

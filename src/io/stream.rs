@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use crate::api::stream::{Form, Streamed};
 use crate::config::timeouts;
+use crate::metrics::present;
 use crate::process::Notify;
 use crate::process::life::{End, State};
 use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
@@ -52,6 +53,7 @@ pub(super) async fn stream(
 ) -> bool {
     let mut streamed = Streamed::new(form);
     let mut watch = Watch::new();
+    let _present = present(|all| &all.streamed_runs);
     reader.expect_silence();
     if let Some(pid) = pid {
         streamed.start(pid, underway.id(), body.begin());

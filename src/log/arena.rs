@@ -246,6 +246,16 @@ impl Arena {
         slot.0 < self.slots
     }
 
+    /// Slots that there are at all.
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Free slots whose pages are kept for the next output.
+    pub fn hot(&self) -> usize {
+        self.hot.len()
+    }
+
     /// Slots in use by logs and captures.
     pub fn in_use(&self) -> u32 {
         self.in_use

@@ -17,6 +17,7 @@ use super::index::{Entry, Index, PerStream, Row};
 use super::recovery::Unentered;
 use super::select::Select;
 use super::snapshot::Snapshot;
+use crate::metrics::metrics;
 use crate::types::{Stream, StreamFilter};
 
 /// A tail shorter than this is left unused and a new slot begun, so that reads stay large.
@@ -252,9 +253,12 @@ impl Log {
 
     fn fit(&mut self, arena: &mut Arena, limit: u64) {
         let entries_max = usize::try_from(Self::entries_max(limit)).unwrap_or(usize::MAX);
+        let before = sum(&self.evicted, StreamFilter::Combined);
         while self.retained_bytes() > limit || self.index.len() > entries_max {
             self.evict_oldest(arena);
         }
+        let evicted = sum(&self.evicted, StreamFilter::Combined) - before;
+        metrics(|all| all.evicted_bytes.add(evicted));
     }
 
     fn evict_oldest(&mut self, arena: &mut Arena) {

@@ -108,10 +108,26 @@ pub struct Process {
     pub changed: Notify,
     /// Log bytes that the table counts for this record; 0 until it has exited.
     counted_bytes: u64,
+    /// When it was asked for; None once it has written something.
+    asked_at: Option<Monotonic>,
+    /// As what the table counts it.
+    counted_as: Standing,
     /// They are counted.
     is_counted_exited: bool,
     /// What the budget counts for it, besides slots.
     counted: Counted,
+}
+
+/// What a job is among [`Counts`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    /// Nothing that anybody sees: its start is pending, or it is an answer that is waited for.
+    #[default]
+    Nothing,
+    Run,
+    Running,
+    Exited,
+    Leftover,
 }
 
 impl Process {
@@ -131,8 +147,34 @@ impl Process {
             is_owned: false,
             changed: Notify::default(),
             counted_bytes: 0,
+            asked_at: Some(Monotonic::now()),
+            counted_as: Standing::Nothing,
             is_counted_exited: false,
             counted: Counted::default(),
+        }
+    }
+
+    /// When it was asked for, to be called for its first byte: None later.
+    pub fn first_byte(&mut self) -> Option<Monotonic> {
+        self.asked_at.take()
+    }
+
+    /// What it is among [`Counts`].
+    fn counts_as(&self) -> Standing {
+        let run = self.life.kind().is_run();
+        if !self.is_listed() {
+            // A run is told of its end only.
+            let ended = matches!(self.life.state(), State::Over { .. } | State::Failed(_));
+            return match run && !ended {
+                true => Standing::Run,
+                false => Standing::Nothing,
+            };
+        }
+        match self.is_shown() {
+            false => Standing::Nothing,
+            true if self.life.is_running() => Standing::Running,
+            true if run && self.life.left() > 0 => Standing::Leftover,
+            true => Standing::Exited,
         }
     }
 
@@ -304,6 +346,29 @@ pub struct Counts {
     pub runs: usize,
 }
 
+impl Counts {
+    fn moved(&mut self, before: Standing, now: Standing) {
+        if before == now {
+            return;
+        }
+        let mut change = |what: Standing, by: isize| {
+            let change = |count: &mut usize| *count = count.saturating_add_signed(by);
+            match what {
+                Standing::Nothing => {}
+                Standing::Run => change(&mut self.runs),
+                Standing::Running => change(&mut self.running),
+                Standing::Exited => change(&mut self.exited),
+                Standing::Leftover => {
+                    change(&mut self.exited);
+                    change(&mut self.leftovers);
+                }
+            }
+        };
+        change(before, -1);
+        change(now, 1);
+    }
+}
+
 /// Every record, and the arena.
 #[derive(Debug)]
 pub struct Table {
@@ -324,6 +389,7 @@ pub struct Table {
     leftovers_max: usize,
     /// Log bytes of all exited records.
     exited_bytes: u64,
+    counts: Counts,
     history: History,
     budget: Budget,
     /// What the budget counts for the history.
@@ -348,6 +414,7 @@ impl Table {
             exited_max,
             leftovers_max,
             exited_bytes: 0,
+            counts: Counts::default(),
             history: History::new(UnixMs::now()),
             budget: Budget::default(),
             history_counted: 0,
@@ -355,10 +422,13 @@ impl Table {
         }
     }
 
-    fn insert(&mut self, life: Life) -> &mut Process {
+    fn insert(&mut self, life: Life, id: ProcessId) -> &mut Process {
         self.last_job += 1;
         let job = JobId(self.last_job);
-        let process = Box::new(Process::new(job, life));
+        let mut process = Box::new(Process::new(job, life));
+        process.id = id;
+        process.counted_as = process.counts_as();
+        self.counts.moved(Standing::Nothing, process.counted_as);
         self.jobs.entry(job).or_insert(process)
     }
 
@@ -386,8 +456,7 @@ impl Table {
         }
         self.occupied += 1;
         let id = self.take_id();
-        let process = self.insert(Life::new(Kind::Managed, 0));
-        process.id = id;
+        let process = self.insert(Life::new(Kind::Managed, 0), id);
         process.description = description.into();
         let job = process.job;
         self.listed.insert(id, job);
@@ -397,7 +466,7 @@ impl Table {
 
     /// Begins a run. Somebody waits for it until [`Table::disown`].
     pub fn begin_run(&mut self) -> &mut Process {
-        let process = self.insert(Life::new(Kind::Run, 2));
+        let process = self.insert(Life::new(Kind::Run, 2), ProcessId(0));
         process.is_owned = true;
         process
     }
@@ -406,9 +475,8 @@ impl Table {
     pub fn begin_record(&mut self, description: Description) -> &mut Process {
         let id = self.take_id();
         self.listed.insert(id, JobId(self.last_job + 1));
-        let process = self.insert(Life::new(Kind::Recorded, 2));
+        let process = self.insert(Life::new(Kind::Recorded, 2), id);
         process.is_owned = true;
-        process.id = id;
         process.description = description.into();
         process
     }
@@ -462,6 +530,7 @@ impl Table {
         }
         self.listed.insert(id, job);
         self.weigh(job);
+        self.count(job);
         self.note(job, Monotonic::now(), UnixMs::now());
         self.exited.push_back(job);
         self.make_room(job)
@@ -550,6 +619,7 @@ impl Table {
         wall: UnixMs,
     ) -> Option<Effects> {
         let effects = self.jobs.get_mut(&job)?.on(event, now, wall);
+        self.count(job);
         self.note(job, now, wall);
         self.recount(job);
         Some(effects)
@@ -612,23 +682,18 @@ impl Table {
         listed.map(Box::as_ref).filter(|process| process.is_shown())
     }
 
-    /// How many of each kind there are; looks at every record.
+    /// How many of each kind there are.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for process in self.jobs.values() {
-            let run = process.life.kind().is_run();
-            if !process.is_listed() {
-                // A run is told of its end only.
-                let ended = matches!(process.life.state(), State::Over { .. } | State::Failed(_));
-                counts.runs += usize::from(run && !ended);
-            } else if process.is_shown() {
-                let running = process.life.is_running();
-                counts.running += usize::from(running);
-                counts.exited += usize::from(!running);
-                counts.leftovers += usize::from(!running && run && process.life.left() > 0);
-            }
+        self.counts
+    }
+
+    /// Counts a job anew, after anything that may change what it is.
+    fn count(&mut self, job: JobId) {
+        if let Some(process) = self.jobs.get_mut(&job) {
+            let now = process.counts_as();
+            let before = std::mem::replace(&mut process.counted_as, now);
+            self.counts.moved(before, now);
         }
-        counts
     }
 
     /// Exited records that are kept.
@@ -727,9 +792,11 @@ impl Table {
         process.is_counted_exited = false;
         process.tell();
         if process.is_owned {
+            self.count(job);
             return self.recount(job);
         }
         if let Some(mut process) = self.jobs.remove(&job) {
+            self.counts.moved(process.counted_as, Standing::Nothing);
             process.log.clear(&mut self.arena);
             process.counted.end(&self.budget);
             if let Some(mut captures) = process.captures.take() {
@@ -759,8 +826,18 @@ mod tests {
     }
 
     fn on(table: &mut Table, job: JobId, event: Event) -> Effects {
-        let (process, _) = table.job_mut(job).unwrap();
-        process.on(event, Monotonic::default(), UnixMs(0))
+        let effects = table.on(job, event, Monotonic::default(), UnixMs(0));
+        assert_eq!(table.counts(), walked(table));
+        effects.unwrap()
+    }
+
+    /// What looking at every record comes to.
+    fn walked(table: &Table) -> Counts {
+        let mut counts = Counts::default();
+        for process in table.jobs.values() {
+            counts.moved(Standing::Nothing, process.counts_as());
+        }
+        counts
     }
 
     fn exit_leaving(table: &mut Table, job: JobId, left: u32) -> Vec<JobId> {

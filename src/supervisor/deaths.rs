@@ -56,6 +56,7 @@ impl Supervisor {
             }
         };
         if !matches!(job.phase, Phase::Exited(_)) {
+            let seen = Instant::now();
             job.phase = Phase::Exited(status);
             let reason = job.reason;
             let reason = reason.or_else(|| self.out_of_memory(id, status));
@@ -66,6 +67,7 @@ impl Supervisor {
                 }
                 self.events.send(Event::Exited {
                     job: id,
+                    seen,
                     exit: Exit { status, reason },
                     left,
                 });

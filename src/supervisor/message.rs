@@ -8,6 +8,7 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use crate::metrics::SupervisorMetrics;
 pub use crate::supervisor::spawn::spec::SpawnSpec;
 use crate::types::signal::Scope;
 use crate::types::{Exit, ExitStatus, JobId, KeptLimits, SpawnError, Used};
@@ -170,6 +171,8 @@ pub enum Event {
     Exited {
         /// Which child.
         job: JobId,
+        /// When that was seen.
+        seen: Instant,
         /// How it ended.
         exit: Exit,
         /// How many others of its tree were alive then.
@@ -215,8 +218,8 @@ pub enum Event {
         /// How the direct child ended, if it has.
         status: Option<ExitStatus>,
     },
-    /// The answer to [`Command::Ping`].
-    Pong,
+    /// The answer to [`Command::Ping`]: what has been counted.
+    Pong(Box<SupervisorMetrics>),
     /// The server was told to end (SIGTERM, SIGINT): no new work.
     ShuttingDown,
     /// Every child and descendant is gone after [`Event::ShuttingDown`].

@@ -62,6 +62,7 @@ use self::tree::identity::Leader;
 use self::tree::orphans::Orphans;
 use self::usage::Counting;
 use crate::config::timeouts;
+use crate::metrics::{Histogram, SupervisorMetrics};
 use crate::types::{JobId, SpawnError};
 
 /// Longest pause between two passes over a tree that does not die.
@@ -86,6 +87,8 @@ pub enum Inbox {
         job: JobId,
         /// Which thread is free again; None if no thread was involved.
         thread: Option<usize>,
+        /// Since it was ordered.
+        took: Duration,
         /// The child, or why there is none.
         result: Result<Spawned, SpawnError>,
     },
@@ -170,6 +173,10 @@ pub struct Supervisor {
     counting: Counting,
     watches: Watches,
     shutdown: Option<Shutdown>,
+    /// How long starts took.
+    spawns: Histogram,
+    /// How long the loop was busy at a time.
+    turns: Histogram,
 }
 
 impl Supervisor {
@@ -230,6 +237,8 @@ impl Supervisor {
             counting: Counting::default(),
             watches: Watches::default(),
             shutdown: None,
+            spawns: Histogram::default(),
+            turns: Histogram::default(),
         };
         Ok((supervisor, commands, receiver))
     }
@@ -255,6 +264,7 @@ impl Supervisor {
                 // Nothing a caller could do; without this pause it would burn a core.
                 std::thread::sleep(Duration::from_millis(1));
             }
+            let woken = Instant::now();
             if ready.iter().any(|event| event.data.u64() == TOKEN_INBOX) {
                 self.inbox.answer();
             }
@@ -291,7 +301,16 @@ impl Supervisor {
             }
             self.make_steps();
             self.tell_left();
+            self.turns.observe(woken.elapsed());
         }
+    }
+
+    /// Answers who wants to know whether this loop goes round.
+    fn pong(&self) {
+        self.events.send(Event::Pong(Box::new(SupervisorMetrics {
+            spawns: self.spawns.get(),
+            turns: self.turns.get(),
+        })));
     }
 
     fn on_inbox(&mut self) {
@@ -306,8 +325,14 @@ impl Supervisor {
                 Inbox::SpawnDone {
                     job,
                     thread,
+                    took,
                     result,
-                } => self.on_spawn_done(job, thread, result),
+                } => {
+                    if result.is_ok() {
+                        self.spawns.observe(took);
+                    }
+                    self.on_spawn_done(job, thread, result);
+                }
             }
         }
     }
@@ -343,7 +368,7 @@ impl Supervisor {
             } => self.signal(job, request, Some(ticket)),
             Command::WatchPort { job, port, watch } => self.watch_port(job, port, watch),
             Command::UnwatchPort { job, watch } => self.unwatch_port(job, watch),
-            Command::Ping => self.events.send(Event::Pong),
+            Command::Ping => self.pong(),
             Command::Count { jobs, ticket } => self.count(ticket, jobs),
             Command::Uncount { ticket } => self.uncount(ticket),
             Command::ShutDown => self.begin_shutdown(),

@@ -129,6 +129,10 @@ pub struct ServerArgs {
     pub port: u16,
     /// `--listen`; empty for host and port.
     pub listen: Vec<Listen>,
+    /// `--metrics-listen`.
+    pub metrics_listen: Option<Listen>,
+    /// `--public-metrics`.
+    pub public_metrics: bool,
     /// `--unix-mode`.
     pub unix_mode: u32,
     /// `--unix-allow-uid`.
@@ -195,6 +199,8 @@ impl Default for ServerArgs {
             host: "127.0.0.1".to_owned(),
             port: 2468,
             listen: Vec::new(),
+            metrics_listen: None,
+            public_metrics: false,
             unix_mode: 0o600,
             unix_uids: Vec::new(),
             unix_token: false,

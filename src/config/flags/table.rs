@@ -7,8 +7,8 @@ use std::ffi::OsStr;
 
 use super::ServerArgs;
 use super::value::{
-    allow_user, base_path, bytes, choice, grace, host, limits, listen, number, octal, origin,
-    positive, text, user,
+    allow_user, base_path, bytes, choice, grace, host, limits, listen, listen_here, number, octal,
+    origin, positive, text, user,
 };
 use super::{BackendChoice, CgroupChoice, ReplayChoice};
 use crate::types::Stdin;
@@ -112,6 +112,26 @@ pub(super) const FLAGS: &[Flag] = &[
         takes: Takes::Nothing(|args| args.unix_token = true),
         default: None,
         help: "ask for the token on unix sockets, too",
+        more: "",
+    },
+    Flag {
+        long: "metrics-listen",
+        short: None,
+        takes: Takes::Value("ADDR", |args, value| {
+            args.metrics_listen = Some(listen_here(value)?);
+            Ok(())
+        }),
+        default: None,
+        help: "serve /metrics at HOST:PORT or unix:PATH, and only there",
+        more: "To anybody who reaches it, without a token, beside /healthz and /readyz and nothing \
+               else. It is answered when --max-connections are open, too.",
+    },
+    Flag {
+        long: "public-metrics",
+        short: None,
+        takes: Takes::Nothing(|args| args.public_metrics = true),
+        default: None,
+        help: "serve /metrics to who brings no token, too",
         more: "",
     },
     Flag {

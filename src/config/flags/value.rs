@@ -91,6 +91,16 @@ pub(super) fn listen(value: &OsStr) -> Result<Listen, String> {
     }
 }
 
+/// An address or path to listen on.
+pub(super) fn listen_here(value: &OsStr) -> Result<Listen, String> {
+    match listen(value) {
+        Ok(here @ (Listen::Tcp { .. } | Listen::Unix(_))) => Ok(here),
+        Ok(Listen::Systemd | Listen::Starter) | Err(_) => {
+            Err("must be HOST:PORT or unix:PATH".to_owned())
+        }
+    }
+}
+
 /// An origin as browsers send it, since it is compared with what they send; or `*`.
 pub(super) fn origin(value: &OsStr) -> Result<String, String> {
     let value = text(value)?;

@@ -16,6 +16,7 @@ use crate::config::timeouts;
 use crate::log::batch::{Batches, Chunk, Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::index::Entry;
 use crate::log::{Cursor, Select};
+use crate::metrics::{metrics, present};
 use crate::process::life::State;
 use crate::process::{Notify, Process};
 use crate::supervisor::spawn::pty;
@@ -123,6 +124,7 @@ pub(super) async fn attach(
     reader: &mut Reader,
     writer: &mut Writer,
 ) {
+    let _present = present(|all| &all.attached);
     let session = Rc::new(Session {
         server: server.clone(),
         id,
@@ -296,7 +298,10 @@ impl Session {
         };
         match batches.next(&process.log, arena, cursor, &Frames(framing)) {
             Found::Chunk(chunk) => return Step::Send(chunk),
-            Found::Gap(gap) => return Step::Gap(say::gap(gap.from, gap.to, gap.bytes)),
+            Found::Gap(gap) => {
+                metrics(|all| all.gap(gap.bytes));
+                return Step::Gap(say::gap(gap.from, gap.to, gap.bytes));
+            }
             Found::Unwanted => return Step::Rest,
             Found::Nothing => {}
         }

@@ -1,7 +1,8 @@
 //! Accepts connections, up to a number.
 //!
-//! In: listening sockets. Out: one task per connection. Owns the count of connections.
+//! In: listening sockets. Out: one task per connection. Owns the counts of connections.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -19,6 +20,7 @@ use rustix::net::{
 
 use crate::api::access::Peer;
 use crate::config::timeouts;
+use crate::metrics::metrics;
 use crate::supervisor::mailbox::Receiver;
 use crate::supervisor::message::{Command, Event};
 
@@ -35,6 +37,9 @@ use crate::io::watchdog;
 
 /// Connections the kernel holds ready before they are accepted.
 const BACKLOG: i32 = 4096;
+
+/// Connections for metrics at the same time.
+const METRICS_CONNECTIONS_MAX: usize = 16;
 
 /// After an accept failed for want of something.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
@@ -53,11 +58,12 @@ pub async fn serve(
     // Paths go with the last of them.
     let mut paths = Vec::new();
     for listening in listening {
+        let for_metrics = listening.is_for_metrics();
         let (socket, kind, shared, path) = listening.into_parts();
         if kind != Kind::Starter {
             rustix::net::listen(&socket, BACKLOG)?;
         }
-        sockets.push((Source::new(socket)?, kind, shared));
+        sockets.push((Source::new(socket)?, kind, shared, for_metrics));
         paths.push(path);
     }
     // Before the first connection is accepted: there may not be a descriptor left after it.
@@ -65,15 +71,16 @@ pub async fn serve(
     monoio::spawn(watchdog::watch(server.clone()));
     server.options.manager.ready(&watchdog::status(&server));
     let end = {
-        let accepting =
-            sockets
-                .iter()
-                .map(|(socket, kind, _)| -> Pin<Box<dyn Future<Output = _>>> {
-                    match kind {
-                        Kind::Tcp(_) | Kind::Unix => Box::pin(accept_all(&server, socket)),
-                        Kind::Starter => Box::pin(take_all(&server, socket)),
+        let accepting = sockets.iter().map(
+            |(socket, kind, _, for_metrics)| -> Pin<Box<dyn Future<Output = _>>> {
+                match kind {
+                    Kind::Tcp(_) | Kind::Unix => {
+                        Box::pin(accept_all(&server, socket, *for_metrics))
                     }
-                });
+                    Kind::Starter => Box::pin(take_all(&server, socket)),
+                }
+            },
+        );
         let accepting = pin!(first(accepting.collect()));
         let handling = pin!(events::handle(server.clone(), events, bell));
         let clock = pin!(clock);
@@ -81,7 +88,7 @@ pub async fn serve(
         race(failing, handling).await
     };
     drop(paths);
-    for (socket, _, shared) in sockets {
+    for (socket, _, shared, _) in sockets {
         close(socket, shared);
     }
     match end {
@@ -109,12 +116,12 @@ fn close(socket: Source, shared: bool) {
     }
 }
 
-async fn accept_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
+async fn accept_all(server: &Rc<Server>, socket: &Source, for_metrics: bool) -> std::io::Error {
     loop {
         match acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok((fd, peer)) => {
                 let peer = peer_of(&fd, peer);
-                start(server, fd, peer);
+                start(server, fd, peer, for_metrics);
             }
             Err(Errno::AGAIN) => {
                 if let Err(error) = socket.readable().await {
@@ -152,7 +159,7 @@ async fn take_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
             Ok(message) if message.bytes > 0 => {
                 for ancillary in control.drain() {
                     if let RecvAncillaryMessage::ScmRights(handed) = ancillary {
-                        handed.for_each(|fd| start(server, fd, Peer::Starter));
+                        handed.for_each(|fd| start(server, fd, Peer::Starter, false));
                     }
                 }
             }
@@ -171,16 +178,47 @@ async fn take_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
 }
 
 /// Gives up its place among the connections when dropped.
-struct Place(Rc<Server>);
+struct Place {
+    server: Rc<Server>,
+    for_metrics: bool,
+}
+
+impl Place {
+    fn count(&self) -> &Cell<usize> {
+        match self.for_metrics {
+            true => &self.server.metrics_connections,
+            false => &self.server.connections,
+        }
+    }
+
+    /// Takes one, and says whether it is one too many. Who wants to know how full the server is
+    /// needs no place among those that fill it.
+    fn take(server: &Rc<Server>, for_metrics: bool) -> (Self, bool) {
+        let place = Self {
+            server: server.clone(),
+            for_metrics,
+        };
+        let most = match for_metrics {
+            true => METRICS_CONNECTIONS_MAX,
+            false => server.options.connections_max,
+        };
+        let count = place.count();
+        count.set(count.get() + 1);
+        let is_too_much = count.get() > most;
+        (place, is_too_much)
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.connections.set(self.0.connections.get() - 1);
+        let count = self.count();
+        count.set(count.get() - 1);
         heap::passed(heap::CONNECTION_BYTES);
     }
 }
 
-fn start(server: &Rc<Server>, fd: OwnedFd, peer: Peer) {
+fn start(server: &Rc<Server>, fd: OwnedFd, peer: Peer, for_metrics: bool) {
+    metrics(|all| all.accepted.inc());
     // Refusals, as for a unix socket, leave a slower or less watched connection, no worse.
     let _ = sockopt::set_tcp_nodelay(&fd, true);
     let _ = sockopt::set_socket_keepalive(&fd, true);
@@ -191,16 +229,15 @@ fn start(server: &Rc<Server>, fd: OwnedFd, peer: Peer) {
     let Ok(stream) = TcpStream::from_std(fd.into()) else {
         return;
     };
-    server.connections.set(server.connections.get() + 1);
-    let place = Place(server.clone());
-    let full = !spare || server.connections.get() > server.options.connections_max;
+    let (place, is_too_much) = Place::take(server, for_metrics);
+    let full = !spare || is_too_much;
     let server = server.clone();
     monoio::spawn(async move {
         let _place = place;
         if full {
             Box::pin(conn::refuse(server, stream)).await;
         } else {
-            conn::serve(server, stream, peer).await;
+            conn::serve(server, stream, peer, for_metrics).await;
         }
     });
 }

@@ -26,6 +26,8 @@ use monoio::net::TcpStream;
 use crate::api::access::Peer;
 use crate::api::attach::AttachQuery;
 use crate::api::bytes::Bytes;
+use crate::api::guard::Guard;
+use crate::api::health::healthz;
 use crate::api::idempotency::Name;
 use crate::api::logs::{AwaitEntry, Fetch};
 use crate::api::query::{StdinQuery, TerminalQuery};
@@ -52,6 +54,7 @@ use crate::io::events::{Watch, events};
 use crate::io::follow::follow;
 use crate::io::host::input::Offer;
 use crate::io::host::start::start;
+use crate::io::metrics;
 use crate::io::recording::record;
 use crate::io::repeats::{self, Repeat};
 use crate::io::runtime::timer::within;
@@ -64,6 +67,7 @@ use crate::io::stdin::{Announced, close, input, upload};
 use crate::io::terminal;
 use crate::io::usage;
 use crate::io::wait_for::wait_for;
+use crate::io::watchdog;
 
 /// After the last answer no more than this is read of what the peer still sends.
 const LINGER_BYTES: usize = 4 << 20;
@@ -128,6 +132,8 @@ struct Conn {
     server: Rc<Server>,
     /// The other end.
     peer: Peer,
+    /// It has come to where only metrics are.
+    for_metrics: bool,
     reader: Reader,
     writer: Writer,
     /// It counts among [`Server::busy`].
@@ -141,8 +147,9 @@ impl Drop for Conn {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer) {
+pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer, for_metrics: bool) {
     let mut conn = Conn::new(server, stream, peer);
+    conn.for_metrics = for_metrics;
     loop {
         conn.set_busy(false);
         // Each stage is boxed by itself, so that a connection carries room for the stage it is in
@@ -180,7 +187,8 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer) {
 /// Answers one request with 503 and closes.
 pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream) {
     let mut conn = Conn::new(server, stream, Peer::Unknown);
-    let problem = Problem::unavailable("too many connections", Some("limit_reached"));
+    let problem = Problem::unavailable("too many connections", Some("limit_reached"))
+        .because("max_connections");
     if conn.bare_reply(problem.reply()).await == Then::Linger {
         conn.linger().await;
     }
@@ -194,9 +202,18 @@ impl Conn {
         Self {
             server,
             peer,
+            for_metrics: false,
             reader: Reader::new(read, socket, turn.clone()),
             writer: Writer::new(write, socket, turn),
             busy: false,
+        }
+    }
+
+    /// Who may ask here.
+    fn guard(&self) -> &Guard {
+        match self.for_metrics {
+            true => &self.server.options.metrics_guard,
+            false => &self.server.options.guard,
         }
     }
 
@@ -215,6 +232,7 @@ impl Conn {
             action,
             body: policy,
             caller: _,
+            route: _,
             repeat,
         } = match plan {
             Ok(plan) => plan,
@@ -373,6 +391,11 @@ impl Conn {
             }
             Outcome::Usage(asked) => usage::answer(&server, &asked, &mut self.reader).await,
             Outcome::ServerInfo => server_info(&server, &mut self.reader).await,
+            Outcome::Healthz => {
+                let answers = watchdog::look(&server, timeouts::WATCHDOG_MAX).await;
+                Some(healthz(answers))
+            }
+            Outcome::Metrics(format) => Some(metrics::answer(&server, format).await),
             Outcome::Send { id, signalling } => {
                 signal(&server, id, signalling, &mut self.reader).await
             }

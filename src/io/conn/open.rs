@@ -45,6 +45,7 @@ pub struct Listening {
     name: String,
     /// The service manager has it, too, and gives it to the next server.
     shared: bool,
+    for_metrics: bool,
 }
 
 /// A socket in the file system: the one that was made, and not what stands there later.
@@ -94,6 +95,17 @@ impl Listening {
         &self.name
     }
 
+    /// The same, for metrics and probes only.
+    pub fn for_metrics(mut self) -> Self {
+        self.for_metrics = true;
+        self
+    }
+
+    /// Whether it is for metrics and probes only.
+    pub fn is_for_metrics(&self) -> bool {
+        self.for_metrics
+    }
+
     pub(super) fn into_parts(self) -> (OwnedFd, Kind, bool, Option<Entry>) {
         (self.socket, self.kind, self.shared, self.path)
     }
@@ -106,6 +118,7 @@ impl Listening {
             path: None,
             name: format!("http://{address}"),
             shared: false,
+            for_metrics: false,
         })
     }
 
@@ -128,6 +141,7 @@ impl Listening {
                 path: None,
                 name,
                 shared: true,
+                for_metrics: false,
             });
         }
         let mut listening = Self::tcp(TcpListener::from(socket))?;
@@ -152,6 +166,7 @@ impl Listening {
             path: Some(entry),
             name: format!("unix:{}", path.display()),
             shared: false,
+            for_metrics: false,
         })
     }
 }
@@ -208,6 +223,7 @@ fn open_once(listen: &Listen, unix_mode: u32) -> io::Result<Listening> {
             path: None,
             name: "what its starter hands over".to_owned(),
             shared: false,
+            for_metrics: false,
         }),
     }
 }

@@ -22,6 +22,7 @@ use crate::io::runtime::heap;
 use crate::io::runtime::source::{self, Peer};
 use crate::io::runtime::timer::sleep;
 use crate::io::runtime::turn::{RECEIVED_BYTE_COST, Turn};
+use crate::metrics::metrics;
 
 /// Bytes of the buffer of an idle connection.
 const CHUNK_BYTES_MIN: usize = 1 << 10;
@@ -142,6 +143,7 @@ impl Reader {
             Ok(len) => {
                 self.state = State::Idle(half);
                 heap::passed(len);
+                metrics(|all| all.received_bytes.add(len as u64));
                 self.chunk = if len < self.chunk {
                     CHUNK_BYTES_MIN
                 } else {

@@ -28,6 +28,10 @@ pub(crate) const BODY_BYTES_MAX: u64 = 2 << 20;
 /// What is kept of a head once its bytes are gone.
 pub(super) struct Facts {
     pub(super) head_only: bool,
+    /// Which route was asked for, if one was.
+    pub(super) route: Option<usize>,
+    /// When that was understood.
+    pub(super) since: Instant,
     pub(super) http_minor: u8,
     pub(super) close: bool,
     pub(super) framing: BodyFraming,
@@ -51,6 +55,8 @@ impl Facts {
         ];
         Self {
             head_only: head.method() == Method::Head,
+            route: None,
+            since: Instant::now(),
             http_minor: head.http_minor(),
             close: head.close(),
             keep_alive: head.asks_keep_alive(),
@@ -108,8 +114,9 @@ impl Conn {
                     &self.server.options.head_limits,
                 ) {
                     Ok(Parsed::Done { value: head, used }) => {
-                        let facts = Facts::of(&head);
-                        let plan = api::plan(&head, &self.server.options.guard, self.peer);
+                        let mut facts = Facts::of(&head);
+                        let plan = api::plan(&head, self.guard(), self.peer);
+                        facts.route = plan.as_ref().ok().and_then(|plan| plan.route);
                         self.reader.consume(used);
                         return Ok((facts, plan));
                     }

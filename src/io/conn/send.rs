@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::api::Reply;
-use crate::api::cors::VARY;
+use crate::api::cors::{ALLOW_ORIGIN, EXPOSE, VARY, expose};
 use crate::api::idempotency::REPLAYED;
 use crate::budget::Kind;
 use crate::config::timeouts;
@@ -24,6 +24,7 @@ const SHARED_PIECE_BYTES: usize = 256 << 10;
 impl Conn {
     /// An answer to something that is not a request; nothing can follow it.
     pub(super) async fn bare_reply(&mut self, reply: Reply) -> Then {
+        self.server.answers.counts(&reply);
         let mut out = Vec::with_capacity(256);
         let fields: Vec<(&str, &str)> = reply
             .headers
@@ -124,6 +125,7 @@ impl Conn {
         length: Length,
         out: &mut Vec<u8>,
     ) {
+        self.server.answers.begins(facts.route, facts.since, reply);
         let options = &self.server.options;
         let asked = |at: usize| facts.cors.as_ref().and_then(|cors| cors[at].as_deref());
         let cors = options.cors.fields(&options.guard, asked(0));
@@ -147,6 +149,11 @@ impl Conn {
         );
         if facts.strict {
             fields.push(("preference-applied", "handling=strict"));
+        }
+        let is_allowed = cors.iter().any(|(name, _)| *name == ALLOW_ORIGIN);
+        let exposed = is_allowed.then(|| expose(fields.iter().map(|(name, _)| *name)));
+        if let Some(names) = exposed.as_deref().filter(|names| !names.is_empty()) {
+            fields.push((EXPOSE, names));
         }
         let head = ResponseHead {
             status: reply.status,

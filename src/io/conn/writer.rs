@@ -12,6 +12,7 @@ use monoio::net::TcpStream;
 
 use crate::config::timeouts;
 use crate::log::batch::Chunk;
+use crate::metrics::metrics;
 
 use crate::io::runtime::heap;
 use crate::io::runtime::source::{self, Peer};
@@ -40,7 +41,10 @@ impl Writer {
     pub(crate) fn at_once(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
         match source::send(self.socket, slices) {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-            Ok(sent) => Ok(Some(sent)),
+            Ok(sent) => {
+                metrics(|all| all.sent_bytes.add(sent as u64));
+                Ok(Some(sent))
+            }
             Err(rustix::io::Errno::AGAIN) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -101,6 +105,7 @@ impl Writer {
                 Ok(sent) => {
                     range.start += sent;
                     heap::passed(sent);
+                    metrics(|all| all.sent_bytes.add(sent as u64));
                     took(sent);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

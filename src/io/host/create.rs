@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::api::limits::unavailable;
 use crate::api::{Launch, Problem, Reply};
 use crate::config::timeouts;
+use crate::metrics::Kind;
 use crate::process::terminal::Terminal;
 use crate::supervisor::message::Command;
 use crate::supervisor::spawn::environment::Environment;
@@ -19,6 +20,7 @@ use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
 use crate::types::{JobId, SpawnError, SpawnStage, Stdin, Stream, WindowSize};
 
 use crate::io::host::input::Input;
+use crate::io::host::tally;
 use crate::io::runtime::source::Source;
 use crate::io::server::{Child, Create, Server};
 use crate::io::wait::{Client, Limits, Waited, for_client, until};
@@ -94,6 +96,7 @@ fn begin(
         spec(server, launch, stdio, term).map_err(|error| Problem::spawn(error, tty, launch))?;
     server.children.borrow_mut().insert(job, Rc::new(child));
     server.creates.borrow_mut().insert(job, Create::default());
+    tally::asked(Kind::Process);
     server.command(Command::Spawn {
         job,
         spec: Box::new(spec),

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::metrics::metrics;
 use crate::notice;
 use crate::process::life;
 use crate::supervisor::mailbox::Receiver;
@@ -9,6 +10,7 @@ use crate::supervisor::message::Event;
 use crate::types::UnixMs;
 
 use crate::io::host::effects::happen;
+use crate::io::host::tally;
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
 use crate::io::watchdog;
@@ -26,15 +28,31 @@ pub(crate) async fn handle(
         bell.readable().await?;
         let batch: Vec<Event> = events.drain().collect();
         for event in batch {
+            let mut seen_exit = None;
             let (job, event) = match event {
                 Event::Spawned { job, pid } => {
                     let outputs = server.outputs_of(job);
                     (job, life::Event::Spawned { pid, outputs })
                 }
-                Event::SpawnFailed { job, error } => (job, life::Event::SpawnFailed(error)),
-                Event::Exited { job, exit, left } => (job, life::Event::Exited { exit, left }),
+                Event::SpawnFailed { job, error } => {
+                    tally::failed(&server, job);
+                    (job, life::Event::SpawnFailed(error))
+                }
+                Event::Exited {
+                    job,
+                    seen,
+                    exit,
+                    left,
+                } => {
+                    tally::ended(&server, job, Some(exit.status));
+                    seen_exit = Some(seen);
+                    (job, life::Event::Exited { exit, left })
+                }
                 Event::Left { job, left } => (job, life::Event::Left(left)),
-                Event::TimedOut { job, status } => (job, life::Event::TimedOut(status)),
+                Event::TimedOut { job, status } => {
+                    tally::ended(&server, job, status);
+                    (job, life::Event::TimedOut(status))
+                }
                 Event::Limits(kept) => {
                     let said = server.info.borrow_mut().learn_limits(kept);
                     said.iter().for_each(notice::line);
@@ -64,8 +82,8 @@ pub(crate) async fn handle(
                     server.signals.answer(ticket, result);
                     continue;
                 }
-                Event::Pong => {
-                    watchdog::passed(&server);
+                Event::Pong(metrics) => {
+                    watchdog::passed(&server, *metrics);
                     continue;
                 }
                 Event::ShuttingDown => {
@@ -82,6 +100,9 @@ pub(crate) async fn handle(
                 }
             };
             happen(&server, job, event);
+            if let Some(seen) = seen_exit {
+                metrics(|all| all.exit_notice.observe(seen.elapsed()));
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::config::timeouts;
+use crate::metrics::metrics;
 use crate::supervisor::spawn::pty;
 use crate::types::ProcessId;
 
@@ -230,6 +231,7 @@ impl Input {
     }
 
     fn accept(&self, len: usize) {
+        metrics(|all| all.input_bytes.add(len as u64));
         self.accepted.set(self.accepted.get() + len as u64);
         self.taken.set(Instant::now());
     }

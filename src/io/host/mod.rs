@@ -19,3 +19,4 @@ mod paced;
 pub(crate) mod run;
 pub(crate) mod sizes;
 pub(crate) mod start;
+mod tally;

@@ -14,9 +14,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::log::{Arena, SLOT_BYTES};
+use crate::metrics::metrics;
 use crate::process::life::{Event, State};
 use crate::process::{Process, Table};
-use crate::types::{JobId, Stream, UnixMs};
+use crate::types::{JobId, Monotonic, Stream, UnixMs};
 
 use crate::io::host::capacity::Capacity;
 use crate::io::host::effects::happen;
@@ -201,6 +202,7 @@ fn pump_until(
         match read_once(server, job, stream, source, left) {
             Ok(Read { len: 0, .. }) => break Some(Stop::Ended),
             Ok(Read { len, emptied }) => {
+                metrics(|all| all.output_bytes.add(len as u64));
                 left = left.saturating_sub(len as u64);
                 if emptied && stop_when_emptied {
                     break None;
@@ -212,10 +214,14 @@ fn pump_until(
         }
     };
     if left < budget
-        && let Some(process) = server.table.borrow().job(job)
-        && process.is_logged()
+        && let Some((process, _)) = server.table.borrow_mut().job_mut(job)
     {
-        process.changed.notify();
+        if let Some(asked_at) = process.first_byte() {
+            metrics(|all| all.first_byte.observe(Monotonic::now().since(asked_at)));
+        }
+        if process.is_logged() {
+            process.changed.notify();
+        }
     }
     let brought = budget - left;
     match stopped {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::api::run::{Run, reply};
 use crate::api::{Problem, Reply};
 use crate::config::timeouts;
+use crate::metrics::Kind;
 use crate::notice;
 use crate::process::Captures;
 use crate::process::backpressure::Backpressure;
@@ -28,6 +29,7 @@ use crate::io::host::feed::feed;
 use crate::io::host::input::Input;
 use crate::io::host::leftovers;
 use crate::io::host::outputs::{ingest, trim_later};
+use crate::io::host::tally;
 use crate::io::server::Server;
 use crate::io::usage::usage_of;
 use crate::io::wait::{Client, Limits, Waited, for_client, until};
@@ -107,6 +109,7 @@ pub(crate) fn half_closed(run: &Run) -> Duration {
 impl Drop for Underway {
     fn drop(&mut self) {
         let (server, job) = (&self.server, self.job);
+        tally::run_is_over(server, job, self.is_let_go);
         if !self.is_let_go {
             // Does nothing if it has been answered.
             happen(server, job, Event::Abandoned);
@@ -150,6 +153,7 @@ impl Underway {
             // All of its input is in the request.
             false => id.map(|_| Input::closed()),
         };
+        tally::asked(Kind::Run);
         server.command(Command::Spawn {
             job,
             spec: Box::new(spec),

@@ -1,11 +1,12 @@
-//! The runtime's names: drivers, readiness, timers, when a task gives way or waits in line, and the
-//! heap's free memory.
+//! The runtime's names: drivers, readiness, timers, when a task gives way or waits in line, how long
+//! the loop is busy, and the heap's free memory.
 //!
 //! In: descriptors and times. Out: futures. Knows no process and no request.
 
 pub mod backend;
 pub(crate) mod heap;
 pub(crate) mod lane;
+pub mod meter;
 pub(crate) mod pauses;
 pub(crate) mod race;
 pub(crate) mod source;

@@ -29,6 +29,7 @@ use rustix::time::{
 use crate::config::timeouts;
 use crate::types::Monotonic;
 
+use crate::io::runtime::meter;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 
@@ -180,6 +181,7 @@ async fn drive(clock: Rc<Source>) -> io::Error {
         if let Err(error) = clock.readable().await {
             return error;
         }
+        meter::begin();
         // How often it has expired: nobody wants to know, but it must be read.
         let _ = clock.read(&mut [0; 8]);
         QUEUE.with(Queue::fire);

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::io::runtime::meter;
 use crate::io::runtime::timer::sleep;
 
 /// What may be spent before a rest: some milliseconds of work.
@@ -83,8 +84,9 @@ impl Turn {
 
     /// Notes what a poll of the operation came to: who has to wait rests.
     pub(crate) fn polled<T>(&self, polled: Poll<T>) -> Poll<T> {
-        if polled.is_pending() {
-            self.spent.set(0);
+        match polled.is_pending() {
+            true => self.spent.set(0),
+            false => meter::begin(),
         }
         polled
     }

@@ -20,6 +20,7 @@ use crate::api::body::{self, InputEncoding};
 use crate::api::control::window;
 use crate::api::frame::{ClientFrame, client_frame, unknown_type};
 use crate::api::query::TerminalQuery;
+use crate::metrics::present;
 use crate::types::{ProcessId, WindowSize};
 use crate::wire::ws::message::Event;
 
@@ -67,6 +68,7 @@ pub(crate) async fn attach(
     reader: &mut Reader,
     writer: &mut Writer,
 ) {
+    let _present = present(|all| &all.viewers);
     let (_answering, questions) = match query.read_only {
         true => (None, None),
         false => Answering::begin(server, id).unzip(),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::log::batch::{BATCH_BYTES_MAX, Chunk, Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::index::Entry;
 use crate::log::{Log, Select};
+use crate::metrics::metrics;
 use crate::process::life::State;
 use crate::process::pacing::Place;
 use crate::process::{Notify, Process};
@@ -334,7 +335,10 @@ impl Session {
                 });
                 Step::Send(chunk, bytes)
             }
-            Found::Gap(_) => Step::Redraw(Reason::Evicted),
+            Found::Gap(gap) => {
+                metrics(|all| all.gap(gap.bytes));
+                Step::Redraw(Reason::Evicted)
+            }
             Found::Unwanted | Found::Nothing => wait(until),
         }
     }

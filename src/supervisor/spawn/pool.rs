@@ -68,6 +68,7 @@ pub(crate) struct Order {
 struct Request {
     order: Order,
     slot: Arc<PidSlot>,
+    ordered: Instant,
 }
 
 /// How a spawner tells what became of a spawn.
@@ -87,14 +88,17 @@ impl Reports {
         job: JobId,
         announce: bool,
         thread: Option<usize>,
+        ordered: Instant,
         result: Result<Spawned, SpawnError>,
     ) {
+        let took = ordered.elapsed();
         let (pid, pidfd) = match &result {
             Ok(spawned) => (spawned.pid, spawned.pidfd.clone()),
             Err(_) => {
                 return self.inbox.send(Inbox::SpawnDone {
                     job,
                     thread,
+                    took,
                     result,
                 });
             }
@@ -105,6 +109,7 @@ impl Reports {
         self.inbox.send_quietly(Inbox::SpawnDone {
             job,
             thread,
+            took,
             result,
         });
         // After the message: who sees the exit through the pidfd finds the message.
@@ -157,11 +162,16 @@ impl Pool {
                 stage: SpawnStage::Clone,
                 errno: libc::EAGAIN,
             };
-            return self.reports.done(job, false, None, Err(error));
+            return self.reports.done(job, false, None, now, Err(error));
         }
         let slot = Arc::new(PidSlot::new(0));
         self.in_flight.push((job, slot.clone()));
-        self.waiting.push_back((now, Request { order, slot }));
+        let request = Request {
+            order,
+            slot,
+            ordered: now,
+        };
+        self.waiting.push_back((now, request));
         if self.idle.is_empty() && self.running() < EAGER {
             self.start_thread();
         }
@@ -264,7 +274,12 @@ impl Pool {
         let pad = self.pads.get_mut(number).and_then(Option::take);
         let mut pad = pad.unwrap_or_default();
         let work = move || {
-            for Request { order, slot } in requests {
+            for Request {
+                order,
+                slot,
+                ordered,
+            } in requests
+            {
                 let Order {
                     job,
                     spec,
@@ -277,7 +292,7 @@ impl Pool {
                 // The child's ends of its pipes close before anybody hears that it runs.
                 drop(spec);
                 drop(slot);
-                reports.done(job, announce, Some(number), result);
+                reports.done(job, announce, Some(number), ordered, result);
             }
         };
         let builder = thread::Builder::new()
@@ -299,8 +314,8 @@ impl Pool {
                         stage: SpawnStage::Clone,
                         errno,
                     };
-                    self.reports
-                        .done(request.order.job, false, None, Err(error));
+                    let (job, ordered) = (request.order.job, request.ordered);
+                    self.reports.done(job, false, None, ordered, Err(error));
                 }
             }
             Err(_) => {}
