@@ -79,7 +79,13 @@ export const confirm = (title, text, verb) =>
 
 /** Opens a menu of [text, run, props] under a button. */
 export function menu(at, items) {
-  const close = () => list.remove();
+  let isOpen = true;
+  const close = () => {
+    // Removing what has the focus takes it away, which comes here again.
+    if (!isOpen) return;
+    isOpen = false;
+    list.remove();
+  };
   const list = h(
     "div",
     { class: "menu", role: "menu" },

@@ -118,7 +118,8 @@ export function logsView(id) {
     const is = source.get(block);
     if (!is) return laid.get(block)?.rows ?? null;
     const known = laid.get(block);
-    if (known && known.version === is.version && known.cols === cols && known.is === is) return known.rows;
+    const width = wrap ? cols : UNWRAPPED;
+    if (known && known.version === is.version && known.width === width && known.is === is) return known.rows;
     const all = is.bytes.subarray(0, is.length);
     const own = block * BLOCK - is.from;
     let from = Math.max(0, own);
@@ -129,8 +130,8 @@ export function logsView(id) {
       else if (lf < 0 && all.length < own + BEHIND) from = all.length;
     }
     const to = Math.min((block + 1) * BLOCK - is.from, all.length);
-    const rows = layout(all, from, to, is.isFull, wrap ? cols : UNWRAPPED);
-    laid.set(block, { version: is.version, cols, is, rows });
+    const rows = layout(all, from, to, is.isFull, width);
+    laid.set(block, { version: is.version, width, is, rows });
     for (const n of laid.keys()) if (laid.size > 64 && !source.blocks.has(n)) laid.delete(n);
     if (counts.get(block) !== rows.count) {
       counts.set(block, rows.count);

@@ -41,6 +41,7 @@ export function processView(id) {
   const parts = {};
   let shown = null;
   let isVisible = false;
+  let bornAt;
 
   function draw() {
     const process = processes.get(id);
@@ -49,6 +50,11 @@ export function processView(id) {
       stopIt.hidden = more.hidden = true;
       return;
     }
+    if (bornAt !== undefined && bornAt !== process.createdAtMs) {
+      // Another process of this id, in another life of the server.
+      for (const part of Object.values(parts)) part.retry?.();
+    }
+    bornAt = process.createdAtMs;
     const { text, kind } = state(process);
     dot.className = `dot ${process.status} ${kind}`;
     setText(name, called(process));

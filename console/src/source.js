@@ -12,6 +12,8 @@ const BEHIND = 4 << 10;
 const BLOCKS_MAX = 48;
 /** Further behind the end than this, what lies between is fetched when it is looked at. */
 const SKIP = 512 << 10;
+/** Entries at the end, of a log that is gone sooner than it could be asked for by place. */
+const LAST = 2;
 const WAIT_MS = 25_000;
 /** Between two looks at a log that grows all the time. */
 const PAUSE_MS = 60;
@@ -65,6 +67,7 @@ export class Source {
     this.clock = 0;
     this.aborted = new AbortController();
     this.begun = false;
+    this.isFlood = false;
   }
 
   stop() {
@@ -75,7 +78,6 @@ export class Source {
     const { signal } = this.aborted;
     const answer = await call("GET", of(this.id, "/logs"), { query: { stream: this.stream, maxBytes: BLOCK, ...query }, signal });
     this.first = answer.firstOffset;
-    this.end = Math.max(this.end, answer.endOffset);
     this.begun = true;
     let offset = answer.offset;
     const entries = answer.entries.map((entry) => {
@@ -84,7 +86,7 @@ export class Source {
       offset += bytes.length;
       return one;
     });
-    return { entries, next: offset, start: answer.offset, exited: answer.exited };
+    return { entries, next: offset, start: answer.offset, end: answer.endOffset, exited: answer.exited };
   }
 
   /** A block if it is there, which is asked for otherwise. */
@@ -92,10 +94,12 @@ export class Source {
     const block = this.blocks.get(number);
     if (block) {
       block.used = this.clock += 1;
-      if (!block.isFull && block.from + block.length < this.end) this.#load(number);
+      const lacks = block.from > Math.max(this.first, number * BLOCK - 1, 0);
+      const ends = !block.isFull && block.from + block.length < this.end;
+      if ((lacks || ends) && !this.isFlood) this.#load(number);
       return block;
     }
-    this.#load(number);
+    if (!this.isFlood) this.#load(number);
     return null;
   }
 
@@ -115,10 +119,14 @@ export class Source {
     this.loading.add(number);
     try {
       let block = this.blocks.get(number);
+      // Of one that was begun in the middle all is fetched.
+      if (block && block.from > Math.max(this.first, number * BLOCK - 1, 0)) block = undefined;
       for (;;) {
         const offset = block ? block.from + block.length : Math.max(this.first, number * BLOCK - 1, 0);
         if (offset >= Math.min(this.end, (number + 1) * BLOCK + BEHIND)) break;
         const { entries, start } = await this.#ask({ offset });
+        const now = this.blocks.get(number);
+        if (block && now !== block) break;
         if (start > offset || entries.length === 0) {
           // Eviction was faster.
           if (block || start >= (number + 1) * BLOCK) break;
@@ -137,9 +145,13 @@ export class Source {
     this.changed();
   }
 
-  /** What has come to the end of the log. */
-  #append({ entries }) {
-    for (const { offset, bytes, stream, time } of entries) {
+  /** What has come to the end of the log; `jumps`: not behind what came before. */
+  #append({ entries }, jumps) {
+    for (const [at, { offset, bytes, stream, time }] of entries.entries()) {
+      if (jumps && at === 0) {
+        const number = Math.floor(offset / BLOCK);
+        if (offset > Math.max(0, number * BLOCK - 1)) this.#make(number, offset);
+      }
       const firstBlock = Math.max(0, Math.floor((offset - BEHIND) / BLOCK));
       const lastBlock = Math.floor((offset + bytes.length) / BLOCK);
       for (let number = firstBlock; number <= lastBlock; number += 1) {
@@ -165,14 +177,21 @@ export class Source {
       try {
         if (next === null) {
           // Where it begins and ends.
-          await this.#ask({ offset: 0, maxBytes: 1 });
-          next = Math.max(this.first, Math.floor(Math.max(0, this.end - 1) / BLOCK) * BLOCK - 1, 0);
+          const { end } = await this.#ask({ offset: 0, maxBytes: 1 });
+          next = Math.max(this.first, Math.floor(Math.max(0, end - 1) / BLOCK) * BLOCK - 1, 0);
         }
-        const answer = await this.#ask({ offset: next, waitMs: WAIT_MS });
-        this.#append(answer);
+        let answer = await this.#ask({ offset: next, waitMs: WAIT_MS });
+        let jumps = answer.start > next;
+        this.isFlood = jumps || answer.end - answer.next > SKIP;
+        if (this.isFlood) {
+          answer = await this.#ask({ offset: 0, tail: LAST, maxBytes: LAST * BLOCK });
+          jumps = true;
+        }
+        this.#append(answer, jumps);
         next = answer.next;
-        if (this.end - next > SKIP) next = Math.max(0, Math.floor(this.end / BLOCK) * BLOCK - 1);
+        this.end = Math.max(this.end, answer.end);
         this.exited = answer.exited;
+        if (this.exited) this.isFlood = false;
         this.problem = null;
       } catch (error) {
         if (signal.aborted) return;

@@ -79,7 +79,7 @@ export async function startDialog(like) {
       },
       field("start-command", "Command", command),
       preview,
-      h("label", { class: "choice" }, shell, "Through a shell (sh -c), for pipes, redirections and $VARIABLES"),
+      h("label", { class: "choice" }, shell, "Through a shell (sh -c)"),
       kinds,
       field("start-name", "Name", name, "Optional; it may stand for the id everywhere."),
       h(

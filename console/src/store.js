@@ -53,9 +53,15 @@ export function forget(id) {
 
 async function list(signal) {
   const answer = await call("GET", "processes", { signal });
-  const there = new Set(answer.processes.map((record) => record.id));
-  for (const id of processes.keys()) if (!there.has(id)) processes.delete(id);
-  answer.processes.forEach(learn);
+  const before = new Map(processes);
+  processes.clear();
+  for (const record of answer.processes) {
+    const known = before.get(record.id);
+    // Ids may be those of another life of the server.
+    if (known?.createdAtMs === record.createdAtMs) processes.set(record.id, known);
+    learn(record);
+  }
+  changed();
 }
 
 function happen({ name, data }) {

@@ -124,8 +124,8 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, proc
       button("Copy", copy, { title: "What is selected (Ctrl+Shift+C)" }),
       button("Paste", paste, { title: "Ctrl+Shift+V" }),
       h("span", { class: "group" },
-        button("A−", () => resizeText(-1), { "aria-label": "Smaller text" }),
-        button("A+", () => resizeText(1), { "aria-label": "Larger text" })),
+        button("A−", () => resizeText(-1), { "aria-label": "A−, smaller text" }),
+        button("A+", () => resizeText(1), { "aria-label": "A+, larger text" })),
       box("WebGL", own.webgl, (on) => {
         keep({ webgl: on });
         draws(on);
@@ -268,9 +268,10 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, proc
   }
 
   const encoder = new TextEncoder();
+  const takes = () => isOpen && !isOver && !readOnly.checked && ws?.readyState === WebSocket.OPEN;
 
   function send(data) {
-    if (readOnly.checked || !isOpen) return;
+    if (!takes()) return;
     const bytes = typeof data === "string" ? encoder.encode(data) : data;
     for (let at = 0; at < bytes.length; at += INPUT_BYTES) ws.send(bytes.subarray(at, at + INPUT_BYTES));
   }
@@ -288,7 +289,7 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, proc
   term.onResize(({ cols, rows }) => {
     if (`${cols}x${rows}` === wasAt) return;
     wasAt = null;
-    if (isOpen && !readOnly.checked) ws.send(JSON.stringify({ type: "resize", cols: clamp(cols), rows: clamp(rows) }));
+    if (takes()) ws.send(JSON.stringify({ type: "resize", cols: clamp(cols), rows: clamp(rows) }));
   });
   term.onTitleChange(title);
 
@@ -432,9 +433,15 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, proc
       old?.close(1000);
       term.dispose();
     },
+    /** From the beginning, as if it were another terminal. */
     retry() {
+      const old = ws;
+      ws = null;
+      old?.close(1000);
+      offset = null;
       retries = 0;
-      if (!ws) connect();
+      isOpen = isOver = false;
+      if (isVisible) connect();
     },
   };
 }

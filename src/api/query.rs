@@ -323,10 +323,9 @@ pub fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuer
     let resumed = self::last_event_id(last_event_id)?;
     let since = since.max(resumed.unwrap_or(0));
     let offset = number(query, "offset")?;
-    if offset.is_some() && (text || follow || tail.is_some() || since > 0 || !select.is_timeless())
-    {
+    if offset.is_some() && (text || follow || since > 0 || !select.is_timeless()) {
         return Err(Problem::invalid(
-            "offset says where one answer of JSON begins: leave it out with since, tail, sinceMs, \
+            "offset says where one answer of JSON begins: leave it out with since, sinceMs, \
              untilMs, follow=true and format=text",
         ));
     }

@@ -21,6 +21,12 @@ export async function eventually(what, look, show = () => "") {
   }
 }
 
+// Whatever ends the tests ends the servers, and they end what they have started.
+const running = new Set();
+process.on("exit", () => running.forEach((child) => child.kill("SIGTERM")));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(1));
+process.stdout.on("error", () => process.exit(1));
+
 /** A server on a port that the kernel chose. */
 export class Server {
   static async start(flags = [], { env = {}, port = 0 } = {}) {
@@ -30,6 +36,8 @@ export class Server {
       stdio: ["ignore", "ignore", "pipe"],
       env: { ...process.env, ...env },
     });
+    running.add(server.child);
+    server.child.on("exit", () => running.delete(server.child));
     server.said = [];
     server.over = new Promise((done) => server.child.on("exit", done));
     const lines = createInterface({ input: server.child.stderr });
@@ -92,7 +100,7 @@ export async function open(address, options = {}) {
   page.wrongs = [];
   page.asked = [];
   page.on("console", (message) => {
-    const isExpected = /status of 4\d\d|net::ERR|WebSocket connection/.test(message.text());
+    const isExpected = /status of [45]\d\d|net::ERR|WebSocket connection/.test(message.text());
     if (message.type() === "error" && !isExpected) page.wrongs.push(message.text());
   });
   page.on("pageerror", (error) => page.wrongs.push(error.stack ?? String(error)));

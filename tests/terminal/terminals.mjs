@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import assert from "node:assert/strict";
 import xterm from "@xterm/headless";
 import WebSocket from "ws";
+import { look } from "./look.mjs";
 
 const pause = () => new Promise((done) => setTimeout(done, 10));
 
@@ -36,42 +37,16 @@ class Screen {
 
   /** The visible lines without attributes. */
   lines() {
-    const { active } = this.term.buffer;
-    return Array.from({ length: this.term.rows }, (_, y) =>
-      (active.getLine(active.baseY + y)?.translateToString(true) ?? "").trimEnd(),
-    );
+    return this.text().split("\n");
   }
 
   text() {
-    return this.lines().join("\n");
+    return look(this.term).text;
   }
 
   /** Everything that can be seen: characters, colours, attributes, the cursor. */
   seen() {
-    const { active } = this.term.buffer;
-    const rows = [];
-    for (let y = 0; y < this.term.rows; y += 1) {
-      const line = active.getLine(active.baseY + y);
-      let row = "";
-      let last = "";
-      for (let x = 0; line && x < this.term.cols; x += 1) {
-        const cell = line.getCell(x);
-        // Of a blank only the ground is seen, unless it is drawn on.
-        const isBlank = !cell.getChars().trim() && !cell.isInverse() && !cell.isUnderline();
-        const ink = [cell.getFgColorMode(), cell.getFgColor(), cell.isBold(), cell.isDim()];
-        const look = [
-          ...(isBlank ? [0, -1, 0, 0] : ink),
-          cell.getBgColorMode(),
-          cell.getBgColor(),
-          cell.isUnderline(),
-          cell.isInverse(),
-        ].join();
-        row += (look === last ? "" : `<${look}>`) + (cell.getChars() || " ");
-        last = look;
-      }
-      rows.push(row.trimEnd());
-    }
-    return JSON.stringify([active.type, active.cursorX, active.cursorY, this.lines(), rows]);
+    return look(this.term).seen;
   }
 }
 

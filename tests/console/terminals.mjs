@@ -1,0 +1,318 @@
+// Real programs in the console's terminal, in a browser, beside the same on a plain PTY: both must show
+// the same, to the last attribute. On both I/O backends.
+
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { spawn, spawnSync } from "node:child_process";
+import { look } from "../terminal/look.mjs";
+import { Plain } from "../terminal/terminals.mjs";
+import { Server, eventually, open, run } from "./harness.mjs";
+
+const ENV = {
+  TERM: "xterm-256color",
+  LC_ALL: "C.UTF-8",
+  PS1: "$ ",
+  HISTFILE: "",
+  LESS: "",
+  LESSHISTFILE: "-",
+  INPUTRC: "/dev/null",
+};
+const BASH = ["--norc", "--noprofile", "-i"];
+const KEYS = { "\r": "Enter", "\x1b": "Escape", "\x1bOQ": "F2", "\x1b[21~": "F10" };
+const CTRL = (letter) => String.fromCharCode(letter.charCodeAt(0) - 64);
+
+/** A program in the page's terminal. */
+class InPage {
+  constructor(page) {
+    this.page = page;
+    this.name = "in the page";
+  }
+
+  /** What `look` finds, and the size. */
+  look() {
+    const term = "[...document.querySelectorAll('.screen')].find((one) => one.offsetParent)?.terminal";
+    return this.page.evaluate(`((term) => term ? { ...(${look})(term), cols: term.cols, rows: term.rows } : { text: "", seen: "" })(${term})`);
+  }
+
+  /** With the keys of a keyboard. */
+  async type(text) {
+    const { keyboard } = this.page;
+    for (const part of text.match(/\x1b\S+~|\x1bO\S|[\x00-\x1f]|[^\x00-\x1f]+/g)) {
+      if (KEYS[part]) await keyboard.press(KEYS[part]);
+      else if (part < " ") await keyboard.press(`Control+${String.fromCharCode(part.charCodeAt(0) + 64)}`);
+      else await keyboard.type(part);
+    }
+  }
+}
+
+/** The same program in the page and on a plain PTY of the same size. */
+class Pair {
+  static async start(after, backend, command, args, env = {}) {
+    const server = await Server.start(["--io-backend", backend]);
+    after(() => server.stop());
+    const folder = mkdtempSync(join(tmpdir(), "procring-console-"));
+    after(() => rmSync(folder, { recursive: true, force: true }));
+    const home = (which) => {
+      const path = join(folder, which);
+      mkdirSync(path, { recursive: true });
+      return path;
+    };
+    const pair = new Pair();
+    Object.assign(pair, { server, home });
+    pair.job = (which) => ({ command, args, cwd: home(which), env: { ...ENV, ...env, TMUX_TMPDIR: home(which) } });
+    pair.begin = async () => {
+      const page = await open();
+      after(async () => {
+        await page.context().close();
+        assert.deepEqual(page.wrongs, []);
+      });
+      pair.page = page;
+      pair.inPage = new InPage(page);
+      // How large a terminal is in this page: the programs are to draw for that from their start on.
+      await server.create({ command: "cat", tty: true, name: "measure" });
+      await page.goto(`${server.console}#measure`);
+      const { cols, rows } = await eventually("a terminal of the page's size", async () => {
+        const [now, { processes }] = [await pair.inPage.look(), await server.call("GET", "processes")];
+        const told = await server.call("GET", `processes/${processes[0].id}/terminal/screen`);
+        return now.cols > 80 && told.cols === now.cols && told.rows === now.rows && now;
+      });
+      await server.call("POST", "processes/measure/kill");
+      await page.getByRole("button", { name: "Close the tab of measure" }).click();
+      const { id } = await server.create({ ...pair.job("page"), tty: true, cols, rows });
+      await page.goto(`${server.console}#${id}`);
+      await page.locator(".xterm:visible").waitFor();
+      pair.plain = Plain.start({ ...pair.job("plain"), cols, rows });
+      after(() => pair.plain.child.kill());
+      return pair;
+    };
+    return pair;
+  }
+
+  async type(text) {
+    this.plain.type(text);
+    await this.inPage.type(text);
+  }
+
+  async resize(width, height) {
+    const before = await this.inPage.look();
+    await this.page.setViewportSize({ width, height });
+    const now = await eventually("another size", async () => {
+      const found = await this.inPage.look();
+      return (found.cols !== before.cols || found.rows !== before.rows) && found;
+    });
+    this.plain.resize(now.cols, now.rows);
+    return now;
+  }
+
+  /** Waits until both show what matches, and exactly the same. */
+  async same(...expected) {
+    let [a, b] = [{ text: "", seen: "" }, { text: "", seen: "" }];
+    const shows = (one) => expected.every((part) => one.text.match(part));
+    await eventually(
+      `${expected.join(" and ")} on two equal screens`,
+      async () => {
+        b = look(this.plain.screen.term);
+        a = await this.inPage.look();
+        return shows(a) && shows(b) && a.seen === b.seen;
+      },
+      () => {
+        const at = [...a.seen].findIndex((c, n) => c !== b.seen[n]);
+        const near = (one) => one.seen.slice(Math.max(0, at - 200), at + 200);
+        return `--- in the page\n${a.text}\n${near(a)}\n--- on a plain PTY\n${b.text}\n${near(b)}`;
+      },
+    );
+  }
+
+  async reload() {
+    await this.page.reload();
+    await this.page.locator(".xterm:visible").waitFor();
+  }
+
+  async ended() {
+    assert.equal(await this.plain.ended(), 0);
+    await this.page.getByText("Ended with exit code 0.").waitFor();
+  }
+}
+
+const programs = {
+  async vim(after, backend) {
+    const pair = await Pair.start(after, backend, "vim", ["--clean", "-n", "-i", "NONE", "-c", "set mouse=", "a.txt"]);
+    for (const which of ["page", "plain"]) writeFileSync(join(pair.home(which), "a.txt"), "first line\nsecond line\n");
+    await pair.begin();
+    await pair.same(/^first line/, /a\.txt/);
+    await pair.type("ggOgrüße, 日本\x1b");
+    await pair.same(/^grüße, 日本/);
+    // In the middle of it.
+    await pair.reload();
+    await pair.same(/^grüße, 日本/, /\n~\n/);
+    await pair.type("jyyp/second\r");
+    await pair.same(/second line/);
+    await pair.resize(900, 600);
+    await pair.same(/^grüße/, /\n~\n/);
+    await pair.type(":split\r");
+    await pair.same(/a\.txt[^]*a\.txt/);
+    await pair.reload();
+    await pair.same(/a\.txt[^]*a\.txt/);
+    await pair.type(":q\r");
+    await pair.type("G:s/line/end/\r");
+    await pair.same(/second end/);
+    await pair.type(":wq\r");
+    await pair.ended();
+    const saved = ["page", "plain"].map((which) => readFileSync(join(pair.home(which), "a.txt"), "utf8"));
+    assert.equal(saved[0], "grüße, 日本\nfirst line\nfirst line\nsecond end\n");
+    assert.equal(saved[1], saved[0]);
+  },
+
+  async less(after, backend) {
+    const pair = await Pair.start(after, backend, "less", ["b.txt"]);
+    const text = Array.from({ length: 500 }, (_, n) => `line ${n + 1} ${"x".repeat(n % 90)}\n`).join("");
+    for (const which of ["page", "plain"]) writeFileSync(join(pair.home(which), "b.txt"), text);
+    await pair.begin();
+    await pair.same(/^line 1\n/);
+    await pair.type(" ");
+    await pair.same(/\nline 60 /);
+    await pair.type("/line 300\r");
+    await pair.same(/^line 300 /);
+    await pair.reload();
+    await pair.same(/^line 300 /);
+    await pair.resize(1000, 500);
+    await pair.same(/^line 300 /, /\n:$/);
+    await pair.type("G");
+    await pair.same(/line 500 /, /END/);
+    await pair.type("q");
+    await pair.ended();
+  },
+
+  /** With nothing on it that changes by itself. */
+  async htop(after, backend) {
+    const sleeper = spawn("sleep", ["1000"]);
+    after(() => sleeper.kill());
+    const pair = await Pair.start(after, backend, "htop", ["-p", String(sleeper.pid), "-d", "100"], { HTOPRC: "htoprc" });
+    const settings = [
+      "htop_version=3.2.2",
+      "config_reader_min_version=3",
+      "header_layout=one_100",
+      "column_meters_0=Blank",
+      "column_meter_modes_0=2",
+      "",
+    ].join("\n");
+    for (const which of ["page", "plain"]) writeFileSync(join(pair.home(which), "htoprc"), settings);
+    await pair.begin();
+    await pair.same(/PID +USER/, /sleep 1000/, /F10Quit/);
+    await pair.reload();
+    await pair.same(/PID +USER/, /sleep 1000/, /F10Quit/);
+    await pair.type("\x1bOQ");
+    await pair.same(/Setup|Categories/);
+    await pair.resize(900, 560);
+    await pair.same(/Setup|Categories/);
+    await pair.type("\x1b[21~");
+    await pair.same(/sleep 1000/, /F10Quit/);
+    await pair.type("q");
+    await pair.ended();
+  },
+
+  async tmux(after, backend) {
+    const pair = await Pair.start(after, backend, "tmux", ["-L", "procring", "-f", "conf", "new-session"]);
+    const conf = `set -g default-command "PS1='$ ' exec bash ${BASH.join(" ")}"\nset -g status-right ""\n`;
+    for (const which of ["page", "plain"]) writeFileSync(join(pair.home(which), "conf"), conf);
+    // Its server is a daemon; it must not outlive a failure.
+    after(() => {
+      for (const which of ["page", "plain"]) {
+        const options = { env: { ...process.env, TMUX_TMPDIR: pair.home(which) }, stdio: "ignore" };
+        spawnSync("tmux", ["-L", "procring", "kill-server"], options);
+      }
+    });
+    await pair.begin();
+    await pair.same(/^\$/, /\[0\] 0:bash/);
+    await pair.type("echo le''ft\r");
+    await pair.same(/^left\n\$/m);
+    await pair.type(`${CTRL("B")}%`);
+    await pair.same(/^\$ echo le''ft +│\$/);
+    await pair.type("echo ri''ght\r");
+    await pair.same(/│right/);
+    await pair.reload();
+    await pair.same(/│right/, /\[0\] 0:bash/);
+    const { rows } = await pair.resize(1000, 620);
+    await pair.same(new RegExp(`(.*│.*\n){${rows - 1}}`));
+    await pair.type("echo wi''de\r");
+    await pair.same(/│wide/);
+    await pair.type("exit\r");
+    await pair.same(/^left\n\$/m);
+    await pair.type("exit\r");
+    await pair.ended();
+  },
+
+  /** Two million lines: the end of them, and what has scrolled out. */
+  async seq(after, backend) {
+    const pair = await (await Pair.start(after, backend, "bash", BASH)).begin();
+    await pair.same(/^\$/);
+    await pair.type("seq 1 2000000\r");
+    await pair.same(/1999999\n2000000\n\$$/m);
+    const out = await pair.page.evaluate(() => {
+      const { active } = document.querySelector(".screen").terminal.buffer;
+      return Array.from({ length: active.length - 1 }, (_, y) => active.getLine(y).translateToString(true));
+    });
+    const lines = out.filter((line) => /^\d+$/.test(line)).map(Number);
+    assert(lines.length > 4000, `${lines.length}`);
+    assert(lines.every((n, at) => n === 2_000_001 - lines.length + at), "a line is missing");
+    await pair.type("clear\r");
+    await pair.same(/^\$$/);
+    await pair.type("exit\r");
+    await pair.ended();
+  },
+
+  /** 100 MB, ended in the middle; then all of it. */
+  async cat(after, backend) {
+    const pair = await Pair.start(after, backend, "bash", BASH);
+    const line = `${"0123456789".repeat(9)}abcdefghi\n`;
+    const block = Buffer.from(line.repeat(10_000));
+    for (const which of ["page", "plain"]) {
+      const path = join(pair.home(which), "big");
+      writeFileSync(path, "");
+      for (let n = 0; n < 100; n += 1) writeFileSync(path, block, { flag: "a" });
+    }
+    await pair.begin();
+    await pair.same(/^\$/);
+    await pair.type("cat big\r");
+    await eventually("it to flow", async () => /(0123456789){9}abcdefghi\n/.test((await pair.inPage.look()).text));
+    await pair.type(CTRL("C"));
+    await eventually("the prompt in the page", async () => /\^C\s*\$ *$/.test((await pair.inPage.look()).text), async () => (await pair.inPage.look()).text);
+    await eventually("the prompt beside it", () => /\^C\s*\$ *$/.test(look(pair.plain.screen.term).text));
+    await pair.type("clear; echo st''ill\r");
+    await pair.same(/^still\n\$$/);
+    await pair.type("exit\r");
+    await pair.ended();
+  },
+
+  /** What flows while the size changes arrives whole, and what comes then is drawn for the new size. */
+  async resizes(after, backend) {
+    const pair = await (await Pair.start(after, backend, "bash", BASH)).begin();
+    await pair.same(/^\$/);
+    await pair.type("for i in $(seq 1 30000); do echo row $i; done\r");
+    await eventually("it to flow", async () => /^row \d\d/m.test((await pair.inPage.look()).text));
+    for (const [width, height] of [[900, 700], [1100, 500], [800, 600], [1200, 760]]) await pair.resize(width, height);
+    const text = /row 29999\nrow 30000\n\$$/;
+    await eventually("the end in the page", async () => text.test((await pair.inPage.look()).text), async () => (await pair.inPage.look()).text);
+    await eventually("the end beside it", () => text.test(look(pair.plain.screen.term).text));
+    const rows = await pair.page.evaluate(() => {
+      const { active } = document.querySelector(".screen").terminal.buffer;
+      return Array.from({ length: active.length }, (_, y) => active.getLine(y).translateToString(true)).filter((line) => /^row \d+$/.test(line));
+    });
+    assert(rows.length > 3000 && rows.every((row, at) => row === `row ${30_001 - rows.length + at}`), "a row is missing");
+    const { cols, rows: height } = await pair.inPage.look();
+    await pair.type("clear; stty size\r");
+    await pair.same(new RegExp(`^${height} ${cols}\n\\$$`));
+    await pair.type("exit\r");
+    await pair.ended();
+  },
+};
+
+const tests = {};
+for (const backend of ["auto", "epoll"]) {
+  for (const [name, program] of Object.entries(programs)) {
+    tests[`${name} looks in the page as on a plain PTY (${backend})`] = (after) => program(after, backend);
+  }
+}
+await run(tests);
