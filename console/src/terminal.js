@@ -18,6 +18,8 @@ const ACK_BYTES = 32 << 10;
 const ACK_MS = 30;
 /** A message to the server; what is pasted is cut. */
 const INPUT_BYTES = 32 << 10;
+/** Typed ahead; more is dropped, as a cut may last. */
+const EARLY_BYTES = 4096;
 const FONT = { least: 8, most: 32, usual: 14 };
 const SETTINGS = "procring.terminal";
 
@@ -201,6 +203,9 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, proc
           setTimeout(() => isOpen && said.textContent === "Connected again." && say(""), 3000);
         } else say("");
         retries = 0;
+        const typed = early;
+        early = [];
+        typed.forEach(send);
       } else if (frame.type === "cursor") ({ offset } = frame);
       else if (frame.type === "redraw") {
         // Until the next cursor it is not known where in the output this is.
@@ -270,9 +275,16 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, proc
   const encoder = new TextEncoder();
   const takes = () => isOpen && !isOver && !readOnly.checked && ws?.readyState === WebSocket.OPEN;
 
+  /** What was typed before there was a connection. */
+  let early = [];
+
   function send(data) {
-    if (!takes()) return;
     const bytes = typeof data === "string" ? encoder.encode(data) : data;
+    if (!takes()) {
+      const held = early.reduce((sum, { length }) => sum + length, 0);
+      if (!isOpen && !isOver && !readOnly.checked && held + bytes.length <= EARLY_BYTES) early.push(bytes);
+      return;
+    }
     for (let at = 0; at < bytes.length; at += INPUT_BYTES) ws.send(bytes.subarray(at, at + INPUT_BYTES));
   }
 

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 export const program = process.env.PROCRING_BIN;
@@ -34,6 +35,7 @@ export class Server {
     const args = ["server", "--port", String(port), "--no-token", "--cgroup", "off", ...flags];
     server.child = spawn(program, args.filter((flag, at) => flag !== "--no-token" || !flags.includes("--token")), {
       stdio: ["ignore", "ignore", "pipe"],
+      cwd: fileURLToPath(new URL("../..", import.meta.url)),
       env: { ...process.env, ...env },
     });
     running.add(server.child);

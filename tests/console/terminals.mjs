@@ -258,7 +258,7 @@ const programs = {
     assert(lines.length > 4000, `${lines.length}`);
     assert(lines.every((n, at) => n === 2_000_001 - lines.length + at), "a line is missing");
     await pair.type("clear\r");
-    await pair.same(/^\$$/);
+    await pair.same(/^\$\s*$/);
     await pair.type("exit\r");
     await pair.ended();
   },
@@ -281,7 +281,7 @@ const programs = {
     await eventually("the prompt in the page", async () => /\^C\s*\$ *$/.test((await pair.inPage.look()).text), async () => (await pair.inPage.look()).text);
     await eventually("the prompt beside it", () => /\^C\s*\$ *$/.test(look(pair.plain.screen.term).text));
     await pair.type("clear; echo st''ill\r");
-    await pair.same(/^still\n\$$/);
+    await pair.same(/^still\n\$\s*$/);
     await pair.type("exit\r");
     await pair.ended();
   },
@@ -293,7 +293,7 @@ const programs = {
     await pair.type("for i in $(seq 1 30000); do echo row $i; done\r");
     await eventually("it to flow", async () => /^row \d\d/m.test((await pair.inPage.look()).text));
     for (const [width, height] of [[900, 700], [1100, 500], [800, 600], [1200, 760]]) await pair.resize(width, height);
-    const text = /row 29999\nrow 30000\n\$$/;
+    const text = /row 29999\nrow 30000\n\$\s*$/;
     await eventually("the end in the page", async () => text.test((await pair.inPage.look()).text), async () => (await pair.inPage.look()).text);
     await eventually("the end beside it", () => text.test(look(pair.plain.screen.term).text));
     const rows = await pair.page.evaluate(() => {
@@ -303,7 +303,7 @@ const programs = {
     assert(rows.length > 3000 && rows.every((row, at) => row === `row ${30_001 - rows.length + at}`), "a row is missing");
     const { cols, rows: height } = await pair.inPage.look();
     await pair.type("clear; stty size\r");
-    await pair.same(new RegExp(`^${height} ${cols}\n\\$$`));
+    await pair.same(new RegExp(`^${height} ${cols}\n\\$\\s*$`));
     await pair.type("exit\r");
     await pair.ended();
   },
