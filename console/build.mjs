@@ -38,6 +38,8 @@ async function bundle(entry, options) {
     legalComments: "none",
     write: false,
     outdir: built,
+    // What the parts of one page have in common.
+    define: { BUILD: JSON.stringify(sources().toString().trim()) },
     absWorkingDir: root,
     ...options,
   });

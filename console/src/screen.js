@@ -15,8 +15,13 @@ export function terminalView(id) {
   function load() {
     loaded ??= import("./terminal.js");
     loaded.then(
-      ({ terminal }) => {
+      ({ terminal, build }) => {
         if (isGone || inner) return;
+        if (build !== BUILD) {
+          const again = button("Load the page again", () => location.reload(), { class: "primary" });
+          element.replaceChildren(h("p", { class: "problem", role: "alert" }, "The server is of another version than this page."), h("p", null, again));
+          return;
+        }
         inner = terminal(id, { socket, call, of, button, h, setText, toast, processes, subscribe });
         element.replaceChildren(inner.element);
         if (isVisible) inner.show();

@@ -60,6 +60,9 @@ function follow(event, address) {
   if (url.protocol === "http:" || url.protocol === "https:") open(url, "_blank", "noopener,noreferrer");
 }
 
+/** Of which sources this is. */
+export const build = BUILD;
+
 export function terminal(id, { socket, call, of, button, h, setText, toast, processes, subscribe }) {
   const own = settings();
   const term = new Terminal({

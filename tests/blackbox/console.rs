@@ -218,7 +218,7 @@ fn activity_tells_what_was_written_and_who_follows_and_nothing_twice(backend: Ba
         &[],
     );
     assert_eq!(activity(&mut stream), [(quiet.clone(), 0, 1)]);
-    drop(follower);
+    follower.into_conn().reset();
     assert_eq!(activity(&mut stream), [(quiet, 0, 0)]);
     // Events of records come as ever.
     server.spawn(&json!({"command": "true"}));

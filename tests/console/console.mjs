@@ -1,8 +1,8 @@
 // The console in a browser, on the built program: each thing that it promises.
 
 import assert from "node:assert/strict";
-import { createServer } from "node:net";
-import { connect } from "node:net";
+import { request } from "node:http";
+import { connect, createServer } from "node:net";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { Server, eventually, open, pictures, run, screenOf, seesOnScreen } from "./harness.mjs";
@@ -92,9 +92,9 @@ await run({
     assert.match(await row.innerText(), /echo one; echo two/);
     assert.equal(await row.getByRole("link", { name: /logs/i }).count(), 1);
     assert.equal(await row.getByRole("link", { name: /terminal/i }).count(), 0);
-    const follower = await fetch(`${server.base}/v1/processes/${build.id}/logs?follow=true`);
+    const follower = request(`${server.base}/v1/processes/${build.id}/logs?follow=true`).on("error", () => {}).end();
     await eventually("the follower to be counted", async () => (await row.locator(".followers").innerText()) === "1");
-    await follower.body.cancel();
+    follower.socket.resetAndDestroy();
     await eventually("it to be gone", async () => (await row.locator(".followers").innerText()) === "");
     await server.call("POST", "processes/build/input", { data: "x\n", encoding: "utf8" });
     await row.getByText("exited").waitFor();
