@@ -229,7 +229,7 @@ export function logsView(id) {
   /** Draws from the anchor down. */
   function fill(height) {
     const wanted = new Map();
-    let y = -anchor.px;
+    let y = -Math.round(anchor.px);
     let { block, row } = anchor;
     if (block < 0) {
       wanted.set("gap", { y, kind: "gap" });

@@ -91,6 +91,7 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, proc
   const said = h("span", { class: "said", role: "status" });
   const again = button("Connect now", () => connect(), { hidden: true });
   const line = h("div", { class: "line", hidden: true }, said, again);
+  const ownSize = button("Fit to this page", () => fit(), { hidden: true, title: "Somebody else has given it another size" });
   const readOnly = h("input", { type: "checkbox", on: { change: () => reconnect() } });
   const field = h("input", { type: "search", placeholder: "Search", "aria-label": "Search the terminal", spellcheck: false });
   const matches = h("span", { class: "count", role: "status" });
@@ -126,6 +127,7 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, proc
         button("↓", () => find(1), { "aria-label": "Next match" }),
         matches),
       h("span", { class: "space" }),
+      ownSize,
       button("Copy", copy, { title: "What is selected (Ctrl+Shift+C)" }),
       button("Paste", paste, { title: "Ctrl+Shift+V" }),
       h("span", { class: "group" },
@@ -215,7 +217,9 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, proc
         offset = null;
       } else if (frame.type === "resized") {
         if (frame.cols !== term.cols || frame.rows !== term.rows) {
+          // The last one who sizes a terminal does so for all.
           wasAt = `${frame.cols}x${frame.rows}`;
+          ownSize.hidden = readOnly.checked;
           term.resize(frame.cols, frame.rows);
         }
       } else if (frame.type === "title") title(frame.title);
@@ -304,6 +308,7 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, proc
   term.onResize(({ cols, rows }) => {
     if (`${cols}x${rows}` === wasAt) return;
     wasAt = null;
+    ownSize.hidden = true;
     if (takes()) ws.send(JSON.stringify({ type: "resize", cols: clamp(cols), rows: clamp(rows) }));
   });
   term.onTitleChange(title);

@@ -399,6 +399,30 @@ await run({
     await seesOnScreen(page, /^two$/m);
   },
 
+  async "two pages see one terminal, and the last one that sizes it does so for both"(after) {
+    const { server, page } = await begin(after);
+    await server.create({ ...BASH, name: "shell" });
+    await page.goto(`${server.console}#/shell/terminal`);
+    await seesOnScreen(page, /^\$/);
+    const sizeOf = (one) => one.evaluate(() => (({ cols, rows }) => `${rows} ${cols}`)(document.querySelector(".screen").terminal));
+    const mine = await sizeOf(page);
+    const other = await open(`${server.console}#/shell/terminal`, { viewport: { width: 390, height: 700 } });
+    after(() => other.context().close());
+    await seesOnScreen(other, /^\$/);
+    const theirs = await sizeOf(other);
+    assert.notEqual(theirs, mine);
+    await eventually("their size in this page", async () => (await sizeOf(page)) === theirs);
+    await other.locator(".xterm:visible").click();
+    await other.keyboard.type("clear; stty size; echo fro''m there\n");
+    for (const one of [page, other]) await seesOnScreen(one, new RegExp(`^${theirs}\nfrom there$`, "m"));
+    await page.getByRole("button", { name: "Fit to this page" }).click();
+    await eventually("my size in theirs", async () => (await sizeOf(other)) === mine);
+    await page.locator(".xterm:visible").click();
+    await page.keyboard.type("clear; stty size\n");
+    for (const one of [page, other]) await seesOnScreen(one, new RegExp(`^${mine}$`, "m"));
+    assert.equal(await page.getByRole("button", { name: "Fit to this page" }).count(), 0);
+  },
+
   async "a terminal is looked at only, pasted into, searched, copied from and made larger"(after) {
     const { server, page } = await begin(after);
     await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
