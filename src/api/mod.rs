@@ -51,7 +51,7 @@ use crate::accounts::Account;
 use crate::config::Settings;
 use crate::log::Cursor;
 use crate::process::Table;
-use crate::types::{JobId, Limits, ProcessId, Stdin, WindowSize};
+use crate::types::{JobId, Limit, Limits, ProcessId, Stdin, WindowSize};
 use crate::wire::ws::handshake::Accept;
 
 pub use access::Caller;
@@ -100,6 +100,13 @@ pub struct Launch {
     pub limits: Option<Box<Limits>>,
     /// Who it is; whoever the server is if None.
     pub user: Option<Box<Account>>,
+}
+
+impl Launch {
+    /// How fast what it writes is read, where that is limited. Bytes in a second.
+    pub fn output_rate(&self) -> Option<u64> {
+        self.limits.as_deref()?.get(Limit::OutputBytesPerSecond)
+    }
 }
 
 /// What a request comes to.

@@ -10,6 +10,7 @@
 use super::backpressure::Backpressure;
 use super::notify::Notify;
 use super::pacing::Pacing;
+use super::rate::Rate;
 use super::tags::Tags;
 use super::terminal::Terminal;
 use crate::log::batch::Batches;
@@ -26,6 +27,8 @@ pub struct Extras {
     pub attached: Attached,
     /// Who is waited for before its terminal is read, while there is somebody.
     pub pacing: Option<Box<Pacing>>,
+    /// How fast its outputs are read, where that is limited.
+    pub rate: Option<Box<Rate>>,
     /// The size that its terminal was last given.
     pub size: Option<WindowSize>,
     /// What is kept of its terminal besides its output.

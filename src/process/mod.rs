@@ -11,6 +11,7 @@ pub mod history;
 pub mod life;
 pub mod notify;
 pub mod pacing;
+pub mod rate;
 pub mod table;
 pub mod tags;
 pub mod terminal;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::harness::sse::Follow;
 use crate::harness::ws::Ws;
-use crate::harness::{Backend, Server, on_both};
+use crate::harness::{Backend, Server, on_both, procfs};
 
 on_both!(an_idle_server_does_not_wake);
 
@@ -27,26 +27,8 @@ fn an_idle_server_does_not_wake(backend: Backend) {
     let _viewer = Ws::attach(&server, &terminal, "");
     let _connection = server.conn();
     std::thread::sleep(SETTLE);
-    let before = switches(server.pid);
+    let before = procfs::switches(server.pid);
     std::thread::sleep(IDLE);
-    let wakes = switches(server.pid) - before;
+    let wakes = procfs::switches(server.pid) - before;
     assert!(wakes <= WAKES_MAX, "{wakes} wakes in {IDLE:?}");
-}
-
-/// How often threads of a process have gone to sleep (proc_pid_status(5)).
-fn switches(pid: i32) -> u64 {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
-    let of = |status: String| {
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        line.expect("a count")
-            .trim()
-            .parse::<u64>()
-            .expect("a number")
-    };
-    tasks
-        .map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
-        .map(of)
-        .sum()
 }

@@ -59,6 +59,7 @@ mod logs_time;
 mod memory;
 mod metrics;
 mod names;
+mod output_rate;
 mod pipes;
 mod probes;
 mod processes;

@@ -21,7 +21,7 @@ use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::{Timer, sleep};
 
 /// What a pipe holds unless it is asked to hold more (pipe(7)). Bytes.
-const USUAL_BYTES: usize = 64 << 10;
+pub(super) const USUAL_BYTES: usize = 64 << 10;
 
 /// Bytes.
 const LARGE_BYTES: usize = 256 << 10;

@@ -20,6 +20,7 @@ use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
 use crate::types::{JobId, SpawnError, SpawnStage, Stdin, Stream, WindowSize};
 
 use crate::io::host::input::Input;
+use crate::io::host::paced::limit_rate;
 use crate::io::host::tally;
 use crate::io::runtime::source::Source;
 use crate::io::server::{Child, Create, Server};
@@ -94,6 +95,9 @@ fn begin(
     let term = tty.then_some(TermRule::IfMissing);
     let spec =
         spec(server, launch, stdio, term).map_err(|error| Problem::spawn(error, tty, launch))?;
+    if let Some(rate) = launch.output_rate() {
+        limit_rate(server, job, &child.outputs, rate);
+    }
     server.children.borrow_mut().insert(job, Rc::new(child));
     server.creates.borrow_mut().insert(job, Create::default());
     tally::asked(Kind::Process);

@@ -13,11 +13,15 @@ use crate::types::{JobId, Monotonic, UnixMs};
 
 use crate::io::host::leftovers;
 use crate::io::host::outputs::{ingest, read_rest, trim_later};
+use crate::io::host::paced::{self, Output};
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
 
 /// Something has happened to a job. Nothing follows if it is gone.
 pub(crate) fn happen(server: &Rc<Server>, job: JobId, event: Event) {
+    if matches!(event, Event::Exited { .. } | Event::TimedOut(_)) {
+        paced::rest_is_free(server, job);
+    }
     let (now, wall) = (Monotonic::now(), UnixMs::now());
     let effects = server.table.borrow_mut().on(job, event, now, wall);
     if let Some(effects) = effects {
@@ -74,8 +78,10 @@ pub(crate) fn told_to_end(server: &Server, job: JobId) -> bool {
 /// Begins to read the outputs of a managed process.
 fn listen(server: &Rc<Server>, job: JobId) {
     let child = server.children.borrow().get(&job).cloned();
-    for (stream, source) in child.iter().flat_map(|child| &child.outputs) {
-        monoio::spawn(ingest(server.clone(), job, *stream, source.clone()));
+    let is_paced = paced::is_paced(server, job);
+    for &(stream, ref source) in child.iter().flat_map(|child| &child.outputs) {
+        let output = Output { stream, is_paced };
+        monoio::spawn(ingest(server.clone(), job, output, source.clone()));
     }
 }
 

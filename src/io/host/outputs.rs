@@ -1,5 +1,6 @@
 //! Child output into logs and captures. The outputs of a streamed run are read only as far as its
-//! client is not too far behind (`process::backpressure`).
+//! client is not too far behind (`process::backpressure`), those of a process with a limit only as
+//! fast as that (`process::rate`).
 //!
 //! In: a [`Source`] and whose it is. Out: bytes in the arena, waiters told. One task
 //! per output; it reads until its budget is used up and then waits for readiness again, which
@@ -21,7 +22,7 @@ use crate::types::{JobId, Monotonic, Stream, UnixMs};
 
 use crate::io::host::capacity::Capacity;
 use crate::io::host::effects::happen;
-use crate::io::host::paced::{log_limit, readable_now, released};
+use crate::io::host::paced::{self, Output, log_limit, readable_now, released};
 use crate::io::runtime::pauses::Pauses;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
@@ -65,7 +66,7 @@ pub(crate) enum Pumped {
 pub(crate) fn ingest(
     server: Rc<Server>,
     job: JobId,
-    stream: Stream,
+    output: Output,
     source: Rc<Source>,
 ) -> impl Future<Output = ()> {
     async move {
@@ -81,12 +82,12 @@ pub(crate) fn ingest(
                 poll_fn(|cx| turn.polled(capacity.poll_readable(readable.as_mut(), cx))).await
             };
             let pumped = match ready {
-                Ok(()) => match readable_now(&server, job, stream) {
-                    0 => match Box::pin(released(&server, job, &source)).await {
-                        Some(bytes) => pump(&server, job, stream, &source, bytes),
+                Ok(()) => match readable_now(&server, job, output, &source) {
+                    0 => match Box::pin(released(&server, job, output, &source)).await {
+                        Some(bytes) => pump(&server, job, output, &source, bytes),
                         None => Pumped::Ended { brought: 0 },
                     },
-                    bytes => pump(&server, job, stream, &source, bytes),
+                    bytes => pump(&server, job, output, &source, bytes),
                 },
                 // Given up, or a terminal in the middle of being hung up: it has no queue then that
                 // the ring could wait in (EINVAL).
@@ -106,7 +107,7 @@ pub(crate) fn ingest(
                 }
                 // Boxed, because it is rare and the task of every idle process has room for it.
                 Pumped::Ended { .. }
-                    if Box::pin(opened_again(&server, job, stream, &source)).await => {}
+                    if Box::pin(opened_again(&server, job, output, &source)).await => {}
                 Pumped::Ended { .. } => break,
             }
         }
@@ -140,8 +141,8 @@ async fn room(server: &Server, job: JobId, source: &Source) -> bool {
 /// A program may close its terminal and come back to it: login and agetty do, to be its only
 /// users (vhangup(2)), and whatever opens /dev/tty. Nothing tells of that, and until then the
 /// terminal is ready, always: looked at now and then.
-async fn opened_again(server: &Rc<Server>, job: JobId, stream: Stream, source: &Source) -> bool {
-    if stream != Stream::Pty {
+async fn opened_again(server: &Rc<Server>, job: JobId, output: Output, source: &Source) -> bool {
+    if output.stream != Stream::Pty {
         return false;
     }
     let mut pauses = Pauses::from(HUNG_UP_PAUSE);
@@ -154,8 +155,8 @@ async fn opened_again(server: &Rc<Server>, job: JobId, stream: Stream, source: &
         };
         let changed = changed.changed(changed.version());
         race(pin!(sleep(pauses.longer())), pin!(changed)).await;
-        let bytes = readable_now(server, job, stream);
-        match pump(server, job, stream, source, bytes) {
+        let bytes = readable_now(server, job, output, source);
+        match pump(server, job, output, source, bytes) {
             // Held, and nobody knows whether it is open.
             Pumped::Waiting { .. } if bytes == 0 => {}
             Pumped::Waiting { .. } | Pumped::Full { .. } => return true,
@@ -167,20 +168,20 @@ async fn opened_again(server: &Rc<Server>, job: JobId, stream: Stream, source: &
 
 /// Reads up to `allowed` bytes, and no more than a turn's, not waiting for any. May stop sooner and
 /// wait for readiness.
-fn pump(server: &Rc<Server>, job: JobId, stream: Stream, source: &Source, allowed: u64) -> Pumped {
+fn pump(server: &Rc<Server>, job: JobId, output: Output, source: &Source, allowed: u64) -> Pumped {
     let budget = allowed.min(TURN_BYTES.into());
-    pump_until(server, job, stream, source, budget, true)
+    pump_until(server, job, output, source, budget, true)
 }
 
 /// Reads what is in a pipe whose writer has ended, and not what somebody else writes meanwhile.
 /// Returns how much of it there was no room for.
-fn pump_rest(server: &Rc<Server>, job: JobId, stream: Stream, source: &Source) -> u64 {
+fn pump_rest(server: &Rc<Server>, job: JobId, output: Output, source: &Source) -> u64 {
     let pending = source.pending();
     if pending == 0 {
         return 0;
     }
     // A short read does not say that a pipe is empty, it is only likely.
-    match pump_until(server, job, stream, source, pending, false) {
+    match pump_until(server, job, output, source, pending, false) {
         Pumped::Full { brought } => pending.saturating_sub(brought),
         Pumped::Waiting { .. } | Pumped::Ended { .. } => 0,
     }
@@ -189,7 +190,7 @@ fn pump_rest(server: &Rc<Server>, job: JobId, stream: Stream, source: &Source) -
 fn pump_until(
     server: &Rc<Server>,
     job: JobId,
-    stream: Stream,
+    output: Output,
     source: &Source,
     budget: u64,
     stop_when_emptied: bool,
@@ -199,7 +200,7 @@ fn pump_until(
         if left == 0 {
             break None;
         }
-        match read_once(server, job, stream, source, left) {
+        match read_once(server, job, output, source, left) {
             Ok(Read { len: 0, .. }) => break Some(Stop::Ended),
             Ok(Read { len, emptied }) => {
                 metrics(|all| all.output_bytes.add(len as u64));
@@ -224,6 +225,9 @@ fn pump_until(
         }
     }
     let brought = budget - left;
+    if output.is_paced {
+        paced::took(server, job, output.stream, brought);
+    }
     match stopped {
         None => Pumped::Waiting { brought },
         Some(Stop::Full) => Pumped::Full { brought },
@@ -266,25 +270,27 @@ fn len(result: &Result<Read, Stop>) -> usize {
 fn read_once(
     server: &Rc<Server>,
     job: JobId,
-    stream: Stream,
+    output: Output,
     source: &Source,
     left: u64,
 ) -> Result<Read, Stop> {
+    let stream = output.stream;
+    let most = output.most(left);
     let mut table = server.table.borrow_mut();
     let allowed = Allowed::of(&mut table, job, stream);
     let Some((process, arena)) = table.job_mut(job) else {
         drop(table);
-        return discard(server, source, stream);
+        return discard(server, source, stream, most);
     };
     if process.is_logged() {
-        let result = read_to_log(server, (process, arena), stream, source, left, allowed);
+        let result = read_to_log(server, (process, arena), output, source, left, allowed);
         table.recount(job);
         drop(table);
         trim_later(server);
         return result;
     }
     let Some(captures) = &mut process.captures else {
-        let result = discard(server, source, stream);
+        let result = discard(server, source, stream, most);
         process.log.lost(len(&result) as u64);
         return result;
     };
@@ -293,11 +299,12 @@ fn read_once(
         && let Ok(room) = capture.room(arena)
         && !room.is_empty()
     {
-        let result = read(source, stream, room);
+        let room_len = room.len().min(most);
+        let result = read(source, stream, &mut room[..room_len]);
         capture.commit(len(&result));
         return result;
     }
-    let result = discard(server, source, stream);
+    let result = discard(server, source, stream, most);
     capture.discard(arena, len(&result));
     result
 }
@@ -364,11 +371,12 @@ fn tail<'a>(
 fn read_to_log(
     server: &Rc<Server>,
     (process, arena): (&mut Process, &mut Arena),
-    stream: Stream,
+    output: Output,
     source: &Source,
     left: u64,
     allowed: Allowed,
 ) -> Result<Read, Stop> {
+    let stream = output.stream;
     let limit = log_limit(server, process);
     let most = match (stream, process.backpressure()) {
         // A terminal's log may be small beside one read, and its viewers far behind.
@@ -381,10 +389,11 @@ fn read_to_log(
             }
         }
     };
+    let most = most.min(output.most(left));
     let result = match tail(process, arena, allowed.slots) {
         Err(Stop::Full) => return Err(Stop::Full),
         Err(_) => {
-            let result = discard(server, source, stream);
+            let result = discard(server, source, stream, most);
             process.log.lost(len(&result) as u64);
             result
         }
@@ -424,10 +433,10 @@ fn read_to_log(
     result
 }
 
-fn discard(server: &Server, source: &Source, stream: Stream) -> Result<Read, Stop> {
+fn discard(server: &Server, source: &Source, stream: Stream, most: usize) -> Result<Read, Stop> {
     let mut scratch = server.scratch.borrow_mut();
     scratch.resize(SLOT_BYTES, 0);
-    read(source, stream, &mut scratch)
+    read(source, stream, &mut scratch[..most.min(SLOT_BYTES)])
 }
 
 /// Gives pages of freed slots back, once, a while after they were freed.
@@ -449,17 +458,19 @@ pub(crate) fn trim_later(server: &Rc<Server>) {
 /// terminal passes its last output on with a delay.
 pub(crate) fn read_rest(server: &Rc<Server>, job: JobId) -> bool {
     let child = server.children.borrow().get(&job).cloned();
+    let is_paced = paced::is_paced(server, job);
     let mut whole = true;
     let mut rest = [0; Stream::COUNT];
-    for (stream, source) in child.iter().flat_map(|child| &child.outputs) {
+    for &(stream, ref source) in child.iter().flat_map(|child| &child.outputs) {
+        let output = Output { stream, is_paced };
         whole &= match stream {
             Stream::Pty => {
-                let bytes = readable_now(server, job, *stream);
-                let pumped = pump(server, job, *stream, source, bytes);
+                let bytes = readable_now(server, job, output, source);
+                let pumped = pump(server, job, output, source, bytes);
                 matches!(pumped, Pumped::Ended { .. })
             }
             Stream::Stdout | Stream::Stderr => {
-                rest[*stream as usize] = pump_rest(server, job, *stream, source);
+                rest[stream as usize] = pump_rest(server, job, output, source);
                 true
             }
         };
@@ -478,7 +489,7 @@ mod tests {
     use super::*;
 
     /// What a function with these arguments returns, in bytes.
-    fn size<F>(_: fn(Rc<Server>, JobId, Stream, Rc<Source>) -> F) -> usize {
+    fn size<F>(_: fn(Rc<Server>, JobId, Output, Rc<Source>) -> F) -> usize {
         size_of::<F>()
     }
 

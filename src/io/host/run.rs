@@ -29,6 +29,7 @@ use crate::io::host::feed::feed;
 use crate::io::host::input::Input;
 use crate::io::host::leftovers;
 use crate::io::host::outputs::{ingest, trim_later};
+use crate::io::host::paced::{Output, limit_rate};
 use crate::io::host::tally;
 use crate::io::server::Server;
 use crate::io::usage::usage_of;
@@ -162,8 +163,14 @@ impl Underway {
             announce: id.is_some() || run.is_streamed,
             counted: id.is_some() || run.tells_usage,
         });
-        for (stream, source) in &child.outputs {
-            monoio::spawn(ingest(server.clone(), job, *stream, source.clone()));
+        let rate = run.launch.output_rate();
+        if let Some(rate) = rate {
+            limit_rate(server, job, &child.outputs, rate);
+        }
+        for &(stream, ref source) in &child.outputs {
+            let is_paced = rate.is_some();
+            let output = Output { stream, is_paced };
+            monoio::spawn(ingest(server.clone(), job, output, source.clone()));
         }
         if let (Some(pipe), Some(data)) = (input, run.stdin.take()) {
             monoio::spawn(feed(server.clone(), job, pipe, data));

@@ -75,3 +75,21 @@ pub(crate) fn all_pids() -> impl Iterator<Item = i32> {
         .expect("/proc")
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
+
+/// How often threads of a process have gone to sleep (proc_pid_status(5)).
+pub(crate) fn switches(pid: i32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+    let of = |status: String| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.expect("a count")
+            .trim()
+            .parse::<u64>()
+            .expect("a number")
+    };
+    tasks
+        .map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
+        .map(of)
+        .sum()
+}
