@@ -4,12 +4,15 @@
 //! descriptor each, so that it has no address that anybody else could reach. When this program goes,
 //! however that happens, its end of the pair closes, and the server ends with all that it started.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::context::Context;
 use super::error::{CliError, Result};
@@ -28,6 +31,23 @@ pub(super) fn or_own(context: &Context) -> Result<Context> {
     }
 }
 
+/// Where this program lies. Without /proc nobody knows but who started it by a path.
+fn this_program() -> io::Result<PathBuf> {
+    std::env::current_exe().or_else(|error| {
+        let named = std::env::args_os().next().map(PathBuf::from);
+        let is_path = |named: &PathBuf| named.components().count() > 1;
+        named.filter(is_path).ok_or(error)
+    })
+}
+
+/// `/dev/null`; in an image without it, what cannot be written to.
+fn nowhere() -> io::Result<Stdio> {
+    match File::options().write(true).open("/dev/null") {
+        Ok(file) => Ok(file.into()),
+        Err(_) => Ok(pipe_with(PipeFlags::CLOEXEC)?.0.into()),
+    }
+}
+
 fn start() -> Result<Context> {
     let failed = |what: &str| CliError::local(format!("a server for this command: {what}"));
     let pair = socketpair(
@@ -37,7 +57,7 @@ fn start() -> Result<Context> {
         None,
     );
     let (ours, theirs): (OwnedFd, OwnedFd) = pair.map_err(|e| failed("sockets")(e.into()))?;
-    let program = std::env::current_exe().map_err(failed("this program"))?;
+    let program = this_program().map_err(failed("this program"))?;
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         // They are for another server.
@@ -50,7 +70,7 @@ fn start() -> Result<Context> {
         // Ctrl-C is the command's, not the server's.
         .process_group(0)
         .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
+        .stdout(nowhere().map_err(failed("a place for its output"))?)
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed("start"))?;

@@ -25,6 +25,7 @@ mod afternoon;
 mod amplification;
 mod attach;
 mod auth;
+mod bare;
 mod bursts;
 mod child_environment;
 mod cli;

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::net::TcpStream;
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown, SocketAddrAny,
     SocketFlags, acceptfrom_with, recvmsg, shutdown, sockopt,
@@ -159,7 +159,13 @@ async fn take_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
             Ok(message) if message.bytes > 0 => {
                 for ancillary in control.drain() {
                     if let RecvAncillaryMessage::ScmRights(handed) = ancillary {
-                        handed.for_each(|fd| start(server, fd, Peer::Starter, false));
+                        for fd in handed {
+                            // One that its maker has left blocking would hold up everybody: epoll
+                            // says now and then that there is something where there is nothing.
+                            if ioctl_fionbio(&fd, true).is_ok() {
+                                start(server, fd, Peer::Starter, false);
+                            }
+                        }
                     }
                 }
             }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -213,7 +213,7 @@ fn open_once(listen: &Listen, unix_mode: u32) -> io::Result<Listening> {
                 .strip_prefix('[')
                 .and_then(|rest| rest.strip_suffix(']'))
                 .unwrap_or(host);
-            Listening::tcp(TcpListener::bind((bare, *port))?)
+            Listening::tcp(TcpListener::bind(&*addresses(bare, *port)?)?)
         }
         Listen::Unix(path) => Listening::unix(path, unix_mode),
         Listen::Starter | Listen::Systemd => Ok(Listening {
@@ -226,6 +226,18 @@ fn open_once(listen: &Listen, unix_mode: u32) -> io::Result<Listening> {
             for_metrics: false,
         }),
     }
+}
+
+/// What a name stands for; an address is asked of nobody.
+fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = (host, port).to_socket_addrs().map_err(|error| {
+        let what = format!(
+            "{error}; a name is looked up in /etc/hosts and by the servers of /etc/resolv.conf, an \
+             address such as 127.0.0.1 needs neither"
+        );
+        io::Error::other(what)
+    });
+    Ok(found?.collect())
 }
 
 /// Binds a path. A socket that a killed server has left there is nobody's, and is replaced.

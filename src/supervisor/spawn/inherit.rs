@@ -115,6 +115,36 @@ fn raised_oom_score() -> Option<CString> {
     CString::new(raised.to_string()).ok()
 }
 
+/// Runs before `main`, because the standard library ends the program there if 0, 1 or 2 is closed
+/// and there is no `/dev/null`: so the kernel starts the first process of an image without
+/// `/dev/console`.
+#[used]
+#[allow(unsafe_code)]
+// SAFETY: the C library calls each entry of this section once, as a function of the C calling
+// convention that returns nothing; arguments that it passes are not looked at.
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = {
+    extern "C" fn open_missing() {
+        // SAFETY: system calls on numbers, a string that ends with NUL, and an array of two; nobody
+        // else has opened anything yet.
+        unsafe {
+            while (0..3).any(|fd| libc::fcntl(fd, libc::F_GETFD) < 0) {
+                if libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) >= 0 {
+                    continue;
+                }
+                let mut pipe = [-1; 2];
+                if libc::pipe(pipe.as_mut_ptr()) < 0 {
+                    // Left to the standard library.
+                    return;
+                }
+                // What is left is at its end for readers, and takes nothing.
+                libc::close(pipe[1]);
+            }
+        }
+    }
+    open_missing
+};
+
 /// A descriptor that the server opens must never become 0, 1 or 2.
 fn open_standard_fds() -> std::io::Result<()> {
     loop {
