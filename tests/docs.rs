@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders of the repository that documents name files of.
-const FOLDERS: [&str; 9] = [
+const FOLDERS: [&str; 10] = [
     "src/",
     "tests/",
     "docs/",
@@ -18,6 +18,7 @@ const FOLDERS: [&str; 9] = [
     ".ci/",
     ".cargo/",
     ".github/",
+    "packaging/",
 ];
 
 /// What is built or installed, and so is not there in a fresh clone.
@@ -386,4 +387,94 @@ fn the_manual_page_in_the_repository_is_what_the_program_prints() {
         .output();
     let printed = String::from_utf8(printed.unwrap().stdout).unwrap();
     assert_eq!(committed, printed, "cargo run -- man > docs/procring.1");
+}
+
+/// Text literals that `text` hands to `call`, as its first argument.
+fn first_arguments<'t>(text: &'t str, call: &str) -> impl Iterator<Item = &'t str> {
+    let behind = text
+        .match_indices(call)
+        .map(|(at, _)| &text[at + call.len()..]);
+    let literals = behind
+        .map(str::trim_start)
+        .filter_map(|rest| rest.strip_prefix('"'));
+    // Owned by `text`; the call's name is not.
+    literals
+        .filter_map(|rest| rest.split('"').next())
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// Every code and every kind that a problem of `file` can have.
+fn problem_words(file: &str, text: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut words: BTreeSet<String> = BTreeSet::new();
+    let mut add = |found: &str| {
+        words.insert(found.to_owned());
+    };
+    first_arguments(code, ".code(").for_each(&mut add);
+    first_arguments(code, "code = Some(").for_each(&mut add);
+    // The second argument: the last text of the call.
+    for (at, _) in code.match_indices("unavailable(") {
+        let (mut depth, start) = (1, at + "unavailable(".len());
+        let end = code[start..].find(|c| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            depth == 0
+        });
+        let call = &code[start..start + end.unwrap_or(0)];
+        first_arguments(call, "Some(").for_each(&mut add);
+    }
+    if file == "src/api/problem.rs" {
+        first_arguments(code, "Self::new(").for_each(&mut add);
+        let errno = |line: &str| Some(line.split_once("(libc::E")?.1.split('"').nth(1)?.to_owned());
+        words.extend(code.lines().filter_map(errno));
+    }
+    words
+}
+
+#[test]
+fn every_code_and_kind_of_a_problem_is_explained() {
+    let page = read("docs/troubleshooting.md");
+    // The first column of its tables.
+    let explained: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let mut sources = Vec::new();
+    files(&root().join("src"), ".rs", &mut sources);
+    let mut seen = BTreeSet::new();
+    for file in sources {
+        seen.extend(problem_words(&file, &read(&file)));
+    }
+    for known in [
+        "name_taken",
+        "shutting_down",
+        "EACCES",
+        "conflict",
+        "pty_unavailable",
+    ] {
+        assert!(seen.contains(known), "the search finds {known}: {seen:?}");
+    }
+    let missing: Vec<_> = seen
+        .iter()
+        .filter(|word| !explained.contains(word.as_str()))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/troubleshooting.md does not explain {missing:?}"
+    );
+}
+
+#[test]
+fn every_page_for_readers_is_in_the_site() {
+    let summary = read("docs/SUMMARY.md");
+    for entry in fs::read_dir(root().join("docs")).expect("docs").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".md") && name != "SUMMARY.md" {
+            assert!(
+                summary.contains(&format!("({name})")),
+                "docs/SUMMARY.md lacks {name}"
+            );
+        }
+    }
 }
