@@ -47,7 +47,7 @@ use crate::supervisor::spawn::{pty, rlimits, user};
 use crate::supervisor::state_dir::StateDir;
 use crate::supervisor::{self, Groups, Inbox, Supervisor};
 use crate::token::{self, Found};
-use crate::types::UnixMs;
+use crate::types::{UnixMs, Who};
 use crate::wire::http::head::HeadLimits;
 
 /// Children that have a cgroup of their own at the same time; more are swept for.
@@ -72,6 +72,8 @@ pub enum StartError {
     Uring(io::Error),
     /// There is no usable token where one was named; a sentence of `token`.
     Token(String),
+    /// Nobody knows who is to be let in; the name and why.
+    UnixUser(String),
     /// The address is not to be had.
     Listen(ListenError),
     /// So few descriptors are allowed that nobody could be answered.
@@ -118,6 +120,7 @@ impl Display for StartError {
                  kernel.io_uring_disabled; --io-backend auto falls back to epoll"
             ),
             Self::Token(sentence) => f.write_str(sentence),
+            Self::UnixUser(who) => write!(f, "--unix-allow-uid {who}"),
             Self::Listen(error) => error.fmt(f),
             Self::Descriptors(few) => write!(
                 f,
@@ -199,7 +202,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     }
     let open = token.is_none();
     let manager = manager(&listening, &mut info);
-    let options = options(args, token, &listening, manager);
+    let options = options(args, unix_users(args)?, token, &listening, manager);
     let arena = Arena::new().map_err(StartError::Arena)?;
     let mut table = Table::new(arena, args.exited_max, args.leftovers_max);
     table.count_in(Budget::new(memory_max(args)));
@@ -339,6 +342,7 @@ fn memory_max(args: &ServerArgs) -> u64 {
 /// What the I/O thread is to keep to.
 fn options(
     args: &ServerArgs,
+    unix_users: Vec<u32>,
     token: Option<String>,
     listening: &[Listening],
     manager: Manager,
@@ -356,7 +360,7 @@ fn options(
         allowed_origins: args.cors_origins.clone(),
         users: [0, geteuid().as_raw()]
             .into_iter()
-            .chain(args.unix_uids.iter().copied())
+            .chain(unix_users)
             .collect(),
         users_need_token: args.unix_token,
         base_path: args.base_path.clone(),
@@ -416,6 +420,20 @@ fn options(
             .join(", "),
         end_max: args.shutdown_grace + timeouts::SHUTDOWN_MAX + timeouts::LAST_WORDS,
     }
+}
+
+/// The numbers of those who are let in over unix sockets. A number needs no file.
+fn unix_users(args: &ServerArgs) -> Result<Vec<u32>, StartError> {
+    let number = |who: &Who| {
+        let refused = |why: &dyn Display| StartError::UnixUser(format!("{who}: {why}"));
+        if let Who::Id(uid) = who {
+            return Ok(*uid);
+        }
+        let accounts = crate::io::accounts::read().map_err(|error| refused(&error))?;
+        let uid = accounts.uid(who);
+        uid.ok_or_else(|| refused(&"/etc/passwd has no such name; a number would do without"))
+    };
+    args.unix_users.iter().map(number).collect()
 }
 
 /// Whoever started the server as a service. One that serves its starter only is part of what that

@@ -140,6 +140,9 @@ fn what_an_empty_image_lacks_is_named_with_what_is_lost(backend: Backend) {
     // There is nobody who knows names.
     let names = ["localhost port 0", "/etc/hosts", "127.0.0.1"];
     refused(&["--listen", "localhost:0"], 1, &names);
+    let user = ["--unix-allow-uid daemon", "/etc/passwd"];
+    let args = ["--listen", "unix:/s", "--unix-allow-uid", "daemon"];
+    refused(&args, 1, &user);
 
     let server = image
         .launch(backend)

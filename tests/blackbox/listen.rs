@@ -138,6 +138,8 @@ fn a_unix_socket_answers_some_users_and_nobody_else(backend: Backend) {
         "666",
         "--unix-allow-uid",
         "65533",
+        "--unix-allow-uid",
+        "daemon",
     ];
     let mut server = Listener::start(backend, "users", &args, Stdio::null(), false);
     assert_eq!(
@@ -152,6 +154,8 @@ fn a_unix_socket_answers_some_users_and_nobody_else(backend: Backend) {
         return;
     }
     assert_eq!(status_for(65533, &server.path()), "200");
+    // The one that base-passwd gives this name (passwd(5)).
+    assert_eq!(status_for(1, &server.path()), "200");
     assert_eq!(status_for(65532, &server.path()), "403");
     server.end();
 }
@@ -327,6 +331,8 @@ fn wrong_addresses_are_refused_with_what_they_may_be() {
         (&["--listen", "0.0.0.0:0"], "--no-token"),
         (&["--unix-mode", "999"], "octal"),
         (&["--unix-token"], "--token"),
+        (&["--unix-allow-uid", ""], "name or the number"),
+        (&["--unix-allow-uid", "a:b"], "name or the number"),
     ] {
         let args: Vec<&str> = std::iter::once("server")
             .chain(args.iter().copied())

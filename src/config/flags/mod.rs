@@ -18,7 +18,7 @@ use lexopt::Arg;
 
 use self::table::{FLAGS, Flag, Takes};
 use crate::config::timeouts;
-use crate::types::{Limits, Stdin, UserName};
+use crate::types::{Limits, Stdin, UserName, Who};
 
 pub use self::text::{help, man};
 
@@ -136,7 +136,7 @@ pub struct ServerArgs {
     /// `--unix-mode`.
     pub unix_mode: u32,
     /// `--unix-allow-uid`.
-    pub unix_uids: Vec<u32>,
+    pub unix_users: Vec<Who>,
     /// `--unix-token`.
     pub unix_token: bool,
     /// `--token`.
@@ -202,7 +202,7 @@ impl Default for ServerArgs {
             metrics_listen: None,
             public_metrics: false,
             unix_mode: 0o600,
-            unix_uids: Vec::new(),
+            unix_users: Vec::new(),
             unix_token: false,
             token: None,
             token_file: None,

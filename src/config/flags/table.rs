@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use super::ServerArgs;
 use super::value::{
     allow_user, base_path, bytes, choice, grace, host, limits, listen, listen_here, number, octal,
-    origin, positive, text, user,
+    origin, positive, text, user, who,
 };
 use super::{BackendChoice, CgroupChoice, ReplayChoice};
 use crate::types::Stdin;
@@ -98,13 +98,13 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag {
         long: "unix-allow-uid",
         short: None,
-        takes: Takes::Values("UID", |args, value| {
-            args.unix_uids.push(number(value, "the number of a user")?);
+        takes: Takes::Values("USER", |args, value| {
+            args.unix_users.push(who(value)?);
             Ok(())
         }),
         default: None,
         help: "let this user in over unix sockets",
-        more: "--unix-mode has to let it connect.",
+        more: "A name or a number. --unix-mode has to let it connect.",
     },
     Flag {
         long: "unix-token",

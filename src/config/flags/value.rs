@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{AllowUser, Listen};
 use crate::config::timeouts;
-use crate::types::{Limits, UserName};
+use crate::types::{Limits, UserName, Who};
 use crate::wire::http::origin::serialized;
 
 /// Bytes of a socket's path, but for the one that ends it (unix(7)).
@@ -157,7 +157,16 @@ pub(super) fn user(value: &OsStr) -> Result<UserName, String> {
     UserName::parse(&text(value)?).map_err(|error| error.to_string())
 }
 
-/// The same, or `*`.
+/// A user alone.
+pub(super) fn who(value: &OsStr) -> Result<Who, String> {
+    let must = "must be the name or the number of a user";
+    match UserName::parse(&text(value)?) {
+        Ok(UserName { user, group: None }) => Ok(user),
+        _ => Err(must.to_owned()),
+    }
+}
+
+/// The same with a group or without, or `*`.
 pub(super) fn allow_user(value: &OsStr) -> Result<AllowUser, String> {
     match value == "*" {
         true => Ok(AllowUser::Everybody),
