@@ -3,6 +3,9 @@
 //! A document goes stale in silence when a file is moved. These tests read every page of the
 //! repository, and the comments of every source file, and look up what is named there.
 
+#[path = "docs/api_page.rs"]
+mod api_page;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -477,4 +480,18 @@ fn every_page_for_readers_is_in_the_site() {
             );
         }
     }
+}
+
+#[test]
+fn the_page_of_the_api_is_what_the_table_of_routes_makes() {
+    let path = root().join("docs/api.md");
+    let made = api_page::page();
+    if std::env::var_os("PROCRING_WRITE_DOCS").is_some() {
+        fs::write(&path, &made).expect("a page");
+    }
+    let committed = fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(
+        committed, made,
+        "PROCRING_WRITE_DOCS=1 cargo test --test docs"
+    );
 }
