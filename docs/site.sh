@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source=target/site-source
 rm -rf "$source" target/site
+PROCRING_WRITE_DOCS=1 cargo test --quiet --test docs the_page_of_the_api
 mkdir -p "$source"
 cp -r docs "$source/src"
 for page in docs/design/*.md; do

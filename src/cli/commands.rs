@@ -98,7 +98,7 @@ pub(super) const COMMON: &[Flag] = &[
         "token-file",
         None,
         Some("FILE"),
-        "the server's token, in its first line [PROCRING_TOKEN]",
+        "the server's token, in its first line [PROCRING_TOKEN, PROCRING_TOKEN_FILE]",
     ),
     flag("help", Some('h'), None, "print this"),
 ];

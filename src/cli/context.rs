@@ -31,13 +31,18 @@ impl Context {
         let url = parsed.value("url")?.or_else(|| variable("PROCRING_URL"));
         let endpoint = url.as_deref().map(Endpoint::parse).transpose();
         let endpoint = endpoint.map_err(|error| CliError::Usage(error.to_string()))?;
-        let token = match parsed.value("token-file")? {
+        let own = variable("PROCRING_TOKEN");
+        let file = match (&own, parsed.value("token-file")?) {
+            (None, None) => variable("PROCRING_TOKEN_FILE"),
+            (_, file) => file,
+        };
+        let token = match file {
             Some(file) => {
                 let text = fs::read_to_string(&file)
                     .map_err(CliError::local(format!("--token-file {file}")))?;
                 Some(text.lines().next().unwrap_or_default().trim().to_owned())
             }
-            None => variable("PROCRING_TOKEN").map(|token| token.trim().to_owned()),
+            None => own.map(|token| token.trim().to_owned()),
         };
         if token
             .as_deref()

@@ -230,6 +230,11 @@ fn a_token_is_taken_from_the_environment_and_from_a_file_and_asked_for() {
     std::fs::write(&file, "s3cret\n").expect("a file");
     let path = file.to_str().expect("UTF-8");
     let said = procring(&server, &["ps", "--token-file", path]);
+    // As an image's HEALTHCHECK finds it.
+    let output = command(&server, &["health"])
+        .env("PROCRING_TOKEN_FILE", path)
+        .output();
+    Said::of(output.expect("procring")).good();
     let _ = std::fs::remove_file(&file);
     said.good();
 }

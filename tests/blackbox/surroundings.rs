@@ -2,21 +2,26 @@
 //! used a moment ago, a terminal, another program's environment.
 
 use std::fs::OpenOptions;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::pipe::pipe;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::json;
 
-use crate::harness::{Backend, Launch, Server, eventually, on_both, procfs, sh, skipped_anywhere};
+use crate::harness::{
+    Backend, Follow, Launch, Server, eventually, on_both, procfs, sh, skipped_anywhere,
+};
 
 on_both!(
     a_start_line_that_cannot_be_written_keeps_no_server_from_serving,
     the_address_of_a_server_that_ended_is_free_at_once,
+    the_address_of_a_busy_server_that_ended_is_free_at_once,
     a_server_that_was_killed_can_be_started_again_at_once,
     a_server_whose_terminal_is_closed_ends_with_its_children,
     a_server_under_nohup_outlives_its_terminal,
@@ -72,6 +77,42 @@ fn the_address_of_a_server_that_ended_is_free_at_once(backend: Backend) {
         // As every server does it: SO_REUSEADDR is set.
         drop(TcpListener::bind(("127.0.0.1", port)).expect("a free address"));
         server = start_at(backend, port);
+    }
+}
+
+/// Clients that come and go, followers, a run and a terminal, while it ends.
+fn the_address_of_a_busy_server_that_ended_is_free_at_once(backend: Backend) {
+    let mut server = Server::open(backend);
+    let address = server.address;
+    for _ in 0..5 {
+        let id = server.spawn(&sh("while :; do echo x; sleep 0.01; done"));
+        server.spawn(&json!({"command": "sleep", "args": ["77"], "tty": true}));
+        let _follower = Follow::process(&server, &id);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        // Whether it is answered, refused or cut is all the same.
+                        if let Ok(mut client) = TcpStream::connect(address) {
+                            let _ = client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                            let _ = client.set_read_timeout(Some(Duration::from_secs(1)));
+                            let _ = client.read(&mut [0; 64]);
+                        }
+                    }
+                });
+            }
+            eventually("clients to be served", || {
+                (server.connections() > 1).then_some(())
+            });
+            server.signal(libc::SIGTERM);
+            let ended = server.await_end(Duration::from_secs(20));
+            let bound = TcpListener::bind(address);
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(ended.code(), Some(0));
+            drop(bound.expect("a free address"));
+        });
+        server = start_at(backend, address.port());
     }
 }
 
