@@ -30,7 +30,15 @@ use rustix::fs::{Access, AtFlags, CWD, FlockOperation, accessat, flock};
 pub(super) const SUFFIX: &str = "-limited";
 
 /// Empty groups kept for the next trees.
-const IDLE_MAX: usize = 64;
+const IDLE_MAX: usize = 16;
+
+/// What tells of who was in a group before.
+const COUNTERS: [&str; 4] = [
+    "memory.events",
+    "memory.current",
+    "pids.events",
+    "pids.current",
+];
 
 /// Memory that may be charged to a group that is used again: this much, and no more than a share of
 /// its bound. The kernel charges in advance, some for each processor; that is given back when it is
@@ -220,6 +228,11 @@ impl Limited {
         if let Some(at) = same {
             return Some(self.idle.swap_remove(at));
         }
+        // What is charged already could be more than so little, and would have to be reclaimed.
+        let least = LEFT_MAX * LEFT_SHARE;
+        if bounds.memory.is_some_and(|memory| memory < least) {
+            return None;
+        }
         // The thread that has started the last child in it may be about to let go of it.
         let at = self
             .idle
@@ -255,13 +268,19 @@ impl Limited {
         Ok(())
     }
 
-    /// Keeps a group for later, if it is as new.
-    pub(super) fn keep(&mut self, group: Arc<Group>) -> Result<(), Arc<Group>> {
-        if self.idle.len() < IDLE_MAX && is_as_new(&group, &self.on) {
-            self.idle.push(group);
-            return Ok(());
+    /// Keeps a group for later, if it is as new. Returns what its descriptors count as.
+    pub(super) fn keep(&mut self, group: Arc<Group>) -> Result<usize, Arc<Group>> {
+        if self.idle.len() >= IDLE_MAX || !group.bounds.leave_nothing() {
+            return Err(group);
         }
-        Err(group)
+        // It is most likely kept again and again.
+        group.hold(&COUNTERS);
+        if !is_as_new(&group, &self.on) {
+            return Err(group);
+        }
+        let weight = group.weight();
+        self.idle.push(group);
+        Ok(weight)
     }
 
     /// Groups to be removed.
@@ -336,7 +355,7 @@ fn is_as_new(group: &Group, on: &[&'static str]) -> bool {
     // Who has died and was not reaped is counted.
     let of_pids = !on.contains(&"pids")
         || all_zero("pids.events") == Some(true) && number("pids.current") == Some(0);
-    group.bounds.leave_nothing() && of_memory && of_pids
+    of_memory && of_pids
 }
 
 impl Group {

@@ -161,6 +161,8 @@ pub struct Group {
     had_others: AtomicBool,
     /// Under which number changes of its memory are told.
     watch: OnceLock<i32>,
+    /// Files that are read each time before it is used again, by their names.
+    held: OnceLock<Vec<(&'static str, OwnedFd)>>,
 }
 
 /// The group that groups are made in.
@@ -198,6 +200,7 @@ impl Group {
             killed: AtomicBool::new(false),
             had_others: AtomicBool::new(false),
             watch: OnceLock::new(),
+            held: OnceLock::new(),
         })
     }
 
@@ -227,6 +230,12 @@ impl Group {
             Ok(events) => is_populated(events.as_fd()),
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
+    }
+
+    /// What its descriptors count as, two of them for one.
+    fn weight(&self) -> usize {
+        let held = self.held.get().map_or(0, |held| held.len().div_ceil(2));
+        held + usize::from(self.open.is_some())
     }
 
     /// Whether it is empty, thawed and without groups within.
@@ -305,7 +314,7 @@ impl Cgroups {
     /// Makes the server's own group below the one it is in, and removes empty ones that killed
     /// servers left there.
     ///
-    /// At most `open_max` groups, two descriptors each, are open at the same time. With
+    /// At most `open_max` groups, two descriptors each or a few more, are open at the same time. With
     /// [`IfHiding::Accept`] there are groups even if they hide limits ([`Cgroups::hidden`]).
     ///
     /// # Errors
@@ -516,9 +525,13 @@ impl Cgroups {
         let clean = !group.killed.load(Ordering::Relaxed) && group.is_as_made();
         group.had_others.store(true, Ordering::Relaxed);
         if clean && group.is_limited() {
+            let before = group.weight();
             match self.limited.keep(group) {
-                Ok(()) => {}
-                Err(group) => self.drop_group(&group),
+                Ok(weight) => self.open += weight - before,
+                Err(group) => {
+                    self.open += group.weight() - before;
+                    self.drop_group(&group);
+                }
             }
         } else if clean && self.usable && self.idle.len() < IDLE_MAX {
             self.idle.push(group);
@@ -531,18 +544,14 @@ impl Cgroups {
         if let Some(watcher) = &self.watcher {
             watcher.unwatch(group);
         }
-        if group.open.is_some() {
-            self.open -= 1;
-        }
+        self.open -= group.weight();
         self.remove(&group.home, group.name.clone());
     }
 
     /// The same group without its descriptors: its job has exited, and what the job left behind
     /// lives in it, perhaps for long.
     pub fn close(&mut self, group: &Group) -> Arc<Group> {
-        if group.open.is_some() {
-            self.open -= 1;
-        }
+        self.open -= group.weight();
         Arc::new(Group {
             name: group.name.clone(),
             home: group.home.clone(),
@@ -551,6 +560,7 @@ impl Cgroups {
             killed: AtomicBool::new(group.killed.load(Ordering::Relaxed)),
             had_others: AtomicBool::new(group.had_others.load(Ordering::Relaxed)),
             watch: group.watch.clone(),
+            held: OnceLock::new(),
         })
     }
 

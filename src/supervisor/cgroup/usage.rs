@@ -51,6 +51,19 @@ impl Group {
         std::str::from_utf8(text.bytes()).ok()?.trim().parse().ok()
     }
 
+    /// Keeps these files open, if it is open itself.
+    pub(super) fn hold(&self, names: &[&'static str]) {
+        let Some(open) = self.open.as_ref().filter(|_| self.held.get().is_none()) else {
+            return;
+        };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = |&name: &&'static str| {
+            let file = openat(&open.dir, name, flags, Mode::empty()).ok()?;
+            Some((name, file))
+        };
+        let _ = self.held.set(names.iter().filter_map(file).collect());
+    }
+
     /// Writes to one of its files.
     pub(super) fn write(&self, name: &str, text: &str) -> io::Result<()> {
         let Some(open) = &self.open else {
@@ -64,6 +77,10 @@ impl Group {
 
     /// The beginning of one of its files.
     pub(super) fn read(&self, name: &str) -> Option<Text> {
+        let held = self.held.get().into_iter().flatten();
+        if let Some((_, file)) = held.into_iter().find(|(held, _)| *held == name) {
+            return Text::of(file.as_fd());
+        }
         match &self.open {
             Some(open) => Text::read(open.dir.as_fd(), name),
             None => {
@@ -84,8 +101,12 @@ impl Text {
     fn read(dir: BorrowedFd<'_>, name: &str) -> Option<Self> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = openat(dir, name, flags, Mode::empty()).ok()?;
+        Self::of(file.as_fd())
+    }
+
+    fn of(file: BorrowedFd<'_>) -> Option<Self> {
         let mut bytes = [0; 1024];
-        let len = rustix::io::read(&file, &mut bytes[..]).ok()?;
+        let len = rustix::io::pread(file, &mut bytes[..], 0).ok()?;
         Some(Self { bytes, len })
     }
 
