@@ -49,7 +49,7 @@ fn cpu_us(usage: &Value) -> u64 {
 fn a_record_says_what_its_tree_uses_if_asked(backend: Backend) {
     for (scope, server) in servers(backend) {
         // A leader that waits, and a child that works on.
-        let child = "import time\nwhile time.process_time() < 0.2: pass\nprint(1)\ntime.sleep(777)";
+        let child = "import time\nwhile time.process_time() < 0.2: pass\nprint(1, flush=True)\ntime.sleep(777)";
         let script = format!("python3 -c '{child}' & wait");
         let id = server.spawn(&sh(&script));
         let first = usage(&server, &id);
@@ -105,13 +105,13 @@ fn what_has_exited_says_what_it_has_used(backend: Backend) {
 fn one_tree_does_not_answer_for_another_that_had_its_group(backend: Backend) {
     for (scope, server) in servers(backend) {
         for _ in 0..3 {
-            server.run(&sh(&burn(300)));
+            server.run(&sh(&burn(700)));
         }
         for _ in 0..3 {
             let id = server.spawn(&json!({"command": "true"}));
             server.await_exit(&id);
             let used = usage(&server, &id);
-            assert!(cpu_us(&used) < 250_000, "{scope}: {used}");
+            assert!(cpu_us(&used) < 1_500_000, "{scope}: {used}");
             server.delete(&format!("/v1/processes/{id}")).expect(204);
         }
     }
