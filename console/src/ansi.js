@@ -121,7 +121,7 @@ const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
  */
 const ODD = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu;
 
-function visible(text) {
+export function visible(text) {
   return text.replace(ODD, (c) => {
     const code = c.codePointAt(0);
     if (code === 13) return "";

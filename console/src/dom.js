@@ -77,6 +77,9 @@ export const confirm = (title, text, verb) =>
     ),
   ).then(Boolean);
 
+/** Asks before an address is opened that a text only stands for. */
+export const visit = (address) => confirm("Open this address?", address, "Open");
+
 /** Opens a menu of [text, run, props] under a button. */
 export function menu(at, items) {
   let isOpen = true;

@@ -3,7 +3,7 @@
 import { choices, stop } from "./actions.js";
 import { button, h, menu, setText } from "./dom.js";
 import { startDialog } from "./start.js";
-import { bytes, called, commandLine, exit, span, state } from "./say.js";
+import { bytes, called, commandLine, exit, label as labelText, span, state } from "./say.js";
 import { connection, processes, subscribe } from "./store.js";
 
 /** Rows that are there at once; more when they are asked for. */
@@ -97,10 +97,10 @@ export function processesView() {
     setText(cells.link, name);
     setText(cells.id, process.name ? process.id : "");
     cells.labels.replaceChildren(...Object.entries(process.labels ?? {}).map(([key, value]) =>
-      button(`${key}=${value}`, () => {
+      button(labelText(key, value), () => {
         label.value = `${key}=${value}`;
         draw();
-      }, { class: "label", "aria-label": `Only with label ${key}=${value}` })));
+      }, { class: "label", "aria-label": `Only with label ${labelText(key, value)}` })));
     const line = commandLine(process);
     setText(cells.command, line.length > 300 ? `${line.slice(0, 300)}…` : line);
     cells.command.title = line.slice(0, 2000);
@@ -141,7 +141,7 @@ export function processesView() {
     const wanted = ["", ...[...there].sort()];
     if (wanted.join("\n") === [...label.options].map((option) => option.value).join("\n")) return;
     const { value } = label;
-    label.replaceChildren(...wanted.map((pair) => h("option", { value: pair }, pair || "Any label")));
+    label.replaceChildren(...wanted.map((pair) => h("option", { value: pair }, pair ? labelText(...pair.split(/=(.*)/s)) : "Any label")));
     label.value = value;
     label.hidden = wanted.length === 1;
   }

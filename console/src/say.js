@@ -1,5 +1,7 @@
 // Values as people read them.
 
+import { visible } from "./ansi.js";
+
 const UNITS = ["B", "KB", "MB", "GB", "TB"];
 
 /** Bytes: 0 B, 812 B, 1.2 KB, 34 MB. */
@@ -39,8 +41,31 @@ export const number = (n) => n.toLocaleString("en");
 /** A word of a command line as a shell would want it. */
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
-/** A command with its arguments, in one line. */
-export const commandLine = ({ command, args }) => [command, ...(args ?? [])].map(quoted).join(" ").replaceAll("\n", "⏎");
+/** Characters of a command line that are shown, and looked through. */
+const LINE_MAX = 4000;
+const lines = new WeakMap();
+
+/** A command with its arguments, in one line, as it would be typed. */
+export const typed = ({ command, args }) => [command, ...(args ?? [])].map(quoted).join(" ");
+
+/** The same to be looked at: no longer than that, and nothing in it that hides or turns around what is there. */
+export function commandLine(process) {
+  const { command, args } = process;
+  if (!lines.has(args)) {
+    const all = [];
+    let length = 0;
+    for (const word of [command, ...args]) {
+      if (length > LINE_MAX) break;
+      all.push(quoted(word.slice(0, LINE_MAX)));
+      length += word.length + 1;
+    }
+    lines.set(args, visible(all.join(" ").slice(0, LINE_MAX).replaceAll("\n", "⏎").replaceAll("\t", " ")));
+  }
+  return lines.get(args);
+}
+
+/** A label as it is shown. */
+export const label = (key, value) => visible(`${key}=${value}`);
 
 /** What a process is called. */
 export const called = (process) => process.name ?? process.id;

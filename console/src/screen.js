@@ -1,8 +1,7 @@
 // Loads the terminal when the first one is looked at.
 
 import { socket, call, of } from "./api.js";
-import { button, h, setText, toast } from "./dom.js";
-import { processes, subscribe } from "./store.js";
+import { button, h, setText, toast, visit } from "./dom.js";
 
 let loaded = null;
 
@@ -22,7 +21,7 @@ export function terminalView(id) {
           element.replaceChildren(h("p", { class: "problem", role: "alert" }, "The server is of another version than this page."), h("p", null, again));
           return;
         }
-        inner = terminal(id, { socket, call, of, button, h, setText, toast, processes, subscribe });
+        inner = terminal(id, { socket, call, of, button, h, setText, toast, visit });
         element.replaceChildren(inner.element);
         if (isVisible) inner.show();
       },

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { button, dialog, h } from "./dom.js";
-import { commandLine, words } from "./say.js";
+import { typed, words } from "./say.js";
 import { learn } from "./store.js";
 
 const lines = (text) => text.split("\n").filter((line) => line !== "");
@@ -17,7 +17,7 @@ export async function startDialog(like) {
   const text = (id, props) => h("input", { id, type: "text", spellcheck: false, autocomplete: "off", ...props });
   const command = text("start-command", {
     required: true,
-    value: like ? commandLine({ command: like.command }) : "",
+    value: like ? typed({ command: like.command }) : "",
     placeholder: "make -j2",
     "aria-describedby": "start-words",
   });

@@ -63,14 +63,15 @@ function follow(event, address) {
 /** Of which sources this is. */
 export const build = BUILD;
 
-export function terminal(id, { socket, call, of, button, h, setText, toast, processes, subscribe }) {
+export function terminal(id, { socket, call, of, button, h, setText, toast, visit }) {
   const own = settings();
   const term = new Terminal({
     allowProposedApi: true,
     cursorBlink: true,
     fontFamily: getComputedStyle(document.documentElement).getPropertyValue("--mono"),
     fontSize: own.size,
-    linkHandler: { activate: follow, allowNonHttpProtocols: false },
+    // Its text is not its address, and a stranger's.
+    linkHandler: { activate: (event, to) => visit(to).then((yes) => yes && follow(event, to)), allowNonHttpProtocols: false },
     macOptionClickForcesSelection: true,
     minimumContrastRatio: 4.5,
     screenReaderMode: own.reader,
@@ -414,14 +415,17 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, proc
   }
 
   let fitSoon;
-  const watch = new ResizeObserver(() => {
+  const soon = () => {
     clearTimeout(fitSoon);
     fitSoon = setTimeout(fit, 60);
-  });
+  };
+  // Who is given another's size is told of it in a place of the page, which is no wish for one's own.
+  const watch = new ResizeObserver(() => ownSize.hidden && soon());
   const themed = () => (term.options.theme = THEMES[isDark() ? "dark" : "light"]);
   const wake = () => waiting && connect();
   addEventListener("theme", themed);
   addEventListener("online", wake);
+  addEventListener("resize", soon);
 
   return {
     element,
@@ -445,6 +449,8 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, proc
       isOver = true;
       removeEventListener("theme", themed);
       removeEventListener("online", wake);
+      removeEventListener("resize", soon);
+      clearTimeout(fitSoon);
       clearTimeout(waiting);
       clearTimeout(ackTimer);
       watch.disconnect();

@@ -261,6 +261,11 @@ await run({
     await log.getByText("said hello").waitFor();
     const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download" }).click()]);
     assert.equal(download.suggestedFilename(), "odd.log");
+    // Nor in a command or a label.
+    await server.create({ command: "echo", args: ["\u202egnp.exe", "<u>x</u>\n\x1b[31m"], name: "tricky", labels: { "a\u202e": "<b>" } });
+    await page.getByRole("link", { name: "Processes" }).click();
+    const text = await rowOf(page, "tricky").innerText();
+    assert(text.includes("echo '⟨U+202E⟩gnp.exe' '<u>x</u>⏎␛[31m'") && text.includes("a⟨U+202E⟩=<b>"), text);
     const raw = await (await fetch(`${server.base}/v1/processes/odd/logs/raw`)).arrayBuffer();
     assert.deepEqual(readFileSync(await download.path()), Buffer.from(raw));
   },
