@@ -122,6 +122,7 @@ fn record(process: &Snapshot) -> Record<'_> {
         id: process.id,
         command: &description.command,
         args: &description.args,
+        args_truncated: false,
         cwd: description.cwd.as_deref(),
         tty: description.tty,
         interactive: description.interactive,

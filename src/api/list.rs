@@ -3,11 +3,11 @@
 //! In: the query. Out: the records that fit, by number, and where the next part begins. Looks at
 //! every record behind `after` until there are enough; a name is looked up.
 
-use crate::process::Process;
+use crate::process::{Process, Table};
 use crate::types::{ProcessId, Usage};
 
 use super::problem::Problem;
-use super::processes::write;
+use super::processes::write_short;
 use super::query::{self, Owner, Params};
 use super::reply::Reply;
 use super::tags::{LABELS_MAX, is_name, no_name};
@@ -105,33 +105,6 @@ impl ListQuery {
     }
 }
 
-/// The records that fit, by number.
-pub(super) fn list(query: &ListQuery, core: &Core<'_>) -> Outcome {
-    let after = query.after.unwrap_or(ProcessId(0));
-    let named = query.name.as_deref().map(|name| core.table.get_named(name));
-    let (of_name, rest) = match named {
-        Some(named) => (named.filter(|process| process.id > after), None),
-        None => (None, Some(core.table.iter_behind(after))),
-    };
-    let all = of_name.into_iter().chain(rest.into_iter().flatten());
-    let mut fitting = all.filter(|process| query.owner == Owner::User && query.fits(process));
-    let shown = fitting.by_ref().take(query.limit.unwrap_or(usize::MAX));
-    if query.usage {
-        let shown = shown.map(|process| (process.id, process.job)).collect();
-        return Outcome::Usage(Asked::list(shown, fitting.next().is_some()));
-    }
-    let mut out = b"{\"processes\":[".to_vec();
-    let mut last = None;
-    for process in shown {
-        if last.replace(process.id).is_some() {
-            out.push(b',');
-        }
-        write(process, None, &mut out);
-    }
-    let last = last.filter(|_| fitting.next().is_some());
-    Outcome::Reply(end(out, last))
-}
-
 /// These records with what they use; `next` is where the next part begins, if there is one.
 pub(super) fn reply<'a>(
     records: impl Iterator<Item = (&'a Process, Option<Usage>)>,
@@ -142,7 +115,7 @@ pub(super) fn reply<'a>(
         if at > 0 {
             out.push(b',');
         }
-        write(process, usage, &mut out);
+        write_short(process, usage, ARGS_BYTES_MAX, &mut out);
     }
     end(out, next)
 }
@@ -154,4 +127,97 @@ fn end(mut out: Vec<u8>, next: Option<ProcessId>) -> Reply {
     }
     out.push(b'}');
     Reply::json(out)
+}
+
+/// Bytes of a list that is answered at once; of a longer one it is the first piece, about.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Bytes of the arguments of one record that a list shows: of hundreds of records, a few with long
+/// ones would be all of it. The record itself shows them.
+const ARGS_BYTES_MAX: usize = 64 << 10;
+
+/// A list that is made piece by piece: each shows the records as they are then.
+#[derive(Debug)]
+pub struct List {
+    query: ListQuery,
+    /// The last record that has been written.
+    last: Option<ProcessId>,
+    /// Records that may still be written.
+    left: usize,
+    /// What has been written and not been sent.
+    begun: Vec<u8>,
+}
+
+impl List {
+    fn new(query: ListQuery) -> Self {
+        Self {
+            last: None,
+            left: query.limit.unwrap_or(usize::MAX),
+            begun: b"{\"processes\":[".to_vec(),
+            query,
+        }
+    }
+
+    /// The records that fit behind this one, by number.
+    fn fitting<'a>(
+        query: &'a ListQuery,
+        behind: ProcessId,
+        table: &'a Table,
+    ) -> impl Iterator<Item = &'a Process> {
+        let after = query.after.unwrap_or(ProcessId(0)).max(behind);
+        let named = query.name.as_deref().map(|name| table.get_named(name));
+        let (of_name, rest) = match named {
+            Some(named) => (named.filter(|process| process.id > after), None),
+            None => (None, Some(table.iter_behind(after))),
+        };
+        let all = of_name.into_iter().chain(rest.into_iter().flatten());
+        all.filter(|process| query.owner == Owner::User && query.fits(process))
+    }
+
+    /// The next piece. The second is false for the last one.
+    pub fn piece(&mut self, table: &Table) -> (Vec<u8>, bool) {
+        let mut out = std::mem::take(&mut self.begun);
+        let behind = self.last.unwrap_or(ProcessId(0));
+        let mut fitting = Self::fitting(&self.query, behind, table);
+        for process in fitting.by_ref().take(self.left) {
+            if self.last.replace(process.id).is_some() {
+                out.push(b',');
+            }
+            write_short(process, None, ARGS_BYTES_MAX, &mut out);
+            self.left -= 1;
+            if out.len() >= PIECE_BYTES {
+                return (out, true);
+            }
+        }
+        out.push(b']');
+        if let Some(last) = self.last.filter(|_| fitting.next().is_some()) {
+            out.extend_from_slice(format!(",\"nextAfter\":\"{last}\"").as_bytes());
+        }
+        out.push(b'}');
+        (out, false)
+    }
+}
+
+/// The records that fit, by number.
+pub(super) fn list(query: ListQuery, core: &Core<'_>) -> Outcome {
+    if query.usage {
+        let mut fitting = List::fitting(&query, ProcessId(0), core.table);
+        let shown = fitting.by_ref().take(query.limit.unwrap_or(usize::MAX));
+        let shown = shown.map(|process| (process.id, process.job)).collect();
+        return Outcome::Usage(Asked::list(shown, fitting.next().is_some()));
+    }
+    let mut list = List::new(query);
+    let (out, more) = list.piece(core.table);
+    if !more {
+        return Outcome::Reply(Reply::json(out));
+    }
+    list.begun = out;
+    Outcome::List(Box::new(list))
+}
+
+impl List {
+    /// What was written when it was found to be long.
+    pub fn begun(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.begun)
+    }
 }

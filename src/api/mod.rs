@@ -205,6 +205,8 @@ pub enum Outcome {
     AwaitEntry(Box<logs::AwaitEntry>),
     /// Answer with the bytes of a log as they were written.
     Bytes(Box<bytes::Bytes>),
+    /// Answer with a list that is too long to be written at once.
+    List(Box<list::List>),
     /// Answer with a log that is too long to be written at once.
     Fetch(logs::Fetch),
     /// Answer with the screen of a terminal.
@@ -292,7 +294,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::SetSettings => settings::set(body, core),
         Action::Run { stream, usage } => run::plan(body, stream, usage, core),
         Action::Create => processes::create(body, core),
-        Action::List(query) => Ok(list::list(&query, core)),
+        Action::List(query) => Ok(list::list(*query, core)),
         Action::Get { id, usage } => processes::get(&id, usage, core),
         Action::Delete { id, tree } => processes::delete(&id, tree, core),
         Action::Logs { id, query } => logs::logs(&id, &query, core),

@@ -24,6 +24,7 @@ fn record(process: &Process, usage: Option<Usage>) -> Record<'_> {
         id: process.id,
         command: &description.command,
         args: &description.args,
+        args_truncated: false,
         cwd: description.cwd.as_deref(),
         tty: description.tty,
         interactive: description.interactive,
@@ -42,6 +43,28 @@ fn record(process: &Process, usage: Option<Usage>) -> Record<'_> {
 /// Appends the record of a process, with what it uses where that was asked for.
 pub fn write(process: &Process, usage: Option<Usage>, out: &mut Vec<u8>) {
     record::write(&record(process, usage), out);
+}
+
+/// The same, with at most so many bytes of its arguments, and said to be so.
+pub(super) fn write_short(
+    process: &Process,
+    usage: Option<Usage>,
+    args_max: usize,
+    out: &mut Vec<u8>,
+) {
+    let mut record = record(process, usage);
+    let mut left = args_max;
+    let fits = |arg: &&String| match left.checked_sub(arg.len() + 1) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    let shown = record.args.iter().take_while(fits).count();
+    record.args_truncated = shown < record.args.len();
+    record.args = &record.args[..shown];
+    record::write(&record, out);
 }
 
 /// The record of a process as an answer.

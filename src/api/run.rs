@@ -159,30 +159,26 @@ pub(super) fn check_command(command: &str) -> Result<(), Problem> {
 
 /// The answer to a run that has ended, `duration` after it was asked for; `id` if it is listed,
 /// `usage` if that was asked for.
-pub fn reply(
+pub fn answer(
     run: &Run,
     captures: &Captures,
     end: End,
     duration: Duration,
     (id, usage): (Option<ProcessId>, Option<Usage>),
     arena: &Arena,
-) -> Reply {
+) -> Answer {
     let timed_out = matches!(end, End::TimedOut(_));
     let status = end.status();
-    let texts = [&captures.stdout, &captures.stderr].map(|of| Text::new(of, run.keep, arena));
-    let text_len: u64 = texts.iter().map(Text::len).sum();
-    // Kept bytes are bounded by the configured cap, and a Vec cannot be larger than memory.
-    let text_len = usize::try_from(text_len).unwrap_or(0);
-    let mut out = Vec::with_capacity(160 + text_len + text_len / 8);
+    let texts = [Which::Stdout, Which::Stderr]
+        .map(|which| Text::new(which, which.of(captures), run.keep, arena));
+    let mut answer = Answer::default();
     let exit_code = match status {
         Some(ExitStatus::Code(code)) if !timed_out => code.to_string(),
         _ => "null".to_owned(),
     };
-    out.extend_from_slice(
-        format!("{{\"exitCode\":{exit_code},\"timedOut\":{timed_out}").as_bytes(),
-    );
+    let mut out = format!("{{\"exitCode\":{exit_code},\"timedOut\":{timed_out}").into_bytes();
     for (text, key) in texts.iter().zip(["stdout", "stderr"]) {
-        text.write(key, &text.main, arena, &mut out);
+        answer.text(&mut out, key, text.which, text.main.clone());
     }
     let flags = format!(
         ",\"stdoutTruncated\":{},\"stderrTruncated\":{},\"durationMs\":{}",
@@ -198,7 +194,7 @@ pub fn reply(
     }
     for (text, key) in texts.iter().zip(["stdoutTail", "stderrTail"]) {
         if let Some(tail) = &text.tail {
-            text.write(key, tail, arena, &mut out);
+            answer.text(&mut out, key, text.which, tail.clone());
         }
     }
     if let Some(id) = id {
@@ -212,20 +208,128 @@ pub fn reply(
         record::write_exit(exit, &mut out);
     }
     out.push(b'}');
-    Reply::json(out)
+    answer.parts.push(Part::Bytes(out));
+    answer
+}
+
+/// One stream of a run.
+#[derive(Clone, Copy, Debug)]
+enum Which {
+    Stdout,
+    Stderr,
+}
+
+impl Which {
+    fn of(self, captures: &Captures) -> &Capture {
+        match self {
+            Which::Stdout => &captures.stdout,
+            Which::Stderr => &captures.stderr,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Part {
+    Bytes(Vec<u8>),
+    /// The inside of a string.
+    Text(Which, Range<u64>),
+}
+
+/// The answer to a run: what is known of it, and which bytes of its captures are to be in between.
+/// It can be made piece by piece, as often as somebody wants it, as long as the captures are there.
+#[derive(Debug, Default)]
+pub struct Answer {
+    parts: Vec<Part>,
+}
+
+/// How far an answer has been made.
+#[derive(Debug, Default)]
+pub struct Progress {
+    part: usize,
+    /// Bytes of this part.
+    at: u64,
+    lossy: json::Lossy,
+}
+
+impl Answer {
+    fn text(&mut self, out: &mut Vec<u8>, key: &str, which: Which, range: Range<u64>) {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(b"\":\"");
+        self.parts.push(Part::Bytes(std::mem::take(out)));
+        self.parts.push(Part::Text(which, range));
+        out.push(b'"');
+    }
+
+    /// Bytes of output in it, before they are text.
+    pub fn output_len(&self) -> u64 {
+        let lengths = self.parts.iter().map(|part| match part {
+            Part::Bytes(_) => 0,
+            Part::Text(_, range) => range.end - range.start,
+        });
+        lengths.sum()
+    }
+
+    /// Appends the next part, made of at most `most` bytes of output or so. False after the last.
+    pub fn piece(
+        &self,
+        progress: &mut Progress,
+        captures: &Captures,
+        arena: &Arena,
+        most: u64,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let mut left = most;
+        while let Some(part) = self.parts.get(progress.part) {
+            match part {
+                Part::Bytes(bytes) => out.extend_from_slice(bytes),
+                Part::Text(which, range) => {
+                    let from = range.start + progress.at;
+                    let to = range.end.min(from.saturating_add(left));
+                    for segment in which.of(captures).segments(from..to, arena) {
+                        progress.lossy.write(segment, out);
+                    }
+                    left -= to - from;
+                    progress.at += to - from;
+                    if to < range.end {
+                        return true;
+                    }
+                    progress.lossy.end(out);
+                }
+            }
+            progress.part += 1;
+            progress.at = 0;
+        }
+        false
+    }
+
+    /// All of it at once.
+    pub fn reply(&self, captures: &Captures, arena: &Arena) -> Reply {
+        // Kept bytes are bounded by the configured cap, and a Vec cannot be larger than memory.
+        let text_len = usize::try_from(self.output_len()).unwrap_or(0);
+        let mut out = Vec::with_capacity(160 + text_len + text_len / 8);
+        self.piece(
+            &mut Progress::default(),
+            captures,
+            arena,
+            u64::MAX,
+            &mut out,
+        );
+        Reply::json(out)
+    }
 }
 
 /// Which bytes of a capture are text. Where it was cut, a character may have been, too; what is
 /// left of that is not the program's text.
-struct Text<'a> {
-    of: &'a Capture,
+struct Text {
+    which: Which,
     main: Range<u64>,
     /// What is answered apart from it.
     tail: Option<Range<u64>>,
 }
 
-impl<'a> Text<'a> {
-    fn new(of: &'a Capture, keep: Keep, arena: &Arena) -> Self {
+impl Text {
+    fn new(which: Which, of: &Capture, keep: Keep, arena: &Arena) -> Self {
         let (mut first, mut last) = (of.first(), of.last());
         if of.truncated() {
             let end = first.end.saturating_sub(4)..first.end;
@@ -240,23 +344,72 @@ impl<'a> Text<'a> {
             Keep::Tail => (first, None),
             Keep::Both => (first, of.truncated().then_some(last)),
         };
-        Self { of, main, tail }
-    }
-
-    fn len(&self) -> u64 {
-        let tail = self.tail.as_ref().map_or(0, |tail| tail.end - tail.start);
-        self.main.end - self.main.start + tail
-    }
-
-    fn write(&self, key: &str, range: &Range<u64>, arena: &Arena, out: &mut Vec<u8>) {
-        out.extend_from_slice(b",\"");
-        out.extend_from_slice(key.as_bytes());
-        out.extend_from_slice(b"\":");
-        json::write_string_lossy(self.of.segments(range.clone(), arena), out);
+        Self { which, main, tail }
     }
 }
 
 /// A few bytes of a capture.
 fn bytes(of: &Capture, range: Range<u64>, arena: &Arena) -> Vec<u8> {
     of.segments(range, arena).flatten().copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Exit;
+
+    fn run(keep: Keep) -> Run {
+        Run {
+            launch: Launch {
+                command: "true".to_owned(),
+                args: Vec::new(),
+                cwd: None,
+                env: Vec::new(),
+                inherit_env: true,
+                limits: None,
+                user: None,
+            },
+            stdin: None,
+            stdin_open: false,
+            timeout: Duration::ZERO,
+            output_max: 100,
+            keep,
+            tells_bytes: true,
+            kill_on_disconnect: true,
+            record: None,
+            is_streamed: false,
+            tells_usage: false,
+        }
+    }
+
+    #[test]
+    fn an_answer_is_the_same_whatever_its_pieces_are() {
+        let mut arena = Arena::new().unwrap();
+        let text = "a\u{1}\"b\u{e9}\u{20ac}\u{1f600}"
+            .repeat(20_000)
+            .into_bytes();
+        let wrong = [0xff, 0xe2, 0x82].repeat(30_000);
+        for keep in [Keep::Head, Keep::Both] {
+            let mut captures = Captures::new(keep, 150_001);
+            captures.stdout.append(&mut arena, &text);
+            captures.stderr.append(&mut arena, &wrong);
+            let end = End::Exited(Exit::from(ExitStatus::Code(3)));
+            let took = Duration::from_millis(5);
+            let answer = answer(&run(keep), &captures, end, took, (None, None), &arena);
+            let whole = answer.reply(&captures, &arena).body;
+            assert!(serde_json::from_slice::<serde_json::Value>(&whole).is_ok());
+            for most in [1000, 4096, 65_536, 70_001, u64::MAX] {
+                let (mut progress, mut out) = (Progress::default(), Vec::new());
+                let mut more = true;
+                while more {
+                    let before = out.len();
+                    more = answer.piece(&mut progress, &captures, &arena, most, &mut out);
+                    let room = usize::try_from(most).unwrap_or(usize::MAX);
+                    assert!(out.len() - before <= room.saturating_mul(6).saturating_add(1024));
+                }
+                assert_eq!(out, *whole, "{keep:?} {most}");
+            }
+            captures.release(&mut arena);
+        }
+    }
 }

@@ -32,6 +32,10 @@ pub const LINGER_TIME: Duration = Duration::from_millis(500);
 /// following a log.
 pub const STALL_MAX: Duration = Duration::from_secs(600);
 
+/// A reader that holds memory while it reads takes each piece of some 200 KB within this: 3 KB a
+/// second. README, "Limits"; docs/design/038-memory-budget.md.
+pub const HELD_PIECE_MAX: Duration = Duration::from_secs(60);
+
 /// Silence after which TCP asks whether the peer's host is there: one that has vanished gives its
 /// connection back, whatever it waits for. The contract on following a log; tcp(7).
 pub const TCP_KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);

@@ -16,6 +16,8 @@ on_both!(
     running_logs_keep_what_they_were_promised_and_a_create_that_would_break_it_is_refused,
     running_floods_leave_memory_for_requests,
     a_body_that_decodes_to_too_much_is_refused_and_the_next_one_is_not,
+    a_long_answer_is_made_of_what_the_run_wrote_while_it_is_read,
+    a_list_of_long_records_comes_in_pieces_and_cuts_their_arguments,
     a_server_in_a_group_of_64_mib_takes_an_eighth_and_lives_through_all_of_it,
 );
 
@@ -215,6 +217,82 @@ fn a_body_that_decodes_to_too_much_is_refused_and_the_next_one_is_not(backend: B
     let args = [&["-c", "echo $#"][..], &args].concat();
     let few = json!({"command": "sh", "args": args});
     assert_eq!(server.run(&few)["stdout"], "3999\n");
+}
+
+fn a_long_answer_is_made_of_what_the_run_wrote_while_it_is_read(backend: Backend) {
+    let server = with(backend, "4M");
+    // Six bytes of answer for each byte of output.
+    let body = json!({"command": "head", "args": ["-c", "1000000", "/dev/zero"]}).to_string();
+    let mut conn = server.conn();
+    let head = format!(
+        "POST /v1/processes/run HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        server.address,
+        body.len()
+    );
+    conn.send([head, body].concat());
+    // Nobody reads, and what is held is what was written.
+    eventually("the run to be answered", || {
+        let counts = &server.get("/v1/server").json()["counts"];
+        (counts["runs"] == 0 && held(&server, "capturesBytes") > 1_000_000).then_some(())
+    });
+    assert!(held(&server, "answersBytes") < 1_000_000);
+    let answer = conn.response("POST").expect(200);
+    let length: usize = answer.header("content-length").unwrap().parse().unwrap();
+    assert_eq!(length, answer.text().len());
+    let answer = answer.json();
+    assert_eq!(answer["stdoutTruncated"], false);
+    let text = answer["stdout"].as_str().unwrap();
+    assert!(text.len() == 1_000_000 && text.bytes().all(|byte| byte == 0));
+    eventually("the output to be given back", || {
+        (held(&server, "capturesBytes") == 0).then_some(())
+    });
+    // Another request may follow on the same connection.
+    conn.send_some(format!(
+        "GET /v1/health HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    ));
+    conn.response("GET").expect(200);
+}
+
+fn a_list_of_long_records_comes_in_pieces_and_cuts_their_arguments(backend: Backend) {
+    let server = with(backend, "64M");
+    let long = vec!["x".repeat(1000); 100];
+    let args = |n: usize| {
+        let mut args = vec![n.to_string()];
+        args.extend_from_slice(&long);
+        args
+    };
+    let ids: Vec<String> = (0..20)
+        .map(|n| {
+            server.spawn(&json!({"command": "true", "args": args(n), "name": format!("n{n}")}))
+        })
+        .collect();
+    let short = server.spawn(&json!({"command": "true", "args": ["a"]}));
+    for query in ["", "?limit=21"] {
+        let answer = server.get(&format!("/v1/processes{query}")).expect(200);
+        assert!(answer.text().len() > 20 * 60_000);
+        let list = answer.json();
+        let records = list["processes"].as_array().unwrap();
+        assert_eq!(records.len(), 21);
+        for (n, (record, id)) in records.iter().zip(&ids).enumerate() {
+            assert_eq!(record["id"], **id);
+            assert_eq!(record["args"][0], n.to_string());
+            let shown = record["args"].as_array().unwrap().len();
+            assert!((60..70).contains(&shown), "{shown}");
+            assert_eq!(record["argsTruncated"], true);
+        }
+        let last = records.last().unwrap();
+        assert_eq!(last["id"], *short);
+        assert!(last.get("argsTruncated").is_none());
+    }
+    let page = server.get("/v1/processes?limit=7").json();
+    assert_eq!(page["processes"].as_array().unwrap().len(), 7);
+    assert_eq!(page["nextAfter"], *ids[6]);
+    // The record itself shows all of them.
+    let record = server.info(&ids[3]);
+    assert_eq!(record["args"].as_array().unwrap().len(), 101);
+    assert!(record.get("argsTruncated").is_none());
 }
 
 /// A group of 64 MiB; removed when dropped, empty by then.

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use crate::api::logs::Fetch;
+use crate::config::timeouts;
 
 use crate::io::conn::writer::Writer;
 use crate::io::host::outputs::trim_later;
@@ -47,7 +48,11 @@ pub(crate) async fn fetch(
         more = held
             .fetch
             .piece(server.table.borrow().arena(), PIECE_BYTES, &mut piece);
-        if writer.all(piece).await.is_err() {
+        if writer
+            .within(piece, timeouts::HELD_PIECE_MAX)
+            .await
+            .is_err()
+        {
             return false;
         }
     }

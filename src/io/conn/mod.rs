@@ -8,8 +8,10 @@
 
 pub(crate) mod body;
 pub(crate) mod fetch;
+mod list;
 pub(crate) mod listener;
 pub(super) mod open;
+mod ran;
 pub(crate) mod reader;
 pub(crate) mod receive;
 mod send;
@@ -29,6 +31,7 @@ use crate::api::bytes::Bytes;
 use crate::api::guard::Guard;
 use crate::api::health::healthz;
 use crate::api::idempotency::Name;
+use crate::api::list::List;
 use crate::api::logs::{AwaitEntry, Fetch};
 use crate::api::query::{StdinQuery, TerminalQuery};
 use crate::api::run::Run;
@@ -46,6 +49,8 @@ use self::receive::{BODY_BYTES_MAX, Facts, Received};
 use crate::io::attach::attach;
 use crate::io::bytes::send;
 use crate::io::conn::fetch::fetch;
+use crate::io::conn::list::send_list;
+use crate::io::conn::ran::{measure, send_long};
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
 use crate::io::control::{delete, resize, signal_and_wait};
@@ -53,6 +58,7 @@ use crate::io::entry::await_entry;
 use crate::io::events::{Watch, events};
 use crate::io::follow::follow;
 use crate::io::host::input::Offer;
+use crate::io::host::run::{Answered, Long, carry_out};
 use crate::io::host::start::start;
 use crate::io::metrics;
 use crate::io::recording::record;
@@ -92,6 +98,10 @@ enum Stage {
     Upload(Facts, ProcessId, StdinQuery),
     /// Its answer begins with its program.
     Run(Facts, Box<Run>, Form),
+    /// Its answer is a long list.
+    List(Facts, Box<List>),
+    /// Its answer is made of what the run wrote, piece by piece.
+    Ran(Facts, Box<Long>),
     /// Its answer is long.
     Fetch(Facts, Fetch),
     /// It is answered when a process has come so far.
@@ -165,6 +175,8 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer, for
             Stage::Over(then) => then,
             Stage::Once(facts, once) => Box::pin(conn.once(facts, *once)).await,
             Stage::Upload(facts, id, query) => Box::pin(conn.upload(facts, id, query)).await,
+            Stage::List(facts, list) => Box::pin(conn.list(facts, list)).await,
+            Stage::Ran(facts, long) => Box::pin(conn.ran(facts, long)).await,
             Stage::Fetch(facts, fetch) => Box::pin(conn.fetch(facts, fetch)).await,
             Stage::Events(facts, watch) => Box::pin(conn.events(facts, *watch)).await,
             Stage::Wait(facts, id, wait) => Box::pin(conn.wait(facts, id, *wait)).await,
@@ -280,9 +292,15 @@ impl Conn {
                 return Stage::Over(self.refuse_body_and_reply(facts, reply).await);
             }
             Outcome::Reply(reply) => reply,
+            Outcome::Run(run) => match carry_out(&self.server, run, &mut self.reader).await {
+                Some(Answered::Whole(reply)) => reply,
+                Some(Answered::Long(long)) => return Stage::Ran(facts, long),
+                None => return Stage::Over(Then::Drop),
+            },
             Outcome::Stdin { id, query } => return Stage::Upload(facts, id, query),
             Outcome::Stream(run, form) => return Stage::Run(facts, run, form),
             Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
+            Outcome::List(list) => return Stage::List(facts, list),
             Outcome::Bytes(bytes) => return Stage::Bytes(facts, bytes),
             Outcome::Events {
                 seen,
@@ -383,9 +401,7 @@ impl Conn {
     async fn carry_out(&mut self, outcome: Outcome) -> Option<Reply> {
         let server = self.server.clone();
         match outcome {
-            Outcome::Run(_) | Outcome::Create { .. } => {
-                start(&server, outcome, &mut self.reader).await
-            }
+            Outcome::Create { .. } => start(&server, outcome, &mut self.reader).await,
             Outcome::Signal { id, signal, wait } => {
                 signal_and_wait(&server, id, signal, wait, &mut self.reader).await
             }
@@ -415,11 +431,13 @@ impl Conn {
             Outcome::Resize { id, size } => Some(resize(&server, id, size)),
             Outcome::Delete { id, tree } => delete(&server, id, tree, &mut self.reader).await,
             // Answered by the caller.
-            Outcome::Reply(_)
+            Outcome::Run(_)
+            | Outcome::Reply(_)
             | Outcome::AwaitEntry(_)
             | Outcome::Bytes(_)
             | Outcome::Stdin { .. }
             | Outcome::Fetch(_)
+            | Outcome::List(_)
             | Outcome::Events { .. }
             | Outcome::Wait { .. }
             | Outcome::Stream(..)
@@ -457,6 +475,37 @@ impl Conn {
             &mut out,
         );
         let whole = fetch(&self.server, what, out, facts.head_only, &mut self.writer).await;
+        self.after_stream(&facts, whole)
+    }
+
+    /// Answers with a list piece by piece.
+    async fn list(&mut self, mut facts: Facts, mut list: Box<List>) -> Then {
+        let reply = Reply::new(200).typed("application/json", Vec::new());
+        let chunked = facts.http_minor > 0;
+        // Without chunks only the end of the connection ends the body.
+        facts.close |= !chunked;
+        let length = match chunked {
+            true => Length::Chunked,
+            false => Length::UntilClose,
+        };
+        let mut out = Vec::with_capacity(320);
+        self.write_head(&facts, &reply, length, &mut out);
+        let whole = match facts.head_only {
+            true => self.writer.all(out).await.is_ok(),
+            false => send_list(&self.server, &mut list, out, chunked, &mut self.writer).await,
+        };
+        self.after_stream(&facts, whole)
+    }
+
+    /// Answers a run piece by piece.
+    async fn ran(&mut self, facts: Facts, mut long: Box<Long>) -> Then {
+        let Some(len) = measure(&mut long, &mut self.reader).await else {
+            return Then::Drop;
+        };
+        let reply = Reply::new(200).typed("application/json", Vec::new());
+        let mut out = Vec::with_capacity(320);
+        self.write_head(&facts, &reply, Length::Known(len), &mut out);
+        let whole = send_long(&mut long, out, facts.head_only, &mut self.writer).await;
         self.after_stream(&facts, whole)
     }
 

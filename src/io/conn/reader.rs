@@ -21,7 +21,7 @@ use crate::config::timeouts;
 use crate::io::runtime::heap;
 use crate::io::runtime::source::{self, Peer};
 use crate::io::runtime::timer::sleep;
-use crate::io::runtime::turn::{RECEIVED_BYTE_COST, Turn};
+use crate::io::runtime::turn::{RECEIVED_BYTE_COST, Turn, arrived};
 use crate::metrics::metrics;
 
 /// Bytes of the buffer of an idle connection.
@@ -144,6 +144,7 @@ impl Reader {
                 self.state = State::Idle(half);
                 heap::passed(len);
                 metrics(|all| all.received_bytes.add(len as u64));
+                arrived();
                 self.chunk = if len < self.chunk {
                     CHUNK_BYTES_MIN
                 } else {

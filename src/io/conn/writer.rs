@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::os::fd::RawFd;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use monoio::buf::IoBuf;
 use monoio::io::{AsyncWriteRent, OwnedWriteHalf};
@@ -18,6 +19,9 @@ use crate::io::runtime::heap;
 use crate::io::runtime::source::{self, Peer};
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
+
+/// What is sent without a way through the event loop, where the socket takes it.
+const AT_ONCE_BYTES_MAX: usize = 16 << 10;
 
 /// See the module.
 pub(crate) struct Writer {
@@ -65,8 +69,33 @@ impl Writer {
     /// # Errors
     /// When the connection is broken or has stalled for [`timeouts::STALL_MAX`].
     pub(crate) async fn all(&mut self, data: Vec<u8>) -> io::Result<()> {
+        let sent = self.try_small(&data)?;
         let len = data.len();
-        self.noting(data, 0..len, |_| {}).await.map(|_| ())
+        self.noting(data, sent..len, |_| {}).await.map(|_| ())
+    }
+
+    /// Sends at once what is small, as much as the socket takes: through the ring it would wait until
+    /// all who are ready have had their turn. How much that was.
+    fn try_small(&mut self, data: &[u8]) -> io::Result<usize> {
+        if data.is_empty() || data.len() > AT_ONCE_BYTES_MAX || self.turn.is_over() {
+            return Ok(0);
+        }
+        let sent = self.at_once(&[IoSlice::new(data)])?.unwrap_or(0);
+        if sent > 0 {
+            self.turn.charge(sent);
+            heap::passed(sent);
+        }
+        Ok(sent)
+    }
+
+    /// Sends all of it to a peer that holds memory of others while it reads: it has to take it
+    /// within `time`.
+    ///
+    /// # Errors
+    /// As [`Writer::all`], and when the time is over.
+    pub(crate) async fn within(&mut self, data: Vec<u8>, time: Duration) -> io::Result<()> {
+        let sent = within(time, pin!(self.all(data))).await;
+        sent.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Sends a shared chunk.
@@ -74,7 +103,10 @@ impl Writer {
     /// # Errors
     /// As [`Writer::all`].
     pub(crate) async fn chunk(&mut self, chunk: Chunk) -> io::Result<()> {
-        self.noting::<Rc<Vec<u8>>>(chunk.bytes, chunk.range, |_| {})
+        let Chunk { bytes, mut range } = chunk;
+        let data = bytes.get(range.clone()).unwrap_or_default();
+        range.start += self.try_small(data)?;
+        self.noting::<Rc<Vec<u8>>>(bytes, range, |_| {})
             .await
             .map(|_| ())
     }

@@ -27,7 +27,7 @@ use crate::io::runtime::pauses::Pauses;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::sleep;
-use crate::io::runtime::turn::Turn;
+use crate::io::runtime::turn::{Share, Turn};
 use crate::io::screen::before_commit;
 use crate::io::server::Server;
 
@@ -71,6 +71,7 @@ pub(crate) fn ingest(
 ) -> impl Future<Output = ()> {
     async move {
         let turn = Turn::default();
+        let share = Share::default();
         let mut capacity = Capacity::new(&source, &server.large_pipes);
         // Waits first: a child that has just been asked for has not written anything.
         loop {
@@ -84,10 +85,16 @@ pub(crate) fn ingest(
             let pumped = match ready {
                 Ok(()) => match readable_now(&server, job, output, &source) {
                     0 => match Box::pin(released(&server, job, output, &source)).await {
-                        Some(bytes) => pump(&server, job, output, &source, bytes),
+                        Some(bytes) => {
+                            let bytes = bytes.min(share.bytes(TURN_BYTES.into()));
+                            pump(&server, job, output, &source, bytes)
+                        }
                         None => Pumped::Ended { brought: 0 },
                     },
-                    bytes => pump(&server, job, output, &source, bytes),
+                    bytes => {
+                        let bytes = bytes.min(share.bytes(TURN_BYTES.into()));
+                        pump(&server, job, output, &source, bytes)
+                    }
                 },
                 // Given up, or a terminal in the middle of being hung up: it has no queue then that
                 // the ring could wait in (EINVAL).

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::api::run::{Run, reply};
+use crate::api::run::{Answer, Progress, Run, answer};
 use crate::api::{Problem, Reply};
 use crate::config::timeouts;
 use crate::metrics::Kind;
@@ -39,24 +39,90 @@ use crate::io::wait::{Client, Limits, Waited, for_client, until};
 /// much again. The rest waits in its pipes.
 const STREAM_LOG_BYTES: u64 = 512 << 10;
 
-/// Runs `run`; None if the client is gone.
+/// Output of which an answer is made whole, whatever memory there is.
+const WHOLE_BYTES_MIN: u64 = 32 << 10;
+
+/// And if what it may become at worst is no more than half of what is free.
+const WHOLE_BYTES_MAX: u64 = 1 << 20 | 256 << 10;
+
+/// Bytes of an answer for one of output, at most.
+const ESCAPED: u64 = 6;
+
+/// Runs `run` for a client that is to have all of the answer at once; None if it is gone.
 pub(crate) async fn run(
     server: &Rc<Server>,
     run: Box<Run>,
     client: &mut impl Client,
 ) -> Option<Reply> {
+    match carry_out(server, run, client).await? {
+        Answered::Whole(reply) => Some(reply),
+        Answered::Long(long) => long.whole(),
+    }
+}
+
+/// How a run is answered.
+pub(crate) enum Answered {
+    /// With this.
+    Whole(Reply),
+    /// With more than should be in memory twice.
+    Long(Box<Long>),
+}
+
+/// A long answer, made from what the run wrote as it is sent.
+pub(crate) struct Long {
+    underway: Underway,
+    answer: Answer,
+    progress: Progress,
+}
+
+impl Long {
+    /// Appends the next piece, of at most so many bytes of output. False after the last.
+    pub(crate) fn piece(&mut self, most: u64, out: &mut Vec<u8>) -> bool {
+        let Self {
+            underway,
+            answer,
+            progress,
+        } = self;
+        let table = underway.server.table.borrow();
+        let run = table.job(underway.job);
+        match run.and_then(|run| run.captures.as_ref()) {
+            Some(captures) => answer.piece(progress, captures, table.arena(), most, out),
+            // They are there until this is dropped.
+            None => false,
+        }
+    }
+
+    /// The next piece is the first again.
+    pub(crate) fn rewind(&mut self) {
+        self.progress = Progress::default();
+    }
+
+    fn whole(self) -> Option<Reply> {
+        let table = self.underway.server.table.borrow();
+        let captures = table.job(self.underway.job)?.captures.as_ref()?;
+        Some(self.answer.reply(captures, table.arena()))
+    }
+}
+
+/// Runs `run`; None if the client is gone.
+pub(crate) async fn carry_out(
+    server: &Rc<Server>,
+    run: Box<Run>,
+    client: &mut impl Client,
+) -> Option<Answered> {
+    let whole = |problem: Problem| Answered::Whole(problem.reply());
     let place = match admit(server, run.timeout, half_closed(&run), client).await {
         Ok(place) => place,
-        Err(problem) => return problem.map(|problem| problem.reply()),
+        Err(problem) => return problem.map(whole),
     };
     let mut underway = match Underway::begin(server, run, place) {
         Ok(underway) => underway,
-        Err(problem) => return Some(problem.reply()),
+        Err(problem) => return Some(whole(problem)),
     };
     let waited = for_client(pin!(underway.over()), underway.limits(), client).await;
     let end = match waited {
         Waited::Done(Ok(end)) => end,
-        Waited::Done(Err(error)) => return Some(underway.refused(error).reply()),
+        Waited::Done(Err(error)) => return Some(whole(underway.refused(error))),
         Waited::TimeUp | Waited::Gone => {
             underway.abandon();
             return None;
@@ -67,22 +133,32 @@ pub(crate) async fn run(
         false => None,
     };
     let id = underway.id_if_left(end);
-    let answer = {
-        let mut table = server.table.borrow_mut();
-        let (process, arena) = table.job_mut(underway.job)?;
+    let (answer, reply) = {
+        let table = server.table.borrow();
+        let captures = table.job(underway.job)?.captures.as_ref()?;
         let (run, took) = (&underway.run, underway.started.elapsed());
         let id = underway.id.or(id);
-        reply(
-            run,
-            process.captures.as_ref()?,
-            end,
-            took,
-            (id, usage),
-            arena,
-        )
+        let answer = answer(run, captures, end, took, (id, usage), table.arena());
+        let is_small = match answer.output_len() {
+            ..=WHOLE_BYTES_MIN => true,
+            len => len <= WHOLE_BYTES_MAX && len * ESCAPED <= server.budget.free() / 2,
+        };
+        // One that becomes a record is its log from now on.
+        let is_whole = is_small || id.is_some() && underway.id.is_none();
+        let reply = is_whole.then(|| answer.reply(captures, table.arena()));
+        (answer, reply)
     };
     underway.list(id);
-    Some(answer)
+    if let Some(reply) = reply {
+        return Some(Answered::Whole(reply));
+    }
+    // The next run may begin.
+    underway.place = None;
+    Some(Answered::Long(Box::new(Long {
+        underway,
+        answer,
+        progress: Progress::default(),
+    })))
 }
 
 /// A run under way; dropped before it is over, it ends the tree.
@@ -96,7 +172,7 @@ pub(crate) struct Underway {
     id: Option<ProcessId>,
     /// Nobody has to end it: it is over and goes on as a record, or it goes on by itself.
     is_let_go: bool,
-    _place: Place,
+    place: Option<Place>,
 }
 
 /// How long a client that has sent FIN is waited for.
@@ -184,7 +260,7 @@ impl Underway {
             created_at,
             id,
             is_let_go: false,
-            _place: place,
+            place: Some(place),
         })
     }
 

@@ -48,6 +48,49 @@ pub(crate) async fn give_way() {
     .await;
 }
 
+thread_local! {
+    /// What has come so far: from clients, and turns of outputs.
+    static ARRIVALS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Something has come that somebody waits for.
+pub(crate) fn arrived() {
+    ARRIVALS.set(ARRIVALS.get() + 1);
+}
+
+/// How much one output may read at a time: all that it likes while nobody else has anything to do,
+/// and less if something has come for others since its last turn. What its own readers are sent does
+/// not count.
+#[derive(Debug)]
+pub(crate) struct Share {
+    seen: Cell<u64>,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self {
+            seen: Cell::new(ARRIVALS.get()),
+        }
+    }
+}
+
+impl Share {
+    /// Bytes of the turn that begins now, of at most `most`.
+    pub(crate) fn bytes(&self, most: u64) -> u64 {
+        let others = ARRIVALS.get() - self.seen.get();
+        arrived();
+        self.seen.set(ARRIVALS.get());
+        let share = most / others.saturating_mul(PER_OTHER).saturating_add(1);
+        share.max(SHARE_MIN.min(most))
+    }
+}
+
+/// The least of a share: what a wake-up is worth.
+const SHARE_MIN: u64 = 32 << 10;
+
+/// One other makes it a fifth: some 15 microseconds of reading.
+const PER_OTHER: u64 = 4;
+
 /// See the module. One for both directions of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
@@ -95,5 +138,32 @@ impl Turn {
     pub(crate) fn charge(&self, bytes: usize) {
         let spent = self.spent.get().saturating_add(OPERATION_COST);
         self.spent.set(spent.saturating_add(bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: u64 = 256 << 10;
+
+    #[test]
+    fn who_is_alone_has_all_and_who_is_not_leaves_the_others_their_turn() {
+        let share = Share::default();
+        for _ in 0..10 {
+            assert_eq!(share.bytes(MOST), MOST);
+        }
+        arrived();
+        assert!(share.bytes(MOST) <= MOST / 4, "somebody has asked");
+        assert_eq!(share.bytes(MOST), MOST, "and not again");
+        assert_eq!(share.bytes(1000), 1000);
+    }
+
+    #[test]
+    fn many_who_read_all_the_time_make_short_rounds() {
+        let shares: Vec<Share> = (0..16).map(|_| Share::default()).collect();
+        let round = || shares.iter().map(|share| share.bytes(MOST)).sum::<u64>();
+        round();
+        assert_eq!(round(), 16 * SHARE_MIN);
     }
 }

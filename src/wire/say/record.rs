@@ -15,6 +15,8 @@ pub struct Record<'a> {
     pub command: &'a str,
     /// `args`
     pub args: &'a [String],
+    /// `argsTruncated`: there are more of them.
+    pub args_truncated: bool,
     /// `cwd`
     pub cwd: Option<&'a str>,
     /// `tty`
@@ -75,6 +77,9 @@ pub fn write(record: &Record<'_>, out: &mut Vec<u8>) {
     write_number(b",\"createdAtMs\":", record.created_at.0, out);
     if let Some(at) = record.exited_at {
         write_number(b",\"exitedAtMs\":", at.0, out);
+    }
+    if record.args_truncated {
+        write_bool(b",\"argsTruncated\":", true, out);
     }
     if let Some(name) = record.name {
         out.extend_from_slice(b",\"name\":");
@@ -163,6 +168,7 @@ mod tests {
             id: ProcessId(7),
             command: "a\"b",
             args,
+            args_truncated: false,
             cwd: None,
             tty: false,
             interactive: true,

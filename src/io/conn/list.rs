@@ -1,0 +1,48 @@
+//! A long list of records, piece by piece.
+//!
+//! In: the list. Out: its body. A client that reads slowly costs one piece, and nothing waits for
+//! it: each piece shows the records as they are then.
+
+use std::rc::Rc;
+
+use crate::api::list::List;
+use crate::budget::Kind;
+use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
+
+use crate::io::conn::writer::Writer;
+use crate::io::runtime::turn::give_way;
+use crate::io::server::Server;
+
+/// Sends `head` and the list. False if the connection cannot go on.
+pub(super) async fn send_list(
+    server: &Rc<Server>,
+    list: &mut List,
+    head: Vec<u8>,
+    chunked: bool,
+    writer: &mut Writer,
+) -> bool {
+    if writer.all(head).await.is_err() {
+        return false;
+    }
+    let (mut piece, mut more) = (list.begun(), true);
+    loop {
+        let _held = server.budget.hold(Kind::Answers, piece.len() as u64);
+        let framed = if chunked { frame(&piece, !more) } else { piece };
+        if writer.all(framed).await.is_err() {
+            return false;
+        }
+        if !more {
+            return true;
+        }
+        give_way().await;
+        (piece, more) = list.piece(&server.table.borrow());
+    }
+}
+
+/// A piece as a chunk, and the end of the body behind the last.
+fn frame(piece: &[u8], is_last: bool) -> Vec<u8> {
+    let mut line = [0; 18];
+    let line_len = chunk_head(piece.len(), &mut line);
+    let end = if is_last { LAST_CHUNK } else { b"" };
+    [&line[..line_len], piece, CHUNK_END, end].concat()
+}
