@@ -44,7 +44,7 @@
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
 //! | `supervisor::spawn` | starting a child | supervisor, types, metrics |
 //! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types, metrics |
-//! | `io::screen` | screens of terminals | io, types, config, wire, log, process, api |
+//! | `io::screen` | screens of terminals | io, types, budget, config, wire, log, process, api |
 //! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::usage, io::wait, io::watchdog, io::conn::reader, types, budget, config::timeouts, log, process, api, supervisor, notice, metrics |
 //! | `io::conn` | connections | io, types, budget, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox, metrics |
 //! | `io::ws` | what every WebSocket of a process is | io, types, budget, config::timeouts, wire, process, api |

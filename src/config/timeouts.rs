@@ -32,6 +32,10 @@ pub const LINGER_TIME: Duration = Duration::from_millis(500);
 /// following a log.
 pub const STALL_MAX: Duration = Duration::from_secs(600);
 
+/// And for this long where there is no memory for what waits to be taken.
+/// docs/design/038-memory-budget.md.
+pub const STALL_WITHOUT_MEMORY_MAX: Duration = Duration::from_secs(2);
+
 /// A reader that holds memory while it reads takes each piece of some 200 KB within this: 3 KB a
 /// second. README, "Limits"; docs/design/038-memory-budget.md.
 pub const HELD_PIECE_MAX: Duration = Duration::from_secs(60);

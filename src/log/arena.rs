@@ -89,6 +89,8 @@ pub struct Arena {
     pins: HashMap<SlotId, Pins>,
     /// Where the slots in use are counted.
     budget: Budget,
+    /// How often pins have been taken from whoever had them.
+    revoked: u64,
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +121,7 @@ impl Arena {
             in_use: 0,
             pins: HashMap::new(),
             budget: Budget::default(),
+            revoked: 0,
         })
     }
 
@@ -203,6 +206,26 @@ impl Arena {
                 self.free(slot);
             }
         }
+    }
+
+    /// Takes all pins back, if there are slots that nothing else holds. What was pinned before is not
+    /// to be read any more. False if there are none.
+    pub fn revoke(&mut self) -> bool {
+        if !self.pins.values().any(|pins| pins.freed) {
+            return false;
+        }
+        self.revoked += 1;
+        for (slot, pins) in std::mem::take(&mut self.pins) {
+            if pins.freed {
+                self.free(slot);
+            }
+        }
+        true
+    }
+
+    /// How often that was done.
+    pub(super) fn revoked(&self) -> u64 {
+        self.revoked
     }
 
     /// Whether [`Arena::trim`] has anything to do.

@@ -12,6 +12,8 @@ use super::index::{Copied, Entry};
 pub struct Snapshot {
     entries: Copied,
     slots: Vec<SlotId>,
+    /// Pins from before the next revocation hold nothing.
+    revoked: u64,
 }
 
 impl Snapshot {
@@ -21,7 +23,11 @@ impl Snapshot {
         for &slot in &slots {
             arena.pin(slot);
         }
-        Self { entries, slots }
+        Self {
+            entries,
+            slots,
+            revoked: arena.revoked(),
+        }
     }
 
     /// Its entries from position `at` on, oldest first.
@@ -29,9 +35,15 @@ impl Snapshot {
         self.entries.from(at)
     }
 
+    /// Whether its bytes have been given up for want of memory ([`Arena::revoke`]).
+    pub fn is_void(&self, arena: &Arena) -> bool {
+        self.revoked != arena.revoked()
+    }
+
     /// Gives the slots back.
     pub fn release(&mut self, arena: &mut Arena) {
-        for slot in self.slots.drain(..) {
+        let is_void = self.is_void(arena);
+        for slot in self.slots.drain(..).filter(|_| !is_void) {
             arena.unpin(slot);
         }
     }
@@ -66,6 +78,31 @@ mod tests {
         }
         assert!(arena.in_use() > 0);
         snapshot.release(&mut arena);
+        assert_eq!(arena.in_use(), 0);
+    }
+
+    #[test]
+    fn for_want_of_memory_what_only_snapshots_hold_is_taken_from_them() {
+        let (mut arena, mut log) = (Arena::new().unwrap(), Log::default());
+        for _ in 0..20 {
+            log.tail(&mut arena).unwrap()[..5000].fill(1);
+            log.commit(&mut arena, 5000, Stream::Stdout, 1, 100_000);
+        }
+        let mut old = log.snapshot(&mut arena, 1, 20);
+        assert!(!arena.revoke(), "the log has them, too");
+        log.clear(&mut arena);
+        assert!(arena.in_use() > 0 && !old.is_void(&arena));
+        assert!(arena.revoke() && old.is_void(&arena));
+        assert_eq!(arena.in_use(), 0);
+        // Slots that are pinned anew are not the old one's to give back.
+        log.tail(&mut arena).unwrap()[0] = 7;
+        log.commit(&mut arena, 1, Stream::Stdout, 1, 100_000);
+        let mut new = log.snapshot(&mut arena, 1, 21);
+        log.clear(&mut arena);
+        old.release(&mut arena);
+        assert_eq!(arena.in_use(), 1);
+        assert!(!new.is_void(&arena));
+        new.release(&mut arena);
         assert_eq!(arena.in_use(), 0);
     }
 }

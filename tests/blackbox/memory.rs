@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::harness::ws::{TEXT, frame};
 use crate::harness::{
-    Backend, Launch, Response, Server, eventually, on_both, sh, skipped_anywhere,
+    Backend, Conn, Launch, Response, Server, WAIT, Ws, eventually, on_both, sh, skipped_anywhere,
 };
 
 on_both!(
@@ -18,6 +19,8 @@ on_both!(
     a_body_that_decodes_to_too_much_is_refused_and_the_next_one_is_not,
     a_long_answer_is_made_of_what_the_run_wrote_while_it_is_read,
     a_list_of_long_records_comes_in_pieces_and_cuts_their_arguments,
+    what_only_a_stalled_fetch_holds_is_taken_from_it,
+    an_unfinished_message_is_charged_and_its_client_is_told,
     a_server_in_a_group_of_64_mib_takes_an_eighth_and_lives_through_all_of_it,
 );
 
@@ -295,6 +298,57 @@ fn a_list_of_long_records_comes_in_pieces_and_cuts_their_arguments(backend: Back
     assert!(record.get("argsTruncated").is_none());
 }
 
+fn what_only_a_stalled_fetch_holds_is_taken_from_it(backend: Backend) {
+    let server = with(backend, "8M");
+    let old = server.spawn(&sh("head -c 4000000 /dev/zero"));
+    server.await_exit(&old);
+    let mut stalled = Conn::narrow(server.address);
+    stalled.send(format!(
+        "GET /v1/processes/{old}/logs HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address
+    ));
+    let head = stalled.head(WAIT).expect("a head");
+    let length: usize = head.header("content-length").unwrap().parse().unwrap();
+    server
+        .delete(&format!("/v1/processes/{old}"))
+        .expect_empty(204);
+    assert!(held(&server, "logsBytes") > 3_000_000, "it is still read");
+    let new = server.spawn(&writer(6_000_000));
+    server.await_output(&new, "written");
+    let kept = retained(&server, &new);
+    assert!(kept > 4_000_000, "{kept}");
+    // The reader sees that it has not got all of it.
+    let got = stalled.read_to_end();
+    assert!(got.len() < length, "{} of {length}", got.len());
+    memory(&server);
+}
+
+fn an_unfinished_message_is_charged_and_its_client_is_told(backend: Backend) {
+    let server = with(backend, "2M");
+    let id = server.spawn(&json!({"command": "cat", "tty": true}));
+    let mut ws = Ws::attach(&server, &id, "");
+    // No end of it comes; there is room for some of it.
+    ws.raw(&frame(false, TEXT, &[b'x'; 400_000]));
+    eventually("the message to be charged", || {
+        (held(&server, "bodiesBytes") >= 400_000).then_some(())
+    });
+    ws.raw(&frame(false, 0, &[b'x'; 2_000_000]));
+    let ending = ws.rest();
+    assert_eq!(ending.close, Some(1013));
+    let told = ending.texts.iter().any(|text| {
+        let message = text["message"].as_str();
+        message.is_some_and(|message| message.contains("--memory-max"))
+    });
+    assert!(told, "{:?}", ending.texts);
+    eventually("it to be given back", || {
+        (held(&server, "bodiesBytes") == 0).then_some(())
+    });
+    // The process goes on, with another client.
+    let mut ws = Ws::attach(&server, &id, "");
+    ws.input("still here\n");
+    ws.until("still here");
+}
+
 /// A group of 64 MiB; removed when dropped, empty by then.
 struct Small(PathBuf);
 
@@ -377,9 +431,9 @@ fn a_server_in_a_group_of_64_mib_takes_an_eighth_and_lives_through_all_of_it(bac
         ("maxInputBytesPerRequest", 1 << 30),
         ("maxConcurrentProcesses", 100_000),
     ]);
-    let exited = server.spawn(&sh("head -c 100000000 /dev/zero"));
+    let exited = server.spawn(&sh("head -c 20000000 /dev/zero"));
     server.await_exit(&exited);
-    let run = server.run(&sh("head -c 100000000 /dev/zero; echo e >&2"));
+    let run = server.run(&sh("head -c 20000000 /dev/zero; echo e >&2"));
     assert_eq!(run["stdoutTruncated"], true);
     assert_eq!(run["exitCode"], 0);
     // Many bodies at once, none of them whole: all are refused, or wait for their rest.

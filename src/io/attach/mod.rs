@@ -136,7 +136,7 @@ pub(super) async fn attach(
     let typist = session.clone();
     monoio::spawn(async move { typist.typist.pass_on(&typist.peer).await });
     let on_message = async |message| session.on_message(message).await;
-    let reading = session.peer.read(reader, on_message);
+    let reading = session.peer.read(server, reader, on_message);
     let writing = async {
         // An error is the end of the connection, which needs no word.
         let _ = session.write(writer).await;

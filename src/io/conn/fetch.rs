@@ -45,9 +45,14 @@ pub(crate) async fn fetch(
     let mut more = !head_only;
     while more {
         let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 2);
-        more = held
-            .fetch
-            .piece(server.table.borrow().arena(), PIECE_BYTES, &mut piece);
+        {
+            let table = server.table.borrow();
+            if held.fetch.snapshot.is_void(table.arena()) {
+                // Others needed the memory; the client sees that it has not got all of it.
+                return false;
+            }
+            more = held.fetch.piece(table.arena(), PIECE_BYTES, &mut piece);
+        }
         if writer
             .within(piece, timeouts::HELD_PIECE_MAX)
             .await

@@ -6,7 +6,6 @@
 use std::rc::Rc;
 
 use crate::api::list::List;
-use crate::budget::Kind;
 use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 
 use crate::io::conn::writer::Writer;
@@ -26,7 +25,6 @@ pub(super) async fn send_list(
     }
     let (mut piece, mut more) = (list.begun(), true);
     loop {
-        let _held = server.budget.hold(Kind::Answers, piece.len() as u64);
         let framed = if chunked { frame(&piece, !more) } else { piece };
         if writer.all(framed).await.is_err() {
             return false;

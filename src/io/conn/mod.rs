@@ -38,6 +38,7 @@ use crate::api::run::Run;
 use crate::api::stream::Form;
 use crate::api::wait::Wait;
 use crate::api::{self, Action, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
+use crate::budget::Kind;
 use crate::config::timeouts;
 use crate::log::Cursor;
 use crate::types::ProcessId;
@@ -87,6 +88,9 @@ enum Then {
     /// Nothing more to say.
     Drop,
 }
+
+/// What is held of a body that is passed on, at most. README, "Limits".
+const UPLOAD_BYTES: u64 = 256 << 10;
 
 /// What is left to do once a request has been understood.
 enum Stage {
@@ -211,12 +215,13 @@ impl Conn {
         let socket = stream.as_raw_fd();
         let (read, write) = stream.into_split();
         let turn = Rc::new(Turn::default());
+        let budget = server.budget.clone();
         Self {
             server,
             peer,
             for_metrics: false,
             reader: Reader::new(read, socket, turn.clone()),
-            writer: Writer::new(write, socket, turn),
+            writer: Writer::new(write, socket, turn, budget),
             busy: false,
         }
     }
@@ -452,6 +457,10 @@ impl Conn {
         let body = Announced {
             framing: facts.framing,
             expects_continue: facts.expects_continue,
+        };
+        let _charge = match self.server.charge(Kind::Bodies, UPLOAD_BYTES) {
+            Ok(charge) => charge,
+            Err(problem) => return self.refuse_body_and_reply(facts, problem.reply()).await,
         };
         self.reader.passes_on(true);
         let (reader, writer) = (&mut self.reader, &mut self.writer);

@@ -106,6 +106,8 @@ impl Conn {
         let mut scan = HeadScan::default();
         let mut deadline = Instant::now() + timeouts::IDLE_TIME_MAX;
         let mut begun = false;
+        // A long head is of memory that others may need.
+        let mut held = Received::default();
         loop {
             if !self.reader.bytes().is_empty() {
                 match parse_head(
@@ -133,7 +135,12 @@ impl Conn {
             let left = deadline.saturating_duration_since(Instant::now());
             let filled = within(left, pin!(self.reader.fill())).await;
             match filled {
-                Some(Filled::Data) => {}
+                Some(Filled::Data) => {
+                    let len = self.reader.bytes().len() as u64;
+                    if let Err(problem) = held.hold(&self.server, len) {
+                        return Err(Box::pin(self.bare_reply(problem.reply())).await);
+                    }
+                }
                 Some(Filled::End | Filled::Broken) => return Err(Then::Drop),
                 None if begun => {
                     return Err(Box::pin(self.bare_reply(Reply::new(408))).await);

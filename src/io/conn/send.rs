@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use crate::api::Reply;
 use crate::api::cors::{ALLOW_ORIGIN, EXPOSE, VARY, expose};
 use crate::api::idempotency::REPLAYED;
-use crate::budget::Kind;
 use crate::config::timeouts;
 use crate::wire::http::response::{Length, ResponseHead};
 
@@ -58,9 +57,6 @@ impl Conn {
         let mut out = Vec::with_capacity(320 + if len < SMALL_BODY_BYTES { len } else { 0 });
         self.write_head(facts, &reply, length, &mut out);
         let close = facts.close || self.reader.ended() && self.reader.bytes().is_empty();
-        // It is there already; others wait for what is left.
-        let _held =
-            (len >= SMALL_BODY_BYTES).then(|| self.server.budget.hold(Kind::Answers, len as u64));
         let sent = if facts.head_only {
             self.writer.all(out).await
         } else if len < SMALL_BODY_BYTES {

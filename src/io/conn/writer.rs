@@ -11,6 +11,7 @@ use monoio::buf::IoBuf;
 use monoio::io::{AsyncWriteRent, OwnedWriteHalf};
 use monoio::net::TcpStream;
 
+use crate::budget::{Budget, Charge, Kind};
 use crate::config::timeouts;
 use crate::log::batch::Chunk;
 use crate::metrics::metrics;
@@ -19,6 +20,9 @@ use crate::io::runtime::heap;
 use crate::io::runtime::source::{self, Peer};
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
+
+/// The part of the budget that answers leave to others before they have to be taken soon.
+const FOR_OTHERS: u64 = 4;
 
 /// What is sent without a way through the event loop, where the socket takes it.
 const AT_ONCE_BYTES_MAX: usize = 16 << 10;
@@ -29,12 +33,39 @@ pub(crate) struct Writer {
     /// The socket, which the connection's two halves own.
     socket: RawFd,
     turn: Rc<Turn>,
+    budget: Budget,
 }
 
 impl Writer {
     /// Writes to this half of `socket`, when it is the connection's turn.
-    pub(crate) fn new(half: OwnedWriteHalf<TcpStream>, socket: RawFd, turn: Rc<Turn>) -> Self {
-        Self { half, socket, turn }
+    pub(crate) fn new(
+        half: OwnedWriteHalf<TcpStream>,
+        socket: RawFd,
+        turn: Rc<Turn>,
+        budget: Budget,
+    ) -> Self {
+        Self {
+            half,
+            socket,
+            turn,
+            budget,
+        }
+    }
+
+    /// Counts what waits to be taken, and says how long it may: not long where memory is short.
+    fn hold(&self, bytes: usize) -> (Option<Charge>, Duration) {
+        if bytes < AT_ONCE_BYTES_MAX {
+            return (None, timeouts::STALL_MAX);
+        }
+        let bytes = bytes as u64;
+        let left = self.budget.max() / FOR_OTHERS;
+        let is_there = self.budget.free() >= left.saturating_add(bytes);
+        let charge = self.budget.hold(Kind::Answers, bytes);
+        let patience = match is_there {
+            true => timeouts::STALL_MAX,
+            false => timeouts::STALL_WITHOUT_MEMORY_MAX,
+        };
+        (Some(charge), patience)
     }
 
     /// Sends as much as the socket takes at once, from where it lies. None if it is full: then
@@ -122,13 +153,14 @@ impl Writer {
         mut range: Range<usize>,
         mut took: impl FnMut(usize),
     ) -> io::Result<B> {
+        let (_held, patience) = self.hold(range.len());
         while range.start < range.end {
             let slice = buffer.slice(range.clone());
             let len = range.len();
             let write = pin!(self.half.write(slice));
             let (result, slice) = self
                 .turn
-                .take(pin!(within(timeouts::STALL_MAX, write)), |_| len)
+                .take(pin!(within(patience, write)), |_| len)
                 .await
                 .ok_or(io::ErrorKind::TimedOut)?;
             buffer = slice.into_inner();

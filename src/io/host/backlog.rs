@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::budget::Charge;
 use crate::config::timeouts;
 use crate::process::Notify;
 
@@ -34,6 +35,15 @@ struct State {
 pub(crate) struct Place {
     backlog: Backlog,
     bytes: usize,
+    charge: Option<Charge>,
+}
+
+impl Place {
+    /// The same, charged to the budget of all.
+    pub(crate) fn charged(mut self, charge: Charge) -> Self {
+        self.charge = Some(charge);
+        self
+    }
 }
 
 impl Drop for Place {
@@ -97,6 +107,7 @@ impl Backlog {
         Some(Place {
             backlog: self.clone(),
             bytes,
+            charge: None,
         })
     }
 }

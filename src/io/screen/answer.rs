@@ -10,6 +10,8 @@ use crate::types::ProcessId;
 use crate::wire::say::screen as say;
 
 use super::make;
+use super::make::bytes;
+use crate::budget::Kind;
 use crate::io::conn::reader::Reader;
 use crate::io::server::Server;
 use crate::io::wait::{Limits, Waited, for_client};
@@ -25,6 +27,11 @@ pub(crate) async fn answer(
         in_all: None,
         half_closed: timeouts::HALF_CLOSED_MAX,
     };
+    // Looked at only: what it takes is counted while it is made.
+    let bytes = bytes(server, id, query.scrollback);
+    if let Err(problem) = server.charge(Kind::Records, bytes) {
+        return Some(problem.reply());
+    }
     let mut made = pin!(make(server, id, query.scrollback));
     let made = match for_client(made.as_mut(), limits, client).await {
         Waited::Done(made) => made,

@@ -11,7 +11,7 @@ use crate::log::Arena;
 use crate::process::Process;
 use crate::types::JobId;
 
-use super::{CELLS_MAX, Position};
+use super::{Position, Screens};
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
 
@@ -50,6 +50,12 @@ pub(crate) fn before_commit(
         return;
     }
     let screens = &server.screens;
+    let cells = usize::from(terminal.size().cols) * usize::from(terminal.size().rows);
+    let is_new = !screens.hot.borrow().contains_key(&process.job);
+    if is_new && screens.cells() + cells > Screens::cells_max(&server.budget) {
+        // What goes is missing from the screen, which says so.
+        return;
+    }
     let mut hot = screens.hot.borrow_mut();
     let hot = hot.entry(process.job).or_insert_with(|| Hot {
         position: Position::from(terminal.checkpoint(), 0),
@@ -92,12 +98,12 @@ fn cool_later(server: &Rc<Server>) {
     let server = server.clone();
     monoio::spawn(async move {
         loop {
-            let crowded = server.screens.cells() > CELLS_MAX;
+            let crowded = server.screens.cells() > Screens::cells_max(&server.budget);
             sleep(if crowded { COOL_AFTER / 20 } else { COOL_AFTER }).await;
             let now = Instant::now();
             let old: Vec<JobId> = {
                 let hot = server.screens.hot.borrow();
-                let crowded = server.screens.cells() > CELLS_MAX;
+                let crowded = server.screens.cells() > Screens::cells_max(&server.budget);
                 let is_old = |hot: &Hot| crowded || now - hot.used_at >= COOL_AFTER;
                 let old = hot.iter().filter(|(_, hot)| is_old(hot));
                 old.map(|(job, _)| *job).collect()

@@ -6,12 +6,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::budget::{Charge, Kind};
 use crate::log::Log;
 use crate::process::terminal::Terminal;
 use crate::types::{JobId, ProcessId};
 use crate::wire::vt::screen::Screen;
 
-use super::{CELLS_MAX, Position};
+use super::{CELL_BYTES, Position, Screens};
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
 
@@ -57,6 +58,7 @@ pub(crate) struct Made {
     pub(crate) sequence: u64,
     /// Nothing is missing.
     pub(crate) is_complete: bool,
+    _charge: Charge,
 }
 
 impl Made {
@@ -76,7 +78,7 @@ impl Drop for Made {
             return;
         };
         let screens = &self.server.screens;
-        if screens.cells() + kept.cells() > CELLS_MAX {
+        if screens.cells() + kept.cells() > Screens::cells_max(&self.server.budget) {
             return;
         }
         if let Some(watched) = screens.watched.borrow_mut().get_mut(&self.job) {
@@ -92,6 +94,9 @@ impl Drop for Made {
 /// gone or has no terminal.
 pub(crate) async fn make(server: &Rc<Server>, id: ProcessId, scrollback: u16) -> Option<Made> {
     let job = server.table.borrow().get(id)?.job;
+    let charge = server
+        .budget
+        .hold(Kind::Records, bytes(server, id, scrollback));
     let mut making = Making {
         job,
         scrollback,
@@ -108,10 +113,23 @@ pub(crate) async fn make(server: &Rc<Server>, id: ProcessId, scrollback: u16) ->
         job,
         sequence: position.upto,
         is_complete: !position.is_partial,
+        _charge: charge,
         kept: Some(Kept {
             position,
             scrollback,
         }),
+    })
+}
+
+/// What a screen of this terminal takes in memory, with `scrollback` lines.
+pub(super) fn bytes(server: &Server, id: ProcessId, scrollback: u16) -> u64 {
+    let table = server.table.borrow();
+    let extras = table.get(id).and_then(|process| process.extras.get());
+    let terminal = extras.and_then(|extras| extras.terminal.as_deref());
+    terminal.map_or(0, |terminal| {
+        let size = terminal.size();
+        let lines = u64::from(size.rows) + u64::from(scrollback);
+        lines * u64::from(size.cols) * CELL_BYTES
     })
 }
 

@@ -18,6 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::budget::Budget;
 use crate::log::{Arena, Log};
 use crate::process::Process;
 use crate::process::terminal::{Checkpoint, Terminal};
@@ -34,6 +35,11 @@ pub(crate) use replay::{First, RECENT_BYTES, first};
 /// Cells of all screens that are in use together, at most, of 20 bytes each: 80 MB. Beyond it
 /// screens are made anew whenever they are wanted.
 const CELLS_MAX: usize = 4 << 20;
+
+const CELL_BYTES: u64 = 20;
+
+/// The part of the budget that they take at most.
+const FOR_SCREENS: u64 = 16;
 
 /// A screen, and how much it is made of.
 #[derive(Debug)]
@@ -147,6 +153,12 @@ struct Watched {
 }
 
 impl Screens {
+    /// Cells that may be in use together: a sixteenth of the budget at most.
+    fn cells_max(budget: &Budget) -> usize {
+        let most = budget.max() / FOR_SCREENS / CELL_BYTES;
+        usize::try_from(most).map_or(CELLS_MAX, |most| CELLS_MAX.min(most))
+    }
+
     /// The screen that what is no longer retained of a terminal has made, drawn for any terminal of
     /// its size; nothing where all is retained.
     pub(crate) fn at_border(&self, process: &Process, terminal: &Terminal) -> Checkpoint {

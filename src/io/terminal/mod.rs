@@ -94,7 +94,7 @@ pub(crate) async fn attach(
     let typist = session.clone();
     monoio::spawn(async move { typist.typist.pass_on(&typist.peer).await });
     let on_message = async |message| session.on_message(message).await;
-    let reading = session.peer.read(reader, on_message);
+    let reading = session.peer.read(server, reader, on_message);
     let writing = session.write(writer);
     race(pin!(reading), pin!(writing)).await;
     session.typist.close();

@@ -13,6 +13,8 @@ use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::time::Instant;
 
+use crate::api::Problem;
+use crate::budget::{Charge, Kind};
 use crate::config::timeouts;
 use crate::process::Notify;
 use crate::wire::say::terminal as say;
@@ -22,8 +24,10 @@ use crate::wire::ws::message::{Event, Reader as Messages, ReaderLimits};
 
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
+use crate::io::memory::SMALL_BYTES;
 use crate::io::runtime::race::race;
 use crate::io::runtime::timer::{sleep, sleep_until, within};
+use crate::io::server::Server;
 use crate::io::ws::liveness::{Liveness, Verdict};
 
 /// Bytes of one message, as much as the reference takes.
@@ -34,6 +38,19 @@ const OUTBOX_BYTES_MAX: usize = 64 << 10;
 
 /// Close code of RFC 6455, 7.4.1.
 pub(crate) const CLOSE_NORMAL: u16 = 1000;
+
+/// Close code of the IANA registry for RFC 6455: not now, perhaps later.
+const CLOSE_TRY_AGAIN: u16 = 1013;
+
+/// Charges a message for as long as its end has not come.
+fn hold(server: &Server, charge: &mut Option<Charge>, bytes: u64) -> Result<(), Problem> {
+    match charge {
+        _ if bytes < SMALL_BYTES => *charge = None,
+        Some(charge) => server.recharge(charge, bytes)?,
+        None => *charge = Some(server.charge(Kind::Bodies, bytes)?),
+    }
+    Ok(())
+}
 
 /// One client, as both loops see it.
 #[derive(Debug)]
@@ -73,12 +90,18 @@ impl Peer {
 
     /// Reads the client until it is gone or has had time to see a close through. `on_message` gets
     /// its texts and its binary messages; true ends the connection.
-    pub(crate) async fn read(&self, reader: &mut Reader, on_message: impl AsyncFn(Event) -> bool) {
+    pub(crate) async fn read(
+        &self,
+        server: &Server,
+        reader: &mut Reader,
+        on_message: impl AsyncFn(Event) -> bool,
+    ) {
         let limits = ReaderLimits {
             frame_bytes_max: MESSAGE_BYTES_MAX,
             message_bytes_max: MESSAGE_BYTES_MAX,
         };
         let mut messages = Messages::new(limits);
+        let mut charge: Option<Charge> = None;
         loop {
             // All that is there before any of it is forgotten: forgetting moves the rest.
             let there = reader.bytes().len();
@@ -111,6 +134,12 @@ impl Peer {
                 self.room_in_outbox().await;
             }
             reader.consume(there);
+            if let Err(problem) = hold(server, &mut charge, messages.held_bytes() as u64) {
+                self.error(&problem.detail());
+                let mut frame = Vec::new();
+                write_close(CLOSE_TRY_AGAIN, "no memory for this message", &mut frame);
+                return self.close(&frame).await;
+            }
             match reader.fill().await {
                 Filled::Data => self.heard(),
                 Filled::End | Filled::Broken => return,

@@ -10,7 +10,9 @@ use std::rc::Rc;
 use crate::api::Problem;
 use crate::types::ProcessId;
 
-use crate::io::host::backlog::BYTES_MAX;
+use crate::budget::Kind;
+
+use crate::io::host::backlog::{BYTES_MAX, Place};
 use crate::io::host::input::{InputError, Offer, Progress};
 use crate::io::runtime::race::race;
 use crate::io::server::Server;
@@ -57,7 +59,12 @@ impl Typist {
         };
         // The client was not read while that waited, so it could not be heard.
         peer.heard();
-        match place {
+        // What the clients of all processes type counts together, too.
+        let charged = |place: Place| {
+            let charge = self.server.charge(Kind::Bodies, cost as u64).ok()?;
+            Some(place.charged(charge))
+        };
+        match place.and_then(charged) {
             Some(place) => self.typing.push(what, input.ticket(), place),
             None => {
                 self.typing.refused(cost);

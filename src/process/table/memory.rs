@@ -1,8 +1,8 @@
 //! Who gives up what when memory is short (docs/design/038-memory-budget.md).
 //!
 //! In: how much somebody needs. Out: room, or none. Counts for each record what it holds besides
-//! slots, which the arena counts. In order: logs of exited processes, the oldest first; exited
-//! records with long arguments, the oldest first; and only for a new process the oldest output of
+//! slots, which the arena counts. In order: logs of exited processes, the oldest first; what
+//! only fetches still read, which are cut off; exited records with long arguments, the oldest first; and only for a new process the oldest output of
 //! the longest running logs. A running log keeps what it was promised at its start.
 
 use std::mem::replace;
@@ -168,7 +168,7 @@ impl Table {
             return false;
         }
         while self.budget.free() < bytes {
-            if !self.give_up_log() && !self.give_up_record() {
+            if !self.give_up_log() && !self.arena.revoke() && !self.give_up_record() {
                 return false;
             }
         }

@@ -91,6 +91,12 @@ impl Reader {
         }
     }
 
+    /// Bytes that are kept of a message that has not ended.
+    pub fn held_bytes(&self) -> usize {
+        let message = self.message.as_ref();
+        message.map_or(0, |message| message.bytes.capacity())
+    }
+
     /// Takes bytes from the front of `input` up to the end of the next event.
     ///
     /// `None` means that all of `input` has been taken and more is needed. Call
