@@ -19,20 +19,21 @@
 //! | `process` | what a process is, the table of all, who waits for a change | types, budget, config::timeouts, log |
 //! | `api` | what a request means; decides, never waits | types, metrics, accounts, config, wire, log, process |
 //! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types, metrics, config::timeouts |
-//! | `io` | the I/O thread: the only room that awaits | types, metrics, budget, accounts, config, wire, log, process, api, supervisor, notice, sd_notify |
+//! | `io` | the I/O thread: the only room that awaits | types, metrics, budget, accounts, config, wire, log, process, api, supervisor, journal, sd_notify |
 //! | `token` | how the token is kept from children | config |
-//! | `notice` | lines for whoever started the server | |
+//! | `notice` | lines for whoever started the program | |
+//! | `journal` | the server's own log: what happens, a line each | types, config::flags, wire::rfc3339, notice |
 //! | `sd_notify` | words to the service manager | types, config::timeouts |
-//! | `server` | one server from its configuration: started, then run to its end | types, budget, config, wire, log, process, api, supervisor, io, token, notice, sd_notify |
+//! | `server` | one server from its configuration: started, then run to its end | types, budget, config, wire, log, process, api, supervisor, io, token, journal, sd_notify |
 //! | `client` | a blocking client of the API | wire |
 //! | `cli` | commands for people and scripts, over the API only | types, client, notice, wire::rfc3339 |
-//! | `main` | the command line and the exit code | config, server, notice, cli |
+//! | `main` | the command line and the exit code | config, server, notice, journal, cli |
 //!
 //! Within a room that has wings, a wing may name less than the room:
 //!
 //! | wing | what it is | may name |
 //! |---|---|---|
-//! | `config::flags` | the table of flags, the command line, the environment | types, wire::http::origin, config::timeouts |
+//! | `config::flags` | the table of flags, the command line, the environment | types, wire::http::origin, config::timeouts, config::settings |
 //! | `config::timeouts` | how long is waited for what, and who relies on it | |
 //! | `wire::http` | RFC 9112 heads, bodies and answers | wire |
 //! | `wire::ws` | RFC 6455 frames and messages | wire |
@@ -45,8 +46,8 @@
 //! | `supervisor::spawn` | starting a child | supervisor, types, metrics |
 //! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types, metrics |
 //! | `io::screen` | screens of terminals | io, types, budget, config, wire, log, process, api |
-//! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::usage, io::wait, io::watchdog, io::conn::reader, types, budget, config::timeouts, log, process, api, supervisor, notice, metrics |
-//! | `io::conn` | connections | io, types, budget, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox, metrics |
+//! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::usage, io::wait, io::watchdog, io::conn::reader, types, budget, config::timeouts, config::flags::LogLevel, log, process, api, supervisor, journal, metrics |
+//! | `io::conn` | connections | io, types, budget, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox, journal, metrics |
 //! | `io::ws` | what every WebSocket of a process is | io, types, budget, config::timeouts, wire, process, api |
 //! | `io::attach` | a process over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty, metrics |
 //! | `io::terminal` | a terminal over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty, metrics |
@@ -72,6 +73,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod io;
+pub mod journal;
 pub mod log;
 pub mod metrics;
 pub mod notice;

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use procring::config::flags::{self, Invocation};
+use procring::config::flags::{self, Invocation, LogFormat, Mode, ServerArgs};
+use procring::config::load::load;
+use procring::journal;
 use procring::notice;
 use procring::server::{self, Ready, StartError};
 
@@ -16,8 +18,27 @@ fn main() -> ExitCode {
         Ok(Invocation::Help) => answer(&help()),
         Ok(Invocation::Man) => answer(&man()),
         Ok(Invocation::Version) => answer(concat!("procring ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Invocation::Server(args)) => ended(server::start(&args).and_then(Ready::run)),
-        Err(error) => ended(Err(error.into())),
+        Ok(Invocation::Server(args)) => with(&args),
+        Err(error) => ended(Err(error.into()), LogFormat::Text),
+    }
+}
+
+/// Does what the configuration is for.
+fn with(args: &ServerArgs) -> ExitCode {
+    let args = match load(args) {
+        Ok(args) => args,
+        Err(error) => return ended(Err(error.into()), args.log_format),
+    };
+    match args.mode {
+        Mode::Print => answer(&args.given.print()),
+        Mode::Check => match server::check(&args) {
+            Ok(()) => answer("the configuration is valid\n"),
+            Err(error) => ended(Err(error), args.log_format),
+        },
+        Mode::Serve => {
+            let result = server::start(&args).and_then(Ready::run);
+            ended(result, args.log_format)
+        }
     }
 }
 
@@ -33,11 +54,11 @@ fn answer(text: &str) -> ExitCode {
 }
 
 /// How a server ended, or why there was none.
-fn ended(result: Result<(), StartError>) -> ExitCode {
+fn ended(result: Result<(), StartError>, format: LogFormat) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            notice::line(&error);
+            journal::failed(format, &error);
             ExitCode::from(error.exit_code())
         }
     }

@@ -1,13 +1,14 @@
 //! What the program says to whoever started it: lines on standard error, texts on standard output.
 //!
 //! Out: bytes, as far as somebody takes them. Nothing that it says is worth failing for or waiting
-//! for: a disk may be full, a reader gone, a pipe full that nobody reads.
+//! for: a disk may be full, a reader gone, a pipe full that nobody reads. What a server has to say
+//! once it has begun goes through `journal`, which has a thread that may wait.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 /// A pipe that is writable takes so many bytes at once without waiting (pipe(7), PIPE_BUF).
 const PIECE: usize = 4096;
@@ -15,18 +16,21 @@ const PIECE: usize = 4096;
 /// One line on standard error, with the program's name in front. What cannot be written at once is
 /// lost.
 pub fn line(text: impl std::fmt::Display) {
-    if !write_at_once(io::stderr(), format!("procring: {text}\n").as_bytes()) {
-        DROPPED.fetch_add(1, Ordering::Relaxed);
-    }
+    raw(format!("procring: {text}\n").as_bytes());
 }
 
-/// Lines so far that were lost, or a part of them.
-pub fn dropped() -> u64 {
-    DROPPED.load(Ordering::Relaxed)
+/// Lines on standard error as they are. What cannot be written at once is lost.
+pub fn raw(lines: &[u8]) {
+    write_at_once(io::stderr(), lines);
 }
 
-/// Of all threads.
-static DROPPED: AtomicU64 = AtomicU64::new(0);
+/// Lines on standard error as they are, however long that takes.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn write_all(lines: &[u8]) -> io::Result<()> {
+    write_whole(io::stderr(), lines)
+}
 
 /// A text on standard output, which was asked for: this waits for a reader, and a reader that has
 /// read enough is no error.
@@ -50,11 +54,33 @@ fn write_at_once(to: impl AsFd, text: &[u8]) -> bool {
         match rustix::io::write(&to, &rest[..rest.len().min(PIECE)]) {
             Ok(0) => return false,
             Ok(written) => rest = &rest[written..],
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(_) => return false,
         }
     }
     rest.is_empty()
+}
+
+/// Where somebody else has made the descriptor one that does not wait, this does.
+fn write_whole(to: impl AsFd, text: &[u8]) -> io::Result<()> {
+    let mut rest = text;
+    while !rest.is_empty() {
+        match rustix::io::write(&to, rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => rest = &rest[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let mut asked = [PollFd::new(&to, PollFlags::OUT)];
+                if let Err(error) = poll(&mut asked, None)
+                    && error != Errno::INTR
+                {
+                    return Err(error.into());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn takes_some(to: impl AsFd) -> bool {
@@ -88,5 +114,21 @@ mod tests {
         drop(reader);
         // Nobody will read it (EPIPE).
         assert!(!write_at_once(&writer, b"lost, too"));
+    }
+    #[test]
+    fn a_descriptor_that_does_not_wait_gets_all_of_it() {
+        let (reader, writer) = pipe().unwrap();
+        ioctl_fionbio(&writer, true).unwrap();
+        let taker = std::thread::spawn(move || {
+            let mut held = 0;
+            let mut buffer = [0; 8192];
+            while let Ok(read @ 1..) = rustix::io::read(&reader, &mut buffer) {
+                held += read;
+            }
+            held
+        });
+        write_whole(&writer, &vec![b'x'; 300_000]).unwrap();
+        drop(writer);
+        assert_eq!(taker.join().unwrap(), 300_000);
     }
 }

@@ -1,7 +1,7 @@
 //! One server from its configuration: the command line and tests start it here.
 //!
 //! In: [`ServerArgs`], the environment. Out: [`Ready`], which listens and serves when it is run;
-//! lines for whoever started it; a [`StartError`] that says what is in the way. Joins the rooms
+//! the first lines of its log; a [`StartError`] that says what is in the way. Joins the rooms
 //! and knows nothing of what they do.
 //!
 //! A server takes its process over: every signal is blocked, SIGTERM and its like end the server,
@@ -13,6 +13,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 
@@ -24,16 +25,20 @@ use crate::api::limits::LimitRules;
 use crate::api::server_info::ServerInfo;
 use crate::api::user::UserRules;
 use crate::budget::{self, Budget};
-use crate::config::flags::{self, BackendChoice, CgroupChoice, ServerArgs, UsageError};
+use crate::config::flags::{
+    self, BackendChoice, CgroupChoice, ConfigError, ServerArgs, UsageError,
+};
+use crate::config::load::load;
 use crate::config::timeouts;
 use crate::io::RunBounds;
 use crate::io::ids::Ids;
+use crate::io::reload::{Load, Loaded};
 use crate::io::runtime::backend::{self, Backend, Built};
 use crate::io::runtime::meter;
 use crate::io::server::{Options, Server};
 use crate::io::{Kind, ListenError, Listening};
+use crate::journal::{Audit, Event as Told, Journal, Start};
 use crate::log::{Arena, ArenaError};
-use crate::notice;
 use crate::process::Table;
 use crate::sd_notify::Manager;
 use crate::supervisor::cgroup::{CgroupError, Cgroups, IfHiding};
@@ -82,6 +87,15 @@ pub enum StartError {
     Arena(ArenaError),
     /// Groups were demanded and are not to be had.
     Cgroups(CgroupError),
+    /// What the configuration file says cannot be.
+    Config(ConfigError),
+    /// The audit log cannot be written.
+    Audit {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// The directory for the next server cannot be used.
     StateDir {
         /// Which one.
@@ -102,7 +116,7 @@ impl StartError {
     /// What the process exits with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::Config(_) => 2,
             // EX_CONFIG (sysexits.h(3head)).
             Self::Uring(_) => 78,
             _ => 1,
@@ -119,6 +133,8 @@ impl Display for StartError {
                 "--io-backend uring: io_uring is not available: {error}; likely a seccomp profile or \
                  kernel.io_uring_disabled; --io-backend auto falls back to epoll"
             ),
+            Self::Config(error) => error.fmt(f),
+            Self::Audit { file, error } => write!(f, "--audit-log {}: {error}", file.display()),
             Self::Token(sentence) => f.write_str(sentence),
             Self::UnixUser(who) => write!(f, "--unix-allow-uid {who}"),
             Self::Listen(error) => error.fmt(f),
@@ -140,6 +156,15 @@ impl std::error::Error for StartError {}
 impl From<UsageError> for StartError {
     fn from(error: UsageError) -> Self {
         Self::Usage(error)
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        match error {
+            ConfigError::Usage(error) => Self::Usage(error),
+            error @ ConfigError::File(_) => Self::Config(error),
+        }
     }
 }
 
@@ -168,6 +193,22 @@ pub struct Ready {
     // Shows others that a server lives here, as long as it serves.
     living: Living,
     built: Built,
+    journal: Journal,
+    audit: Option<Audit>,
+    load: Load,
+}
+
+/// What does not work here: told when the log begins, and to whoever asks later.
+struct Missing<'a> {
+    journal: &'a Journal,
+    info: &'a mut ServerInfo,
+}
+
+impl Missing<'_> {
+    fn warn(&mut self, sentence: String) {
+        self.journal.tell(&Told::Warning(&sentence));
+        self.info.missing.push(sentence);
+    }
 }
 
 /// Starts a server: see the module for what that does to the process.
@@ -180,10 +221,15 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     flags::check_open(args, token.is_some())?;
 
     flags::check_user(args, user::may_change())?;
+    let (journal, unwritten) = Journal::new(args.log_level, args.log_format);
     let mut info = ServerInfo {
         started_at: UnixMs::now(),
         users: user::may_change(),
         ..ServerInfo::default()
+    };
+    let mut missing = Missing {
+        journal: &journal,
+        info: &mut info,
     };
     let hangup = Hangup::at_start();
     // Before any thread is started: they inherit the mask.
@@ -200,8 +246,18 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
             flags::check_bound(args, token.is_some(), address)?;
         }
     }
+    // The first other thread: what was set for the process meanwhile is as it was.
+    unwritten.begin().map_err(step("log"))?;
+    let audit = args.audit_log.as_deref().map(|file| {
+        Audit::begin(file, journal.clone()).map_err(|error| StartError::Audit {
+            file: file.to_owned(),
+            error,
+        })
+    });
+    let audit = audit.transpose()?;
+    let load = loader(args, &listening);
     let open = token.is_none();
-    let manager = manager(&listening, &mut info);
+    let manager = manager(&listening, &mut missing);
     let options = options(args, unix_users(args)?, token, &listening, manager);
     let arena = Arena::new().map_err(StartError::Arena)?;
     let mut table = Table::new(arena, args.exited_max, args.leftovers_max);
@@ -211,7 +267,8 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
         BackendChoice::Auto | BackendChoice::Epoll => step("I/O backend")(error),
     })?;
     let living = Living::begin().map_err(step("lock of a living server"))?;
-    let (groups, state) = groups_and_state(args, &mut info)?;
+    tell_start(args, built.backend, &journal);
+    let (groups, state) = groups_and_state(args, &mut missing)?;
     let ids = args
         .state_dir
         .as_deref()
@@ -233,13 +290,13 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
         .stack_size(256 << 10)
         .spawn(|| supervisor.run(groups))
         .map_err(step("supervisor"))?;
-    info.uring = built.backend != Backend::Epoll;
+    missing.info.uring = built.backend != Backend::Epoll;
     if let Some(error) = &built.denied {
         let sentence = format!(
             "io_uring is not available: {error}; likely a seccomp profile or \
              kernel.io_uring_disabled; using epoll"
         );
-        warn(&mut info, sentence);
+        missing.warn(sentence);
     }
     if let Some(error) = exposed {
         let sentence = format!(
@@ -247,21 +304,21 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
              overwritten there: {error}; --token-file keeps it out of both",
             std::process::id()
         );
-        warn(&mut info, sentence);
+        missing.warn(sentence);
     }
-    if !info.users {
+    if !missing.info.users {
         let sentence = "children of another user cannot be had: that needs CAP_SETUID, CAP_SETGID \
                         and CAP_KILL, as root has";
         match args.allow_users.is_empty() {
-            true => info.missing.push(sentence.to_owned()),
+            true => missing.info.missing.push(sentence.to_owned()),
             // Somebody counts on them.
-            false => warn(&mut info, sentence.to_owned()),
+            false => missing.warn(sentence.to_owned()),
         }
     }
     if !pty::are_there() {
         let sentence = "no terminals: they need /dev/ptmx (or /dev/pts/ptmx) and a devpts mounted \
                         on /dev/pts";
-        warn(&mut info, sentence.to_owned());
+        missing.warn(sentence.to_owned());
     }
     for one in &listening {
         let access = match one.kind() {
@@ -272,14 +329,14 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
             // Its starter knows.
             Kind::Starter => continue,
         };
-        notice::line(format_args!(
-            "listening on {} ({access}, {})",
-            one.name(),
-            built.backend
-        ));
+        journal.tell(&Told::Listening {
+            address: one.name(),
+            access,
+            backend: &built.backend.to_string(),
+        });
     }
     if cfg!(feature = "console") && !args.no_console {
-        tell_console(args, &listening);
+        tell_console(args, &listening, &journal);
     }
     Ok(Ready {
         listening,
@@ -291,6 +348,9 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
         events,
         living,
         built,
+        journal,
+        audit,
+        load,
     })
 }
 
@@ -320,16 +380,22 @@ impl Ready {
             events,
             mut built,
             living: _living,
+            journal,
+            audit,
+            load,
         } = self;
-        built
-            .driver
-            .block_on(meter::measured(async {
-                let server = Server::new(options, info, table, commands, ids);
-                let result = crate::io::serve(server.clone(), listening, events).await;
-                server.end_ids();
-                result
-            }))
-            .map_err(step("serving"))
+        let result = built.driver.block_on(meter::measured(async {
+            let (log, noted) = (journal.clone(), audit.clone());
+            let server = Server::new(options, info, table, commands, ids, log, noted, load);
+            let result = crate::io::serve(server.clone(), listening, events).await;
+            server.end_ids();
+            result
+        }));
+        if let Some(audit) = audit {
+            audit.finish();
+        }
+        journal.finish();
+        result.map_err(step("serving"))
     }
 }
 
@@ -339,22 +405,26 @@ fn memory_max(args: &ServerArgs) -> u64 {
     args.memory_max.unwrap_or_else(usual).max(MEMORY_MIN)
 }
 
-/// What the I/O thread is to keep to.
-fn options(
-    args: &ServerArgs,
-    unix_users: Vec<u32>,
-    token: Option<String>,
-    listening: &[Listening],
-    manager: Manager,
-) -> Options {
-    let is_near = |one: &Listening| match one.kind() {
+/// Where connections come from: those for metrics, or all others.
+fn kinds(listening: &[Listening], for_metrics: bool) -> Vec<Kind> {
+    let such = listening
+        .iter()
+        .filter(|one| one.is_for_metrics() == for_metrics);
+    such.map(Listening::kind).collect()
+}
+
+/// Whether only this machine can reach them.
+fn are_near(kinds: &[Kind]) -> bool {
+    kinds.iter().all(|kind| match kind {
         Kind::Tcp(address) => address.ip().is_loopback(),
         Kind::Unix | Kind::Starter => true,
-    };
-    let base_env = base_env(token.as_deref());
-    let mut serving = listening.iter().filter(|one| !one.is_for_metrics());
-    let guard = Guard {
-        check_host: token.is_none() && serving.all(is_near),
+    })
+}
+
+/// Who may ask a server that listens there.
+fn guard(args: &ServerArgs, unix_users: Vec<u32>, token: Option<String>, kinds: &[Kind]) -> Guard {
+    Guard {
+        check_host: token.is_none() && are_near(kinds),
         token,
         allowed_hosts: args.allowed_hosts.clone(),
         allowed_origins: args.cors_origins.clone(),
@@ -370,13 +440,59 @@ fn options(
             (None, true) => Exposed::PublicMetrics,
             (None, false) => Exposed::All,
         },
-    };
+    }
+}
+
+/// Reads the configuration again for a server that listens there.
+fn loader(args: &ServerArgs, listening: &[Listening]) -> Load {
+    let args = args.clone();
+    let kinds = kinds(listening, false);
+    Arc::new(move || {
+        let args = load(&args).map_err(|error| error.sentence())?;
+        let token = token::read(&args)?;
+        let has_token = token.is_some();
+        let checked = flags::check_open(&args, has_token).and_then(|()| {
+            let addresses = kinds.iter().filter_map(|kind| match kind {
+                Kind::Tcp(address) => Some(*address),
+                Kind::Unix | Kind::Starter => None,
+            });
+            addresses
+                .into_iter()
+                .try_for_each(|address| flags::check_bound(&args, has_token, address))
+        });
+        checked.map_err(|error| error.to_string())?;
+        let unix_users = unix_users(&args).map_err(|error| error.to_string())?;
+        let guard = guard(&args, unix_users, token, &kinds);
+        Ok(Loaded { args, guard })
+    })
+}
+
+/// Whether a server could be started with this configuration, as far as that can be told without
+/// binding an address.
+///
+/// # Errors
+/// What is in the way.
+pub fn check(args: &ServerArgs) -> Result<(), StartError> {
+    let token = token::read(args).map_err(StartError::Token)?;
+    flags::check_open(args, token.is_some())?;
+    flags::check_user(args, user::may_change())?;
+    Ok(())
+}
+
+/// What the I/O thread is to keep to.
+fn options(
+    args: &ServerArgs,
+    unix_users: Vec<u32>,
+    token: Option<String>,
+    listening: &[Listening],
+    manager: Manager,
+) -> Options {
+    let base_env = base_env(token.as_deref());
+    let kinds = kinds(listening, false);
+    let guard = guard(args, unix_users, token, &kinds);
     let metrics_guard = Guard {
         exposed: Exposed::MetricsOnly,
-        check_host: listening
-            .iter()
-            .filter(|one| one.is_for_metrics())
-            .all(is_near),
+        check_host: are_near(&self::kinds(listening, true)),
         ..guard.clone()
     };
     let joined = |words: &[String]| (!words.is_empty()).then(|| words.join(","));
@@ -388,7 +504,9 @@ fn options(
     let nofile = getrlimit(Resource::Nofile).current;
     Options {
         guard,
-        metrics_guard,
+        metrics_guard: Rc::new(metrics_guard),
+        settings: args.settings,
+        given: args.given.clone(),
         cors,
         head_limits: HeadLimits::default(),
         connections_max: args.connections_max,
@@ -438,18 +556,18 @@ fn unix_users(args: &ServerArgs) -> Result<Vec<u32>, StartError> {
 
 /// Whoever started the server as a service. One that serves its starter only is part of what that
 /// does, and not the service.
-fn manager(listening: &[Listening], info: &mut ServerInfo) -> Manager {
+fn manager(listening: &[Listening], missing: &mut Missing<'_>) -> Manager {
     if listening.iter().all(|one| one.kind() == Kind::Starter) {
         return Manager::default();
     }
     Manager::from_environment().unwrap_or_else(|error| {
-        warn(info, error.to_string());
+        missing.warn(error.to_string());
         Manager::default()
     })
 }
 
 /// Where the page for people is, where a browser can go.
-fn tell_console(args: &ServerArgs, listening: &[Listening]) {
+fn tell_console(args: &ServerArgs, listening: &[Listening], journal: &Journal) {
     for one in listening {
         if let Kind::Tcp(address) = one.kind() {
             // Every address: the one that a browser of this machine can go to.
@@ -460,21 +578,52 @@ fn tell_console(args: &ServerArgs, listening: &[Listening]) {
             };
             let address = SocketAddr::new(ip, address.port());
             let base = &args.base_path;
-            return notice::line(format_args!("console at http://{address}{base}/console/"));
+            let sentence = format!("console at http://{address}{base}/console/");
+            return journal.tell(&Told::Told(&sentence));
         }
     }
 }
 
-/// What does not work here: said now, and to whoever asks later.
-fn warn(info: &mut ServerInfo, sentence: String) {
-    notice::line(format_args!("warning: {sentence}"));
-    info.missing.push(sentence);
+/// Descriptors of a managed process, and of a connection, at most.
+const DESCRIPTORS_PER_PROCESS: u64 = 3;
+
+/// Tells of the start: what there is, and what the limits would need if all of them were reached.
+fn tell_start(args: &ServerArgs, backend: Backend, journal: &Journal) {
+    let settings = &args.settings;
+    let connections = u64::try_from(args.connections_max).unwrap_or(u64::MAX);
+    let processes = settings.max_concurrent_processes;
+    let of_processes = processes.saturating_mul(DESCRIPTORS_PER_PROCESS);
+    let start = Start {
+        backend: &backend.to_string(),
+        descriptors: getrlimit(Resource::Nofile).current,
+        descriptors_wanted: connections.saturating_add(of_processes),
+        memory: budget::host::memory(),
+        logs_wanted: processes.saturating_mul(settings.max_log_bytes_per_process),
+        config: args.config.as_deref().and_then(Path::to_str),
+    };
+    journal.tell(&Told::Start(start.clone()));
+    if let Some(max) = start.descriptors
+        && max < start.descriptors_wanted
+    {
+        journal.tell(&Told::Warning(&format!(
+            "{max} descriptors may be open (RLIMIT_NOFILE), and --max-connections and \
+             maxConcurrentProcesses together would need {}: what is beyond is refused with 503",
+            start.descriptors_wanted
+        )));
+    }
+    if start.memory < start.logs_wanted {
+        journal.tell(&Told::Warning(&format!(
+            "there are {} bytes of memory, and maxConcurrentProcesses times \
+             maxLogBytesPerProcess would need {} for logs alone",
+            start.memory, start.logs_wanted
+        )));
+    }
 }
 
 /// Groups for children, as far as they are wanted and to be had, and the record of both.
 fn groups_and_state(
     args: &ServerArgs,
-    info: &mut ServerInfo,
+    missing: &mut Missing<'_>,
 ) -> Result<(Groups, Option<StateDir>), StartError> {
     // Two descriptors each: an eighth of them at most.
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -485,7 +634,7 @@ fn groups_and_state(
             let made = Cgroups::new(open_max, IfHiding::Accept);
             let made = made.map_err(StartError::Cgroups)?;
             if let Some(hidden) = made.hidden() {
-                warn(info, format!("--cgroup on hides {hidden}"));
+                missing.warn(format!("--cgroup on hides {hidden}"));
             }
             Ok(made)
         }
@@ -496,7 +645,7 @@ fn groups_and_state(
         }
     };
     let state = args.state_dir.as_deref();
-    let state = state.map(|dir| state_dir(dir, cgroups.as_ref().ok(), info));
+    let state = state.map(|dir| state_dir(dir, cgroups.as_ref().ok(), missing));
     let groups = match cgroups {
         Ok(made) => Groups::Made(Box::new(made)),
         Err(why) => Groups::None(why),
@@ -508,19 +657,18 @@ fn groups_and_state(
 fn state_dir(
     dir: &Path,
     cgroups: Option<&Cgroups>,
-    info: &mut ServerInfo,
+    missing: &mut Missing<'_>,
 ) -> Result<StateDir, StartError> {
     let groups = cgroups.map(Cgroups::path);
     let (state, ended) = StateDir::open(dir, groups.as_deref()).map_err(unusable(dir))?;
     if ended > 0 {
-        notice::line(format_args!(
-            "ended {ended} processes that a killed server left behind"
-        ));
+        let sentence = format!("ended {ended} processes that a killed server left behind");
+        missing.journal.tell(&Told::Told(&sentence));
     }
     if !Path::new("/proc/self/stat").exists() {
         let sentence = "--state-dir: without /proc nobody that this server leaves when it is \
                         killed can be told from others, so the next one ends nobody";
-        warn(info, sentence.to_owned());
+        missing.warn(sentence.to_owned());
     }
     Ok(state)
 }

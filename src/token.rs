@@ -5,6 +5,7 @@
 
 mod conceal;
 
+use std::ffi::OsStr;
 use std::fs;
 
 use crate::config::flags::ServerArgs;
@@ -21,13 +22,36 @@ pub struct Found {
     pub exposed: Option<std::io::Error>,
 }
 
-/// The token, from the first of: `--token`, `--token-file`, the variable. To be called before
-/// there are other threads, which could read the environment while it is overwritten.
+/// The token, from the first of: `--token`, `--token-file`, the variable; and the first two in the
+/// configuration file. It is overwritten where others could read it. To be called before there are
+/// other threads, which could read the environment meanwhile.
+///
+/// # Errors
+/// As [`read`].
+pub fn find(args: &ServerArgs) -> Result<Found, String> {
+    let Some((token, variable)) = look(args)? else {
+        return Ok(Found::default());
+    };
+    let exposed = conceal::conceal(args.token.as_deref(), &token).err();
+    Ok(Found {
+        token: Some(token),
+        exposed: exposed.filter(|_| args.token.is_some() || variable),
+    })
+}
+
+/// The token, which is left where it is: it was concealed before, or nobody stays to read it.
 ///
 /// # Errors
 /// A sentence, when a file cannot be read, or when what was given cannot be a token.
-pub fn find(args: &ServerArgs) -> Result<Found, String> {
-    let variable = std::env::var_os(VARIABLE);
+pub fn read(args: &ServerArgs) -> Result<Option<String>, String> {
+    Ok(look(args)?.map(|(token, _)| token))
+}
+
+/// The token, and whether there is a variable.
+fn look(args: &ServerArgs) -> Result<Option<(String, bool)>, String> {
+    // It is overwritten in the environment once it has been read.
+    let before = args.given.token_variable().map(OsStr::to_owned);
+    let variable = before.or_else(|| std::env::var_os(VARIABLE));
     let token = if let Some(token) = &args.token {
         usable("--token", token)?
     } else if let Some(path) = &args.token_file {
@@ -40,13 +64,9 @@ pub fn find(args: &ServerArgs) -> Result<Found, String> {
         let value = value.ok_or_else(|| format!("{VARIABLE} is not UTF-8"))?;
         usable(VARIABLE, value)?
     } else {
-        return Ok(Found::default());
+        return Ok(None);
     };
-    let exposed = conceal::conceal(args.token.as_deref(), &token).err();
-    Ok(Found {
-        token: Some(token),
-        exposed: exposed.filter(|_| args.token.is_some() || variable.is_some()),
-    })
+    Ok(Some((token, variable.is_some())))
 }
 
 /// A token as a client can send it: blanks around it would never arrive, and a control character

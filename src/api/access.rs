@@ -3,6 +3,7 @@
 //! In: what `guard` found, and where the connection comes from. Out: a [`Caller`], made with the
 //! plan of a request and handed on with it to whatever carries it out. Decides nothing.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 /// By what a caller was let in.
@@ -27,6 +28,17 @@ pub enum Peer {
     Starter,
     /// That cannot be told.
     Unknown,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::User(uid) => write!(f, "uid:{uid}"),
+            Self::Starter => f.write_str("starter"),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
 }
 
 /// Who asks.

@@ -218,7 +218,9 @@ fn read<T: DeserializeOwned>(place: &str, bytes: &[u8], strict: bool) -> Result<
             // Both may quote the body, at any length.
             let field = shortened(&field, MESSAGE_CHARS_MAX);
             let error = shortened(&error.to_string(), MESSAGE_CHARS_MAX);
-            Problem::unreadable(422, format!("{place} has the wrong shape: {field}{error}"))
+            let message = format!("{place} has the wrong shape: {field}{error}");
+            let logged = format!("{place} has the wrong shape at {field}");
+            Problem::unreadable(422, message).logged(logged.trim_end_matches([':', ' ']))
         } else {
             unreadable(error)
         }
@@ -263,7 +265,8 @@ pub fn stdin_bytes(
         false => Ok(text.into_bytes()),
         true => STANDARD
             .decode(text.as_bytes())
-            .map_err(|error| Problem::invalid(format!("stdin is not base64: {error}"))),
+            .map_err(|error| Problem::invalid(format!("stdin is not base64: {error}")))
+            .map_err(|problem| problem.logged("stdin is not base64")),
     };
     data.map(decode).transpose()
 }
@@ -297,6 +300,7 @@ pub fn input_bytes(data: String, encoding: InputEncoding, limit: u64) -> Result<
                 "invalid base64 input: {error}; a request without \"encoding\" is base64, text \
                      as it is needs \"encoding\":\"utf8\""
             ))
+            .logged("the input is not base64")
         })?,
     };
     if bytes.len() as u64 > limit {

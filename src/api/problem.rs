@@ -12,6 +12,9 @@ use super::reply::Reply;
 /// Characters of a path that a problem quotes; the kernel takes no longer ones (PATH_MAX).
 const PATH_CHARS_MAX: usize = 4096;
 
+/// Characters of a sentence that a log shows.
+const LOGGED_CHARS_MAX: usize = 300;
+
 /// What `details` holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Details {
@@ -25,7 +28,7 @@ enum Details {
     Holder(ProcessId),
     /// The message, and the offsets of the oldest retained byte and behind the newest.
     Offsets(u64, u64),
-    Accepted(Accepted),
+    Accepted(Box<Accepted>),
     /// The message, and how many bytes of its input the process has accepted.
     ExpectedOffset(u64),
 }
@@ -46,13 +49,21 @@ pub struct Problem {
     title: &'static str,
     status: u16,
     /// The sentence without the prefix that some kinds put before it in `detail`.
-    message: String,
+    message: Box<str>,
     prefix: &'static str,
     details: Details,
     code: Option<&'static str>,
-    /// What those who run the server are told, where several causes have one code.
-    reason: Option<&'static str>,
     retry_after: bool,
+    for_logs: Option<Box<ForLogs>>,
+}
+
+/// What logs and counters say in place of what clients see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct ForLogs {
+    /// Why, in one word, where the code does not say it.
+    reason: Option<&'static str>,
+    /// The sentence, where the message quotes what is in no log.
+    text: Option<Box<str>>,
 }
 
 impl Problem {
@@ -66,24 +77,42 @@ impl Problem {
             kind,
             title,
             status,
-            message: message.into(),
+            message: message.into().into(),
             prefix: "",
             details: Details::None,
             code: None,
-            reason: None,
             retry_after: false,
+            for_logs: None,
         }
-    }
-
-    /// The same problem, with another word for those who run the server.
-    pub fn because(mut self, reason: &'static str) -> Self {
-        self.reason = Some(reason);
-        self
     }
 
     fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
+    }
+
+    /// The same problem, known by this word in logs and counters.
+    pub fn because(mut self, reason: &'static str) -> Self {
+        self.for_logs.get_or_insert_default().reason = Some(reason);
+        self
+    }
+
+    /// The same problem, with another text for logs: the message quotes an argument or an input.
+    pub fn logged(mut self, text: impl Into<Box<str>>) -> Self {
+        self.for_logs.get_or_insert_default().text = Some(text.into());
+        self
+    }
+
+    /// Why, in one word: what a log and a counter call it. Words are few, and none is made of what a
+    /// client has sent.
+    pub fn reason(&self) -> &'static str {
+        let own = self.for_logs.as_ref().and_then(|of| of.reason);
+        own.or(self.code).unwrap_or(match self.status {
+            408 => "too_slow",
+            409 => "conflict",
+            415 => "content_type",
+            _ => self.kind,
+        })
     }
 
     /// 400: a handler found a bad value.
@@ -293,7 +322,7 @@ impl Problem {
     /// The same problem of an input, saying how much of it was taken.
     pub fn accepted(mut self, accepted: Accepted) -> Self {
         if !matches!(self.details, Details::ExpectedOffset(_)) {
-            self.details = Details::Accepted(accepted);
+            self.details = Details::Accepted(Box::new(accepted));
         }
         self
     }
@@ -314,9 +343,8 @@ impl Problem {
         let limits = launch.limits.as_deref();
         let memory = limits.and_then(|limits| limits.get(Limit::MemoryBytes));
         if let (libc::ENOMEM, Some(bytes)) = (error.errno, memory) {
-            problem
-                .message
-                .push_str(&format!("; limits.memoryBytes is {bytes}"));
+            let limit = format!("{}; limits.memoryBytes is {bytes}", problem.message);
+            problem.message = limit.into();
         }
         if error.errno == libc::ENOENT {
             let missing = match error.stage {
@@ -392,9 +420,9 @@ impl Problem {
     pub fn no_terminal(errno: i32) -> Self {
         let mut problem = Self::resource("no terminal for the process", errno);
         if problem.status != 503 {
-            problem.message.push_str(
-                "; terminals need /dev/ptmx (or /dev/pts/ptmx) and a devpts mounted on /dev/pts",
-            );
+            let needs =
+                "; terminals need /dev/ptmx (or /dev/pts/ptmx) and a devpts mounted on /dev/pts";
+            problem.message = format!("{}{needs}", problem.message).into();
             problem.code = Some("pty_unavailable");
         }
         problem
@@ -450,10 +478,11 @@ impl Problem {
                 json::write_string(&self.message, &mut body);
                 body.push(b'}');
             }
-            Details::Accepted(Accepted {
-                bytes_written,
-                offset,
-            }) => {
+            Details::Accepted(accepted) => {
+                let Accepted {
+                    bytes_written,
+                    offset,
+                } = **accepted;
                 body.extend_from_slice(
                     format!(",\"details\":{{\"bytesWritten\":{bytes_written},\"message\":")
                         .as_bytes(),
@@ -478,10 +507,15 @@ impl Problem {
         }
         body.push(b'}');
         let mut reply = Reply::new(self.status).typed("application/problem+json", body);
-        reply.reason = self.reason.or(self.code).or(Some(self.kind));
         if let Details::Offsets(_, end) = self.details {
             reply = reply.header("content-range", format!("bytes */{end}"));
         }
+        let text = self.for_logs.as_ref().and_then(|of| of.text.clone());
+        let detail = match text {
+            Some(text) => text,
+            None => shortened(&self.detail(), LOGGED_CHARS_MAX).into(),
+        };
+        reply = reply.refused(self.reason(), detail);
         if self.status == 401 {
             reply = reply.header("www-authenticate", "Bearer");
         }

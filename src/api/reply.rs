@@ -15,6 +15,8 @@ pub struct Reply {
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// Why the request was refused, in a word of a fixed set, for those who run the server.
     pub reason: Option<&'static str>,
+    /// The same in a sentence without arguments, inputs and tokens.
+    pub detail: Option<Box<str>>,
 }
 
 impl Reply {
@@ -24,6 +26,13 @@ impl Reply {
             status,
             ..Self::default()
         }
+    }
+
+    /// The same answer, refused for this reason, which is also told in a sentence.
+    pub fn refused(mut self, reason: &'static str, detail: impl Into<Box<str>>) -> Self {
+        self.reason = Some(reason);
+        self.detail = Some(detail.into());
+        self
     }
 
     /// 200 with a JSON body.

@@ -220,6 +220,7 @@ pub fn plan(head: &Head<'_>, guard: &Guard, peer: Peer) -> Result<Plan, Reply> {
              allow one"
                 .to_owned(),
         )
+        .because("user_not_allowed")
         .reply());
     }
     let known = guard.known(peer);
@@ -230,6 +231,7 @@ pub fn plan(head: &Head<'_>, guard: &Guard, peer: Peer) -> Result<Plan, Reply> {
         return Err(Problem::forbidden(format!(
             "host {host:?} is not allowed; start the server with --allowed-host to allow it"
         ))
+        .because("host_not_allowed")
         .reply());
     }
     let (path, raw_query) = split_target(head.target());
@@ -300,6 +302,7 @@ pub fn plan(head: &Head<'_>, guard: &Guard, peer: Peer) -> Result<Plan, Reply> {
             "origin {origin:?} is not allowed; start the server with --cors-allow-origin, or with \
              --allowed-host where it is the server's own name, to allow it"
         ))
+        .because("origin_not_allowed")
         .reply());
     }
     let Some(route) = route else {

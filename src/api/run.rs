@@ -43,6 +43,8 @@ pub struct Run {
     pub record: Option<Tags>,
     /// What it writes is sent at once; nothing is kept for an answer.
     pub is_streamed: bool,
+    /// The id of the request, if it brought one.
+    pub request: Option<Box<str>>,
 }
 
 impl Run {
@@ -123,6 +125,7 @@ pub fn plan(
         tells_usage: usage,
         record: is_record.then_some(tags),
         is_streamed: stream.is_some(),
+        request: None,
         kill_on_disconnect: request.kill_on_disconnect.unwrap_or(true),
         launch: Launch {
             command: request.command,
@@ -378,6 +381,7 @@ mod tests {
             kill_on_disconnect: true,
             record: None,
             is_streamed: false,
+            request: None,
             tells_usage: false,
         }
     }

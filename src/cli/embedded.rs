@@ -66,7 +66,7 @@ fn start() -> Result<Context> {
         }
     }
     let mut child = command
-        .args(["server", "--listen", "starter"])
+        .args(["server", "--listen", "starter", "--log-level", "error"])
         // Ctrl-C is the command's, not the server's.
         .process_group(0)
         .stdin(Stdio::from(theirs))

@@ -45,6 +45,27 @@ impl SettingsError {
     }
 }
 
+/// Each of them: the flag that sets it, and how it is reached.
+type Field = (&'static str, fn(&mut Settings) -> &mut u64);
+
+/// The six, in their order.
+pub const FIELDS: [Field; 6] = [
+    ("max-concurrent-processes", |of| {
+        &mut of.max_concurrent_processes
+    }),
+    ("default-run-timeout-ms", |of| {
+        &mut of.default_run_timeout_ms
+    }),
+    ("max-run-timeout-ms", |of| &mut of.max_run_timeout_ms),
+    ("max-output-bytes", |of| &mut of.max_output_bytes),
+    ("max-log-bytes-per-process", |of| {
+        &mut of.max_log_bytes_per_process
+    }),
+    ("max-input-bytes-per-request", |of| {
+        &mut of.max_input_bytes_per_request
+    }),
+];
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -59,6 +80,28 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The same with the fields that `takes` names taken from `other`.
+    pub fn with(mut self, mut other: Self, takes: impl Fn(&str) -> bool) -> Self {
+        for (flag, field) in FIELDS {
+            if takes(flag) {
+                *field(&mut self) = *field(&mut other);
+            }
+        }
+        self
+    }
+
+    /// What differs, as people write it (`max_output_bytes from 1 to 2, ...`).
+    pub fn changes(mut self, mut new: Self) -> String {
+        let mut all = Vec::new();
+        for (flag, field) in FIELDS {
+            let (before, now) = (*field(&mut self), *field(&mut new));
+            if before != now {
+                all.push(format!("{} from {before} to {now}", flag.replace('-', "_")));
+            }
+        }
+        all.join(", ")
+    }
+
     /// Checks every field and lowers the default timeout to the maximum.
     ///
     /// # Errors

@@ -196,7 +196,10 @@ impl Sending<'_> {
             self.what.walk.begin_at(begins);
         }
         match self.what.walk.look(log) {
-            Place::Evicted => Ok(Step::End(End::Cut)),
+            Place::Evicted => {
+                server.tell_dropped(Some(self.what.id), "evicted");
+                Ok(Step::End(End::Cut))
+            }
             Place::Unwanted => Ok(Step::Rest),
             Place::End => Ok(Step::End(End::Whole)),
             Place::Bytes if self.what.times.is_some() => Ok(self.timed(log, arena)),

@@ -87,7 +87,7 @@ enum Step {
     Gone,
 }
 
-fn step(server: &Server, id: ProcessId, cursor: &mut Cursor) -> Step {
+fn step(server: &Rc<Server>, id: ProcessId, cursor: &mut Cursor) -> Step {
     let mut table = server.table.borrow_mut();
     let Some((process, arena)) = table.get_mut(id) else {
         return Step::Gone;
@@ -98,6 +98,7 @@ fn step(server: &Server, id: ProcessId, cursor: &mut Cursor) -> Step {
         Found::Chunk(chunk) => Step::Send(chunk),
         Found::Gap(gap) => {
             metrics(|all| all.gap(gap.bytes));
+            server.tell_gap(id, gap.bytes);
             sse::write_event("gap", None, &gap_event(&gap), &mut event);
             Step::Event(event)
         }

@@ -7,7 +7,7 @@
 use crate::api::Problem;
 use crate::budget::{Charge, Kind};
 
-use crate::io::host::leftovers;
+use crate::io::host::leftovers::{self, Bound};
 use crate::io::server::Server;
 
 /// What is smaller is not worth counting: connections are bounded, too.
@@ -57,7 +57,7 @@ impl Server {
     pub(crate) fn make_way(&self) {
         let dropped = self.table.borrow_mut().take_dropped();
         if !dropped.is_empty() {
-            leftovers::make_way(self, dropped);
+            leftovers::make_way(self, dropped, Bound::Memory);
         }
     }
 }

@@ -17,7 +17,6 @@ use crate::api::routes::ROUTES;
 use crate::config::timeouts;
 use crate::log::SLOT_BYTES;
 use crate::metrics::Histogram;
-use crate::notice;
 
 use crate::io::server::Server;
 use crate::io::watchdog;
@@ -69,7 +68,7 @@ fn add<T: Copy + PartialEq>(all: &mut Vec<(T, u64)>, what: T) {
 }
 
 /// Answers without a problem have their cause in their status.
-fn reason(reply: &Reply) -> &'static str {
+pub(super) fn reason(reply: &Reply) -> &'static str {
     reply.reason.unwrap_or(match reply.status {
         405 => "method_not_allowed",
         408 => "too_slow",
@@ -97,7 +96,7 @@ pub(super) async fn answer(server: &Server, format: Format) -> Reply {
         uring: info.uring,
         started_at_ms: info.started_at.0,
         counts,
-        connections: (server.connections.get(), server.options.connections_max),
+        connections: (server.connections.get(), server.connections_max.get()),
         slots,
         slot_bytes: SLOT_BYTES as u64,
         resident_bytes: resident_bytes(),
@@ -109,7 +108,7 @@ pub(super) async fn answer(server: &Server, format: Format) -> Reply {
         requests: requests.filter(|(_, _, took)| took.count() > 0).collect(),
         statuses: sorted(&server.answers.statuses),
         refusals: sorted(&server.answers.refusals),
-        lines_dropped: notice::dropped(),
+        lines_dropped: server.lines_lost(),
     };
     metrics::reply(&sample, format)
 }

@@ -9,6 +9,7 @@
 
 pub mod accounts;
 mod attach;
+mod audit;
 mod bytes;
 mod conn;
 mod control;
@@ -22,6 +23,7 @@ mod memory;
 mod metrics;
 mod ports;
 mod recording;
+pub mod reload;
 mod repeats;
 pub mod runtime;
 pub(crate) mod screen;
@@ -30,6 +32,7 @@ mod server_info;
 pub(crate) mod signal;
 mod stdin;
 mod stream;
+mod telling;
 mod terminal;
 mod usage;
 mod wait;

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +18,8 @@ use crate::api::user::UserRules;
 use crate::api::{Problem, Reply};
 use crate::budget::Budget;
 use crate::config::Settings;
-use crate::config::flags::ReplayChoice;
+use crate::config::flags::{Given, ReplayChoice};
+use crate::journal::{Audit, Journal};
 use crate::process::{Notify, Table};
 use crate::sd_notify::Manager;
 use crate::supervisor::Inbox;
@@ -35,26 +36,32 @@ use crate::io::host::late::LateOutputs;
 use crate::io::ids::Ids;
 use crate::io::metrics::Answers;
 use crate::io::ports::Ports;
+use crate::io::reload::{Load, Reloads};
 use crate::io::repeats;
 use crate::io::runtime::lane::Lane;
 use crate::io::runtime::source::Source;
 use crate::io::screen::Screens;
 use crate::io::signal::Asked;
+use crate::io::telling::Telling;
 use crate::io::usage::Counts;
 use crate::io::watchdog::Watchdog;
 
 /// What the command line fixes.
 #[derive(Debug)]
 pub struct Options {
-    /// Who may ask.
+    /// Who may ask, at the start.
     pub guard: Guard,
     /// The same of connections that are for metrics.
-    pub metrics_guard: Guard,
+    pub metrics_guard: Rc<Guard>,
+    /// The limits that clients may change, at the start.
+    pub settings: Settings,
+    /// Where the configuration comes from.
+    pub given: Given,
     /// What browsers are told.
     pub cors: Cors,
     /// Limits on request heads.
     pub head_limits: HeadLimits,
-    /// Connections at the same time; one more is answered 503.
+    /// Connections at the same time, at the start.
     pub connections_max: usize,
     /// Runs at the same time, and in line.
     pub runs: RunBounds,
@@ -156,6 +163,18 @@ pub struct Server {
     pub(super) counts: Counts,
     /// Whether the supervisor's loop goes round.
     pub(super) watchdog: Watchdog,
+    /// Itself, for what goes on later.
+    pub(super) me: Weak<Self>,
+    /// Who may ask.
+    pub(super) guard: RefCell<Rc<Guard>>,
+    /// Connections at the same time; one more is answered 503.
+    pub(super) connections_max: Cell<usize>,
+    /// The configuration, read again.
+    pub(super) reloads: Reloads,
+    /// Who changed what, if anybody wants to know.
+    pub(super) audit: Option<Audit>,
+    /// What is told of all that happens.
+    pub(super) telling: Telling,
     supervisor: Sender<Inbox>,
     /// What makes ids go on after a restart.
     ids: RefCell<Option<Ids>>,
@@ -221,13 +240,21 @@ impl Server {
         table: Table,
         supervisor: Sender<Inbox>,
         ids: Option<Ids>,
+        journal: Journal,
+        audit: Option<Audit>,
+        load: Load,
     ) -> Rc<Self> {
         let late_outputs = LateOutputs::new(options.late_outputs_max);
         let runs = Runs::new(options.runs);
         let repeats = repeats::Store::new(table.budget());
-        Rc::new(Self {
+        let guard = RefCell::new(Rc::new(options.guard.clone()));
+        let connections_max = Cell::new(options.connections_max);
+        let reloads = Reloads::new(load, options.given.clone());
+        let settings = Cell::new(options.settings);
+        Rc::new_cyclic(|me| Self {
+            me: me.clone(),
             options,
-            settings: Cell::new(Settings::default()),
+            settings,
             info: RefCell::new(info),
             groups_known: Notify::default(),
             budget: table.budget().clone(),
@@ -253,10 +280,20 @@ impl Server {
             signals: Asked::default(),
             counts: Counts::default(),
             watchdog: Watchdog::default(),
+            guard,
+            connections_max,
+            reloads,
+            audit,
+            telling: Telling::new(journal),
             supervisor,
             ids: RefCell::new(ids),
             date: RefCell::new(DateCache::default()),
         })
+    }
+
+    /// Who may ask now.
+    pub(super) fn guard(&self) -> Rc<Guard> {
+        self.guard.borrow().clone()
     }
 
     /// Asks the supervisor for something.

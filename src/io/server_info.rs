@@ -64,7 +64,7 @@ fn bounds(server: &Server) -> Bounds {
     let table = server.table.borrow();
     let idle = timeouts::IDLE_TIME_MAX.as_millis();
     Bounds {
-        max_connections: server.options.connections_max,
+        max_connections: server.connections_max.get(),
         max_exited: table.exited_max(),
         max_leftovers: table.leftovers_max(),
         max_exited_log_bytes: crate::process::table::EXITED_LOG_BYTES_MAX,

@@ -37,6 +37,8 @@ pub struct Extras {
     pub log_max: Option<u64>,
     /// What it is called besides its id.
     pub tags: Tags,
+    /// The id of the request that made it, if that brought one.
+    pub request: Option<Box<str>>,
     /// Tells of changes of its life only, from when somebody wants to know.
     pub(super) life_changed: Option<Notify>,
     /// What holds it up while the client that its output is streamed to is slower.

@@ -696,6 +696,12 @@ impl Table {
         }
     }
 
+    /// From now on at most so many are kept; what is too many goes with the next that comes.
+    pub fn bound(&mut self, exited_max: usize, leftovers_max: usize) {
+        self.exited_max = exited_max;
+        self.leftovers_max = leftovers_max;
+    }
+
     /// Exited records that are kept.
     pub fn exited_max(&self) -> usize {
         self.exited_max

@@ -90,8 +90,7 @@ impl Supervisor {
                     merged = true;
                 }
                 Word::End => self.begin_shutdown(),
-                // Nothing that the server was started with can change yet.
-                Word::Reload => {}
+                Word::Reload => self.events.send(Event::Reload),
             }
         }
         // One signal may stand for several deaths.

@@ -222,6 +222,8 @@ pub enum Event {
     Pong(Box<SupervisorMetrics>),
     /// The server was told to end (SIGTERM, SIGINT): no new work.
     ShuttingDown,
+    /// The server is to read its configuration again (SIGHUP).
+    Reload,
     /// Every child and descendant is gone after [`Event::ShuttingDown`].
     AllGone,
 }

@@ -309,7 +309,7 @@ fn beyond_so_many_leftovers_the_oldest_is_ended(backend: Backend) {
             &format!("{what}: not of their number"),
         );
         await_alive(&server, 3, &what);
-        let said = server.stderr();
+        let said = server.told_so_far();
         let lines: Vec<_> = said
             .lines()
             .filter(|line| line.contains("--max-leftovers"))
@@ -363,8 +363,8 @@ fn what_is_left_does_not_take_the_descriptors_that_work_needs(backend: Backend) 
         });
         let last = run_and_leave(&server, "sleep 77 & exit 0", cgroup).1;
         work("beside runs");
-        let said = server.stderr();
-        assert!(said.contains("RLIMIT_NOFILE"), "{said}");
+        let said = server.told_so_far();
+        assert!(said.contains("(RLIMIT_NOFILE)"), "{said}");
         assert_eq!(server.info(&last)["descendants"], 1, "{cgroup}");
         // What they hold is bounded, and what they did not hold was never opened.
         let bound = before + 160 / 4 + 2;
@@ -384,13 +384,13 @@ fn what_is_left_does_not_take_the_descriptors_that_work_needs(backend: Backend) 
         assert!(server.survivors().len() >= 28, "deleted, not ended");
         // Daemons hold no pipe: their number is bound by nothing but --max-leftovers.
         let ended = |text: String| text.matches("ended what").count();
-        let so_far = ended(server.stderr());
+        let so_far = ended(server.told_so_far());
         at_once(80, |n| {
             let daemon = "setsid sleep 77 </dev/null >/dev/null 2>&1 & exit 0";
             run_and_leave(&server, daemon, &format!("daemon {n}"));
         });
         work("beside daemons");
-        assert_eq!(ended(server.stderr()), so_far, "{cgroup}");
+        assert_eq!(ended(server.told_so_far()), so_far, "{cgroup}");
         eventually("no more descriptors than there may be", || {
             (descriptors(&server) <= bound).then_some(())
         });

@@ -76,7 +76,7 @@ impl Listener {
                 0,
                 "it has ended"
             );
-            if let Some(rest) = line.strip_prefix("procring: listening on ") {
+            if let Some((_, rest)) = line.split_once("procring: listening on ") {
                 let (name, _) = rest.split_once(" (").expect("a parenthesis");
                 return name.to_owned();
             }

@@ -248,7 +248,7 @@ fn a_server_killed_amid_64_writing_processes_leaves_nothing_to_its_next_start(ba
         assert_eq!(server.survivors(), [0; 0], "{cgroup}");
         let stderr = next.stderr();
         let told = stderr.lines().find_map(|line| {
-            let line = line.strip_prefix("procring: ended ")?;
+            let (_, line) = line.split_once("procring: ended ")?;
             let count = line.strip_suffix(" processes that a killed server left behind")?;
             count.parse::<usize>().ok()
         });

@@ -1,8 +1,11 @@
-//! The command line and the environment.
+//! The command line, the environment and the text of a configuration file.
 //!
-//! In: arguments and variables. Out: an [`Invocation`], or a sentence that says what is wrong with
-//! them. Knows neither sockets nor files; `--token-file` is read by `token`.
+//! In: arguments, variables, a text. Out: an [`Invocation`], or a sentence that says what is wrong
+//! with them. Knows neither sockets nor files; `--token-file` is read by `token`, `--config` by
+//! `config::load`.
 
+mod file;
+mod given;
 mod table;
 mod text;
 mod value;
@@ -10,16 +13,18 @@ mod value;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::Arg;
 
 use self::table::{FLAGS, Flag, Takes};
+use crate::config::settings::Settings;
 use crate::config::timeouts;
 use crate::types::{Limits, Stdin, UserName, Who};
 
+pub use self::file::FileError;
+pub use self::given::{Change, ConfigError, Given};
 pub use self::text::{help, man};
 
 /// What `--io-backend` asks for.
@@ -107,6 +112,59 @@ pub enum ReplayChoice {
     None,
 }
 
+/// What `--log-level` asks for: lines of this level and of those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// No line.
+    Off,
+    /// What is broken.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// What happens.
+    Info,
+    /// The same, with arguments.
+    Debug,
+}
+
+impl LogLevel {
+    /// All of them, and their words.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("off", Self::Off),
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+    ];
+
+    /// The level of this number.
+    pub fn of(number: u8) -> Self {
+        let all = Self::ALL.into_iter().map(|(_, level)| level);
+        let found = all.into_iter().find(|level| *level as u8 == number);
+        found.unwrap_or(Self::Info)
+    }
+
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        let found = Self::ALL.into_iter().find(|(_, level)| *level == self);
+        found.map_or("info", |(name, _)| name)
+    }
+}
+
+/// What `--log-format` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The journal's where standard error is one, else text.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+    /// Text with a priority in front, as sd-daemon(3) has it.
+    Journal,
+}
+
 /// What the arguments ask for.
 #[derive(Debug)]
 pub enum Invocation {
@@ -191,6 +249,32 @@ pub struct ServerArgs {
     pub base_path: String,
     /// `--no-console`.
     pub no_console: bool,
+    /// `--log-level`.
+    pub log_level: LogLevel,
+    /// `--log-format`.
+    pub log_format: LogFormat,
+    /// `--audit-log`.
+    pub audit_log: Option<PathBuf>,
+    /// The six limits that clients may change, as they are at the start.
+    pub settings: Settings,
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--print-config`, `--check-config`.
+    pub mode: Mode,
+    /// Where all of these come from.
+    pub given: Given,
+}
+
+/// What is to be done with the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Serve.
+    #[default]
+    Serve,
+    /// Print it.
+    Print,
+    /// Say whether a server could be started with it.
+    Check,
 }
 
 impl Default for ServerArgs {
@@ -230,6 +314,13 @@ impl Default for ServerArgs {
             state_dir: None,
             base_path: String::new(),
             no_console: false,
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Auto,
+            audit_log: None,
+            settings: Settings::default(),
+            config: None,
+            mode: Mode::Serve,
+            given: Given::default(),
         }
     }
 }
@@ -250,6 +341,12 @@ impl ServerArgs {
 /// Why the arguments were refused; the text names the flag and what it may be.
 #[derive(Debug)]
 pub struct UsageError(String);
+
+impl UsageError {
+    fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -285,7 +382,7 @@ pub fn parse(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Invocation, UsageError> {
     let mut parser = lexopt::Parser::from_args(args);
-    let mut given: Vec<(&Flag, Option<OsString>)> = Vec::new();
+    let mut given: Vec<(&'static Flag, Option<OsString>)> = Vec::new();
     let mut server = false;
     while let Some(arg) = parser.next()? {
         let flag = match &arg {
@@ -314,28 +411,13 @@ pub fn parse(
             "the command is missing; try `procring server`".to_owned(),
         ));
     }
-    let mut server = ServerArgs::default();
-    for (name, value) in variables {
-        let flag = FLAGS
-            .iter()
-            .find(|flag| name == variable(flag.long).as_str());
-        if let Some(flag) = flag
-            && flag.long != TOKEN
-            && given.iter().all(|(other, _)| other.long != flag.long)
-        {
-            set_from_variable(&mut server, flag, &value)?;
-        }
+    let given = Given::new(given, variables);
+    match given.resolve(None) {
+        Ok(args) => Ok(Invocation::Server(Box::new(args))),
+        Err(ConfigError::Usage(error)) => Err(error),
+        // There was none.
+        Err(ConfigError::File(error)) => Err(UsageError(error.to_string())),
     }
-    for (flag, value) in given {
-        let source = format!("--{}", flag.long);
-        match (flag.takes, value) {
-            (Takes::Nothing(set), _) => set(&mut server),
-            (Takes::Value(_, set) | Takes::Values(_, set), value) => {
-                apply(&mut server, flag, set, &source, &value.unwrap_or_default())?;
-            }
-        }
-    }
-    Ok(Invocation::Server(Box::new(server)))
 }
 
 /// The flag whose variable `token` reads itself: it overwrites it where others could see it.
@@ -346,41 +428,17 @@ fn variable(long: &str) -> String {
     format!("PROCRING_{}", long.to_uppercase().replace('-', "_"))
 }
 
+/// The key of a flag in a configuration file.
+fn key(long: &str) -> String {
+    long.replace('-', "_")
+}
+
 /// Whether a variable of the environment is a flag's. Children do not get it: a server that one of
 /// them starts is another one.
 pub fn is_variable(name: &OsStr) -> bool {
     FLAGS
         .iter()
         .any(|flag| name == variable(flag.long).as_str())
-}
-
-fn set_from_variable(
-    server: &mut ServerArgs,
-    flag: &Flag,
-    value: &OsStr,
-) -> Result<(), UsageError> {
-    let source = variable(flag.long);
-    match flag.takes {
-        Takes::Nothing(set) => {
-            let on = value::switch(value);
-            if on.map_err(|must| refusal(flag, &source, value, &must))? {
-                set(server);
-            }
-        }
-        Takes::Value(_, set) => apply(server, flag, set, &source, value)?,
-        Takes::Values(_, set) => {
-            for item in value.as_bytes().split(|byte| *byte == b',') {
-                apply(
-                    server,
-                    flag,
-                    set,
-                    &source,
-                    OsStr::from_bytes(item.trim_ascii()),
-                )?;
-            }
-        }
-    }
-    Ok(())
 }
 
 fn apply(

@@ -7,10 +7,10 @@ use std::ffi::OsStr;
 
 use super::ServerArgs;
 use super::value::{
-    allow_user, base_path, bytes, choice, grace, host, limits, listen, listen_here, number, octal,
-    origin, positive, text, user, who,
+    allow_user, base_path, bytes, choice, grace, host, limits, listen, listen_here, milliseconds,
+    number, octal, origin, positive, text, user, who, whole,
 };
-use super::{BackendChoice, CgroupChoice, ReplayChoice};
+use super::{BackendChoice, CgroupChoice, LogFormat, LogLevel, Mode, ReplayChoice};
 use crate::types::Stdin;
 
 /// The least `--memory-max`: six running processes.
@@ -46,8 +46,57 @@ pub(super) struct Flag {
     pub(super) more: &'static str,
 }
 
+/// What has no key in a configuration file.
+pub(super) const NOT_IN_FILE: [&str; 3] = ["config", "print-config", "check-config"];
+
+/// What can change while a server runs.
+pub(super) const LIVE: &[&str] = &[
+    "token",
+    "token-file",
+    "log-level",
+    "max-exited",
+    "max-leftovers",
+    "max-connections",
+    "max-concurrent-processes",
+    "default-run-timeout-ms",
+    "max-run-timeout-ms",
+    "max-output-bytes",
+    "max-log-bytes-per-process",
+    "max-input-bytes-per-request",
+];
+
 /// All flags, in the order of `--help`.
 pub(super) const FLAGS: &[Flag] = &[
+    Flag {
+        long: "config",
+        short: None,
+        takes: Takes::Value("FILE", |args, value| {
+            args.config = Some(value.into());
+            Ok(())
+        }),
+        default: None,
+        help: "read flags from this TOML file, too",
+        more: "A key is a flag's name with _ for - (max_exited = 10), a list is an array, a flag \
+               without a value a boolean. A flag wins over its variable, and that over the file. \
+               SIGHUP has it read again: limits, tokens and the level of the log change, all of \
+               them or none.",
+    },
+    Flag {
+        long: "print-config",
+        short: None,
+        takes: Takes::Nothing(|args| args.mode = Mode::Print),
+        default: None,
+        help: "print the configuration in force, and end",
+        more: "As a file that says the same, without secrets.",
+    },
+    Flag {
+        long: "check-config",
+        short: None,
+        takes: Takes::Nothing(|args| args.mode = Mode::Check),
+        default: None,
+        help: "say whether a server could start with it, and end",
+        more: "Addresses are not bound.",
+    },
     Flag {
         long: "host",
         short: Some('H'),
@@ -322,15 +371,82 @@ pub(super) const FLAGS: &[Flag] = &[
         more: "One more is answered 503.",
     },
     Flag {
+        long: "max-concurrent-processes",
+        short: None,
+        takes: Takes::Value("N", |args, value| {
+            args.settings.max_concurrent_processes = whole(value)?;
+            Ok(())
+        }),
+        default: Some("64"),
+        help: "managed processes that run at the same time",
+        more: "This one and the five that follow are what a client may change with POST \
+               /v1/processes/config; SIGHUP takes what the file names again.",
+    },
+    Flag {
+        long: "default-run-timeout-ms",
+        short: None,
+        takes: Takes::Value("TIME", |args, value| {
+            args.settings.default_run_timeout_ms = milliseconds(value)?;
+            Ok(())
+        }),
+        default: Some("30s"),
+        help: "timeout of a run that names none",
+        more: "A number of milliseconds, or one with ms, s, m or h behind it.",
+    },
+    Flag {
+        long: "max-run-timeout-ms",
+        short: None,
+        takes: Takes::Value("TIME", |args, value| {
+            args.settings.max_run_timeout_ms = milliseconds(value)?;
+            Ok(())
+        }),
+        default: Some("5m"),
+        help: "the longest timeout of a run",
+        more: "",
+    },
+    Flag {
+        long: "max-output-bytes",
+        short: None,
+        takes: Takes::Value("SIZE", |args, value| {
+            args.settings.max_output_bytes = bytes(value, 1)?;
+            Ok(())
+        }),
+        default: Some("1M"),
+        help: "bytes kept of each stream of a run",
+        more: "A number of bytes; K, M and G behind it stand for powers of 1024.",
+    },
+    Flag {
+        long: "max-log-bytes-per-process",
+        short: None,
+        takes: Takes::Value("SIZE", |args, value| {
+            args.settings.max_log_bytes_per_process = bytes(value, 1)?;
+            Ok(())
+        }),
+        default: Some("10M"),
+        help: "bytes kept in the log of a process",
+        more: "",
+    },
+    Flag {
+        long: "max-input-bytes-per-request",
+        short: None,
+        takes: Takes::Value("SIZE", |args, value| {
+            args.settings.max_input_bytes_per_request = bytes(value, 1)?;
+            Ok(())
+        }),
+        default: Some("64K"),
+        help: "bytes of one input",
+        more: "",
+    },
+    Flag {
         long: "shutdown-grace",
         short: None,
-        takes: Takes::Value("SECONDS", |args, value| {
+        takes: Takes::Value("TIME", |args, value| {
             args.shutdown_grace = grace(value)?;
             Ok(())
         }),
         default: Some("3"),
         help: "between SIGTERM and SIGKILL when the server ends",
-        more: "At most 3600.",
+        more: "A number of seconds, or one with ms, s, m or h behind it; at most an hour.",
     },
     Flag {
         long: "cgroup",
@@ -449,6 +565,48 @@ pub(super) const FLAGS: &[Flag] = &[
         default: None,
         help: "no page for people at /console/",
         more: "",
+    },
+    Flag {
+        long: "log-level",
+        short: None,
+        takes: Takes::Value("LEVEL", |args, value| {
+            args.log_level = choice(value, &LogLevel::ALL)?;
+            Ok(())
+        }),
+        default: Some("info"),
+        help: "lines on standard error: off, error, warn, info or debug",
+        more: "With debug a line about a start shows the arguments. Tokens, inputs and outputs are \
+               in no line.",
+    },
+    Flag {
+        long: "log-format",
+        short: None,
+        takes: Takes::Value("FORMAT", |args, value| {
+            let words = [
+                ("auto", LogFormat::Auto),
+                ("text", LogFormat::Text),
+                ("json", LogFormat::Json),
+                ("journal", LogFormat::Journal),
+            ];
+            args.log_format = choice(value, &words)?;
+            Ok(())
+        }),
+        default: Some("auto"),
+        help: "their form: text, json, journal, or auto",
+        more: "auto is journal (text with a priority in front, sd-daemon(3)) where JOURNAL_STREAM \
+               names standard error, else text.",
+    },
+    Flag {
+        long: "audit-log",
+        short: None,
+        takes: Takes::Value("FILE", |args, value| {
+            args.audit_log = Some(value.into());
+            Ok(())
+        }),
+        default: None,
+        help: "append to FILE who changed what, and who was refused",
+        more: "A JSON object a line. SIGHUP opens the file anew. What cannot be written is counted \
+               and told, and refuses nothing.",
     },
     Flag {
         long: "no-telemetry",

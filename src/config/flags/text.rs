@@ -28,8 +28,9 @@ pub fn help(commands: &str) -> String {
     row(Some('h'), "help", "print this");
     row(Some('V'), "version", "print the version");
     out.push_str(
-        "\nEvery flag is also a variable: --max-exited is PROCRING_MAX_EXITED. A flag wins; a list \
-         is\nseparated by commas, a flag without a value is true or false. No child sees any of \
+        "\nEvery flag is also a variable: --max-exited is PROCRING_MAX_EXITED, a list is separated by\n\
+         commas, a flag without a value is true or false; and a key of the --config file:\n\
+         max_exited = 10. A flag wins over its variable, that over the file. No child sees any of \
          them.\n\n\
          Exit codes: 0 ended by a signal, 1 could not start, 2 wrong usage, 78 --io-backend uring\n\
          where io_uring is not available.\n",
@@ -71,6 +72,15 @@ pub fn man(commands: &str) -> String {
          capitals\n(\\fBPROCRING_MAX_EXITED\\fR). A flag wins over its variable.\n\
          A list is separated by commas; a flag without a value is true or false.\n\
          No child sees any of them.\n\
+         .SH FILES\nThe file of \\fB\\-\\-config\\fR is TOML; its keys are the flags, with _ for \\-:\n\
+         .PP\n.nf\nmax_exited = 10\nmax_output_bytes = \"2M\"\n\
+         cors_allow_origin = [\"https://app.example\"]\n.fi\n.PP\n\
+         An unknown key is an error that names the nearest known one.\n\
+         .SH SIGNALS\n.TP\nSIGHUP\nreads the file and the token's file again: limits, the token \
+         and the level of the log change,\nall of them or none; a line says what has changed, or why \
+         nothing has. What a client has set with\nPOST /v1/processes/config goes where the file names \
+         it. The audit log is opened anew.\nWith a terminal, which is gone then, it ends the server.\n\
+         .TP\nSIGTERM, SIGINT, SIGQUIT\nend the server; once more, and it ends at once\n\
          .SH EXIT STATUS\n.TP\n0\nended by a signal\n.TP\n1\ncould not start\n.TP\n2\nwrong \
          usage\n.TP\n78\n\\fB\\-\\-io\\-backend uring\\fR where io_uring is not available\n",
     );

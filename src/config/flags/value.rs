@@ -133,18 +133,68 @@ pub(super) fn base_path(value: &OsStr) -> Result<String, String> {
     }
 }
 
-/// Seconds, with a fraction or without.
+/// A time: a number of `bare`, or one with a unit; with a fraction or without.
+fn time(value: &OsStr, bare: Duration) -> Option<Duration> {
+    const UNITS: [(&str, Duration); 4] = [
+        ("ms", Duration::from_millis(1)),
+        ("s", Duration::from_secs(1)),
+        ("m", Duration::from_secs(60)),
+        ("h", Duration::from_secs(3600)),
+    ];
+    let value = value.to_str()?;
+    let (digits, unit) = UNITS
+        .into_iter()
+        .find_map(|(name, unit)| Some((value.strip_suffix(name)?, unit)))
+        .unwrap_or((value, bare));
+    // Not what a float may be besides a number.
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    if let Ok(whole) = digits.parse::<u32>() {
+        return unit.checked_mul(whole);
+    }
+    let number: f64 = digits.parse().ok()?;
+    Duration::try_from_secs_f64(number * unit.as_secs_f64()).ok()
+}
+
+/// Until a server that ends kills: a number of seconds, or a time with its unit.
 pub(super) fn grace(value: &OsStr) -> Result<Duration, String> {
-    let seconds = number(value, "a number of seconds")?;
-    let grace = Duration::try_from_secs_f64(seconds).ok();
-    grace
+    time(value, Duration::from_secs(1))
         .filter(|grace| *grace <= timeouts::SHUTDOWN_GRACE_MAX)
         .ok_or_else(|| {
             format!(
-                "must be between 0 and {} seconds",
+                "must be between 0 and {} seconds, as a number that ms, s, m or h may follow",
                 timeouts::SHUTDOWN_GRACE_MAX.as_secs()
             )
         })
+}
+
+/// Milliseconds, or a time with its unit; at least one of them.
+pub(super) fn milliseconds(value: &OsStr) -> Result<u64, String> {
+    // As a client may write it.
+    let number = || {
+        let digits = value.to_str()?;
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| is_number)
+    };
+    if let Some(number @ 1..) = number() {
+        return Ok(number);
+    }
+    time(value, Duration::from_millis(1))
+        .and_then(|time| u64::try_from(time.as_millis()).ok())
+        .filter(|ms| *ms > 0)
+        .ok_or_else(|| {
+            "must be a time of at least 1 ms, as a number that ms, s, m or h may follow".to_owned()
+        })
+}
+
+/// A number greater than 0, of 64 bits.
+pub(super) fn whole(value: &OsStr) -> Result<u64, String> {
+    let what = "a number greater than 0";
+    match number(value, what)? {
+        0 => Err(format!("must be {what}")),
+        number => Ok(number),
+    }
 }
 
 /// Limits, as `memoryBytes=64M,pids=100`.
@@ -190,4 +240,74 @@ pub(super) fn choice<T: Copy>(value: &OsStr, words: &[(&str, T)]) -> Result<T, S
 pub(super) fn switch(value: &OsStr) -> Result<bool, String> {
     let words = [("true", true), ("1", true), ("false", false), ("0", false)];
     choice(value, &words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_have_units_and_bounds() {
+        let ms = |text: &str| milliseconds(OsStr::new(text)).ok();
+        for (text, expected) in [
+            ("1", 1),
+            ("1500", 1500),
+            ("1500ms", 1500),
+            ("1.5s", 1500),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("0.5h", 1_800_000),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(ms(text), Some(expected), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "0s",
+            "-1s",
+            "s",
+            "ms",
+            "1d",
+            "1 s",
+            "+1",
+            "inf",
+            "NaN",
+            "nans",
+            "infs",
+            "1e400s",
+            "99999999999999999999h",
+            ".5s",
+            "1.s5",
+        ] {
+            assert_eq!(ms(text), None, "{text:?}");
+        }
+        assert_eq!(grace(OsStr::new("1.5")), Ok(Duration::from_millis(1500)));
+        assert_eq!(grace(OsStr::new("0")), Ok(Duration::ZERO));
+        assert_eq!(grace(OsStr::new("250ms")), Ok(Duration::from_millis(250)));
+        assert!(grace(OsStr::new("2h")).is_err());
+        let bytes = |text: &str| bytes(OsStr::new(text), 1).ok();
+        for (text, expected) in [
+            ("1", 1),
+            ("64K", 65_536),
+            ("10m", 10 << 20),
+            ("2G", 2 << 30),
+            ("17179869183G", 17_179_869_183 << 30),
+        ] {
+            assert_eq!(bytes(text), Some(expected), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "0K",
+            "K",
+            "-1",
+            "1.5M",
+            "1KB",
+            "17179869184G",
+            "1 K",
+        ] {
+            assert_eq!(bytes(text), None, "{text:?}");
+        }
+    }
 }

@@ -278,6 +278,7 @@ impl Session {
                     let news = changed.changed(seen);
                     let idle = self.peer.idle(&mut liveness, seen_outbox, news, until);
                     if idle.await == Idle::Dead {
+                        self.server.tell_dropped(Some(self.id), "silent");
                         return Ok(());
                     }
                 }
@@ -300,6 +301,7 @@ impl Session {
             Found::Chunk(chunk) => return Step::Send(chunk),
             Found::Gap(gap) => {
                 metrics(|all| all.gap(gap.bytes));
+                self.server.tell_gap(self.id, gap.bytes);
                 return Step::Gap(say::gap(gap.from, gap.to, gap.bytes));
             }
             Found::Unwanted => return Step::Rest,

@@ -20,9 +20,10 @@ use rustix::net::{
 
 use crate::api::access::Peer;
 use crate::config::timeouts;
+use crate::journal::Event;
 use crate::metrics::metrics;
 use crate::supervisor::mailbox::Receiver;
-use crate::supervisor::message::{Command, Event};
+use crate::supervisor::message::{self, Command};
 
 use crate::io::conn;
 use crate::io::conn::open::{Kind, Listening};
@@ -51,7 +52,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(20);
 pub async fn serve(
     server: Rc<Server>,
     listening: Vec<Listening>,
-    events: Receiver<Event>,
+    events: Receiver<message::Event>,
 ) -> std::io::Result<()> {
     let clock = timer::start()?;
     let mut sockets = Vec::new();
@@ -100,6 +101,7 @@ pub async fn serve(
                 false => Err(server.busy.none.clone()),
             }));
             race(answered, pin!(sleep(timeouts::LAST_WORDS))).await;
+            server.tell_rest();
             result
         }
     }
@@ -130,7 +132,14 @@ async fn accept_all(server: &Rc<Server>, socket: &Source, for_metrics: bool) -> 
             }
             // The peer gave up before it was accepted.
             Err(Errno::CONNABORTED | Errno::INTR) => {}
-            Err(_) => sleep(RETRY_AFTER).await,
+            Err(_) => {
+                server.tell_seldom(Event::Limit {
+                    reason: "descriptors",
+                    id: None,
+                    count: 1,
+                });
+                sleep(RETRY_AFTER).await;
+            }
         }
     }
 }
@@ -206,7 +215,7 @@ impl Place {
         };
         let most = match for_metrics {
             true => METRICS_CONNECTIONS_MAX,
-            false => server.options.connections_max,
+            false => server.connections_max.get(),
         };
         let count = place.count();
         count.set(count.get() + 1);
@@ -241,7 +250,7 @@ fn start(server: &Rc<Server>, fd: OwnedFd, peer: Peer, for_metrics: bool) {
     monoio::spawn(async move {
         let _place = place;
         if full {
-            Box::pin(conn::refuse(server, stream)).await;
+            Box::pin(conn::refuse(server, stream, peer)).await;
         } else {
             conn::serve(server, stream, peer, for_metrics).await;
         }

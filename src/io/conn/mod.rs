@@ -14,6 +14,7 @@ pub(super) mod open;
 mod ran;
 pub(crate) mod reader;
 pub(crate) mod receive;
+mod request_id;
 mod send;
 mod stream;
 pub(crate) mod writer;
@@ -40,6 +41,7 @@ use crate::api::wait::Wait;
 use crate::api::{self, Action, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
 use crate::budget::Kind;
 use crate::config::timeouts;
+use crate::journal::Event;
 use crate::log::Cursor;
 use crate::types::ProcessId;
 use crate::wire::http::head::BodyFraming;
@@ -48,6 +50,7 @@ use crate::wire::ws::handshake::Accept;
 
 use self::receive::{BODY_BYTES_MAX, Facts, Received};
 use crate::io::attach::attach;
+use crate::io::audit::Change;
 use crate::io::bytes::send;
 use crate::io::conn::fetch::fetch;
 use crate::io::conn::list::send_list;
@@ -195,14 +198,19 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer, for
         match then {
             Then::Next => {}
             Then::Linger => return Box::pin(conn.linger()).await,
-            Then::Drop => return,
+            Then::Drop => {
+                if conn.writer.has_stalled() {
+                    conn.server.tell_dropped(None, "stalled");
+                }
+                return;
+            }
         }
     }
 }
 
 /// Answers one request with 503 and closes.
-pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream) {
-    let mut conn = Conn::new(server, stream, Peer::Unknown);
+pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream, peer: Peer) {
+    let mut conn = Conn::new(server, stream, peer);
     let problem = Problem::unavailable("too many connections", Some("limit_reached"))
         .because("max_connections");
     if conn.bare_reply(problem.reply()).await == Then::Linger {
@@ -227,10 +235,10 @@ impl Conn {
     }
 
     /// Who may ask here.
-    fn guard(&self) -> &Guard {
+    fn guard(&self) -> Rc<Guard> {
         match self.for_metrics {
-            true => &self.server.options.metrics_guard,
-            false => &self.server.options.guard,
+            true => self.server.options.metrics_guard.clone(),
+            false => self.server.guard(),
         }
     }
 
@@ -244,7 +252,10 @@ impl Conn {
     }
 
     /// Reads the body of a request and carries it out.
-    async fn answer(&mut self, facts: Facts, plan: Result<Plan, Reply>) -> Stage {
+    async fn answer(&mut self, mut facts: Facts, plan: Result<Plan, Reply>) -> Stage {
+        if let Ok(plan) = &plan {
+            facts.change = Change::of(&self.server, plan, &self.told(&facts));
+        }
         let Plan {
             action,
             body: policy,
@@ -351,8 +362,30 @@ impl Conn {
             limits: &self.server.options.limits,
             users: &self.server.options.users,
         };
-        let outcome = api::execute(action, body, &mut core);
-        self.server.settings.set(settings);
+        let mut outcome = api::execute(action, body, &mut core);
+        let before = self.server.settings.replace(settings);
+        if before != settings {
+            self.server.tell(&Event::LimitsSet {
+                request: facts.request.as_deref(),
+                changed: &before.changes(settings),
+            });
+        }
+        if let Some(change) = &facts.change {
+            let made = match &outcome {
+                Outcome::Create { job, .. } => table.job(*job).map(|process| process.id),
+                _ => None,
+            };
+            change.becomes(&outcome, made);
+        }
+        match &mut outcome {
+            Outcome::Run(run) | Outcome::Stream(run, _) => run.request.clone_from(&facts.request),
+            Outcome::Create { job, .. } if facts.request.is_some() => {
+                if let Some((process, _)) = table.job_mut(*job) {
+                    process.extras.make().request.clone_from(&facts.request);
+                }
+            }
+            _ => {}
+        }
         drop(table);
         self.server.make_way();
         outcome

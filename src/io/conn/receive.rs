@@ -13,9 +13,11 @@ use crate::wire::Parsed;
 use crate::wire::http::chunked::{ChunkError, Progress};
 use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
 use crate::wire::http::response::CONTINUE;
+use crate::wire::http::target::split_target;
 
-use super::{Conn, Then};
+use super::{Conn, Then, request_id};
 use crate::budget::{Charge, Kind};
+use crate::io::audit::Change;
 use crate::io::conn::body::Body;
 use crate::io::conn::reader::Filled;
 use crate::io::memory::SMALL_BYTES;
@@ -41,6 +43,13 @@ pub(super) struct Facts {
     pub(super) keep_alive: bool,
     /// Names that nobody knows are refused.
     pub(super) strict: bool,
+    pub(super) method: Method,
+    /// Its path, without a query, as far as a log shows it.
+    pub(super) path: Box<str>,
+    /// The id that it brought, or one in its place.
+    pub(super) request: Option<Box<str>>,
+    /// What it changes, if that is to be noted.
+    pub(super) change: Option<Box<Change>>,
     /// `origin`, `access-control-request-method`, `access-control-request-headers`.
     pub(super) cors: Option<Box<[Option<Vec<u8>>; 3]>>,
 }
@@ -64,6 +73,10 @@ impl Facts {
             expects_continue: head.expects_continue(),
             preflight: head.method() == Method::Options,
             strict: is_strict(head),
+            method: head.method(),
+            path: shown_path(head.target()).into(),
+            request: request_id::of(head),
+            change: None,
             cors: cors.iter().any(Option::is_some).then(|| Box::new(cors)),
         }
     }
@@ -100,6 +113,18 @@ fn decoded_bytes(body: &[u8]) -> u64 {
     body.len() as u64 * 3 + quotes / 2 * STRING_BYTES
 }
 
+/// Characters of a path that a log shows.
+const PATH_CHARS_MAX: usize = 200;
+
+/// The path of a target, without its query, which may hold a token.
+fn shown_path(target: &str) -> &str {
+    let (path, _) = split_target(target);
+    match path.char_indices().nth(PATH_CHARS_MAX) {
+        Some((end, _)) => &path[..end],
+        None => path,
+    }
+}
+
 impl Conn {
     /// Reads a head. `Err` ends the connection.
     pub(super) async fn head(&mut self) -> Result<(Facts, Result<Plan, Reply>), Then> {
@@ -117,14 +142,22 @@ impl Conn {
                 ) {
                     Ok(Parsed::Done { value: head, used }) => {
                         let mut facts = Facts::of(&head);
-                        let plan = api::plan(&head, self.guard(), self.peer);
+                        let plan = api::plan(&head, &self.guard(), self.peer);
                         facts.route = plan.as_ref().ok().and_then(|plan| plan.route);
                         self.reader.consume(used);
                         return Ok((facts, plan));
                     }
                     Ok(Parsed::NeedMore) => {}
                     Err(error) => {
-                        return Err(Box::pin(self.bare_reply(Reply::new(error.status()))).await);
+                        let status = error.status();
+                        let refused = match status {
+                            400 => {
+                                let reply = Reply::new(status);
+                                reply.refused("malformed", error.to_string())
+                            }
+                            _ => Reply::new(status),
+                        };
+                        return Err(Box::pin(self.bare_reply(refused)).await);
                     }
                 }
                 // Not for an empty line, which a client may send after a body.

@@ -12,7 +12,9 @@ use crate::config::timeouts;
 use crate::wire::http::response::{Length, ResponseHead};
 
 use super::receive::Facts;
-use super::{Conn, Then};
+use super::{Conn, Then, request_id};
+use crate::io::audit;
+use crate::io::telling::Told;
 
 /// Bodies shorter than this are sent together with their head.
 const SMALL_BODY_BYTES: usize = 16 << 10;
@@ -39,11 +41,29 @@ impl Conn {
             headers: &fields,
         };
         self.server.with_date(|date| head.write_to(date, &mut out));
+        let told = Told {
+            method: None,
+            path: "",
+            request: None,
+            peer: self.peer,
+        };
+        audit::answered(&self.server, None, &told, &reply);
+        self.server.answered(told, &reply);
         out.extend_from_slice(&reply.body);
         if self.writer.all(out).await.is_ok() {
             Then::Linger
         } else {
             Then::Drop
+        }
+    }
+
+    /// A request, as logs tell of it.
+    pub(super) fn told<'f>(&self, facts: &'f Facts) -> Told<'f> {
+        Told {
+            method: Some(facts.method),
+            path: &facts.path,
+            request: facts.request.as_deref(),
+            peer: self.peer,
         }
     }
 
@@ -91,6 +111,7 @@ impl Conn {
                 false => Cow::Borrowed(&[]),
             },
             headers: answer.headers.clone(),
+            detail: answer.detail.clone(),
             ..*answer
         };
         if replayed {
@@ -113,7 +134,7 @@ impl Conn {
         self.after_stream(facts, true)
     }
 
-    /// Appends the head of an answer, with what browsers are told.
+    /// Appends the head of an answer, with what browsers are told; every answer to a request has one.
     pub(super) fn write_head(
         &self,
         facts: &Facts,
@@ -123,8 +144,9 @@ impl Conn {
     ) {
         self.server.answers.begins(facts.route, facts.since, reply);
         let options = &self.server.options;
+        let guard = self.server.guard();
         let asked = |at: usize| facts.cors.as_ref().and_then(|cors| cors[at].as_deref());
-        let cors = options.cors.fields(&options.guard, asked(0));
+        let cors = options.cors.fields(&guard, asked(0));
         let preflight = if facts.preflight {
             options.cors.preflight_fields(asked(1), asked(2))
         } else {
@@ -147,10 +169,16 @@ impl Conn {
             fields.push(("preference-applied", "handling=strict"));
         }
         let is_allowed = cors.iter().any(|(name, _)| *name == ALLOW_ORIGIN);
+        if let Some(id) = &facts.request {
+            fields.push(request_id::field(id));
+        }
         let exposed = is_allowed.then(|| expose(fields.iter().map(|(name, _)| *name)));
         if let Some(names) = exposed.as_deref().filter(|names| !names.is_empty()) {
             fields.push((EXPOSE, names));
         }
+        let told = self.told(facts);
+        audit::answered(&self.server, facts.change.as_deref(), &told, reply);
+        self.server.answered(told, reply);
         let head = ResponseHead {
             status: reply.status,
             content_type: reply.content_type,

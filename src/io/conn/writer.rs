@@ -34,6 +34,7 @@ pub(crate) struct Writer {
     socket: RawFd,
     turn: Rc<Turn>,
     budget: Budget,
+    has_stalled: bool,
 }
 
 impl Writer {
@@ -49,7 +50,13 @@ impl Writer {
             socket,
             turn,
             budget,
+            has_stalled: false,
         }
+    }
+
+    /// Whether the connection is given up because its peer takes nothing.
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.has_stalled
     }
 
     /// Counts what waits to be taken, and says how long it may: not long where memory is short.
@@ -158,11 +165,11 @@ impl Writer {
             let slice = buffer.slice(range.clone());
             let len = range.len();
             let write = pin!(self.half.write(slice));
-            let (result, slice) = self
-                .turn
-                .take(pin!(within(patience, write)), |_| len)
-                .await
-                .ok_or(io::ErrorKind::TimedOut)?;
+            let written = self.turn.take(pin!(within(patience, write)), |_| len).await;
+            let Some((result, slice)) = written else {
+                self.has_stalled = true;
+                return Err(io::ErrorKind::TimedOut.into());
+            };
             buffer = slice.into_inner();
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

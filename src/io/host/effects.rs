@@ -11,9 +11,10 @@ use crate::process::life::{Answer, Effects, Event};
 use crate::supervisor::message::Command;
 use crate::types::{JobId, Monotonic, UnixMs};
 
-use crate::io::host::leftovers;
+use crate::io::host::leftovers::{self, Bound};
 use crate::io::host::outputs::{ingest, read_rest, trim_later};
 use crate::io::host::paced::{self, Output};
+use crate::io::host::told;
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
 
@@ -38,9 +39,13 @@ fn carry_out(server: &Rc<Server>, job: JobId, effects: Effects) {
         happen(server, job, Event::RestRead { whole });
     }
     if effects.retire {
+        told::ended(server, job);
         retire(server, job);
     }
     if let Some(answer) = effects.answer {
+        if matches!(answer, Answer::Started) {
+            told::started(server, job);
+        }
         answer_create(server, job, answer);
     }
     if effects.tell
@@ -88,7 +93,7 @@ fn listen(server: &Rc<Server>, job: JobId) {
 /// The place of what is listed is free, and its input is closed.
 fn retire(server: &Rc<Server>, job: JobId) {
     let dropped = server.table.borrow_mut().retire(job);
-    leftovers::make_way(server, dropped);
+    leftovers::make_way(server, dropped, Bound::Exited);
     let leaves = |run: &Process| run.life.kind().is_run() && run.life.left() > 0;
     let has_left = server.table.borrow().job(job).is_some_and(leaves);
     if has_left {

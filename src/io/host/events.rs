@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
+use crate::journal;
 use crate::metrics::metrics;
-use crate::notice;
 use crate::process::life;
 use crate::supervisor::mailbox::Receiver;
 use crate::supervisor::message::Event;
@@ -55,12 +55,14 @@ pub(crate) async fn handle(
                 }
                 Event::Limits(kept) => {
                     let said = server.info.borrow_mut().learn_limits(kept);
-                    said.iter().for_each(notice::line);
+                    said.iter()
+                        .for_each(|sentence| server.tell(&journal::Event::Warning(sentence)));
                     continue;
                 }
                 Event::Groups(groups) => {
-                    if let Err(sentence) = &groups {
-                        notice::line(sentence);
+                    match &groups {
+                        Ok(()) => server.tell(&journal::Event::Groups),
+                        Err(sentence) => server.tell(&journal::Event::Warning(sentence)),
                     }
                     server.info.borrow_mut().learn_groups(groups);
                     server.groups_known.notify();
@@ -89,12 +91,18 @@ pub(crate) async fn handle(
                 Event::ShuttingDown => {
                     watchdog::stopping(&server);
                     server.shutting_down.set(true);
+                    server.tell_stopping();
                     server.ending.notify();
+                    continue;
+                }
+                Event::Reload => {
+                    server.reload();
                     continue;
                 }
                 Event::AllGone => {
                     server.all_gone.set(true);
                     server.counts.end();
+                    server.tell_stopped();
                     server.table.borrow().history().changes().notify();
                     return Ok(());
                 }

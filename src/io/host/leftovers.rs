@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
-use crate::notice;
+use crate::journal::Event;
 use crate::process::Dropped;
 use crate::process::table::Description;
 use crate::supervisor::message::Command;
@@ -26,7 +26,7 @@ pub(crate) fn list(
     let mut table = server.table.borrow_mut();
     let dropped = table.list(job, id, description, log_max, limit);
     drop(table);
-    make_way(server, dropped);
+    make_way(server, dropped, Bound::Exited);
     end_surplus(server);
 }
 
@@ -38,22 +38,53 @@ pub(crate) fn end_surplus(server: &Server) {
             return;
         };
         server.command(Command::Kill { job });
-        notice::line(format_args!(
-            "ended what the run {id} left: too many runs have left something (--max-leftovers)"
-        ));
+        server.tell(&Event::LeftEnded {
+            of: "the run",
+            id: Some(id),
+            reason: "max_leftovers",
+            why: "too many runs have left something (--max-leftovers)",
+        });
+    }
+}
+
+/// What records have to make room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// Other records.
+    Exited,
+    /// What else is held in memory.
+    Memory,
+}
+
+impl Bound {
+    fn name(self) -> &'static str {
+        match self {
+            Bound::Exited => "max_exited",
+            Bound::Memory => "memory_max",
+        }
     }
 }
 
 /// Lets go of records that have made room for others.
-pub(crate) fn make_way(server: &Server, dropped: Vec<Dropped>) {
+pub(crate) fn make_way(server: &Server, dropped: Vec<Dropped>, bound: Bound) {
     for of in dropped {
         if of.leaves_unlisted {
             server.command(Command::Kill { job: of.job });
-            notice::line(format_args!(
-                "ended what the run {} left: its record has made room for others (--max-exited)",
-                of.id
-            ));
+            server.tell(&Event::LeftEnded {
+                of: "the run",
+                id: Some(of.id),
+                reason: bound.name(),
+                why: match bound {
+                    Bound::Exited => "its record has made room for others (--max-exited)",
+                    Bound::Memory => "its record has made room in memory (--memory-max)",
+                },
+            });
         }
+        server.tell_seldom(Event::Limit {
+            reason: bound.name(),
+            id: Some(of.id),
+            count: 1,
+        });
         server.forget(of.job);
     }
 }
@@ -78,10 +109,13 @@ pub(crate) fn note_open<'a>(
     for job in given_up {
         if let Some(id) = listed(job) {
             server.command(Command::Kill { job });
-            notice::line(format_args!(
-                "ended what {id} left: too many descriptors are held by what has outlived its \
-                 process (RLIMIT_NOFILE)"
-            ));
+            server.tell(&Event::LeftEnded {
+                of: "process",
+                id: Some(id),
+                reason: "descriptors",
+                why: "too many descriptors are held by what has outlived its process \
+                      (RLIMIT_NOFILE)",
+            });
         }
     }
 }

@@ -20,3 +20,4 @@ pub(crate) mod run;
 pub(crate) mod sizes;
 pub(crate) mod start;
 mod tally;
+mod told;

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use crate::api::run::{Answer, Progress, Run, answer};
 use crate::api::{Problem, Reply};
 use crate::config::timeouts;
+use crate::journal;
 use crate::metrics::Kind;
-use crate::notice;
 use crate::process::Captures;
 use crate::process::backpressure::Backpressure;
 use crate::process::life::{End, Event, State};
@@ -31,6 +31,7 @@ use crate::io::host::leftovers;
 use crate::io::host::outputs::{ingest, trim_later};
 use crate::io::host::paced::{Output, limit_rate};
 use crate::io::host::tally;
+use crate::io::host::told;
 use crate::io::server::Server;
 use crate::io::usage::usage_of;
 use crate::io::wait::{Client, Limits, Waited, for_client, until};
@@ -133,6 +134,7 @@ pub(crate) async fn carry_out(
         false => None,
     };
     let id = underway.id_if_left(end);
+    underway.tell_end(Some((end, id)));
     let (answer, reply) = {
         let table = server.table.borrow();
         let captures = table.job(underway.job)?.captures.as_ref()?;
@@ -173,6 +175,8 @@ pub(crate) struct Underway {
     /// Nobody has to end it: it is over and goes on as a record, or it goes on by itself.
     is_let_go: bool,
     place: Option<Place>,
+    /// The log has its end.
+    is_told: bool,
 }
 
 /// How long a client that has sent FIN is waited for.
@@ -185,9 +189,10 @@ pub(crate) fn half_closed(run: &Run) -> Duration {
 
 impl Drop for Underway {
     fn drop(&mut self) {
-        let (server, job) = (&self.server, self.job);
+        let (server, job) = (&self.server.clone(), self.job);
         tally::run_is_over(server, job, self.is_let_go);
         if !self.is_let_go {
+            self.tell_end(None);
             // Does nothing if it has been answered.
             happen(server, job, Event::Abandoned);
         }
@@ -252,6 +257,7 @@ impl Underway {
             monoio::spawn(feed(server.clone(), job, pipe, data));
         }
         server.children.borrow_mut().insert(job, Rc::new(child));
+        told::run_started(server, job, id, &run);
         Ok(Self {
             server: server.clone(),
             job,
@@ -261,6 +267,7 @@ impl Underway {
             id,
             is_let_go: false,
             place: Some(place),
+            is_told: false,
         })
     }
 
@@ -363,8 +370,23 @@ impl Underway {
     /// Lists it, now that it is over, if it has left something. Returns the id that it has got.
     pub(crate) fn finish(&mut self, end: End) -> Option<ProcessId> {
         let id = self.id_if_left(end);
+        self.tell_end(Some((end, id)));
         self.list(id);
         id
+    }
+
+    /// Tells how it ended, once, and under which id it is listed from now on; None if its client is
+    /// gone. One that is listed from its start is told of as processes are.
+    fn tell_end(&mut self, end: Option<(End, Option<ProcessId>)>) {
+        if self.id.is_none() && !std::mem::replace(&mut self.is_told, true) {
+            told::run_ended(
+                &self.server,
+                self.job,
+                end,
+                &self.run,
+                self.started.elapsed(),
+            );
+        }
     }
 
     /// How many of its tree were alive when that was last said.
@@ -382,7 +404,12 @@ impl Underway {
         }
         let id = server.table.borrow_mut().take_id();
         if server.cover_ids().is_err() {
-            notice::line("ended what a run left: its record's id cannot be noted (--state-dir)");
+            server.tell(&journal::Event::LeftEnded {
+                of: "a run",
+                id: None,
+                reason: "state_dir",
+                why: "its record's id cannot be noted (--state-dir)",
+            });
             return None;
         }
         Some(id)
@@ -420,6 +447,9 @@ fn enter(
         None => table.begin_run(),
     };
     let (job, id) = (process.job, process.is_listed().then_some(process.id));
+    if id.is_some() && run.request.is_some() {
+        process.extras.make().request.clone_from(&run.request);
+    }
     if run.is_streamed {
         let extras = process.extras.make();
         extras.backpressure = Some(Backpressure::default());

@@ -153,6 +153,7 @@ impl Session {
                     continue;
                 }
                 Step::Redraw(reason) => {
+                    self.server.tell_gap(self.id, self.behind(&view));
                     Box::pin(self.redraw(&mut view, reason, writer)).await?;
                     continue;
                 }
@@ -179,6 +180,7 @@ impl Session {
             let news = changed.changed(seen);
             let idle = self.peer.idle(&mut liveness, seen_outbox, news, until);
             if idle.await == Idle::Dead {
+                self.server.tell_dropped(Some(self.id), "silent");
                 return Ok(());
             }
         }
@@ -261,6 +263,14 @@ impl Session {
             pacing.redrawn(viewer, place, Instant::now());
         }
         Ok(())
+    }
+
+    /// How many bytes of the output it is not shown.
+    fn behind(&self, view: &View) -> u64 {
+        let table = self.server.table.borrow();
+        table
+            .get(self.id)
+            .map_or(0, |process| view.lacks(&process.log))
     }
 
     /// Sends the questions that nobody was there for, behind what was retained.

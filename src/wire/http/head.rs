@@ -41,6 +41,21 @@ pub enum Method {
 }
 
 impl Method {
+    /// As it stands in a request; other tokens have no word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Other => "other",
+        }
+    }
+}
+
+impl Method {
     fn of(name: &str) -> Self {
         match name {
             "GET" => Self::Get,

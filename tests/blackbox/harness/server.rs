@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -21,24 +22,29 @@ use super::{Backend, Conn, Launch, Response, WAIT, eventually, procfs};
 struct Stderr {
     text: Arc<Mutex<String>>,
     first_lines: Arc<Mutex<mpsc::Receiver<String>>>,
+    ended: Arc<AtomicBool>,
 }
 
 impl Stderr {
     fn capture(child: &mut Child) -> Self {
         let text = Arc::new(Mutex::new(String::new()));
         let (tell, first_lines) = mpsc::channel();
+        let ended = Arc::<AtomicBool>::default();
         if let Some(pipe) = child.stderr.take() {
             let sink = Arc::clone(&text);
+            let ended = Arc::clone(&ended);
             std::thread::spawn(move || {
                 for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                     sink.lock().unwrap().push_str(&format!("{line}\n"));
                     let _ = tell.send(line);
                 }
+                ended.store(true, Ordering::SeqCst);
             });
         }
         Self {
             text,
             first_lines: Arc::new(Mutex::new(first_lines)),
+            ended,
         }
     }
 }
@@ -89,17 +95,15 @@ impl Server {
                 break line;
             }
         };
-        let address = line
-            .split("http://")
-            .nth(1)
-            .and_then(|rest| rest.split(' ').next());
+        let words = line.split("listening on http://").nth(1);
+        let words = words.unwrap_or_default();
+        let address = words.split(' ').next();
         self.address = address
             .and_then(|a| a.parse().ok())
             .expect("an address in the start line");
         if self.address.ip().is_unspecified() {
             self.address.set_ip([127, 0, 0, 1].into());
         }
-        let words = line.split("http://").nth(1).unwrap_or_default();
         let other = if backend == Backend::Uring {
             Backend::Epoll
         } else {
@@ -121,6 +125,30 @@ impl Server {
     /// What the server wrote to standard error so far.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.text.lock().unwrap().clone()
+    }
+
+    /// Whether it will write no more there.
+    pub(crate) fn stderr_has_ended(&self) -> bool {
+        self.stderr.ended.load(Ordering::SeqCst)
+    }
+
+    /// What it wrote there about everything that it was asked before: lines come a moment later.
+    #[track_caller]
+    pub(crate) fn told_so_far(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("mark-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("X-Request-Id", &mark),
+        ];
+        let body = json!({"command": "true"}).to_string();
+        self.request("POST", "/v1/processes/run", &headers, body.as_bytes())
+            .expect(200);
+        eventually("the last line", || {
+            let text = self.stderr();
+            let last = |line: &str| line.contains("run_ended") && line.contains(&mark);
+            text.lines().any(last).then_some(text)
+        })
     }
 
     pub(crate) fn conn(&self) -> Conn {

@@ -1,0 +1,141 @@
+//! SIGHUP: the configuration is read again. What can change while the server runs does, all of it
+//! or nothing.
+//!
+//! In: a signal. Out: other limits, another token, another level of the log, and a line that says
+//! what has changed, or why nothing has. The file is read on a thread of its own, since a disk may be
+//! slow and a mount dead.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+
+use crate::api::guard::Guard;
+use crate::config::FIELDS;
+use crate::config::flags::{Change, Given, ServerArgs};
+use crate::journal::Event;
+use crate::supervisor::mailbox;
+
+use crate::io::runtime::source::Source;
+use crate::io::server::Server;
+
+/// A configuration that a server could be started with.
+#[derive(Debug)]
+pub struct Loaded {
+    /// All of it.
+    pub args: ServerArgs,
+    /// Who may ask then.
+    pub guard: Guard,
+}
+
+/// Reads the configuration again; the error is a sentence.
+pub type Load = Arc<dyn Fn() -> Result<Loaded, String> + Send + Sync>;
+
+/// See the module.
+pub(super) struct Reloads {
+    load: Load,
+    under_way: Cell<bool>,
+    /// Another signal has come meanwhile.
+    again: Cell<bool>,
+    /// Where what is in force comes from.
+    given: RefCell<Given>,
+}
+
+impl std::fmt::Debug for Reloads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reloads")
+    }
+}
+
+impl Reloads {
+    pub(super) fn new(load: Load, given: Given) -> Self {
+        Self {
+            load,
+            under_way: Cell::new(false),
+            again: Cell::new(false),
+            given: RefCell::new(given),
+        }
+    }
+}
+
+impl Server {
+    /// Somebody wants the configuration to be read again, and files to be opened anew.
+    pub(super) fn reload(self: &Rc<Self>) {
+        if let Some(audit) = &self.audit {
+            audit.reopen();
+        }
+        if self.reloads.under_way.replace(true) {
+            self.reloads.again.set(true);
+            return;
+        }
+        self.options.manager.reloading();
+        let server = self.clone();
+        monoio::spawn(async move {
+            loop {
+                server.reloads.again.set(false);
+                let loaded = load(server.reloads.load.clone()).await;
+                match loaded.and_then(|loaded| server.take(loaded)) {
+                    Ok(changed) => server.tell(&Event::Reloaded { changed: &changed }),
+                    Err(why) => server.tell(&Event::ReloadRefused { why: &why }),
+                }
+                if !server.reloads.again.get() {
+                    break;
+                }
+            }
+            server.reloads.under_way.set(false);
+            server.options.manager.ready("");
+        });
+    }
+
+    /// Takes all that has changed, and says what, or takes nothing.
+    fn take(&self, loaded: Loaded) -> Result<String, String> {
+        let Loaded { args, guard } = loaded;
+        let mut before = self.reloads.given.borrow_mut();
+        let changes = before.changes(&args.given);
+        let fixed = changes.iter().filter(|change| !change.is_live);
+        let fixed: Vec<_> = fixed.map(|change| change.text.as_str()).collect();
+        if !fixed.is_empty() {
+            return Err(format!("a restart is needed for {}", fixed.join(", ")));
+        }
+        // What a client has set stays where the configuration says nothing.
+        let old = self.settings.get();
+        let says = |flag: &str| args.given.names(flag) || before.names(flag);
+        let new = old.with(args.settings, says).validated();
+        let new = new.map_err(|error| error.message().to_owned())?;
+        let is_limit = |change: &&Change| FIELDS.iter().any(|(flag, _)| change.long == *flag);
+        let mut told = vec![old.changes(new)];
+        let others = changes.iter().filter(|change| !is_limit(change));
+        told.extend(others.map(|change| change.text.clone()));
+        if self.guard().token != guard.token {
+            told.retain(|text| text != "token");
+            told.push("the token".to_owned());
+        }
+        told.retain(|text| !text.is_empty());
+        self.settings.set(new);
+        self.guard.replace(Rc::new(guard));
+        self.connections_max.set(args.connections_max);
+        let mut table = self.table.borrow_mut();
+        table.bound(args.exited_max, args.leftovers_max);
+        drop(table);
+        *before = args.given;
+        drop(before);
+        let changed = told.join(", ");
+        self.telling.journal.set_level(args.log_level);
+        Ok(changed)
+    }
+}
+
+/// Has the configuration read, however long that takes.
+async fn load(load: Load) -> Result<Loaded, String> {
+    let failed = |error: io::Error| format!("it cannot be read again: {error}");
+    let (sender, receiver) = mailbox::channel().map_err(failed)?;
+    let reader = thread::Builder::new().name("reload".to_owned());
+    let reader = reader.stack_size(256 << 10);
+    reader.spawn(move || sender.send(load())).map_err(failed)?;
+    let bell = rustix::io::fcntl_dupfd_cloexec(&receiver, 3).map_err(|error| failed(error.into()));
+    let bell = Source::new(bell?).map_err(failed)?;
+    bell.readable().await.map_err(failed)?;
+    let loaded = receiver.drain().next();
+    loaded.unwrap_or_else(|| Err("nobody has read it".to_owned()))
+}
