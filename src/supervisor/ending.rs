@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::supervisor::job::{Ending, Pass, Phase};
+use crate::supervisor::job::{Ending, Job, Pass, Phase};
 use crate::supervisor::tree::claims::Verdict;
 use crate::supervisor::tree::identity::{Leader, Process};
 use crate::supervisor::tree::mark::now_ticks;
@@ -226,7 +226,7 @@ impl Supervisor {
             None => self.look(id, whole),
             Some(group) if !whole || group.is_populated() => self.end_pass(id),
             Some(_) => {
-                // Members that moved themselves elsewhere are few, and nobody waits for them.
+                // Members that moved themselves elsewhere are few, and no run waits for them.
                 self.answer_timeout(id);
                 self.look(id, true);
             }
@@ -234,11 +234,25 @@ impl Supervisor {
     }
 
     fn look(&mut self, id: JobId, whole: bool) {
-        let number = self.orphans.want(true);
+        // A run that is to be answered, or who has been told that somebody is left.
+        let unanswered = |job: &Job| job.timed_out && !job.answered;
+        let awaited = self.has_left(id) || self.jobs.get(&id).is_some_and(|job| unanswered(job));
+        let number = if awaited {
+            self.orphans.want(true)
+        } else {
+            self.plan_look()
+        };
         if let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) {
             ending.pass = Pass::Looking { number, whole };
             self.looking.push(id);
         }
+    }
+
+    /// Sees to it that there is a look at all children, if not at once; its number.
+    pub(crate) fn plan_look(&mut self) -> u64 {
+        let (number, at) = self.orphans.plan(Instant::now());
+        self.deadlines.set_if_earlier(at, Due::Look);
+        number
     }
 
     /// A look is over that some have waited for.

@@ -129,7 +129,7 @@ impl Supervisor {
             .collect();
         if !trees.is_empty() {
             self.leftovers.confirming.0.append(&mut trees);
-            self.leftovers.confirming.1 = self.orphans.want(true);
+            self.leftovers.confirming.1 = self.plan_look();
         }
     }
 

@@ -135,6 +135,8 @@ enum Due {
     Left(JobId),
     /// Somebody of trees whose leaders have exited may not have been found.
     Unconfirmed,
+    /// A look at all children that nobody waits for.
+    Look,
 }
 
 /// The supervisor's state; [`Supervisor::run`] is its thread.
@@ -624,6 +626,7 @@ impl Supervisor {
             }
             Due::Left(id) => self.look_at_left(id, now),
             Due::Unconfirmed => self.confirm_left(),
+            Due::Look => self.orphans.begin_planned(),
         }
     }
 

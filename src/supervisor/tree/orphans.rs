@@ -6,7 +6,7 @@
 //! look serves everybody who waits for it. Kills nobody; reaps the dead it meets.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::claims::{Claims, Verdict};
 use super::identity::Process;
@@ -20,6 +20,14 @@ const ROUNDS_MAX: u32 = 4;
 
 /// Looks at an orphan that seems to be nobody's, the start of its tree may have been on its way.
 const SIGHTS_MAX: u32 = 2;
+
+/// Behind a look that lasted, there is no look that nobody waits for until so many times as long
+/// has passed, but for at most [`REST_MAX`]: it reads the list of all children, and among thousands
+/// that costs more than what it is done for.
+const REST: u32 = 10;
+
+/// See [`REST`].
+const REST_MAX: Duration = Duration::from_millis(100);
 
 /// What is known of an orphan.
 #[derive(Debug)]
@@ -46,6 +54,8 @@ struct Look {
     /// As [`procfs::starved`] was when it began.
     starved: u32,
     census: Option<Census>,
+    /// Spent on it so far.
+    spent: Duration,
 }
 
 /// Who carries what below those that are nobody's.
@@ -74,6 +84,10 @@ pub(crate) struct Orphans {
     begun: u64,
     lists: u64,
     wanted: Option<Everywhere>,
+    /// The next look is to be at all children, whenever it begins.
+    planned: bool,
+    /// When it may begin if nobody waits for it.
+    rested_at: Option<Instant>,
     /// Looks have reaped somebody.
     reaped: bool,
     /// What they had used, where their trees are known.
@@ -89,6 +103,20 @@ impl Orphans {
     pub(crate) fn want(&mut self, everywhere: Everywhere) -> u64 {
         self.wanted = Some(everywhere || self.wanted == Some(true));
         self.begun + 1
+    }
+
+    /// Asks for a look at all children that nobody waits for; gives its number, and when
+    /// [`Orphans::begin_planned`] is to be called.
+    pub(crate) fn plan(&mut self, now: Instant) -> (u64, Instant) {
+        self.planned = true;
+        (self.begun + 1, self.rested_at.map_or(now, |at| at.max(now)))
+    }
+
+    /// The planned look is due, unless another one has been begun meanwhile.
+    pub(crate) fn begin_planned(&mut self) {
+        if self.planned {
+            self.want(true);
+        }
     }
 
     /// Whether there is something to do.
@@ -198,10 +226,11 @@ impl Orphans {
         managed: &dyn Fn(i32) -> bool,
         until: Instant,
     ) -> Option<Looked> {
+        let began = Instant::now();
         let mut look = match self.look.take() {
             Some(look) => look,
             None => {
-                let everywhere = self.wanted.take()?;
+                let everywhere = self.wanted.take()? | std::mem::take(&mut self.planned);
                 self.begun += 1;
                 Look {
                     everywhere: claims.marks().begin_census() || everywhere,
@@ -210,6 +239,7 @@ impl Orphans {
                     died: true,
                     starved: procfs::starved(),
                     census: None,
+                    spent: Duration::ZERO,
                 }
             }
         };
@@ -238,6 +268,9 @@ impl Orphans {
                         let sure = !census.unsure && settled;
                         claims.marks().release(sure.then_some(&census.carriers));
                     }
+                    let now = Instant::now();
+                    let spent = look.spent + now.duration_since(began);
+                    self.rested_at = Some(now + (spent * REST).min(REST_MAX));
                     return Some(Looked {
                         number: self.begun,
                         settled,
@@ -248,6 +281,7 @@ impl Orphans {
                 break;
             }
         }
+        look.spent += began.elapsed();
         self.look = Some(look);
         None
     }
@@ -381,5 +415,38 @@ impl Census {
         self.unsure |= carried.is_none();
         self.carriers.extend(carried);
         self.todo.extend(procfs::children_of(pid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looked(orphans: &mut Orphans) -> Looked {
+        let mut claims = Claims::default();
+        let far = Instant::now() + Duration::from_secs(60);
+        // The children of other tests are none of this one's.
+        orphans.step(&mut claims, &|_| true, far).unwrap()
+    }
+
+    #[test]
+    fn a_look_that_nobody_waits_for_lets_the_supervisor_rest() {
+        let mut orphans = Orphans::default();
+        let now = Instant::now();
+        let (first, at) = orphans.plan(now);
+        assert_eq!(at, now);
+        assert!(!orphans.is_looking());
+
+        orphans.begin_planned();
+        assert_eq!(looked(&mut orphans).number, first);
+        let now = Instant::now();
+        let (second, at) = orphans.plan(now);
+        assert!(at > now && at <= now + REST_MAX);
+
+        // Somebody waits for a look, and all have it.
+        assert_eq!(orphans.want(false), second);
+        assert_eq!(looked(&mut orphans).number, second);
+        orphans.begin_planned();
+        assert!(!orphans.is_looking());
     }
 }
