@@ -58,7 +58,7 @@ struct Joined<'a> {
 impl<'a> Joined<'a> {
     fn new(server: &'a Server, id: ProcessId, select: Select) -> Self {
         if let Some((process, _)) = server.table.borrow_mut().get_mut(id) {
-            process.extras.make().events.join(&select);
+            process.extras.make().shared.make().events.join(&select);
         }
         Self { server, id, select }
     }
@@ -67,7 +67,13 @@ impl<'a> Joined<'a> {
 impl Drop for Joined<'_> {
     fn drop(&mut self) {
         if let Some((process, _)) = self.server.table.borrow_mut().get_mut(self.id) {
-            process.extras.make().events.leave(&self.select);
+            process
+                .extras
+                .make()
+                .shared
+                .make()
+                .events
+                .leave(&self.select);
         }
     }
 }
@@ -93,7 +99,7 @@ fn step(server: &Rc<Server>, id: ProcessId, cursor: &mut Cursor) -> Step {
         return Step::Gone;
     };
     let mut event = Vec::new();
-    let events = &mut process.extras.make().events;
+    let events = &mut process.extras.make().shared.make().events;
     match events.next(&process.log, arena, cursor, &Events) {
         Found::Chunk(chunk) => Step::Send(chunk),
         Found::Gap(gap) => {

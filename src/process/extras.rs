@@ -19,12 +19,8 @@ use crate::types::WindowSize;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Extras {
-    /// What event-stream followers share.
-    pub events: Batches,
-    /// What terminal viewers share.
-    pub frames: Batches,
-    /// What attached clients share, of each way of framing.
-    pub attached: Attached,
+    /// What those share that take its output as it comes.
+    pub shared: Lazy<Shared>,
     /// Who is waited for before its terminal is read, while there is somebody.
     pub pacing: Option<Box<Pacing>>,
     /// How fast its outputs are read, where that is limited.
@@ -42,35 +38,45 @@ pub struct Extras {
     /// Tells of changes of its life only, from when somebody wants to know.
     pub(super) life_changed: Option<Notify>,
     /// What holds it up while the client that its output is streamed to is slower.
-    pub backpressure: Option<Backpressure>,
+    pub backpressure: Option<Box<Backpressure>>,
 }
 
-/// What attached clients share.
+/// What several readers of one log share, by the form that they take it in.
 #[derive(Debug, Default)]
-pub struct Attached {
-    /// Output as JSON.
-    pub json: Batches,
-    /// Output as it is.
-    pub binary: Batches,
+pub struct Shared {
+    /// Followers of the event stream.
+    pub events: Batches,
+    /// Terminal viewers.
+    pub frames: Batches,
+    /// Attached clients that take JSON.
+    pub attached_json: Batches,
+    /// Attached clients that take output as it is.
+    pub attached_binary: Batches,
 }
 
-/// Room for [`Extras`], made when it is first asked for.
-#[derive(Debug, Default)]
-pub struct Lazy(Option<Box<Extras>>);
+/// Room for something that few need, made when it is first asked for.
+#[derive(Debug)]
+pub struct Lazy<T>(Option<Box<T>>);
 
-impl Lazy {
+impl<T> Default for Lazy<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: Default> Lazy<T> {
     /// What there is.
-    pub fn get(&self) -> Option<&Extras> {
+    pub fn get(&self) -> Option<&T> {
         self.0.as_deref()
     }
 
     /// The same, to be changed.
-    pub fn get_mut(&mut self) -> Option<&mut Extras> {
+    pub fn get_mut(&mut self) -> Option<&mut T> {
         self.0.as_deref_mut()
     }
 
     /// What there is, made if there is nothing yet.
-    pub fn make(&mut self) -> &mut Extras {
+    pub fn make(&mut self) -> &mut T {
         self.0.get_or_insert_default()
     }
 }

@@ -112,6 +112,8 @@ impl Pacing {
     pub fn join(&mut self, place: Place, now: Instant) -> ViewerId {
         self.last_id += 1;
         let id = ViewerId(self.last_id);
+        // Most terminals have one.
+        self.viewers.reserve_exact(1);
         self.viewers.push(Viewer {
             id,
             place,

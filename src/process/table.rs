@@ -93,7 +93,7 @@ pub struct Process {
     /// What it wrote, as far as a run is answered with it.
     pub captures: Option<Box<Captures>>,
     /// What few records have.
-    pub extras: extras::Lazy,
+    pub extras: extras::Lazy<extras::Extras>,
     /// Bytes of input that went to it by a way that is closed by now.
     pub input_bytes: u64,
     /// It was asked to end, so what is left of its tree is most likely about to end, too.
@@ -199,13 +199,13 @@ impl Process {
 
     /// How many follow what it writes: event streams, terminals and attached clients.
     pub fn followers(&self) -> usize {
-        self.extras.get().map_or(0, |extras| {
-            let attached = &extras.attached;
+        let shared = self.extras.get().and_then(|extras| extras.shared.get());
+        shared.map_or(0, |shared| {
             let all = [
-                &extras.events,
-                &extras.frames,
-                &attached.json,
-                &attached.binary,
+                &shared.events,
+                &shared.frames,
+                &shared.attached_json,
+                &shared.attached_binary,
             ];
             all.map(|batches| batches.readers()).iter().sum()
         })
@@ -224,12 +224,12 @@ impl Process {
 
     /// What holds it up while a client is slower, if its output is streamed.
     pub fn backpressure(&self) -> Option<&Backpressure> {
-        self.extras.get()?.backpressure.as_ref()
+        self.extras.get()?.backpressure.as_deref()
     }
 
     /// The same, to be changed.
     pub fn backpressure_mut(&mut self) -> Option<&mut Backpressure> {
-        self.extras.get_mut()?.backpressure.as_mut()
+        self.extras.get_mut()?.backpressure.as_deref_mut()
     }
 
     /// The last entry of a streamed run, once that is in its log.

@@ -70,10 +70,10 @@ impl Encoder for Frames {
 
 /// What clients of this framing share.
 fn batches(process: &mut Process, framing: Framing) -> &mut Batches {
-    let attached = &mut process.extras.make().attached;
+    let shared = process.extras.make().shared.make();
     match framing {
-        Framing::Json => &mut attached.json,
-        Framing::Binary => &mut attached.binary,
+        Framing::Json => &mut shared.attached_json,
+        Framing::Binary => &mut shared.attached_binary,
     }
 }
 
@@ -292,10 +292,10 @@ impl Session {
             return Step::Gone;
         };
         let framing = self.query.framing;
-        let attached = &mut process.extras.make().attached;
+        let shared = process.extras.make().shared.make();
         let batches = match framing {
-            Framing::Json => &mut attached.json,
-            Framing::Binary => &mut attached.binary,
+            Framing::Json => &mut shared.attached_json,
+            Framing::Binary => &mut shared.attached_binary,
         };
         match batches.next(&process.log, arena, cursor, &Frames(framing)) {
             Found::Chunk(chunk) => return Step::Send(chunk),

@@ -25,8 +25,8 @@ use crate::metrics::metrics;
 use crate::supervisor::mailbox::Receiver;
 use crate::supervisor::message::{self, Command};
 
-use crate::io::conn;
 use crate::io::conn::open::{Kind, Listening};
+use crate::io::conn::{self, Conn};
 use crate::io::host::events;
 use crate::io::runtime::heap;
 use crate::io::runtime::race::{First, first, race};
@@ -246,13 +246,13 @@ fn start(server: &Rc<Server>, fd: OwnedFd, peer: Peer, for_metrics: bool) {
     };
     let (place, is_too_much) = Place::take(server, for_metrics);
     let full = !spare || is_too_much;
-    let server = server.clone();
+    let conn = Conn::new(server.clone(), stream, peer, for_metrics);
     monoio::spawn(async move {
         let _place = place;
         if full {
-            Box::pin(conn::refuse(server, stream, peer)).await;
+            Box::pin(conn::refuse(conn)).await;
         } else {
-            conn::serve(server, stream, peer, for_metrics).await;
+            conn::serve(conn).await;
         }
     });
 }

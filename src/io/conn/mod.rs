@@ -19,8 +19,9 @@ mod send;
 mod stream;
 pub(crate) mod writer;
 
+use std::future::{Future, ready};
 use std::os::fd::AsRawFd;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use monoio::io::Splitable;
@@ -145,7 +146,8 @@ enum Socket {
     Attach(AttachQuery),
 }
 
-struct Conn {
+/// A connection and what belongs to it.
+pub(crate) struct Conn {
     server: Rc<Server>,
     /// The other end.
     peer: Peer,
@@ -163,37 +165,20 @@ impl Drop for Conn {
     }
 }
 
+/// Something that a connection is busy with. Boxed, so that a connection carries room for the stage
+/// it is in and no other: an idle one waits in `head`, a follower in `follow`.
+type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
 /// Serves one connection to its end.
-pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer, for_metrics: bool) {
-    let mut conn = Conn::new(server, stream, peer);
-    conn.for_metrics = for_metrics;
+pub(crate) async fn serve(mut conn: Box<Conn>) {
     loop {
         conn.set_busy(false);
-        // Each stage is boxed by itself, so that a connection carries room for the stage it is in
-        // and no other: an idle one waits in `head`, a follower in `follow`.
-        let stage = match conn.head().await {
-            Ok((facts, plan)) => {
-                conn.set_busy(true);
-                Box::pin(conn.answer(facts, plan)).await
-            }
-            Err(then) => Stage::Over(then),
-        };
+        // Nothing but the connection is kept over a wait here: `begin` and `go_on` take the rest.
+        let request = conn.head().await;
+        let stage = conn.begin(request).await;
         let then = match stage {
             Stage::Over(then) => then,
-            Stage::Once(facts, once) => Box::pin(conn.once(facts, *once)).await,
-            Stage::Upload(facts, id, query) => Box::pin(conn.upload(facts, id, query)).await,
-            Stage::List(facts, list) => Box::pin(conn.list(facts, list)).await,
-            Stage::Ran(facts, long) => Box::pin(conn.ran(facts, long)).await,
-            Stage::Fetch(facts, fetch) => Box::pin(conn.fetch(facts, fetch)).await,
-            Stage::Events(facts, watch) => Box::pin(conn.events(facts, *watch)).await,
-            Stage::Wait(facts, id, wait) => Box::pin(conn.wait(facts, id, *wait)).await,
-            Stage::Bytes(facts, bytes) => Box::pin(conn.bytes(facts, bytes)).await,
-            Stage::Run(facts, run, form) => Box::pin(conn.stream(facts, run, form)).await,
-            Stage::Follow(facts, id, cursor) => Box::pin(conn.follow(facts, id, cursor)).await,
-            Stage::Recording(facts, id, follow) => {
-                Box::pin(conn.recording(facts, id, follow)).await
-            }
-            Stage::Upgrade(facts, upgrade) => Box::pin(conn.upgrade(facts, *upgrade)).await,
+            stage => conn.go_on(stage).await,
         };
         match then {
             Then::Next => {}
@@ -209,8 +194,7 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: Peer, for
 }
 
 /// Answers one request with 503 and closes.
-pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream, peer: Peer) {
-    let mut conn = Conn::new(server, stream, peer);
+pub(crate) async fn refuse(mut conn: Box<Conn>) {
     let problem = Problem::unavailable("too many connections", Some("limit_reached"))
         .because("max_connections");
     if conn.bare_reply(problem.reply()).await == Then::Linger {
@@ -219,18 +203,54 @@ pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream, peer: Peer) {
 }
 
 impl Conn {
-    fn new(server: Rc<Server>, stream: TcpStream, peer: Peer) -> Self {
+    /// Of a socket that has been accepted.
+    pub(crate) fn new(
+        server: Rc<Server>,
+        stream: TcpStream,
+        peer: Peer,
+        for_metrics: bool,
+    ) -> Box<Self> {
         let socket = stream.as_raw_fd();
         let (read, write) = stream.into_split();
         let turn = Rc::new(Turn::default());
         let budget = server.budget.clone();
-        Self {
+        Box::new(Self {
             server,
             peer,
-            for_metrics: false,
+            for_metrics,
             reader: Reader::new(read, socket, turn.clone()),
             writer: Writer::new(write, socket, turn, budget),
             busy: false,
+        })
+    }
+
+    /// Begins with a request.
+    fn begin(&mut self, request: Result<(Facts, Result<Plan, Reply>), Then>) -> Doing<'_, Stage> {
+        match request {
+            Ok((facts, plan)) => {
+                self.set_busy(true);
+                Box::pin(self.answer(facts, plan))
+            }
+            Err(then) => Box::pin(ready(Stage::Over(then))),
+        }
+    }
+
+    /// Goes on with what takes longer.
+    fn go_on(&mut self, stage: Stage) -> Doing<'_, Then> {
+        match stage {
+            Stage::Over(then) => Box::pin(ready(then)),
+            Stage::Once(facts, once) => Box::pin(self.once(facts, *once)),
+            Stage::Upload(facts, id, query) => Box::pin(self.upload(facts, id, query)),
+            Stage::List(facts, list) => Box::pin(self.list(facts, list)),
+            Stage::Ran(facts, long) => Box::pin(self.ran(facts, long)),
+            Stage::Fetch(facts, fetch) => Box::pin(self.fetch(facts, fetch)),
+            Stage::Events(facts, watch) => Box::pin(self.events(facts, *watch)),
+            Stage::Wait(facts, id, wait) => Box::pin(self.wait(facts, id, *wait)),
+            Stage::Bytes(facts, bytes) => Box::pin(self.bytes(facts, bytes)),
+            Stage::Run(facts, run, form) => Box::pin(self.stream(facts, run, form)),
+            Stage::Follow(facts, id, cursor) => Box::pin(self.follow(facts, id, cursor)),
+            Stage::Recording(facts, id, follow) => Box::pin(self.recording(facts, id, follow)),
+            Stage::Upgrade(facts, upgrade) => Box::pin(self.upgrade(facts, *upgrade)),
         }
     }
 
@@ -464,7 +484,7 @@ impl Conn {
             }
             Outcome::CloseStdin { id } => close(&server, id, &mut self.reader).await,
             Outcome::Screen { id, query } => {
-                screen::answer(&server, id, query, &mut self.reader).await
+                Box::pin(screen::answer(&server, id, query, &mut self.reader)).await
             }
             Outcome::Resize { id, size } => Some(resize(&server, id, size)),
             Outcome::Delete { id, tree } => delete(&server, id, tree, &mut self.reader).await,

@@ -164,8 +164,10 @@ impl Writer {
         while range.start < range.end {
             let slice = buffer.slice(range.clone());
             let len = range.len();
-            let write = pin!(self.half.write(slice));
-            let written = self.turn.take(pin!(within(patience, write)), |_| len).await;
+            // Boxed, since all who may write would have to carry room for it while they do not.
+            let write = self.half.write(slice);
+            let mut write = Box::pin(async { within(patience, pin!(write)).await });
+            let written = self.turn.take(write.as_mut(), |_| len).await;
             let Some((result, slice)) = written else {
                 self.has_stalled = true;
                 return Err(io::ErrorKind::TimedOut.into());

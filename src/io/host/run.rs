@@ -16,7 +16,6 @@ use crate::config::timeouts;
 use crate::journal;
 use crate::metrics::Kind;
 use crate::process::Captures;
-use crate::process::backpressure::Backpressure;
 use crate::process::life::{End, Event, State};
 use crate::process::table::Description;
 use crate::supervisor::message::Command;
@@ -452,7 +451,7 @@ fn enter(
     }
     if run.is_streamed {
         let extras = process.extras.make();
-        extras.backpressure = Some(Backpressure::default());
+        extras.backpressure = Some(Box::default());
         extras.log_max = id.is_none().then_some(STREAM_LOG_BYTES);
     } else {
         process.captures = Some(Box::new(Captures::new(run.keep, run.output_max)));

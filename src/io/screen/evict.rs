@@ -57,10 +57,12 @@ pub(crate) fn before_commit(
         return;
     }
     let mut hot = screens.hot.borrow_mut();
-    let hot = hot.entry(process.job).or_insert_with(|| Hot {
-        position: Position::from(terminal.checkpoint(), 0),
-        credit: CREDIT_MAX,
-        used_at: Instant::now(),
+    let hot = hot.entry(process.job).or_insert_with(|| {
+        Box::new(Hot {
+            position: Position::from(terminal.checkpoint(), 0),
+            credit: CREDIT_MAX,
+            used_at: Instant::now(),
+        })
     });
     if hot.position.upto >= going {
         return;

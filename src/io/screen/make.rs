@@ -53,7 +53,7 @@ impl Kept {
 pub(crate) struct Made {
     server: Rc<Server>,
     job: JobId,
-    kept: Option<Kept>,
+    kept: Option<Box<Kept>>,
     /// The last entry that it shows.
     pub(crate) sequence: u64,
     /// Nothing is missing.
@@ -82,7 +82,7 @@ impl Drop for Made {
             return;
         }
         if let Some(watched) = screens.watched.borrow_mut().get_mut(&self.job) {
-            let is_newer = |other: &Kept| kept.position.upto >= other.position.upto;
+            let is_newer = |other: &Box<Kept>| kept.position.upto >= other.position.upto;
             if watched.kept.as_ref().is_none_or(is_newer) {
                 watched.kept = Some(kept);
             }
@@ -114,10 +114,10 @@ pub(crate) async fn make(server: &Rc<Server>, id: ProcessId, scrollback: u16) ->
         sequence: position.upto,
         is_complete: !position.is_partial,
         _charge: charge,
-        kept: Some(Kept {
+        kept: Some(Box::new(Kept {
             position,
             scrollback,
-        }),
+        })),
     })
 }
 
@@ -203,8 +203,9 @@ fn is_retained(position: &Position, log: &Log) -> bool {
 /// The furthest screen that there is, if it keeps enough lines; else one from the last drawing.
 fn begin(server: &Server, job: JobId, terminal: &Terminal, log: &Log, scrollback: u16) -> Position {
     if let Some(watched) = server.screens.watched.borrow_mut().get_mut(&job) {
-        let fits =
-            |kept: &mut Kept| kept.scrollback >= scrollback && is_retained(&kept.position, log);
+        let fits = |kept: &mut Box<Kept>| {
+            kept.scrollback >= scrollback && is_retained(&kept.position, log)
+        };
         if let Some(kept) = watched.kept.take_if(fits) {
             return kept.position;
         }

@@ -139,7 +139,7 @@ impl Position {
 #[derive(Debug, Default)]
 pub(crate) struct Screens {
     /// Of terminals whose output is being evicted.
-    hot: RefCell<HashMap<JobId, evict::Hot>>,
+    hot: RefCell<HashMap<JobId, Box<evict::Hot>>>,
     /// Whether somebody looks after those already.
     cooling: Cell<bool>,
     /// Of terminals that are watched: how many viewers, and the screen once it has been made.
@@ -149,7 +149,7 @@ pub(crate) struct Screens {
 #[derive(Debug, Default)]
 struct Watched {
     viewers: u32,
-    kept: Option<make::Kept>,
+    kept: Option<Box<make::Kept>>,
 }
 
 impl Screens {
@@ -178,7 +178,9 @@ impl Screens {
         let hot = self.hot.borrow();
         let hot = hot.values().map(|hot| hot.position.screen.cells());
         let watched = self.watched.borrow();
-        let kept = watched.values().filter_map(|watched| watched.kept.as_ref());
+        let kept = watched
+            .values()
+            .filter_map(|watched| watched.kept.as_deref());
         hot.sum::<usize>() + kept.map(make::Kept::cells).sum::<usize>()
     }
 }

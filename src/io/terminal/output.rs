@@ -83,7 +83,7 @@ impl<'a> Joined<'a> {
     fn new(session: &'a Session, place: Place) -> Self {
         if let Some((process, _)) = session.server.table.borrow_mut().get_mut(session.id) {
             let extras = process.extras.make();
-            extras.frames.join(&Select::default());
+            extras.shared.make().frames.join(&Select::default());
             session.flow.begin(place);
             if !session.query.read_only {
                 let pacing = extras.pacing.get_or_insert_default();
@@ -100,7 +100,7 @@ impl Drop for Joined<'_> {
         let Self(session) = self;
         if let Some((process, _)) = session.server.table.borrow_mut().get_mut(session.id) {
             let extras = process.extras.make();
-            extras.frames.leave(&Select::default());
+            extras.shared.make().frames.leave(&Select::default());
             if let Some(viewer) = session.flow.viewer.take()
                 && let Some(pacing) = &mut extras.pacing
             {
@@ -334,7 +334,7 @@ impl Session {
             return Step::Redraw(Reason::Behind);
         }
         let before = view.place().at;
-        let frames = &mut process.extras.make().frames;
+        let frames = &mut process.extras.make().shared.make().frames;
         match frames.next(&process.log, arena, view.cursor(), &Frames) {
             Found::Chunk(chunk) => {
                 let bytes = payload_len(&chunk);

@@ -119,7 +119,8 @@ impl Peer {
                     }
                     Ok(Some(Event::Pong(_))) => {}
                     Ok(Some(message @ (Event::Text(_) | Event::Binary(_)))) => {
-                        if on_message(message).await {
+                        // Boxed: most of the time there is no message.
+                        if Box::pin(on_message(message)).await {
                             let mut frame = Vec::new();
                             write_close(CLOSE_NORMAL, "", &mut frame);
                             return self.close(&frame).await;

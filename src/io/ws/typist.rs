@@ -86,7 +86,8 @@ impl Typist {
     pub(crate) async fn pass_on(&self, peer: &Peer) {
         let all = async {
             while let Some(typed) = self.typing.next().await {
-                self.pass(&typed, peer).await;
+                // Boxed: most of the time nobody types.
+                Box::pin(self.pass(&typed, peer)).await;
             }
         };
         race(pin!(all), pin!(self.typing.expired())).await;
