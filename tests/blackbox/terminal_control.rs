@@ -15,7 +15,37 @@ on_both!(
     an_attach_may_bring_its_size_and_the_last_resize_wins,
     sizes_out_of_range_are_refused_with_the_range,
     who_has_not_asked_meets_no_other_frame,
+    a_viewer_is_told_the_title_and_every_change_of_it,
 );
+
+/// The title in the next frame of that type.
+fn title(ws: &mut Ws) -> String {
+    let (_, texts) = until(ws, "title");
+    texts.last().unwrap()["title"].as_str().unwrap().to_owned()
+}
+
+fn a_viewer_is_told_the_title_and_every_change_of_it(backend: Backend) {
+    let server = Server::open(backend);
+    let script = r"stty raw -echo; printf '\033]2;one\007ready'; read x; printf '\033]0;t';
+        printf 'wo\033\\'; read x; printf '\033]2;last\007'";
+    let id = server.spawn(&tty(script));
+    server.await_output(&id, "ready");
+    let mut ws = attach(&server, &id, "");
+    assert_eq!(title(&mut ws), "one");
+    let (_, _, sequence) = cursor(&mut ws);
+    // What is shown first does not say it, and it is told all the same.
+    assert_eq!(title(&mut attach(&server, &id, "&replay=none")), "one");
+    assert_eq!(title(&mut attach(&server, &id, "&replay=screen")), "one");
+    // Who goes on where it was is told what changes.
+    let mut resumed = attach(&server, &id, &format!("&since={sequence}"));
+    cursor(&mut resumed);
+    ws.input("x\n");
+    assert_eq!(title(&mut ws), "two");
+    assert_eq!(title(&mut resumed), "two");
+    ws.input("x\n");
+    let (_, texts) = until(&mut ws, "exit");
+    assert!(texts.contains(&json!({"type": "title", "title": "last"})));
+}
 
 /// What came up to a frame of this type, which comes last.
 fn until(ws: &mut Ws, kind: &str) -> (Vec<u8>, Vec<Value>) {
@@ -59,7 +89,8 @@ fn a_viewer_is_told_where_it_is_and_resumes_at_that_very_byte(backend: Backend) 
     let resized = json!({"type": "resized", "cols": 80, "rows": 24});
     let last = server.logs(&id, "")["entries"].as_array().unwrap().len();
     let here = json!({"type": "cursor", "sequence": last, "offset": 3});
-    assert_eq!(texts, [resized, here]);
+    let title = json!({"type": "title", "title": ""});
+    assert_eq!(texts, [resized, title, here]);
     // It is told when output pauses, and again when more has come.
     ws.input("x\n");
     let mut live = Vec::new();

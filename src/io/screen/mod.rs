@@ -3,7 +3,7 @@
 //!
 //! In: logs and sizes. Out: a [`Screen`] that shows everything up to an entry. Owns the screens
 //! that are in use: of a terminal whose output is being evicted ([`evict`]), and of one that
-//! somebody watches ([`make()`]). Knows no client.
+//! somebody watches ([`make()`](make::make)). Knows no client.
 //!
 //! - A terminal that nobody looks at has no screen until its log is full.
 //! - What a screen may cost at once is bounded, whatever is written to it: making one has rests in
@@ -29,7 +29,7 @@ use crate::io::server::Server;
 
 pub(crate) use answer::{Drawn, answer, redraw};
 pub(crate) use evict::before_commit;
-use make::make;
+pub(crate) use make::make;
 pub(crate) use replay::{First, RECENT_BYTES, first};
 
 /// Cells of all screens that are in use together, at most, of 20 bytes each: 80 MB. Beyond it

@@ -7,6 +7,7 @@
 mod answering;
 mod flow;
 mod output;
+mod titles;
 mod view;
 
 use std::cell::{Cell, RefCell};
@@ -33,6 +34,7 @@ use crate::io::screen::Watching;
 use crate::io::server::Server;
 use crate::io::terminal::answering::Answering;
 use crate::io::terminal::flow::Flow;
+use crate::io::terminal::titles::Title;
 use crate::io::ws::Peer;
 use crate::io::ws::typing::What;
 use crate::io::ws::typist::Typist;
@@ -58,6 +60,8 @@ struct Session {
     size: Cell<Option<WindowSize>>,
     /// What its terminal is asked behind what was retained: nobody was there to answer.
     questions: RefCell<Vec<u8>>,
+    /// The title that the client knows of, if it wants to.
+    title: RefCell<Option<Box<Title>>>,
 }
 
 /// Serves an upgraded connection to its end.
@@ -83,6 +87,7 @@ pub(crate) async fn attach(
         socket: reader.socket(),
         size: Cell::new(None),
         questions: RefCell::new(questions.unwrap_or_default()),
+        title: RefCell::new(query.extended.then(Box::default)),
     });
     tcp::keep_queue_short(session.socket, QUEUE_BYTES);
     if let Some(size) = query.size.filter(|_| !query.read_only) {

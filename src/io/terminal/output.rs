@@ -24,7 +24,7 @@ use crate::api::query::Replay;
 use crate::io::conn::writer::Writer;
 use crate::io::host::sizes;
 use crate::io::runtime::timer::instant;
-use crate::io::screen::{Drawn, First, first, redraw};
+use crate::io::screen::{Drawn, First, first, make, redraw};
 use crate::io::ws::liveness::Liveness;
 use crate::io::ws::{CLOSE_NORMAL, Idle, framed};
 use crate::wire::vt::screen::SCROLLBACK_MAX;
@@ -131,6 +131,9 @@ impl Session {
             if self.query.extended {
                 self.tell_size(self.last_size());
             }
+            if !view.is_drawing() {
+                self.tell_title();
+            }
             if self.peer.flush(writer).await? {
                 return Ok(());
             }
@@ -191,6 +194,7 @@ impl Session {
         let missed = match first(&self.server, self.id, self.query.replay).await {
             First::Screen(drawn) => return self.show(drawn, None, writer).await,
             First::Output(replay) => {
+                self.begin_title(replay).await;
                 let table = self.server.table.borrow();
                 let Some(process) = table.get(self.id) else {
                     return Ok(self.nowhere());
@@ -208,6 +212,30 @@ impl Session {
                 self.show(drawn, from, writer).await
             }
             None => Ok(self.nowhere()),
+        }
+    }
+
+    /// Finds out about the title, where what is shown first may not say it.
+    async fn begin_title(&self, replay: Replay) {
+        let is_whole = match self.server.table.borrow().get(self.id) {
+            Some(process) => process.log.dropped_bytes() == 0,
+            None => return,
+        };
+        match replay {
+            _ if !self.query.extended => {}
+            Replay::Since(_) | Replay::Offset(_) => {
+                self.title
+                    .borrow_mut()
+                    .iter_mut()
+                    .for_each(|title| title.is_known());
+            }
+            Replay::All if is_whole => {}
+            _ => {
+                let made = make(&self.server, self.id, 0).await;
+                if let (Some(title), Some(made)) = (&mut *self.title.borrow_mut(), made) {
+                    title.begin(made.screen().title());
+                }
+            }
         }
     }
 
@@ -365,8 +393,15 @@ impl Session {
             head -= of_head;
             self.took(written as u64 - of_head, true);
         };
-        let sent = writer.noting::<Rc<Vec<u8>>>(frame, range, took).await;
-        sent.map(|_| ())
+        let payload = range
+            .end
+            .saturating_sub(usize::try_from(bytes).unwrap_or(range.len()));
+        let payload = payload..range.end;
+        let sent = writer.noting::<Rc<Vec<u8>>>(frame, range, took).await?;
+        if let Some(title) = &mut *self.title.borrow_mut() {
+            title.sent(&sent[payload]);
+        }
+        Ok(())
     }
 
     /// Sends a piece of what was retained, with which the viewer is at `place`.
@@ -380,13 +415,17 @@ impl Session {
         write_frame(Opcode::Binary, &shown, &mut frame);
         let range = 0..frame.len();
         let mut head = frame.len() - shown.len();
+        let payload = head..frame.len();
         drop(shown);
         let took = |written: usize| {
             let of_head = head.min(written);
             head -= of_head;
             self.took((written - of_head) as u64, false);
         };
-        writer.noting(frame, range, took).await?;
+        let frame = writer.noting(frame, range, took).await?;
+        if let Some(title) = &mut *self.title.borrow_mut() {
+            title.sent(&frame[payload]);
+        }
         self.flow.begin(place);
         self.took(0, false);
         Ok(())
@@ -427,6 +466,18 @@ impl Session {
         {
             self.peer
                 .send(|out| write_frame(Opcode::Text, &say::resized(size), out));
+        }
+    }
+
+    /// Tells the title of the terminal, if the client wants to know and does not.
+    fn tell_title(&self) {
+        let news = self
+            .title
+            .borrow_mut()
+            .as_mut()
+            .and_then(|title| title.news());
+        if let Some(frame) = news {
+            self.peer.send(|out| write_frame(Opcode::Text, &frame, out));
         }
     }
 

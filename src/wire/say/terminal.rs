@@ -61,6 +61,14 @@ pub fn resized(size: WindowSize) -> Vec<u8> {
     format!("{{\"type\":\"resized\",\"cols\":{cols},\"rows\":{rows}}}").into_bytes()
 }
 
+/// The terminal has this title; empty without one.
+pub fn title(title: &str) -> Vec<u8> {
+    let mut text = b"{\"type\":\"title\",\"title\":".to_vec();
+    json::write_string(title, &mut text);
+    text.push(b'}');
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +90,7 @@ mod tests {
                 redraw(Reason::Evicted, 9, 9),
                 r#"{"type":"redraw","reason":"evicted","from":9,"to":9}"#,
             ),
+            (title("a \"b\""), r#"{"type":"title","title":"a \"b\""}"#),
             (resized(size), r#"{"type":"resized","cols":7,"rows":3}"#),
         ] {
             assert_eq!(String::from_utf8_lossy(&frame), text);

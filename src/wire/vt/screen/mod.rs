@@ -23,6 +23,7 @@ mod modes;
 mod params;
 mod parser;
 mod sgr;
+mod title;
 
 use crate::types::WindowSize;
 use crate::wire::prefix;
@@ -30,6 +31,7 @@ use crate::wire::prefix;
 pub use self::boundary::Boundary;
 use self::core::Core;
 use self::parser::Parser;
+pub use self::title::Titles;
 
 /// Lines that have scrolled out at the top of a screen and are kept, at most.
 pub const SCROLLBACK_MAX: u16 = 1000;
