@@ -65,7 +65,7 @@ fn changes_and_refusals_are_in_it_and_reads_are_not(backend: Backend) {
         ];
         server.request(method, target, &headers, body.as_bytes())
     };
-    let body = r#"{"command":"cat","name":"web","args":["an-argument"]}"#;
+    let body = r#"{"command":"sh","name":"web","args":["-c","cat","an-argument"]}"#;
     let created = ask("POST", "/v1/processes", body).expect(200).json();
     let id = &created["id"];
     ask("GET", "/v1/processes/web", "").expect(200);
@@ -107,7 +107,7 @@ fn changes_and_refusals_are_in_it_and_reads_are_not(backend: Backend) {
     }
     assert_eq!(
         (&lines[0]["command"], &lines[4]["command"]),
-        (&json!("cat"), &json!("true"))
+        (&json!("sh"), &json!("true"))
     );
     assert_eq!(
         (&lines[5]["reason"], &lines[5]["path"]),
@@ -137,7 +137,7 @@ fn a_file_that_was_moved_is_made_anew_on_a_hangup(backend: Backend) {
     let log = Log::new("moved", backend);
     let moved = Log(log.0.with_extension("1"));
     let launch = log.launch(backend).args(&["--no-token"]);
-    let server = launch.through_exec(&["setsid"]).start();
+    let server = launch.through(&["setsid", "--wait"]).start();
     server.run(&sh("exit 0"));
     log.await_lines(1);
     std::fs::rename(&log.0, &moved.0).unwrap();

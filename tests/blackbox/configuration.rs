@@ -48,7 +48,7 @@ impl Drop for Folder {
 fn launch(backend: Backend, file: &str) -> Launch {
     Launch::new(backend)
         .args(&["--config", file])
-        .through_exec(&["setsid"])
+        .through(&["setsid", "--wait"])
 }
 
 /// How often it has said what came of a hangup.

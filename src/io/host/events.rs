@@ -56,13 +56,13 @@ pub(crate) async fn handle(
                 Event::Limits(kept) => {
                     let said = server.info.borrow_mut().learn_limits(kept);
                     said.iter()
-                        .for_each(|sentence| server.tell(&journal::Event::Warning(sentence)));
+                        .for_each(|sentence| server.tell(&journal::Event::Told(sentence)));
                     continue;
                 }
                 Event::Groups(groups) => {
                     match &groups {
                         Ok(()) => server.tell(&journal::Event::Groups),
-                        Err(sentence) => server.tell(&journal::Event::Warning(sentence)),
+                        Err(sentence) => server.tell(&journal::Event::Told(sentence)),
                     }
                     server.info.borrow_mut().learn_groups(groups);
                     server.groups_known.notify();
