@@ -385,8 +385,8 @@ impl Ready {
             load,
         } = self;
         let result = built.driver.block_on(meter::measured(async {
-            let (log, noted) = (journal.clone(), audit.clone());
-            let server = Server::new(options, info, table, commands, ids, log, noted, load);
+            let logs = (journal.clone(), audit.clone());
+            let server = Server::new(options, info, table, commands, ids, logs, load);
             let result = crate::io::serve(server.clone(), listening, events).await;
             server.end_ids();
             result

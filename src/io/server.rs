@@ -240,8 +240,7 @@ impl Server {
         table: Table,
         supervisor: Sender<Inbox>,
         ids: Option<Ids>,
-        journal: Journal,
-        audit: Option<Audit>,
+        (journal, audit): (Journal, Option<Audit>),
         load: Load,
     ) -> Rc<Self> {
         let late_outputs = LateOutputs::new(options.late_outputs_max);

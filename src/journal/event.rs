@@ -251,10 +251,10 @@ impl Event<'_> {
                 LogLevel::Error
             }
             Self::Warning(_) | Self::LeftEnded { .. } | Self::LinesLost { .. } => LogLevel::Warn,
-            Self::Refused(Refused { status, .. }) => match status {
-                401 | 403 | 500.. => LogLevel::Warn,
-                _ => LogLevel::Info,
-            },
+            Self::Refused(Refused {
+                status: 401 | 403 | 500..,
+                ..
+            }) => LogLevel::Warn,
             _ => LogLevel::Info,
         }
     }
