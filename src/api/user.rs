@@ -36,8 +36,8 @@ impl UserRules {
         };
         if !self.may_change {
             return Err(Problem::user_unavailable(
-                "this server cannot make a child another user: it needs CAP_SETUID, CAP_SETGID and \
-                 CAP_KILL, as root has; without \"user\" children are who the server is"
+                "this server cannot make a child another user: it needs CAP_SETUID, CAP_SETGID, \
+                 CAP_CHOWN and CAP_KILL, as root has; without \"user\" children are who the server is"
                     .to_owned(),
             ));
         }

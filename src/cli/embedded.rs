@@ -67,6 +67,8 @@ fn start() -> Result<Context> {
     }
     let mut child = command
         .args(["server", "--listen", "starter", "--log-level", "error"])
+        // The user is the operator, too.
+        .args(["--allow-user", "*", "--allow-user", "root"])
         // Ctrl-C is the command's, not the server's.
         .process_group(0)
         .stdin(Stdio::from(theirs))

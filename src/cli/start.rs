@@ -7,7 +7,7 @@ use super::error::{CliError, Result};
 use super::output;
 use super::parse::{Parsed, time};
 use super::terminal;
-use crate::types::size;
+use crate::types::Limits;
 
 /// Fields of a request that start something, from the flags that `start` and `run` share.
 pub(super) fn request(parsed: &Parsed) -> Result<Map<String, Value>> {
@@ -35,10 +35,12 @@ pub(super) fn request(parsed: &Parsed) -> Result<Map<String, Value>> {
     }
     let mut limits = Map::new();
     for (key, value) in parsed.pairs("limit")? {
-        let number = size::parse(&value).ok_or_else(|| {
-            CliError::Usage(format!("--limit {key}={value}: must be a number, as 64M"))
-        })?;
-        limits.insert(key, number.into());
+        // A server passes over what it does not know, and a limit would be missing.
+        let read = Limits::parse(&format!("{key}={value}"));
+        let read = read.map_err(|error| CliError::Usage(format!("--limit {error}")))?;
+        for (limit, value) in read.iter() {
+            limits.insert(limit.name().to_owned(), value.into());
+        }
     }
     if !limits.is_empty() {
         body.insert("limits".to_owned(), limits.into());
@@ -125,5 +127,10 @@ mod tests {
             "labels": {"k": "v"}, "limits": {"memoryBytes": 64 << 20},
         });
         assert_eq!(Value::from(request(&parsed).unwrap()), expected);
+        for wrong in ["memoryByte=64M", "memoryBytes=0", "pids=many"] {
+            let args = ["start", "--limit", wrong, "ls"].map(std::ffi::OsString::from);
+            let parsed = Parsed::read(args.into()).unwrap();
+            assert!(request(&parsed).is_err(), "{wrong}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::cli::procring;
 use crate::harness::{Backend, Launch, Response, Server, eventually, on_both, sh, skipped};
 use crate::supervision_trees::unprivileged;
 
@@ -17,6 +18,11 @@ on_both!(
     root_is_allowed_by_name_only,
     children_are_the_default_user_unless_they_say,
     a_server_without_the_privilege_says_so,
+    a_default_user_that_cannot_be_is_no_start,
+    a_server_that_is_not_root_keeps_its_privilege_from_others,
+    who_is_who_is_read_again_when_it_changes,
+    files_that_are_none_hold_nobody_up,
+    the_command_line_names_users_and_limits,
 );
 
 const TARGETS: [&str; 2] = ["/v1/processes/run", "/v1/processes"];
@@ -405,4 +411,157 @@ fn a_server_without_the_privilege_says_so(backend: Backend) {
     assert!(missing.contains("children of another user"), "{missing}");
     assert!(server.stderr().contains("children of another user"));
     assert_eq!(out(&server, &sh("id -u")), user.uid.to_string());
+}
+
+fn a_default_user_that_cannot_be_is_no_start(_: Backend) {
+    let Some(user) = unprivileged() else { return };
+    let prefix = user.prefix();
+    let output = std::process::Command::new(&prefix[0])
+        .args(&prefix[1..])
+        .arg(&user.program)
+        .args([
+            "server",
+            "--no-token",
+            "--port",
+            "0",
+            "--default-user",
+            NOBODY,
+        ])
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("--default-user nobody: this server cannot"),
+        "{said}"
+    );
+}
+
+/// Which is not taken away by leaving a user that is not root.
+fn a_server_that_is_not_root_keeps_its_privilege_from_others(backend: Backend) {
+    let Some(user) = unprivileged() else { return };
+    let may = |caps: &str| {
+        let prefix = [
+            user.prefix(),
+            ["--inh-caps", caps, "--ambient-caps", caps]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
+        Launch::new(backend)
+            .program(&user.program)
+            .through_exec(&prefix.concat())
+            .cwd(std::path::Path::new("/"))
+            .args(&["--no-token", "--allow-user", "*"])
+            .start()
+    };
+    let server = may("+setuid,+setgid,+chown,+kill");
+    let status = json!({"command": "grep", "args": ["-E", "^(Uid|Cap(Inh|Prm|Eff|Amb)|NoNewPrivs)",
+        "/proc/self/status"]});
+    let zero = "0000000000000000";
+    assert_eq!(
+        out(&server, &as_user(status, NOBODY)),
+        format!(
+            "Uid:\t{UID}\t{UID}\t{UID}\t{UID}\nCapInh:\t{zero}\nCapPrm:\t{zero}\n\
+             CapEff:\t{zero}\nCapAmb:\t{zero}\nNoNewPrivs:\t1"
+        )
+    );
+    let mut terminal = as_user(sh("stat -c %u $(tty); exec sleep 77"), NOBODY);
+    terminal["tty"] = json!(true);
+    let id = server.spawn(&terminal);
+    server.await_output(&id, UID);
+    assert_eq!(server.kill(&id)["signal"], "SIGKILL");
+    // Whom it could not end it does not start.
+    let server = may("+setuid,+setgid,+chown");
+    let answer = server.post(TARGETS[0], &as_user(sh("id"), NOBODY));
+    answer.problem(501, "not_implemented");
+}
+
+/// A server for which this is /etc/passwd; None where the tests may not mount.
+fn with_passwd(backend: Backend, path: &std::path::Path) -> Option<Server> {
+    let script = "mount --bind \"$0\" /etc/passwd && exec \"$@\"";
+    let path = path.to_str().unwrap();
+    let mounts = std::process::Command::new("unshare")
+        .args(["-m", "sh", "-c", "mount --bind \"$0\" /etc/passwd", path])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !mounts {
+        crate::harness::skipped_anywhere(
+            "unshare(1) and mount(8) are refused; another /etc/passwd \
+                                          is not tested",
+        );
+        return None;
+    }
+    let launch = Launch::new(backend)
+        .through_exec(&["unshare", "-m", "sh", "-c", script, path])
+        .cwd(std::path::Path::new("/"));
+    Some(launch.args(&["--no-token", "--allow-user", "*"]).start())
+}
+
+fn who_is_who_is_read_again_when_it_changes(backend: Backend) {
+    let path = std::env::temp_dir().join(format!(
+        "procring-passwd-{backend:?}-{}",
+        std::process::id()
+    ));
+    std::fs::write(&path, "root:x:0:0::/:/bin/sh\n").unwrap();
+    if let Some(server) = with_passwd(backend, &path) {
+        let show = as_user(sh("id -u; echo $HOME"), "zoe");
+        server
+            .post(TARGETS[0], &show)
+            .problem(400, "invalid_request");
+        std::fs::write(&path, "zoe:x:4242:4242::/tmp:/bin/sh\n").unwrap();
+        assert_eq!(out(&server, &show), "4242\n/tmp");
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+/// A root child may put anything there.
+fn files_that_are_none_hold_nobody_up(backend: Backend) {
+    let path =
+        std::env::temp_dir().join(format!("procring-fifo-{backend:?}-{}", std::process::id()));
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+    if let Some(server) = with_passwd(backend, &path) {
+        let answer = server.post(TARGETS[0], &as_user(sh("id"), NOBODY));
+        let problem = answer.problem(501, "not_implemented");
+        assert!(
+            problem["detail"].as_str().unwrap().contains("/etc/passwd"),
+            "{problem}"
+        );
+        assert_eq!(out(&server, &sh("echo on")), "on");
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+fn the_command_line_names_users_and_limits(backend: Backend) {
+    let Some(server) = server(backend, &["--allow-user", NOBODY]) else {
+        return;
+    };
+    let show = [
+        "--limit",
+        "nofile=55",
+        "-u",
+        NOBODY,
+        "--",
+        "sh",
+        "-c",
+        "id -un; ulimit -n",
+    ];
+    let said = procring(&server, &[&["run"], &show[..]].concat());
+    assert_eq!(said.good(), "nobody\n55\n");
+    let id = procring(&server, &[&["start"], &show[..]].concat()).good();
+    server.await_exit(id.trim());
+    assert_eq!(server.output(id.trim(), "stdout"), b"nobody\n55\n");
+    for (flags, code, part) in [
+        (["--user", "daemon"], 125, "--allow-user nobody"),
+        (
+            ["--limit", "nofile=0"],
+            2,
+            "nofile must be a whole number of at least 1",
+        ),
+        (["--limit", "nofiles=1"], 2, "nearest: nofile"),
+    ] {
+        let said = procring(&server, &[&["run"], &flags[..], &["true"]].concat());
+        assert_eq!(said.code, Some(code), "{said:?}");
+        assert!(said.err.contains(part), "{said:?}");
+    }
 }

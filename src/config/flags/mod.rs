@@ -517,7 +517,8 @@ pub fn check_user(args: &ServerArgs, may_change: bool) -> Result<(), UsageError>
     match &args.default_user {
         Some(user) if !may_change => Err(UsageError(format!(
             "--default-user {user}: this server cannot make a child another user; that needs \
-             CAP_SETUID, CAP_SETGID and CAP_KILL, as root has: start it as that user instead"
+             CAP_SETUID, CAP_SETGID, CAP_CHOWN and CAP_KILL, as root has: start it as that user \
+             instead"
         ))),
         _ => Ok(()),
     }

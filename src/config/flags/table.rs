@@ -502,7 +502,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: None,
         help: "who children are where the request does not say",
         more: "A name, a number, or either with :GROUP. The server needs the privilege for it \
-               (CAP_SETUID, CAP_SETGID, CAP_KILL), else it does not start.",
+               (CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_KILL), else it does not start.",
     },
     Flag {
         long: "allow-user",
