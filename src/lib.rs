@@ -39,6 +39,7 @@
 //! | `wire::ws` | RFC 6455 frames and messages | wire |
 //! | `wire::vt` | terminal escapes: what is cut from a replay, the screen | wire, types |
 //! | `wire::say` | JSON that is written directly | wire, types |
+//! | `api::openapi` | what this API is, for programs | api, config |
 //! | `supervisor::cgroup` | a cgroup for each child, with limits where it has any | types, supervisor::spawn::clone |
 //! | `supervisor::mailbox` | a queue between two threads and its doorbell | |
 //! | `supervisor::state_dir` | what a killed server left, written down for the next one | supervisor::cgroup, supervisor::living, supervisor::tree, types |

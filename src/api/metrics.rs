@@ -65,6 +65,12 @@ pub struct Sample {
     pub started_at_ms: u64,
     /// Records and runs.
     pub counts: Counts,
+    /// Runs that wait in line.
+    pub queued_runs: usize,
+    /// What clients make it hold in memory, by kind, and the bound of all.
+    pub memory: [(&'static str, u64); 4],
+    /// See there.
+    pub memory_max: u64,
     /// Connections now, and at most.
     pub connections: (usize, usize),
     /// Slots of the arena: in use, free with their pages, in all.
@@ -250,6 +256,11 @@ fn programs(told: &mut Told, sample: &Sample, counted: &Metrics) {
         "Runs that are not answered yet.",
         runs as u64,
     );
+    told.gauge(
+        "procring_runs_queued",
+        "Those of them that wait in line (--max-concurrent-runs).",
+        sample.queued_runs as u64,
+    );
     told.counters(
         "procring_runs",
         "Runs that are over, by how they ended for their client.",
@@ -402,6 +413,17 @@ fn logs(told: &mut Told, sample: &Sample, counted: &Metrics) {
         "procring_arena_slot_bytes",
         "Bytes of a slot.",
         sample.slot_bytes,
+    );
+    told.gauges(
+        "procring_memory_bytes",
+        "What clients make the server hold, by kind.",
+        "kind",
+        sample.memory,
+    );
+    told.gauge(
+        "procring_memory_max_bytes",
+        "As much as they may make it hold (--memory-max).",
+        sample.memory_max,
     );
     told.counter(
         "procring_log_lines_dropped",

@@ -25,6 +25,7 @@ pub mod limits;
 pub mod list;
 pub mod logs;
 pub mod metrics;
+pub mod openapi;
 pub mod problem;
 pub mod processes;
 pub mod query;
@@ -288,6 +289,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         ))),
         Action::Healthz => Ok(Outcome::Healthz),
         Action::Readyz => Ok(Outcome::Reply(health::readyz(core.shutting_down))),
+        Action::OpenApi { gzip } => Ok(Outcome::Reply(openapi::reply(gzip))),
         Action::Metrics(format) => Ok(Outcome::Metrics(format)),
         Action::ServerInfo => Ok(Outcome::ServerInfo),
         Action::GetSettings => Ok(settings::get(core)),

@@ -50,6 +50,11 @@ pub enum Action {
     Healthz,
     /// `GET /readyz`
     Readyz,
+    /// `GET /openapi.json`
+    OpenApi {
+        /// It may be sent compressed.
+        gzip: bool,
+    },
     /// `GET /metrics`
     Metrics(metrics::Format),
     /// `GET /v1/health`

@@ -11,6 +11,7 @@ use super::console;
 use super::events;
 use super::list;
 use super::metrics;
+use super::openapi;
 use super::problem::Problem;
 use super::query::{self, Params};
 use super::route::{Action, Id, upgrade};
@@ -144,6 +145,8 @@ pub enum Shape {
     Health,
     /// What the server is, what works here, and how much there is of everything.
     ServerInfo,
+    /// What this API is.
+    Document,
     /// The six limits.
     Settings,
     /// What to run.
@@ -306,6 +309,19 @@ pub static ROUTES: &[Route] = &[
         body: Body::None,
         answer: Answer::Json(Shape::Health),
         action: |_| Ok(Action::Readyz),
+    },
+    Route {
+        name: "openapi",
+        verb: Verb::Get,
+        path: "/openapi.json",
+        access: Access::Open,
+        parameters: &[],
+        body: Body::None,
+        answer: Answer::Json(Shape::Document),
+        action: |asked| {
+            let gzip = openapi::takes_gzip(asked.head.headers("accept-encoding"));
+            Ok(Action::OpenApi { gzip })
+        },
     },
     Route {
         name: "metrics",

@@ -14,6 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::api::Reply;
 use crate::api::metrics::{self, Format, Sample};
 use crate::api::routes::ROUTES;
+use crate::budget::Kind;
 use crate::config::timeouts;
 use crate::log::SLOT_BYTES;
 use crate::metrics::Histogram;
@@ -92,10 +93,19 @@ pub(super) async fn answer(server: &Server, format: Format) -> Reply {
     let requests = ROUTES.iter().zip(&server.answers.routes);
     let requests = requests.map(|(route, took)| (route.path, route.verb.name(), took.get()));
     let info = server.info.borrow();
+    let budget = &server.budget;
     let sample = Sample {
         uring: info.uring,
         started_at_ms: info.started_at.0,
         counts,
+        queued_runs: server.runs.queued(),
+        memory: [
+            ("output", budget.slots() + budget.held(Kind::Index)),
+            ("bodies", budget.held(Kind::Bodies)),
+            ("answers", budget.held(Kind::Answers)),
+            ("records", budget.held(Kind::Records)),
+        ],
+        memory_max: budget.max(),
         connections: (server.connections.get(), server.connections_max.get()),
         slots,
         slot_bytes: SLOT_BYTES as u64,
