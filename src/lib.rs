@@ -15,16 +15,17 @@
 //! | `metrics` | what is counted: plain numbers of one thread each | |
 //! | `config` | flags, the limits that a client may change, how long is waited for what | types, wire::http::origin |
 //! | `wire` | bytes of a peer to requests, frames and events, and back; no socket, no clock | types |
-//! | `log` | child output in one mapping: slots, entries, cursors; never waits | types, metrics, budget |
-//! | `process` | what a process is, the table of all, who waits for a change | types, budget, config::timeouts, log |
+//! | `ledger` | what outlives a process: shared memory, records of jobs | types |
+//! | `log` | child output in one mapping: slots, entries, cursors; never waits | types, metrics, budget, ledger |
+//! | `process` | what a process is, the table of all, who waits for a change | types, budget, config::timeouts, log, ledger |
 //! | `api` | what a request means; decides, never waits | types, metrics, accounts, config, wire, log, process |
-//! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types, metrics, config::timeouts |
-//! | `io` | the I/O thread: the only room that awaits | types, metrics, budget, accounts, config, wire, log, process, api, supervisor, journal, sd_notify |
+//! | `supervisor` | the second thread: pids, deadlines, trees; the only room that signals | types, metrics, config::timeouts, ledger |
+//! | `io` | the I/O thread: the only room that awaits | types, metrics, budget, accounts, config, wire, log, process, api, supervisor, journal, sd_notify, ledger |
 //! | `token` | how the token is kept from children | config |
 //! | `notice` | lines for whoever started the program | |
 //! | `journal` | the server's own log: what happens, a line each | types, config::flags, wire::rfc3339, notice |
 //! | `sd_notify` | words to the service manager | types, config::timeouts |
-//! | `server` | one server from its configuration: started, then run to its end | types, budget, config, wire, log, process, api, supervisor, io, token, journal, sd_notify |
+//! | `server` | one server from its configuration: started, then run to its end | types, budget, config, wire, log, process, api, supervisor, io, token, journal, sd_notify, notice, ledger |
 //! | `client` | a blocking client of the API | wire |
 //! | `cli` | commands for people and scripts, over the API only | types, client, notice, wire::rfc3339 |
 //! | `main` | the command line and the exit code | config, server, notice, journal, cli |
@@ -44,10 +45,10 @@
 //! | `supervisor::mailbox` | a queue between two threads and its doorbell | |
 //! | `supervisor::state_dir` | what a killed server left, written down for the next one | supervisor::cgroup, supervisor::living, supervisor::tree, types |
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
-//! | `supervisor::spawn` | starting a child | supervisor, types, metrics |
-//! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types, metrics |
+//! | `supervisor::spawn` | starting a child | supervisor, types, metrics, ledger |
+//! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types, metrics, ledger |
 //! | `io::screen` | screens of terminals | io, types, budget, config, wire, log, process, api |
-//! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::usage, io::wait, io::watchdog, io::conn::reader, types, budget, config::timeouts, config::flags::LogLevel, log, process, api, supervisor, journal, metrics |
+//! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::usage, io::wait, io::watchdog, io::conn::reader, types, budget, config::timeouts, config::flags::LogLevel, config::Settings, log, process, api, supervisor, journal, metrics, ledger |
 //! | `io::conn` | connections | io, types, budget, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox, journal, metrics |
 //! | `io::ws` | what every WebSocket of a process is | io, types, budget, config::timeouts, wire, process, api |
 //! | `io::attach` | a process over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty, metrics |
@@ -75,6 +76,7 @@ pub mod client;
 pub mod config;
 pub mod io;
 pub mod journal;
+pub mod ledger;
 pub mod log;
 pub mod metrics;
 pub mod notice;

@@ -29,7 +29,7 @@ use crate::config::flags::{
     self, BackendChoice, CgroupChoice, ConfigError, ServerArgs, UsageError,
 };
 use crate::config::load::load;
-use crate::config::timeouts;
+use crate::config::{Settings, timeouts};
 use crate::io::RunBounds;
 use crate::io::ids::Ids;
 use crate::io::reload::{Load, Loaded};
@@ -38,10 +38,13 @@ use crate::io::runtime::meter;
 use crate::io::server::{Options, Server};
 use crate::io::{Kind, ListenError, Listening};
 use crate::journal::{Audit, Event as Told, Journal, Start};
+use crate::ledger::Records;
 use crate::log::{Arena, ArenaError};
-use crate::process::Table;
+use crate::notice;
+use crate::process::{self, Table};
 use crate::sd_notify::Manager;
 use crate::supervisor::cgroup::{CgroupError, Cgroups, IfHiding};
+use crate::supervisor::keeper::{self, Kept};
 use crate::supervisor::living::Living;
 use crate::supervisor::mailbox::{Receiver, Sender};
 use crate::supervisor::message::Event;
@@ -196,6 +199,8 @@ pub struct Ready {
     journal: Journal,
     audit: Option<Audit>,
     load: Load,
+    /// Who keeps what this server has.
+    kept: Option<Kept>,
 }
 
 /// What does not work here: told when the log begins, and to whoever asks later.
@@ -206,7 +211,10 @@ struct Missing<'a> {
 
 impl Missing<'_> {
     fn warn(&mut self, sentence: String) {
-        self.journal.tell(&Told::Warning(&sentence));
+        // A server that goes on would say it again.
+        if !self.info.goes_on {
+            self.journal.tell(&Told::Warning(&sentence));
+        }
         self.info.missing.push(sentence);
     }
 }
@@ -219,6 +227,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     let inherited = inherit::listen_fds();
     let Found { token, exposed } = token::find(args).map_err(StartError::Token)?;
     flags::check_open(args, token.is_some())?;
+    flags::check_keep(args)?;
 
     flags::check_user(args, user::may_change())?;
     let (journal, unwritten) = Journal::new(args.log_level, args.log_format);
@@ -246,6 +255,27 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
             flags::check_bound(args, token.is_some(), address)?;
         }
     }
+    let arena = Arena::new().map_err(StartError::Arena)?;
+    let mut table = Table::new(arena, args.exited_max, args.leftovers_max);
+    table.count_in(Budget::new(memory_max(args)));
+    let living = Living::begin().map_err(step("lock of a living server"))?;
+    let (mut groups, state) = groups_and_state(args, &mut missing)?;
+    let kept = match args.keep {
+        false => None,
+        // From here on this is one of possibly many servers.
+        true => Some(keep(&mut groups)?),
+    };
+    if let Some(kept) = &kept {
+        missing.info.keeper = Some(kept.pid());
+        missing.info.goes_on = kept.goes_on;
+        table.keep(process::Kept::new(kept.records.clone()));
+    }
+    let goes_on = kept.as_ref().is_some_and(|kept| kept.goes_on);
+    let changed = kept.as_ref().and_then(|kept| kept.records.settings());
+    let settings = changed.map(Settings::from_numbers).unwrap_or_default();
+    if goes_on {
+        table.go_on(settings.max_log_bytes_per_process);
+    }
     // The first other thread: what was set for the process meanwhile is as it was.
     unwritten.begin().map_err(step("log"))?;
     let audit = args.audit_log.as_deref().map(|file| {
@@ -259,45 +289,6 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     let open = token.is_none();
     let manager = manager(&listening, &mut missing);
     let options = options(args, unix_users(args)?, token, &listening, manager);
-    let arena = Arena::new().map_err(StartError::Arena)?;
-    let mut table = Table::new(arena, args.exited_max, args.leftovers_max);
-    table.count_in(Budget::new(memory_max(args)));
-    let built = backend::build(args.backend).map_err(|error| match args.backend {
-        BackendChoice::Uring => StartError::Uring(error),
-        BackendChoice::Auto | BackendChoice::Epoll => step("I/O backend")(error),
-    })?;
-    let living = Living::begin().map_err(step("lock of a living server"))?;
-    tell_start(args, built.backend, &journal);
-    let (groups, state) = groups_and_state(args, &mut missing)?;
-    let ids = args
-        .state_dir
-        .as_deref()
-        .map(|dir| Ids::open(dir).map_err(unusable(dir)));
-    let ids = ids.transpose()?.map(|(ids, last)| {
-        table.begin_behind(last);
-        ids
-    });
-    let child_options = supervisor::Options {
-        shutdown_grace: args.shutdown_grace,
-        hangup,
-        inheritance,
-        state,
-    };
-    let (supervisor, commands, events) =
-        Supervisor::new(child_options).map_err(step("supervisor"))?;
-    thread::Builder::new()
-        .name("supervisor".to_owned())
-        .stack_size(256 << 10)
-        .spawn(|| supervisor.run(groups))
-        .map_err(step("supervisor"))?;
-    missing.info.uring = built.backend != Backend::Epoll;
-    if let Some(error) = &built.denied {
-        let sentence = format!(
-            "io_uring is not available: {error}; likely a seccomp profile or \
-             kernel.io_uring_disabled; using epoll"
-        );
-        missing.warn(sentence);
-    }
     if let Some(error) = exposed {
         let sentence = format!(
             "the token can be read in /proc/{}/cmdline or environ, because it cannot be \
@@ -316,7 +307,47 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
                         on /dev/pts";
         missing.warn(sentence.to_owned());
     }
-    for one in &listening {
+    let built = backend::build(args.backend).map_err(|error| match args.backend {
+        BackendChoice::Uring => StartError::Uring(error),
+        BackendChoice::Auto | BackendChoice::Epoll => step("I/O backend")(error),
+    })?;
+    if !goes_on {
+        tell_start(args, built.backend, &journal);
+    }
+    let ids = args
+        .state_dir
+        .as_deref()
+        .map(|dir| Ids::open(dir).map_err(unusable(dir)));
+    let ids = ids.transpose()?.map(|(ids, last)| {
+        table.begin_behind(last);
+        ids
+    });
+    let child_options = supervisor::Options {
+        shutdown_grace: args.shutdown_grace,
+        hangup,
+        inheritance,
+        state,
+        kept: kept.clone(),
+    };
+    let (supervisor, commands, events) =
+        Supervisor::new(child_options).map_err(step("supervisor"))?;
+    thread::Builder::new()
+        .name("supervisor".to_owned())
+        .stack_size(256 << 10)
+        .spawn(|| supervisor.run(groups))
+        .map_err(step("supervisor"))?;
+    missing.info.uring = built.backend != Backend::Epoll;
+    if let Some(error) = &built.denied {
+        let sentence = format!(
+            "io_uring is not available: {error}; likely a seccomp profile or \
+             kernel.io_uring_disabled; using epoll"
+        );
+        match goes_on {
+            false => missing.warn(sentence),
+            true => missing.info.missing.push(sentence),
+        }
+    }
+    for one in listening.iter().filter(|_| !goes_on) {
         let access = match one.kind() {
             _ if one.is_for_metrics() => "metrics, no token",
             Kind::Tcp(_) if open => "no token",
@@ -331,7 +362,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
             backend: &built.backend.to_string(),
         });
     }
-    if cfg!(feature = "console") && !args.no_console {
+    if cfg!(feature = "console") && !args.no_console && !goes_on {
         tell_console(args, &listening, &journal);
     }
     Ok(Ready {
@@ -347,7 +378,26 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
         journal,
         audit,
         load,
+        kept,
     })
+}
+
+/// Begins to keep; comes back in the server.
+fn keep(groups: &mut Groups) -> Result<Kept, StartError> {
+    if !Path::new("/proc/self/stat").exists() {
+        let why = "it needs /proc: without it nobody is found who lost his parents";
+        return Err(step("--keep")(io::Error::other(why)));
+    }
+    let records = Records::new().map_err(step("--keep: memory for records"))?;
+    if let Groups::Made(groups) = groups {
+        groups.rest();
+    }
+    let last = || {
+        if let Groups::Made(groups) = groups {
+            groups.remove_all();
+        }
+    };
+    keeper::keep(&Arc::new(records), notice::line, last).map_err(step("--keep"))
 }
 
 impl Ready {
@@ -379,10 +429,18 @@ impl Ready {
             journal,
             audit,
             load,
+            kept,
         } = self;
         let result = built.driver.block_on(meter::measured(async {
             let logs = (journal.clone(), audit.clone());
             let server = Server::new(options, info, table, commands, ids, logs, load);
+            if let Some(kept) = &kept {
+                if kept.goes_on {
+                    let settings = kept.records.settings();
+                    crate::io::resume(&server, settings.map(Settings::from_numbers));
+                }
+                kept.records.serves();
+            }
             let result = crate::io::serve(server.clone(), listening, events).await;
             server.end_ids();
             result
@@ -634,9 +692,11 @@ fn groups_and_state(
             }
             Ok(made)
         }
-        (CgroupChoice::Auto, None) => return Ok((Groups::AtBegin { open_max }, None)),
-        // The record names them.
-        (CgroupChoice::Auto, Some(_)) => {
+        (CgroupChoice::Auto, None) if !args.keep => {
+            return Ok((Groups::AtBegin { open_max }, None));
+        }
+        // The record names them, or they are for servers to come, too.
+        (CgroupChoice::Auto, _) => {
             Cgroups::new(open_max, IfHiding::Refuse).map_err(|error| error.to_string())
         }
     };

@@ -38,6 +38,7 @@ const CAPABILITIES: &[Capability] = &[
     ("cpuLimit", |info| info.keeps(|kept| &kept.cpu)),
     ("pidsLimit", |info| info.keeps(|kept| &kept.pids)),
     ("cgroup", |info| info.groups == Some(true)),
+    ("keep", |info| info.keeper.is_some()),
     ("io_uring", |info| info.uring),
 ];
 
@@ -54,6 +55,10 @@ pub struct ServerInfo {
     pub groups: Option<bool>,
     /// Which limits of trees can be kept; None as long as that is being found out.
     pub kept: Option<KeptLimits>,
+    /// The process that outlives this one, if there is one.
+    pub keeper: Option<u32>,
+    /// Another one was there before, and has said what is to be said.
+    pub goes_on: bool,
     /// What does not work here and why, a sentence each, as the start has said it.
     pub missing: Vec<String>,
 }
@@ -198,7 +203,7 @@ pub fn reply(
         version: env!("CARGO_PKG_VERSION"),
         backend: if info.uring { "io_uring" } else { "epoll" },
         started_at_ms: info.started_at.0,
-        pid: std::process::id(),
+        pid: info.keeper.unwrap_or_else(std::process::id),
         capabilities: CAPABILITIES.iter().filter_map(holds).collect(),
         limits: Limits { settings, bounds },
         counts: Counts {

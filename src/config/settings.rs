@@ -23,6 +23,40 @@ pub struct Settings {
     pub max_input_bytes_per_request: u64,
 }
 
+impl Settings {
+    /// The same, as numbers in the order of the fields.
+    pub fn numbers(&self) -> [u64; 6] {
+        [
+            self.max_concurrent_processes,
+            self.default_run_timeout_ms,
+            self.max_run_timeout_ms,
+            self.max_output_bytes,
+            self.max_log_bytes_per_process,
+            self.max_input_bytes_per_request,
+        ]
+    }
+
+    /// What [`Settings::numbers`] has given.
+    pub fn from_numbers(numbers: [u64; 6]) -> Self {
+        let [
+            max_concurrent_processes,
+            default_run_timeout_ms,
+            max_run_timeout_ms,
+            max_output_bytes,
+            max_log_bytes_per_process,
+            max_input_bytes_per_request,
+        ] = numbers;
+        Self {
+            max_concurrent_processes,
+            default_run_timeout_ms,
+            max_run_timeout_ms,
+            max_output_bytes,
+            max_log_bytes_per_process,
+            max_input_bytes_per_request,
+        }
+    }
+}
+
 /// Why a [`Settings`] was refused; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettingsError {

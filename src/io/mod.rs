@@ -43,3 +43,4 @@ mod ws;
 pub use conn::listener::serve;
 pub use conn::open::{Kind, ListenError, Listening, open};
 pub use host::admission::RunBounds;
+pub use host::resume::resume;

@@ -20,6 +20,7 @@ use crate::budget::Budget;
 use crate::config::Settings;
 use crate::config::flags::{Given, ReplayChoice};
 use crate::journal::{Audit, Journal};
+use crate::ledger::RecordId;
 use crate::process::{Notify, Table};
 use crate::sd_notify::Manager;
 use crate::supervisor::Inbox;
@@ -293,6 +294,19 @@ impl Server {
     /// Who may ask now.
     pub(super) fn guard(&self) -> Rc<Guard> {
         self.guard.borrow().clone()
+    }
+
+    /// Where a job is written down, if there is a keeper.
+    pub(super) fn record_of(&self, job: JobId) -> Option<RecordId> {
+        self.table.borrow().job(job)?.record
+    }
+
+    /// Other limits hold from now on.
+    pub(super) fn change_settings(&self, settings: Settings) {
+        self.settings.set(settings);
+        if let Some(kept) = self.table.borrow().kept() {
+            kept.records().set_settings(settings.numbers());
+        }
     }
 
     /// Asks the supervisor for something.

@@ -19,8 +19,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::rc::Rc;
 
-use super::blocks::Blocks;
-use super::memory::Shared;
+use crate::ledger::blocks::Blocks;
+use crate::ledger::memory::Shared;
 
 use crate::budget::Budget;
 
@@ -137,7 +137,7 @@ impl Arena {
     }
 
     /// Where the indexes of logs are.
-    pub(super) fn blocks(&self) -> &Rc<Blocks> {
+    pub(crate) fn blocks(&self) -> &Rc<Blocks> {
         &self.blocks
     }
 
@@ -258,6 +258,7 @@ impl Arena {
         self.cold.clear();
         self.pins.clear();
         self.in_use = u32::try_from(used.len()).unwrap_or(u32::MAX);
+        self.count();
         self.count();
         let behind = u64::from(self.fresh) * SLOT_BYTES as u64;
         self.memory

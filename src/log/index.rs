@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::arena::{SLOT_BYTES, SlotId};
-use super::blocks::{BLOCK_WORDS, Blocks, CELL_WORDS, CellId};
+use crate::ledger::blocks::{BLOCK_WORDS, Blocks, CELL_WORDS, CellId};
 use crate::types::Stream;
 
 /// Bytes per stream, indexed by `Stream as usize`.

@@ -5,27 +5,25 @@
 //! reader brings its encoder as a closure and [`batch`] keeps what it wrote for the next reader.
 //!
 //! Byte layout: one sealed memfd is cut into 64 KiB slots ([`arena`]), another one into blocks of 256
-//! bytes ([`blocks`]); a log is a queue of slots and an index of 16-byte entries into them, in blocks
+//! bytes (`ledger::blocks`); a log is a queue of slots and an index of 16-byte entries into them, in blocks
 //! ([`index`]). At every store the two are whole, so that another process can go on with them
 //! ([`recovery`], docs/design/036-shared-memory.md).
 
 pub mod arena;
 pub mod batch;
-pub mod blocks;
 pub mod capture;
 pub mod cursor;
 pub mod find;
 pub mod index;
 pub mod lines;
-mod memory;
 pub mod recovery;
 pub mod select;
 pub mod snapshot;
 pub mod store;
 pub mod walk;
 
+pub use crate::ledger::CellId;
 pub use arena::{Arena, ArenaError, SLOT_BYTES};
-pub use blocks::CellId;
 pub use cursor::Cursor;
 pub use lines::LastLines;
 pub use recovery::Recovery;

@@ -10,8 +10,8 @@
 use std::collections::HashSet;
 
 use super::arena::{Arena, SLOT_BYTES, SlotId};
-use super::blocks::CellId;
 use super::store::Log;
+use crate::ledger::blocks::CellId;
 use crate::types::Stream;
 
 /// See the module.
@@ -60,6 +60,17 @@ impl<'a> Recovery<'a> {
         self.slots.extend(log.slots());
         self.cells.insert(cell);
         Some(log)
+    }
+
+    /// A text of so many bytes; None if it is damaged.
+    pub(crate) fn text(&mut self, first: u32, bytes: u32) -> Option<Vec<u8>> {
+        let mut used = Vec::new();
+        let text = self
+            .arena
+            .blocks()
+            .read_text(first, bytes, |block| used.push(block))?;
+        self.blocks.extend(used);
+        Some(text)
     }
 
     /// All logs are known. What was read and is to be entered into one of them

@@ -12,11 +12,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::arena::{Arena, ArenaError, SLOT_BYTES, SlotId};
-use super::blocks::CellId;
 use super::index::{Entry, Index, PerStream, Row};
 use super::recovery::Unentered;
 use super::select::Select;
 use super::snapshot::Snapshot;
+use crate::ledger::blocks::CellId;
 use crate::metrics::metrics;
 use crate::types::{Stream, StreamFilter};
 
@@ -69,13 +69,32 @@ impl Log {
         arena: &'a mut Arena,
         stream: Stream,
     ) -> Result<&'a mut [u8], ArenaError> {
-        let slot = self.tail_slot(arena)?;
-        if arena.keeps() {
+        self.tail_slot(arena)?;
+        self.note_read(arena, stream)?;
+        Ok(self.lend(arena))
+    }
+
+    /// The tail that was lent before is about to be read to, from `stream`; see [`Log::tail_of`].
+    ///
+    /// # Errors
+    /// [`ArenaError::Full`] when there is no room for the note.
+    pub fn note_read(&mut self, arena: &Arena, stream: Stream) -> Result<(), ArenaError> {
+        if let Some(&slot) = self.slots.back()
+            && arena.keeps()
+        {
             let cell = self.index.cell(arena.blocks()).ok_or(ArenaError::Full)?;
             let to = Unentered::place(slot, self.tail_start, stream);
             arena.blocks().intend(cell, to);
         }
-        Ok(arena.tail(slot, self.tail_start))
+        Ok(())
+    }
+
+    /// Lends the tail again; nothing if there is none.
+    pub fn lend<'a>(&self, arena: &'a mut Arena) -> &'a mut [u8] {
+        match self.slots.back() {
+            Some(&slot) => arena.tail(slot, self.tail_start),
+            None => &mut [],
+        }
     }
 
     fn tail_slot(&mut self, arena: &mut Arena) -> Result<SlotId, ArenaError> {
@@ -160,7 +179,11 @@ impl Log {
 
     /// Gives up everything, as [`Log::clear`] does, and what is remembered of evicted entries.
     pub fn surrender(&mut self, arena: &mut Arena) {
-        self.clear(arena);
+        match arena.keeps() {
+            // Its record leads to it, and its numbers go on.
+            true => self.empty(arena),
+            false => self.clear(arena),
+        }
         self.history = VecDeque::new();
     }
 
@@ -285,10 +308,14 @@ impl Log {
 
     /// Gives every slot back; the log is empty afterwards and its numbering goes on.
     pub fn clear(&mut self, arena: &mut Arena) {
+        self.empty(arena);
+        self.index.clear();
+    }
+
+    fn empty(&mut self, arena: &mut Arena) {
         while !self.index.is_empty() {
             self.evict_oldest(arena);
         }
-        self.index.clear();
         for slot in self.slots.drain(..) {
             arena.free(slot);
         }

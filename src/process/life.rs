@@ -212,6 +212,15 @@ impl Life {
         }
     }
 
+    /// A job of a server that is gone, whose answer nobody waits for.
+    pub fn resumed(kind: Kind, state: State, open_outputs: u8) -> Self {
+        Self {
+            state,
+            answered: true,
+            ..Self::new(kind, open_outputs)
+        }
+    }
+
     /// Whose it is.
     pub fn kind(&self) -> Kind {
         self.kind

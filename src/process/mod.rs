@@ -8,6 +8,7 @@ pub mod backpressure;
 pub mod captures;
 pub mod extras;
 pub mod history;
+pub mod kept;
 pub mod life;
 pub mod notify;
 pub mod pacing;
@@ -17,6 +18,7 @@ pub mod tags;
 pub mod terminal;
 
 pub use captures::Captures;
+pub use kept::Kept;
 pub use notify::Notify;
 pub use table::{Dropped, Process, Table};
 pub use tags::Tags;

@@ -21,11 +21,14 @@ use super::backpressure::Backpressure;
 use super::captures::Captures;
 use super::extras;
 use super::history::{self, History, Snapshot};
+use super::kept::Kept;
 use super::life::{Effects, Event, Graces, Kind, Life, State};
 use super::notify::Notify;
 use super::tags::Tags;
 use crate::budget::Budget;
 use crate::config::timeouts;
+use crate::ledger::RecordId;
+use crate::ledger::records::{End, Named};
 use crate::log::{Arena, Log};
 use crate::types::{Exit, ExitReason, JobId, Monotonic, ProcessId, StreamFilter, UnixMs};
 
@@ -116,6 +119,8 @@ pub struct Process {
     is_counted_exited: bool,
     /// What the budget counts for it, besides slots.
     counted: Counted,
+    /// Where it is written down, if there is a keeper.
+    pub record: Option<RecordId>,
 }
 
 /// What a job is among [`Counts`].
@@ -151,6 +156,7 @@ impl Process {
             counted_as: Standing::Nothing,
             is_counted_exited: false,
             counted: Counted::default(),
+            record: None,
         }
     }
 
@@ -185,6 +191,14 @@ impl Process {
             job: self.job,
             leaves_unlisted: self.life.kind().is_run() && self.life.left() > 0,
         }
+    }
+
+    /// One that a server which is gone has told of.
+    pub(super) fn resumed(job: JobId, life: Life) -> Self {
+        let mut process = Self::new(job, life);
+        process.noted_start = true;
+        process.noted_end = process.is_over();
+        process
     }
 
     /// Whether it has an id.
@@ -396,6 +410,8 @@ pub struct Table {
     history_counted: u64,
     /// Records that have made room in memory, and that nobody has been told of.
     dropped: Vec<Dropped>,
+    /// Where all of it is written down, if there is a keeper.
+    kept: Option<Kept>,
 }
 
 impl Table {
@@ -419,6 +435,61 @@ impl Table {
             budget: Budget::default(),
             history_counted: 0,
             dropped: Vec::new(),
+            kept: None,
+        }
+    }
+
+    /// Everything is written down from now on, for the servers of a keeper.
+    pub fn keep(&mut self, kept: Kept) {
+        self.arena.keep();
+        self.kept = Some(kept);
+    }
+
+    /// Where everything is written down.
+    pub fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
+    }
+
+    /// Goes on with what a server of the same keeper has left. `log_max` is the usual limit of a log.
+    pub fn go_on(&mut self, log_max: u64) {
+        let Some(kept) = &self.kept else {
+            return;
+        };
+        let records = kept.records().clone();
+        let mut processes = kept.go_on(&mut self.arena, log_max);
+        processes.sort_by_key(|process| process.ended().map_or(0, |(_, at)| at.0));
+        for process in processes {
+            let (job, id) = (process.job, process.id);
+            let is_over = process.is_over();
+            if let Some(name) = process.tags().and_then(|tags| tags.name.clone()) {
+                self.names.insert(name, job);
+            }
+            self.occupied += u64::from(!is_over && process.life.kind() == Kind::Managed);
+            self.listed.insert(id, job);
+            let mut process = Box::new(process);
+            process.is_counted_exited = is_over;
+            process.counted_as = process.counts_as();
+            self.counts.moved(Standing::Nothing, process.counted_as);
+            self.jobs.insert(job, process);
+            if is_over {
+                self.exited.push_back(job);
+            }
+            self.weigh(job);
+            self.recount(job);
+        }
+        self.last_id = records.last_id();
+        self.last_job = records.last_job();
+    }
+
+    /// Notes which descriptor an end of a listed job is, until what is returned is dropped.
+    pub fn name_end(&self, job: JobId, end: End, fd: i32) -> Option<Named> {
+        let process = self.job(job).filter(|process| process.is_listed())?;
+        self.kept.as_ref()?.name(process, end, fd)
+    }
+
+    fn write_down(&mut self, job: JobId) {
+        if let (Some(kept), Some(process)) = (&self.kept, self.jobs.get_mut(&job)) {
+            kept.write_down(&self.arena, process);
         }
     }
 
@@ -429,6 +500,10 @@ impl Table {
         process.id = id;
         process.counted_as = process.counts_as();
         self.counts.moved(Standing::Nothing, process.counted_as);
+        process.record = self
+            .kept
+            .as_ref()
+            .and_then(|kept| kept.begin(job, process.life.kind()));
         self.jobs.entry(job).or_insert(process)
     }
 
@@ -460,6 +535,7 @@ impl Table {
         process.description = description.into();
         let job = process.job;
         self.listed.insert(id, job);
+        self.write_down(job);
         self.weigh(job);
         Ok(job)
     }
@@ -478,7 +554,10 @@ impl Table {
         let process = self.insert(Life::new(Kind::Recorded, 2), id);
         process.is_owned = true;
         process.description = description.into();
-        process
+        let job = process.job;
+        self.write_down(job);
+        let there = self.jobs.entry(job);
+        there.or_insert_with(|| Box::new(Process::new(job, Life::new(Kind::Recorded, 2))))
     }
 
     /// Nobody waits for a run any more. What it was to be answered with is let go of; without a
@@ -503,6 +582,9 @@ impl Table {
     /// The next id, for [`Table::list`].
     pub fn take_id(&mut self) -> ProcessId {
         self.last_id += 1;
+        if let Some(kept) = &self.kept {
+            kept.records().set_last_id(self.last_id);
+        }
         ProcessId(self.last_id)
     }
 
@@ -530,6 +612,7 @@ impl Table {
         }
         self.listed.insert(id, job);
         self.weigh(job);
+        self.write_down(job);
         self.count(job);
         self.note(job, Monotonic::now(), UnixMs::now());
         self.exited.push_back(job);
@@ -585,6 +668,7 @@ impl Table {
         }
         process.extras.make().tags = tags;
         self.weigh(job);
+        self.write_down(job);
     }
 
     /// The record that clients may see under this name.
@@ -618,7 +702,11 @@ impl Table {
         now: Monotonic,
         wall: UnixMs,
     ) -> Option<Effects> {
-        let effects = self.jobs.get_mut(&job)?.on(event, now, wall);
+        let process = self.jobs.get_mut(&job)?;
+        let effects = process.on(event, now, wall);
+        if let (Some(kept), Some(record)) = (&self.kept, process.record) {
+            kept.note(record, process);
+        }
         self.count(job);
         self.note(job, now, wall);
         self.recount(job);
@@ -790,6 +878,9 @@ impl Table {
         };
         self.listed.remove(&process.id);
         process.id = ProcessId(0);
+        if let Some(kept) = &self.kept {
+            kept.unlist(process);
+        }
         let extras = process.extras.get_mut();
         if let Some(name) = extras.and_then(|extras| extras.tags.name.take()) {
             self.names.remove(&name);
@@ -802,6 +893,9 @@ impl Table {
             return self.recount(job);
         }
         if let Some(mut process) = self.jobs.remove(&job) {
+            if let Some(kept) = &self.kept {
+                kept.forget(&self.arena, &process);
+            }
             self.counts.moved(process.counted_as, Standing::Nothing);
             process.log.clear(&mut self.arena);
             process.counted.end(&self.budget);

@@ -52,6 +52,16 @@ impl Terminal {
         }
     }
 
+    /// One of a server that is gone: nothing is known of what was written before entry `first`.
+    pub fn resumed(first: u64, size: WindowSize) -> Self {
+        let mut terminal = Self::new(size);
+        if first > 1 {
+            terminal.checkpoint.upto = first - 1;
+            terminal.checkpoint.is_partial = true;
+        }
+        terminal
+    }
+
     /// The size now.
     pub fn size(&self) -> WindowSize {
         let last = self.changes.back();

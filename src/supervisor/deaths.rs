@@ -10,7 +10,7 @@ use crate::supervisor::job::Phase;
 use crate::supervisor::message::Event;
 use crate::supervisor::signals::Word;
 use crate::supervisor::tree::procfs;
-use crate::supervisor::{Due, Supervisor, reap};
+use crate::supervisor::{Due, Supervisor, kept, reap};
 use crate::types::{Exit, ExitStatus, JobId};
 
 /// So many are asked one by one whether they are dead. The kernel finds the dead ones among more
@@ -30,10 +30,10 @@ impl Supervisor {
         let Some(leader) = job.leader.take() else {
             return;
         };
-        let pid = leader.pid();
+        let (pid, record) = (leader.pid(), job.record);
         // If it can be reaped, its number is anybody's from here on.
         self.claims.left(id, pid);
-        let status = match leader.reap() {
+        let status = match kept::reap(self.options.kept.as_ref(), record, leader) {
             Ok((status, used)) => {
                 self.by_pid.remove(&pid);
                 self.orphans.reaped(pid);
@@ -43,6 +43,13 @@ impl Supervisor {
             Err(leader) if !leader.has_ended() => {
                 self.claims.led(id, pid);
                 job.leader = Some(leader);
+                return;
+            }
+            Err(leader) if self.options.kept.is_some() => {
+                // The keeper rings when it has written that down.
+                self.claims.led(id, pid);
+                job.leader = Some(leader);
+                self.unwritten.push(id);
                 return;
             }
             Err(leader) => {
@@ -112,6 +119,9 @@ impl Supervisor {
 
     /// Reaps every dead child that nobody manages.
     pub(crate) fn reap_orphans(&mut self) {
+        if self.options.kept.is_some() {
+            return self.miss_orphans();
+        }
         let adopted = procfs::adopted().filter(|pids| pids.len() <= ORPHANS_MANY);
         self.sweeps = self.sweeps.wrapping_add(1);
         if !self.unwatched

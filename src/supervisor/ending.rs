@@ -338,7 +338,7 @@ impl Supervisor {
         let Some((tracer, _)) = Process::listed(tracer, now_ticks()) else {
             return;
         };
-        let own = std::process::id().cast_signed();
+        let own = procfs::reaper();
         let (mut top, mut stat) = (tracer.pid(), procfs::stat(tracer.pid()));
         while let Some(above) = stat.filter(|stat| stat.parent != own) {
             top = above.parent;

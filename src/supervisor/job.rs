@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ledger::RecordId;
 use crate::supervisor::memory::Kills;
 use crate::supervisor::reap::Reaped;
 use crate::supervisor::tree::Tree;
@@ -56,6 +57,8 @@ pub(crate) enum Pass {
 pub(crate) struct Job {
     pub(crate) phase: Phase,
     pub(crate) tree: Tree,
+    /// What is written down of it, if there is a keeper.
+    pub(crate) record: Option<RecordId>,
     /// The child, from exec until it is reaped.
     pub(crate) leader: Option<Leader>,
     /// Boxed, because few jobs are being ended at a time.
@@ -84,6 +87,7 @@ impl Job {
         Self {
             phase: Phase::Starting,
             tree,
+            record: None,
             leader: None,
             ending: None,
             stop_pending: false,

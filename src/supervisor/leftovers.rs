@@ -226,6 +226,15 @@ impl Supervisor {
         }
     }
 
+    /// Somebody may have died who was reaped elsewhere: those who are known are looked for, and all
+    /// trees without leaders are counted.
+    pub(crate) fn miss_orphans(&mut self) {
+        for pid in self.orphans.pids() {
+            self.reap_orphan(pid);
+        }
+        self.leftovers.look_has_reaped(true);
+    }
+
     /// Counts the trees in which somebody has died, and tells what has changed.
     pub(crate) fn tell_left(&mut self) {
         loop {

@@ -20,6 +20,7 @@ impl Supervisor {
             None => false,
         };
         if lives {
+            self.write_down_lifetime(id, at);
             self.deadlines.set(at, Due::Lifetime(id));
         }
     }

@@ -85,6 +85,15 @@ impl Supervisor {
         self.watches.jobs.insert(watch, id);
     }
 
+    /// Goes on with the tree of a server that is gone, whose group has bounds: kills until now were
+    /// told, or nobody knows whom they were of.
+    pub(crate) fn watch_memory_on(&mut self, id: JobId, group: &Group) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.kills.told = group.ooms().unwrap_or(0);
+        }
+        self.watch_memory(id, group);
+    }
+
     /// Nobody asks about the tree in a group any more.
     pub(crate) fn unwatch_memory(&mut self, group: &Group) {
         if let Some(watch) = group.watch() {

@@ -8,6 +8,7 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use crate::ledger::RecordId;
 use crate::metrics::SupervisorMetrics;
 pub use crate::supervisor::spawn::spec::SpawnSpec;
 use crate::types::signal::Scope;
@@ -62,6 +63,8 @@ pub enum Command {
         announce: bool,
         /// Whether anybody may ask what it uses ([`Command::Count`]).
         counted: bool,
+        /// What is written down of it, if there is a keeper.
+        record: Option<RecordId>,
     },
     /// SIGKILL to the whole tree of a child that is being started, at that time; also to what its
     /// exit has left.

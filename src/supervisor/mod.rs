@@ -13,6 +13,8 @@ mod deaths;
 mod ending;
 mod groups;
 mod job;
+pub mod keeper;
+mod kept;
 mod leftovers;
 mod lifetime;
 pub mod living;
@@ -43,6 +45,7 @@ use self::cgroup::{Bounds, Cgroups};
 use self::deadline::Deadlines;
 pub use self::groups::Groups;
 use self::job::{Job, Phase};
+use self::keeper::Kept;
 use self::leftovers::Leftovers;
 use self::mailbox::{Receiver, Sender};
 use self::memory::Watches;
@@ -62,8 +65,9 @@ use self::tree::identity::Leader;
 use self::tree::orphans::Orphans;
 use self::usage::Counting;
 use crate::config::timeouts;
+use crate::ledger::RecordId;
 use crate::metrics::{Histogram, SupervisorMetrics};
-use crate::types::{JobId, SpawnError};
+use crate::types::{JobId, SpawnError, SpawnStage};
 
 /// Longest pause between two passes over a tree that does not die.
 const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -71,6 +75,7 @@ const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
 const TOKEN_INBOX: u64 = 0;
 const TOKEN_SIGNALS: u64 = 1;
 const TOKEN_MEMORY: u64 = 2;
+const TOKEN_KEEPER: u64 = 3;
 /// A child's token is its pid above this.
 const TOKEN_PIDS: u64 = 16;
 
@@ -105,6 +110,8 @@ pub struct Options {
     pub inheritance: Inheritance,
     /// Where the next server learns what this one left, if it is killed.
     pub state: Option<StateDir>,
+    /// The parent of all children, if that is not this process.
+    pub kept: Option<Kept>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,6 +186,10 @@ pub struct Supervisor {
     spawns: Histogram,
     /// How long the loop was busy at a time.
     turns: Histogram,
+    /// Children that have ended and whose end the keeper has not written down yet.
+    unwritten: Vec<JobId>,
+    /// What a server that is gone has left to this one.
+    inherited: Vec<RecordId>,
 }
 
 impl Supervisor {
@@ -188,8 +199,10 @@ impl Supervisor {
     /// # Errors
     /// When a descriptor cannot be made.
     pub fn new(options: Options) -> std::io::Result<(Self, Sender<Inbox>, Receiver<Event>)> {
-        // Orphans of children become children of this process instead of init's.
-        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        if options.kept.is_none() {
+            // Orphans of children become children of this process instead of init's.
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        }
         let (commands, inbox) = mailbox::channel()?;
         let (events, receiver) = mailbox::channel()?;
         let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
@@ -206,12 +219,17 @@ impl Supervisor {
             epoll::EventData::new_u64(TOKEN_SIGNALS),
             EventFlags::IN,
         )?;
+        if let Some(kept) = &options.kept {
+            let data = epoll::EventData::new_u64(TOKEN_KEEPER);
+            epoll::add(&epoll, &kept.bell, data, EventFlags::IN)?;
+        }
         let reports = Reports {
             inbox: commands.clone(),
             events: events.clone(),
             epoll: epoll.clone(),
         };
-        let pool = Pool::new(options.inheritance.clone(), reports);
+        let pool = Pool::new(options.inheritance.clone(), reports, options.kept.clone());
+        let inherited = kept::inherited(options.kept.as_ref());
         let supervisor = Self {
             options,
             cgroups: None,
@@ -241,6 +259,8 @@ impl Supervisor {
             shutdown: None,
             spawns: Histogram::default(),
             turns: Histogram::default(),
+            unwritten: Vec::new(),
+            inherited,
         };
         Ok((supervisor, commands, receiver))
     }
@@ -248,6 +268,7 @@ impl Supervisor {
     /// Runs until the process ends, with groups for children from there.
     pub fn run(mut self, groups: Groups) {
         self.begin_groups(groups);
+        self.go_on();
         // Opens the list that every exit asks for, while the server has descriptors to spare.
         let _ = tree::procfs::adopted();
         let mut ready = Vec::with_capacity(64);
@@ -277,6 +298,7 @@ impl Supervisor {
                     TOKEN_INBOX => {}
                     TOKEN_SIGNALS => self.on_signals(),
                     TOKEN_MEMORY => self.on_memory(),
+                    TOKEN_KEEPER => self.on_bell(),
                     token => {
                         if let Ok(pid) = i32::try_from(token - TOKEN_PIDS)
                             && let Some(&job) = self.by_pid.get(&pid)
@@ -354,7 +376,8 @@ impl Supervisor {
                 deadline,
                 announce,
                 counted,
-            } => self.start(job, spec, deadline, (announce, counted)),
+                record,
+            } => self.start(job, spec, deadline, (announce, counted), record),
             Command::KillAt { job, at } => self.limit_lifetime(job, at),
             Command::Stop { job, grace } => {
                 self.stop(job);
@@ -395,7 +418,16 @@ impl Supervisor {
         spec: Box<SpawnSpec>,
         deadline: Option<Instant>,
         (announce, counted): (bool, bool),
+        record: Option<RecordId>,
     ) {
+        if self.options.kept.is_some() && record.is_none() {
+            // What is not written down would be lost, so it is not begun.
+            let error = SpawnError {
+                stage: SpawnStage::Clone,
+                errno: libc::EAGAIN,
+            };
+            return self.events.send(Event::SpawnFailed { job, error });
+        }
         let now = Instant::now();
         let bounds = spec.limits().map(Bounds::from).unwrap_or_default();
         let group = match self.group_for(&bounds, counted) {
@@ -421,7 +453,10 @@ impl Supervisor {
         if self.claims.marks().wants_census() {
             self.orphans.want(true);
         }
-        self.jobs.insert(job, Box::new(Job::new(tree)));
+        self.write_down(record, &tree, deadline);
+        let mut known = Job::new(tree);
+        known.record = record;
+        self.jobs.insert(job, Box::new(known));
         if let Some(at) = deadline {
             self.deadlines.set(at, Due::Timeout(job));
         }
@@ -431,6 +466,7 @@ impl Supervisor {
             mark,
             group,
             announce,
+            record,
         };
         if let Some(state) = &mut self.options.state {
             state.starts(job, mark);
@@ -469,7 +505,10 @@ impl Supervisor {
                     state.begun(id, pid, job.tree.mark);
                 }
                 self.by_pid.insert(pid, id);
-                job.leader = Some(Leader::new(pid, pidfd));
+                job.leader = Some(match self.options.kept {
+                    None => Leader::new(pid, pidfd),
+                    Some(_) => Leader::kept(pid, pidfd),
+                });
                 let stop = std::mem::take(&mut job.stop_pending);
                 if let Some(group) = unused {
                     self.group_refused(group);
@@ -573,6 +612,9 @@ impl Supervisor {
         if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.cgroups) {
             cgroups.give_back(group);
         }
+        if let (Some(kept), Some(record)) = (&self.options.kept, job.record) {
+            kept.records.supervisor_is_done(record);
+        }
     }
 
     fn answer_timeout(&mut self, id: JobId) {
@@ -671,6 +713,7 @@ mod tests {
             shutdown_grace: Duration::ZERO,
             inheritance: Inheritance::for_tests(),
             state: None,
+            kept: None,
         };
         Supervisor::new(options).unwrap().0
     }
@@ -696,7 +739,7 @@ mod tests {
             supervisor.deadlines.next().is_none(),
             "there is no such job"
         );
-        supervisor.start(job, spec("/bin/true"), None, (false, false));
+        supervisor.start(job, spec("/bin/true"), None, (false, false), None);
         while supervisor.deadlines.pop(Instant::now()).is_some() {}
         let before = supervisor.deadlines.next();
         for number in 2..1000 {
@@ -717,7 +760,7 @@ mod tests {
         let mut supervisor = supervisor();
         let job = JobId(1);
         let year = Instant::now() + YEAR;
-        supervisor.start(job, spec("/bin/true"), Some(year), (false, false));
+        supervisor.start(job, spec("/bin/true"), Some(year), (false, false), None);
         supervisor.on_command(Command::KillAt { job, at: year });
         for _ in 0..3 {
             supervisor.on_command(Command::Stop {

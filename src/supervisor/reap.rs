@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use crate::supervisor::tree::procfs;
 use crate::types::ExitStatus;
 
 /// What those who were reaped have used, each with the children that it had reaped itself
@@ -119,8 +120,13 @@ pub fn peek_any() -> Option<i32> {
     }
 }
 
-/// Reaps a child of ours that is not managed, if it is dead; what it has used.
+/// Reaps a child of ours that is not managed, if it is dead; what it has used. Where a keeper reaps,
+/// nothing is told of that, once it is done or about to be.
 pub fn reap_orphan(pid: i32) -> Option<Reaped> {
+    if procfs::is_kept() {
+        let is_gone = procfs::stat(pid).is_none_or(|stat| !stat.is_alive());
+        return is_gone.then(Reaped::default);
+    }
     // 0 would be any child.
     let pid = u32::try_from(pid).ok().filter(|pid| *pid > 0)?;
     let (_, reaped) = wait(libc::P_PID, pid).ok()??;

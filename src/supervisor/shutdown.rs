@@ -56,7 +56,8 @@ impl Supervisor {
             cgroups.kill_all();
         }
         let mut walk = Walk::default();
-        walk.add_listed(procfs::children_of(std::process::id().cast_signed()));
+        walk.add_listed(procfs::children_of_reaper());
+        self.end_without_keeper();
         walk.step(None);
         self.reap_orphans();
         let quiet = walk.met().is_empty() && self.by_pid.is_empty() && self.pool.is_quiet();

@@ -69,6 +69,42 @@ pub fn reset_child_signal() {
     }
 }
 
+/// The next signal that is for the server or of a child, for a process that waits for nothing else;
+/// and whether a terminal has sent it to its whole foreground group. They must be blocked.
+pub(crate) fn wait() -> (i32, bool) {
+    loop {
+        // SAFETY: `sigemptyset` initialises the set; all-zero is a valid `siginfo_t`, which the call
+        // fills if it succeeds.
+        unsafe {
+            let mut set = meant();
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let signal = libc::sigwaitinfo(&raw mut set, &raw mut info);
+            if signal > 0 {
+                return (signal, info.si_code == libc::SI_KERNEL);
+            }
+        }
+    }
+}
+
+/// The signals that mean something.
+fn meant() -> libc::sigset_t {
+    // SAFETY: `sigemptyset` initialises the set before it is used.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in [
+            libc::SIGCHLD,
+            libc::SIGTERM,
+            libc::SIGINT,
+            libc::SIGQUIT,
+            libc::SIGHUP,
+        ] {
+            libc::sigaddset(&mut set, signal);
+        }
+        set
+    }
+}
+
 /// What a hangup (SIGHUP) means to this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hangup {
@@ -126,17 +162,7 @@ impl SignalFd {
         // SAFETY: `sigemptyset` initialises the set; the returned descriptor, if not negative, is
         // new and nobody else's.
         unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            for signal in [
-                libc::SIGCHLD,
-                libc::SIGTERM,
-                libc::SIGINT,
-                libc::SIGQUIT,
-                libc::SIGHUP,
-            ] {
-                libc::sigaddset(&mut set, signal);
-            }
+            let set = meant();
             let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
             if fd < 0 {
                 return Err(std::io::Error::last_os_error());

@@ -16,6 +16,9 @@ impl Stream {
     /// How many variants there are; tables are indexed by `stream as usize`.
     pub const COUNT: usize = 3;
 
+    /// All of them.
+    pub const ALL: [Stream; Self::COUNT] = [Stream::Stdout, Stream::Stderr, Stream::Pty];
+
     /// The name used on the wire.
     pub fn as_str(self) -> &'static str {
         match self {

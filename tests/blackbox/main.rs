@@ -50,6 +50,7 @@ mod idle;
 mod ids;
 mod inherit_env;
 mod input;
+mod keep;
 mod leftovers;
 mod limits;
 mod list;

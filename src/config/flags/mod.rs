@@ -243,6 +243,8 @@ pub struct ServerArgs {
     pub allow_users: Vec<AllowUser>,
     /// `--terminal-replay`.
     pub terminal_replay: ReplayChoice,
+    /// `--keep`.
+    pub keep: bool,
     /// `--state-dir`.
     pub state_dir: Option<PathBuf>,
     /// `--base-path`, without a slash at its end.
@@ -311,6 +313,7 @@ impl Default for ServerArgs {
             default_user: None,
             allow_users: Vec::new(),
             terminal_replay: ReplayChoice::Auto,
+            keep: false,
             state_dir: None,
             base_path: String::new(),
             no_console: false,
@@ -359,6 +362,21 @@ impl std::error::Error for UsageError {}
 impl From<lexopt::Error> for UsageError {
     fn from(error: lexopt::Error) -> Self {
         Self(error.to_string())
+    }
+}
+
+/// Refuses what a keeper cannot do.
+///
+/// # Errors
+/// With `--state-dir`.
+pub fn check_keep(args: &ServerArgs) -> Result<(), UsageError> {
+    match args.keep && args.state_dir.is_some() {
+        false => Ok(()),
+        true => Err(UsageError(
+            "--keep and --state-dir exclude each other: with a keeper nothing is left behind to be \
+             ended, and what --state-dir ends would be what the keeper keeps; use one of them"
+                .to_owned(),
+        )),
     }
 }
 

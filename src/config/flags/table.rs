@@ -536,6 +536,16 @@ pub(super) const FLAGS: &[Flag] = &[
                else the screen.",
     },
     Flag {
+        long: "keep",
+        short: None,
+        takes: Takes::Nothing(|args| args.keep = true),
+        default: None,
+        help: "keep processes, logs and exit codes when the server dies",
+        more: "A small process stays the parent of all others; when the server is killed, it begins \
+               another one, which goes on with the same processes. What survives is in \
+               docs/operations.md.",
+    },
+    Flag {
         long: "state-dir",
         short: None,
         takes: Takes::Value("DIR", |args, value| {

@@ -371,7 +371,8 @@ impl Conn {
 
     /// What a request comes to.
     fn execute(&self, action: Action, body: &[u8], facts: &Facts) -> Outcome {
-        let mut settings = self.server.settings.get();
+        let before = self.server.settings.get();
+        let mut settings = before;
         let mut table = self.server.table.borrow_mut();
         let mut core = Core {
             settings: &mut settings,
@@ -383,7 +384,6 @@ impl Conn {
             users: &self.server.options.users,
         };
         let mut outcome = api::execute(action, body, &mut core);
-        let before = self.server.settings.replace(settings);
         if before != settings {
             self.server.tell(&Event::LimitsSet {
                 request: facts.request.as_deref(),
@@ -407,6 +407,9 @@ impl Conn {
             _ => {}
         }
         drop(table);
+        if settings != before {
+            self.server.change_settings(settings);
+        }
         self.server.make_way();
         outcome
     }

@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::api::limits::unavailable;
 use crate::api::{Launch, Problem, Reply};
 use crate::config::timeouts;
+use crate::ledger::records::End;
 use crate::metrics::Kind;
 use crate::process::terminal::Terminal;
 use crate::supervisor::message::Command;
@@ -21,6 +22,7 @@ use crate::types::{JobId, SpawnError, SpawnStage, Stdin, Stream, WindowSize};
 
 use crate::io::host::input::Input;
 use crate::io::host::paced::limit_rate;
+use crate::io::host::resume::named;
 use crate::io::host::tally;
 use crate::io::runtime::source::Source;
 use crate::io::server::{Child, Create, Server};
@@ -90,7 +92,7 @@ fn begin(
             }
             ends
         }
-        None => open_pipes(server, stdin)?,
+        None => open_pipes(server, job, stdin)?,
     };
     let term = tty.then_some(TermRule::IfMissing);
     let spec =
@@ -107,6 +109,7 @@ fn begin(
         deadline: None,
         announce: true,
         counted: true,
+        record: server.record_of(job),
     });
     // One beyond the end of the clock never comes.
     if let Some(at) = deadline.and_then(|after| Instant::now().checked_add(after)) {
@@ -191,9 +194,9 @@ fn refused(what: &'static str) -> impl Fn(rustix::io::Errno) -> Problem {
     move |errno| Problem::resource(what, errno.raw_os_error())
 }
 
-/// One of our ends on the runtime, unless it is one of the last descriptors.
-fn registered(server: &Server, fd: OwnedFd) -> Result<Rc<Source>, Problem> {
-    source(server, fd).map(Rc::new)
+/// An end of a job on the runtime, unless it is one of the last descriptors.
+fn registered(server: &Server, job: JobId, end: End, fd: OwnedFd) -> Result<Rc<Source>, Problem> {
+    Ok(Rc::new(named(server, job, end, source(server, fd)?)))
 }
 
 fn source(server: &Server, fd: OwnedFd) -> Result<Source, Problem> {
@@ -209,7 +212,7 @@ fn source(server: &Server, fd: OwnedFd) -> Result<Source, Problem> {
     Source::new(fd).map_err(errno)
 }
 
-fn open_pipes(server: &Server, stdin: Stdin) -> Result<Ends, Problem> {
+fn open_pipes(server: &Server, job: JobId, stdin: Stdin) -> Result<Ends, Problem> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(refused("no pipe for the process"));
     let open_stdin = match stdin {
         Stdin::Open => Some(pipe()?),
@@ -217,9 +220,13 @@ fn open_pipes(server: &Server, stdin: Stdin) -> Result<Ends, Problem> {
     };
     let (stdout_read, stdout_write) = pipe()?;
     let (stderr_read, stderr_write) = pipe()?;
+    let output = |stream, fd| {
+        let source = registered(server, job, End::Output(stream), fd);
+        source.map(|source| (stream, source))
+    };
     let outputs = vec![
-        (Stream::Stdout, registered(server, stdout_read)?),
-        (Stream::Stderr, registered(server, stderr_read)?),
+        output(Stream::Stdout, stdout_read)?,
+        output(Stream::Stderr, stderr_read)?,
     ];
     let (stdio, input) = match open_stdin {
         None => {
@@ -228,7 +235,7 @@ fn open_pipes(server: &Server, stdin: Stdin) -> Result<Ends, Problem> {
         }
         Some((stdin_read, stdin_write)) => {
             let fds = [stdin_read, stdout_write, stderr_write];
-            let input = Input::pipe(registered(server, stdin_write)?);
+            let input = Input::pipe(registered(server, job, End::Input, stdin_write)?);
             (Stdio::Separate(Box::new(fds)), input)
         }
     };
@@ -244,20 +251,25 @@ fn open_pipes(server: &Server, stdin: Stdin) -> Result<Ends, Problem> {
 fn open_terminal(server: &Rc<Server>, job: JobId, size: WindowSize) -> Result<Ends, Problem> {
     let (master, slave) =
         pty::open(size).map_err(|errno| Problem::no_terminal(errno.raw_os_error()))?;
-    let of = Rc::downgrade(server);
-    // Its name is the next terminal's, so the supervisor closes it, when it knows.
-    let farewell = move |master| {
-        if let Some(server) = of.upgrade() {
-            server.command(Command::TerminalClosed { job, master });
-        }
-    };
-    let master = Rc::new(source(server, master)?.before_close(farewell));
+    let end = End::Output(Stream::Pty);
+    let master = named(server, job, end, source(server, master)?);
+    let master = Rc::new(with_farewell(server, job, master));
     Ok(Ends {
         stdio: Stdio::Terminal(slave),
         child: Child {
             outputs: vec![(Stream::Pty, master.clone())],
             input: Some(Input::terminal_of(master)),
         },
+    })
+}
+
+/// Its name is the next terminal's, so the supervisor closes it, when it knows.
+pub(crate) fn with_farewell(server: &Rc<Server>, job: JobId, master: Source) -> Source {
+    let of = Rc::downgrade(server);
+    master.before_close(move |master| {
+        if let Some(server) = of.upgrade() {
+            server.command(Command::TerminalClosed { job, master });
+        }
     })
 }
 
@@ -282,8 +294,8 @@ pub(crate) fn open_run_pipes(
         }
     };
     let outputs = vec![
-        (Stream::Stdout, registered(server, stdout_read)?),
-        (Stream::Stderr, registered(server, stderr_read)?),
+        (Stream::Stdout, Rc::new(source(server, stdout_read)?)),
+        (Stream::Stderr, Rc::new(source(server, stderr_read)?)),
     ];
     let child = Child {
         outputs,

@@ -62,6 +62,7 @@ pub(crate) async fn handle(
                 Event::Groups(groups) => {
                     match &groups {
                         Ok(()) => server.tell(&journal::Event::Groups),
+                        Err(_) if server.info.borrow().goes_on => {}
                         Err(sentence) => server.tell(&journal::Event::Told(sentence)),
                     }
                     server.info.borrow_mut().learn_groups(groups);

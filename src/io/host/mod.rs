@@ -16,6 +16,7 @@ pub(crate) mod leftovers;
 pub(crate) mod line;
 pub(crate) mod outputs;
 mod paced;
+pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod sizes;
 pub(crate) mod start;

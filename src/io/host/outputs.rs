@@ -354,12 +354,13 @@ impl Allowed {
 fn tail<'a>(
     process: &mut Process,
     arena: &'a mut Arena,
+    stream: Stream,
     slots: usize,
 ) -> Result<&'a mut [u8], Stop> {
     let log = &mut process.log;
     let full = |_| Stop::Failed(Errno::NOMEM);
     if slots == usize::MAX {
-        return log.tail(arena).map_err(full);
+        return log.tail_of(arena, stream).map_err(full);
     }
     // What its client has not been sent is not given up for anybody.
     if let Some(backpressure) = process.extras.get().and_then(|of| of.backpressure.as_ref())
@@ -371,7 +372,11 @@ fn tail<'a>(
     }
     match slots {
         0 => Err(Stop::Failed(Errno::NOMEM)),
-        slots => log.tail_within(arena, slots).map_err(full),
+        slots => {
+            log.tail_within(arena, slots).map_err(full)?;
+            log.note_read(arena, stream).map_err(full)?;
+            Ok(log.lend(arena))
+        }
     }
 }
 
@@ -397,7 +402,7 @@ fn read_to_log(
         }
     };
     let most = most.min(output.most(left));
-    let result = match tail(process, arena, allowed.slots) {
+    let result = match tail(process, arena, stream, allowed.slots) {
         Err(Stop::Full) => return Err(Stop::Full),
         Err(_) => {
             let result = discard(server, source, stream, most);
@@ -412,9 +417,9 @@ fn read_to_log(
                 Some(captures) => {
                     let mut scratch = server.scratch.borrow_mut();
                     scratch.resize(SLOT_BYTES, 0);
-                    let result = read(source, stream, &mut scratch[..room]);
-                    let data = &scratch[..len(&result)];
-                    tail[..data.len()].copy_from_slice(data);
+                    let result = read(source, stream, &mut tail[..room]);
+                    let data = &mut scratch[..len(&result)];
+                    data.copy_from_slice(&tail[..data.len()]);
                     match allowed.capture {
                         true => captures.of(stream).append(arena, data),
                         false => captures.of(stream).discard(arena, data.len()),

@@ -14,12 +14,13 @@ use crate::api::run::{Answer, Progress, Run, answer};
 use crate::api::{Problem, Reply};
 use crate::config::timeouts;
 use crate::journal;
+use crate::ledger;
 use crate::metrics::Kind;
 use crate::process::Captures;
 use crate::process::life::{End, Event, State};
 use crate::process::table::Description;
 use crate::supervisor::message::Command;
-use crate::types::{JobId, ProcessId, SpawnError, UnixMs};
+use crate::types::{JobId, ProcessId, SpawnError, Stream, UnixMs};
 
 use crate::io::host::admission::{Place, admit};
 use crate::io::host::create::{TermRule, open_run_pipes, refusal, spec};
@@ -29,8 +30,10 @@ use crate::io::host::input::Input;
 use crate::io::host::leftovers;
 use crate::io::host::outputs::{ingest, trim_later};
 use crate::io::host::paced::{Output, limit_rate};
+use crate::io::host::resume::named;
 use crate::io::host::tally;
 use crate::io::host::told;
+use crate::io::runtime::source::Source;
 use crate::io::server::Server;
 use crate::io::usage::usage_of;
 use crate::io::wait::{Client, Limits, Waited, for_client, until};
@@ -229,6 +232,12 @@ impl Underway {
         // Nobody asks for them again, and they may be many.
         run.launch.env = Vec::new();
         let (job, id) = enter(server, &run, created_at)?;
+        if id.is_some() {
+            for (stream, source) in &mut child.outputs {
+                name(server, job, *stream, source);
+            }
+            input = input.map(|pipe| named(server, job, ledger::records::End::Input, pipe));
+        }
         child.input = match run.stdin_open {
             true => input.take().map(|pipe| Input::pipe(Rc::new(pipe))),
             // All of its input is in the request.
@@ -242,6 +251,7 @@ impl Underway {
             // Nobody sees the others before they are over.
             announce: id.is_some() || run.is_streamed,
             counted: id.is_some() || run.tells_usage,
+            record: server.record_of(job),
         });
         let rate = run.launch.output_rate();
         if let Some(rate) = rate {
@@ -422,6 +432,15 @@ impl Underway {
         let log_max = self.run.output_max.min(usual).saturating_mul(2);
         leftovers::list(&self.server, self.job, id, description, log_max);
         self.is_let_go = true;
+    }
+}
+
+/// Notes which output of a run that is listed this is; nobody else has it yet.
+fn name(server: &Server, job: JobId, stream: Stream, source: &mut Rc<Source>) {
+    let end = ledger::records::End::Output(stream);
+    let name = server.table.borrow().name_end(job, end, source.number());
+    if let (Some(name), Some(source)) = (name, Rc::get_mut(source)) {
+        source.set_name(name);
     }
 }
 

@@ -15,20 +15,30 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::task::{Context, Waker};
 
 use monoio::net::UnixStream;
 use rustix::io::fcntl_dupfd_cloexec;
 
+use crate::ledger::records::Named;
+
 /// A non-blocking descriptor that is not a socket of ours.
 pub(crate) struct Source {
     stream: UnixStream,
-    /// Boxed twice: a thin pointer, which most sources do not use.
-    farewell: Option<Box<Box<Farewell>>>,
+    /// Boxed, because most sources do not use it.
+    at_close: Option<Box<AtClose>>,
     given_up: Cell<bool>,
     /// Who waits for it and asks to hear of that.
     waiting: Cell<Option<Waker>>,
+}
+
+/// What is to be done when it is closed.
+#[derive(Default)]
+struct AtClose {
+    /// Somebody has written down what this descriptor is.
+    named: Option<Named>,
+    farewell: Option<Box<Farewell>>,
 }
 
 /// Gets a copy of the descriptor that is about to be closed, None if there can be none.
@@ -42,7 +52,12 @@ impl fmt::Debug for Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        if let Some(farewell) = self.farewell.take() {
+        let Some(at_close) = self.at_close.take() else {
+            return;
+        };
+        // Before the number can be another descriptor's.
+        drop(at_close.named);
+        if let Some(farewell) = at_close.farewell {
             farewell(fcntl_dupfd_cloexec(&*self, 3).ok());
         }
     }
@@ -57,7 +72,7 @@ impl Source {
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(Self {
             stream: UnixStream::from_std(fd.into())?,
-            farewell: None,
+            at_close: None,
             given_up: Cell::new(false),
             waiting: Cell::new(None),
         })
@@ -66,8 +81,24 @@ impl Source {
     /// Has `farewell` called when the descriptor is about to be closed. While that keeps the copy
     /// it gets, what the descriptor leads to is not free for others.
     pub(crate) fn before_close(mut self, farewell: impl FnOnce(Option<OwnedFd>) + 'static) -> Self {
-        self.farewell = Some(Box::new(Box::new(farewell)));
+        self.at_close.get_or_insert_default().farewell = Some(Box::new(farewell));
         self
+    }
+
+    /// Has this name end before the descriptor is closed.
+    pub(crate) fn named(mut self, name: Named) -> Self {
+        self.set_name(name);
+        self
+    }
+
+    /// The same.
+    pub(crate) fn set_name(&mut self, name: Named) {
+        self.at_close.get_or_insert_default().named = Some(name);
+    }
+
+    /// The number of the descriptor.
+    pub(crate) fn number(&self) -> RawFd {
+        self.stream.as_raw_fd()
     }
 
     /// Nobody is to wait for it any more. Whoever does is woken, if [`Source::poll_given_up`] was

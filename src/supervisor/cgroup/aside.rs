@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// Follows the name of the children's group.
 const SUFFIX: &str = "-server";
@@ -60,8 +61,12 @@ impl Aside {
             parent: parent.to_owned(),
             own: beside(children),
         };
-        let moved = fs::create_dir(&aside.own)
-            .and_then(|()| fs::write(aside.own.join("cgroup.procs"), me()));
+        let made = match fs::create_dir(&aside.own) {
+            // Made by a server that is gone, of the same keeper.
+            Err(error) if may_be_there(&error) => Ok(()),
+            made => made,
+        };
+        let moved = made.and_then(|()| move_to(&aside.own));
         match moved {
             Ok(()) => Ok(aside),
             Err(error) => {
@@ -78,7 +83,7 @@ impl Aside {
 
     /// Moves it back.
     pub(super) fn back(&self) {
-        let _ = fs::write(self.parent.join("cgroup.procs"), me());
+        let _ = move_to(&self.parent);
         let _ = fs::remove_dir(&self.own);
     }
 }
@@ -88,17 +93,44 @@ impl Aside {
 /// # Errors
 /// How many others are.
 pub(super) fn check_alone(group: &Path) -> Result<(), Refusal> {
-    let me = me();
+    let us = us();
     let members = fs::read_to_string(group.join("cgroup.procs"))?;
     // Those of other pid namespaces are shown as 0.
-    match members.lines().filter(|pid| *pid != me).count() {
+    match members
+        .lines()
+        .filter(|pid| !us.iter().any(|us| us == pid))
+        .count()
+    {
         0 => Ok(()),
         others => Err(Refusal::NotAlone(others)),
     }
 }
 
-fn me() -> String {
-    std::process::id().to_string()
+/// The keeper, if there is one.
+static KEEPER: AtomicI32 = AtomicI32::new(0);
+
+/// The server is not alone, but with its keeper.
+pub(super) fn with_keeper(keeper: i32) {
+    KEEPER.store(keeper, Ordering::Relaxed);
+}
+
+/// Whether a group that cannot be made for this reason is that of a server which is gone, of the same
+/// keeper.
+pub(super) fn may_be_there(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AlreadyExists && KEEPER.load(Ordering::Relaxed) != 0
+}
+
+/// This process, and its keeper.
+fn us() -> Vec<String> {
+    let own = std::process::id().to_string();
+    let keeper = Some(KEEPER.load(Ordering::Relaxed)).filter(|keeper| *keeper != 0);
+    let keeper = keeper.map(|keeper| keeper.to_string());
+    std::iter::once(own).chain(keeper).collect()
+}
+
+fn move_to(group: &Path) -> io::Result<()> {
+    us().into_iter()
+        .try_for_each(|pid| fs::write(group.join("cgroup.procs"), pid))
 }
 
 /// Where a server is whose children are in `children`.

@@ -18,7 +18,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::aside::{Aside, Refusal, check_alone};
+use super::aside::{Aside, Refusal, check_alone, may_be_there};
 use super::bounds::{Bounds, Controller};
 use super::limits::Limits as Shown;
 use super::usage::value;
@@ -210,13 +210,23 @@ impl Limited {
             return Ok(home.clone());
         }
         let path = beside(&self.children);
-        fs::create_dir(&path)?;
+        match fs::create_dir(&path) {
+            // Made by a server that is gone, of the same keeper: the name is that of this one's group.
+            Err(error) if may_be_there(&error) => {}
+            made => made?,
+        }
         let dir = File::open(&path)?;
         flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
         let dir: OwnedFd = dir.into();
         let home = Home::new(dir, path);
         self.home = Some(home.clone());
         Ok(home)
+    }
+
+    /// The group that these groups are in, if it is there.
+    pub(super) fn there(&self) -> Option<Home> {
+        let there = || Some(Home::new(File::open(self.path()).ok()?.into(), self.path()));
+        self.home.clone().or_else(there)
     }
 
     /// An empty group that has these bounds by now, if there is one that was used before.

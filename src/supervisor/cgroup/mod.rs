@@ -517,6 +517,50 @@ impl Cgroups {
         self.watcher.as_ref()
     }
 
+    /// The server has a keeper, which goes where it goes.
+    pub(crate) fn with_keeper(keeper: i32) {
+        aside::with_keeper(keeper);
+    }
+
+    /// The group with this number, which a server that is gone has taken, and whether it has bounds;
+    /// None if it is gone. It is not used again: nobody knows what its bounds are.
+    pub(crate) fn take_over(&mut self, number: u64) -> Option<(Arc<Group>, bool)> {
+        self.made = self.made.max(number);
+        let open = |home: &Home| Group::open(home, number.to_string(), Bounds::default()).ok();
+        let free = open(&self.home).map(|group| (group, false));
+        let found = free.or_else(|| Some((open(&self.limited.there()?)?, true)));
+        let (group, is_limited) = found?;
+        group.killed.store(true, Ordering::Relaxed);
+        self.open += 1;
+        Some((Arc::new(group), is_limited))
+    }
+
+    /// Groups that a server which is gone had besides those that were taken over are removed as soon
+    /// as nobody lives in them.
+    pub(crate) fn abandon_others(&mut self) {
+        for home in [Some(self.home.clone()), self.limited.there()]
+            .into_iter()
+            .flatten()
+        {
+            let entries = fs::read_dir(&home.path).into_iter().flatten().flatten();
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            for name in names {
+                if let Ok(number) = name.parse::<u64>() {
+                    self.made = self.made.max(number);
+                    self.abandoned.push_back((home.clone(), name));
+                }
+            }
+        }
+    }
+
+    /// No group is open any more, for a server that begins when another one has.
+    pub(crate) fn rest(&mut self) {
+        self.open -= self.idle.len();
+        for group in std::mem::take(&mut self.idle) {
+            self.remove(&group.home, group.name.clone());
+        }
+    }
+
     /// Takes a group back whose job is forgotten. Who still lives in it lives on.
     ///
     /// One that its members have changed as far as that shows (frozen, groups within) is not used

@@ -23,7 +23,7 @@ const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// `struct clone_args` (clone3(2)) up to and including the field of kernel 5.7.
 #[repr(C, align(8))]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct CloneArgs {
     flags: u64,
     pidfd: u64,
@@ -59,6 +59,15 @@ pub struct Birthplace<'a> {
     pub only: bool,
 }
 
+/// Whose child a new process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parent {
+    /// This process's.
+    This,
+    /// That of this process's own parent (CLONE_PARENT), which has to reap it.
+    Ours,
+}
+
 /// A new process.
 #[derive(Debug)]
 pub(crate) struct Cloned {
@@ -83,26 +92,48 @@ pub(crate) unsafe fn vfork(
     entry: Entry,
     argument: *mut libc::c_void,
     stack: &mut [u128],
-    files: Files,
+    (files, parent): (Files, Parent),
     group: Option<Birthplace<'_>>,
     pid_slot: &AtomicI32,
 ) -> Result<Cloned, i32> {
-    let flags = match files {
-        Files::Copied => FLAGS,
-        Files::Shared => FLAGS | libc::CLONE_FILES,
+    let mut flags = FLAGS;
+    if files == Files::Shared {
+        flags |= libc::CLONE_FILES;
+    }
+    // With CLONE_PARENT it is this process's own, and clone3(2) wants none.
+    let exit_signal = match parent {
+        Parent::This => libc::SIGCHLD,
+        Parent::Ours => {
+            flags |= libc::CLONE_PARENT;
+            0
+        }
     };
     let mut pidfd: RawFd = -1;
     let mut pid = -1;
+    let mut in_group = false;
+    let slot = pid_slot.as_ptr() as u64;
+    let mut args = CloneArgs {
+        flags: u64::from(flags.cast_unsigned()),
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: u64::from(exit_signal.cast_unsigned()),
+        stack: stack.as_mut_ptr() as u64,
+        stack_size: size_of_val(stack) as u64,
+        ..CloneArgs::default()
+    };
+    match parent {
+        Parent::This => args.child_tid = slot,
+        // Whoever goes on without this process must not miss a child that has not run yet.
+        Parent::Ours => {
+            args.flags &= !u64::from(libc::CLONE_CHILD_SETTID.cast_unsigned());
+            args.flags |= u64::from(libc::CLONE_PARENT_SETTID.cast_unsigned());
+            args.parent_tid = slot;
+        }
+    }
     if let Some(group) = group {
         let args = CloneArgs {
-            flags: u64::from(flags.cast_unsigned()) | CLONE_INTO_CGROUP,
-            pidfd: &raw mut pidfd as u64,
-            child_tid: pid_slot.as_ptr() as u64,
-            exit_signal: libc::SIGCHLD as u64,
-            stack: stack.as_mut_ptr() as u64,
-            stack_size: size_of_val(stack) as u64,
+            flags: args.flags | CLONE_INTO_CGROUP,
             cgroup: u64::from(group.dir.as_raw_fd().cast_unsigned()),
-            ..CloneArgs::default()
+            ..args
         };
         // SAFETY: `stack` is a mutable slice that outlives the child (CLONE_VFORK) and, being of
         // u128, has an aligned end; `pidfd` and `pid_slot` are valid for the kernel to write an
@@ -111,15 +142,19 @@ pub(crate) unsafe fn vfork(
         if pid < 0 && group.only {
             return Err(-pid);
         }
+        in_group = pid > 0;
     }
-    let in_group = pid > 0;
-    if !in_group {
+    if pid < 0 && parent == Parent::Ours {
+        // SAFETY: as above.
+        pid = unsafe { clone3(&args, entry, argument) };
+    }
+    if pid < 0 {
         // SAFETY: as above; the top of the stack is the end of the slice.
         pid = unsafe {
             libc::clone(
                 entry,
                 stack.as_mut_ptr_range().end.cast(),
-                flags | libc::SIGCHLD,
+                flags | exit_signal,
                 argument,
                 &raw mut pidfd,
                 std::ptr::null_mut::<libc::c_void>(),
@@ -139,6 +174,50 @@ pub(crate) unsafe fn vfork(
         pidfd,
         in_group,
     })
+}
+
+/// Makes a copy of this process that shares its descriptor table: 0 in the copy, its pid here.
+///
+/// # Errors
+/// The errno of clone(2).
+///
+/// # Safety
+/// This thread is the only one: the copy has no other, whatever they were doing.
+pub(crate) unsafe fn copy_sharing_files() -> Result<i32, i32> {
+    let flags = libc::CLONE_FILES | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM and with no stack of its own the copy goes on here as after fork(2);
+    // the four null pointers are for flags that are not given.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    match i32::try_from(pid) {
+        Ok(pid @ 0..) => Ok(pid),
+        _ => Err(std::io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EAGAIN)),
+    }
+}
+
+/// Closes the descriptors `first..=last`, also where there is no close_range(2).
+pub(crate) fn close_between(first: RawFd, last: RawFd) {
+    let (first, last) = (first.cast_unsigned(), last.cast_unsigned());
+    // SAFETY: plain numbers. They are nobody's: whoever opened them is dead (`supervisor::keeper`).
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if closed < 0 {
+        for fd in open_between(first, last) {
+            // SAFETY: as above.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+/// Kernels before 5.9.
+fn open_between(first: u32, last: u32) -> Vec<RawFd> {
+    let listed = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let numbers = listed
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers
+        .filter(|fd: &RawFd| (first..=last).contains(&fd.cast_unsigned()))
+        .collect()
 }
 
 /// Closes every descriptor from `first` on (close_range(2), kernel 5.9). Fit for a child between
@@ -177,7 +256,7 @@ pub(crate) fn can_be_born_in(group: Birthplace<'_>) -> bool {
             end_at_once,
             std::ptr::null_mut(),
             &mut stack,
-            Files::Copied,
+            (Files::Copied, Parent::This),
             Some(group),
             &slot,
         )

@@ -26,9 +26,10 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 
-use crate::supervisor::spawn::clone::{self, Birthplace, Cloned, Files};
+use crate::ledger::PidSlot;
+use crate::supervisor::spawn::clone::{self, Birthplace, Cloned, Files, Parent};
 use crate::supervisor::spawn::inherit::Inheritance;
 use crate::supervisor::spawn::launchpad::Launchpad;
 use crate::supervisor::spawn::newborn::Newborn;
@@ -50,9 +51,6 @@ pub struct Spawned {
     /// Whether it was born in the cgroup it was meant for.
     pub in_group: bool,
 }
-
-/// Where the pid of a child shows as soon as it exists, before [`spawn`] returns. 0 before.
-pub type PidSlot = AtomicI32;
 
 struct ChildPlan<'a> {
     /// Where the program is written while it is looked for.
@@ -96,7 +94,11 @@ pub fn spawn(
     let null = inheritance.null.as_fd();
     let fds = spec.stdio.fds(null);
     // What cannot be put there is found where it is, in a copy of the whole table.
-    let staging = pad.staging.as_mut().and_then(|staging| {
+    // Where another server may go on while the child has not come to exec, that one closes what it
+    // does not know: the child has a table of its own there.
+    let is_kept = matches!(pid_slot, PidSlot::Kept(..));
+    let usable = pad.staging.as_mut().filter(|_| !is_kept);
+    let staging = usable.and_then(|staging| {
         let put = staging.put(fds);
         if put.is_err() {
             staging.clear(null);
@@ -123,6 +125,14 @@ pub fn spawn(
         failure: None,
         oom_score_raised: false,
     };
+    let files = match staging.is_some() {
+        true => Files::Shared,
+        false => Files::Copied,
+    };
+    let parent = match pid_slot {
+        PidSlot::Own(_) => Parent::This,
+        PidSlot::Kept(..) => Parent::Ours,
+    };
     // SAFETY: `plan` outlives the call, which returns once the child has exec'd or is gone;
     // `child_main` keeps to the rules of the file header.
     let cloned = unsafe {
@@ -130,11 +140,7 @@ pub fn spawn(
             child_main,
             (&raw mut plan).cast(),
             &mut pad.stack,
-            if staging.is_some() {
-                Files::Shared
-            } else {
-                Files::Copied
-            },
+            (files, parent),
             group,
             pid_slot,
         )
@@ -172,7 +178,7 @@ pub fn spawn(
             })
         }
         Some(failure) => {
-            // It has exited; collect it here, because nobody else knows of it.
+            // It has exited; collect it here, because nobody else knows of it. A keeper does so itself.
             pid_slot.store(0, Ordering::Release);
             let _ = rustix::process::waitid(
                 rustix::process::WaitId::PidFd(pidfd.as_fd()),
@@ -348,7 +354,7 @@ mod tests {
         let base = Arc::default();
         let env = [("PATH", path)].into_iter();
         let spec = SpawnSpec::new(command, &args, &base, env, cwd, stdio)?;
-        let slot = PidSlot::new(0);
+        let slot = PidSlot::default();
         let inheritance = Inheritance::for_tests();
         let mut pad = Launchpad::with_staging(inheritance.null.as_fd());
         let mark = Marks::new().take();

@@ -16,4 +16,4 @@ mod search;
 pub mod spec;
 pub mod user;
 
-pub use self::exec::{PidSlot, Spawned, spawn};
+pub use self::exec::{Spawned, spawn};

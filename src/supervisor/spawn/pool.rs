@@ -19,14 +19,16 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::ledger::{PidSlot, RecordId};
 use crate::supervisor::Inbox;
 use crate::supervisor::cgroup::Group;
+use crate::supervisor::keeper::Kept;
 use crate::supervisor::mailbox::Sender;
 use crate::supervisor::message::Event;
 use crate::supervisor::spawn::inherit::Inheritance;
 use crate::supervisor::spawn::launchpad::Launchpad;
 use crate::supervisor::spawn::spec::SpawnSpec;
-use crate::supervisor::spawn::{PidSlot, Spawned, spawn};
+use crate::supervisor::spawn::{Spawned, spawn};
 use crate::supervisor::tree::identity::Handle;
 use crate::supervisor::tree::mark::Mark;
 use crate::types::JobId;
@@ -62,6 +64,8 @@ pub(crate) struct Order {
     pub(crate) group: Option<Arc<Group>>,
     /// Whether the I/O thread is told of the start.
     pub(crate) announce: bool,
+    /// Where its pid is written down, if there is a keeper.
+    pub(crate) record: Option<RecordId>,
 }
 
 #[derive(Debug)]
@@ -125,6 +129,7 @@ impl Reports {
 pub(crate) struct Pool {
     inheritance: Inheritance,
     reports: Reports,
+    kept: Option<Kept>,
     /// By thread number; None is a number to use again.
     threads: Vec<Option<mpsc::Sender<Request>>>,
     idle: Vec<usize>,
@@ -139,12 +144,13 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(inheritance: Inheritance, reports: Reports) -> Self {
+    pub(crate) fn new(inheritance: Inheritance, reports: Reports, kept: Option<Kept>) -> Self {
         let null = inheritance.null.as_fd();
         let pads = [(); EAGER].map(|()| Some(Launchpad::with_staging(null)));
         Self {
             inheritance,
             reports,
+            kept,
             threads: Vec::new(),
             idle: Vec::new(),
             pads,
@@ -164,7 +170,11 @@ impl Pool {
             };
             return self.reports.done(job, false, None, now, Err(error));
         }
-        let slot = Arc::new(PidSlot::new(0));
+        let slot = match (&self.kept, order.record) {
+            (Some(kept), Some(record)) => PidSlot::Kept(kept.records.clone(), record),
+            _ => PidSlot::default(),
+        };
+        let slot = Arc::new(slot);
         self.in_flight.push((job, slot.clone()));
         let request = Request {
             order,
@@ -286,6 +296,7 @@ impl Pool {
                     mark,
                     group,
                     announce,
+                    record: _,
                 } = order;
                 let group = group.as_deref().and_then(Group::birthplace);
                 let result = spawn(&spec, &inheritance, mark, group, &slot, &mut pad);
@@ -347,7 +358,7 @@ mod tests {
             events: mailbox::channel().unwrap().0,
             epoll: Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC).unwrap()),
         };
-        let mut pool = Pool::new(Inheritance::for_tests(), reports);
+        let mut pool = Pool::new(Inheritance::for_tests(), reports, None);
         let mut marks = Marks::new();
         let now = Instant::now();
         let all = EAGER + 3;
@@ -358,6 +369,7 @@ mod tests {
                 mark: marks.take(),
                 group: None,
                 announce: false,
+                record: None,
             };
             pool.submit(order, now);
         }

@@ -88,6 +88,15 @@ impl Claims {
         mark
     }
 
+    /// Goes on with a tree of a server that is gone, which carries this.
+    pub(crate) fn go_on(&mut self, job: JobId, carries: Option<u64>, since_ticks: u64) -> Mark {
+        let mark = self.marks.go_on(carries, since_ticks);
+        if let Some((_, value)) = mark.value() {
+            self.by_mark.insert(value, (job, since_ticks));
+        }
+        mark
+    }
+
     /// Its leader runs. Nobody else can be left in a session of this number.
     pub(crate) fn led(&mut self, job: JobId, leader: i32) {
         self.by_session.insert(leader, (job, Session::Led));

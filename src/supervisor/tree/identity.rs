@@ -126,12 +126,26 @@ impl Handle {
 pub(crate) struct Leader {
     pid: i32,
     pidfd: Arc<OwnedFd>,
+    /// Somebody else reaps it, so that its number may be another's at any time.
+    is_kept: bool,
 }
 
 impl Leader {
     /// A child of ours; `pidfd` is its own.
     pub(crate) fn new(pid: i32, pidfd: Arc<OwnedFd>) -> Self {
-        Self { pid, pidfd }
+        Self {
+            pid,
+            pidfd,
+            is_kept: false,
+        }
+    }
+
+    /// A child of the keeper's; `pidfd` is its own.
+    pub(crate) fn kept(pid: i32, pidfd: Arc<OwnedFd>) -> Self {
+        Self {
+            is_kept: true,
+            ..Self::new(pid, pidfd)
+        }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -145,8 +159,24 @@ impl Leader {
 
     /// Sends a signal to the process group that it leads, all of whose members descend from it.
     pub(crate) fn signal_group(&self, signal: Signal) {
-        if let Some(pid) = Pid::from_raw(self.pid) {
+        if self.is_kept {
+            let _ = self.send_to_kept_group(signal.as_raw());
+        } else if let Some(pid) = Pid::from_raw(self.pid) {
             let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    /// To the group by the pidfd (kernel 6.9); before that by its number, while the leader lives.
+    fn send_to_kept_group(&self, signal: i32) -> Result<(), Errno> {
+        match send_as(self.pidfd.as_fd(), signal, PIDFD_SIGNAL_PROCESS_GROUP) {
+            Err(Errno::INVAL) if self.pid > 1 && !self.has_ended() => {
+                // SAFETY: as in `send_to_group`; a leader that has not ended has its number.
+                match unsafe { libc::kill(-self.pid, signal) } {
+                    0 => Ok(()),
+                    _ => Err(last_errno()),
+                }
+            }
+            sent => sent,
         }
     }
 
@@ -167,6 +197,9 @@ impl Leader {
         // 0 would be the server's own group, and -1 everybody.
         if self.pid <= 1 {
             return Err(Errno::SRCH);
+        }
+        if self.is_kept {
+            return self.send_to_kept_group(signal);
         }
         // SAFETY: kill(2) touches no memory of this process. The group is another one's: its
         // leader is a child that has not been reaped.
@@ -189,6 +222,13 @@ impl Leader {
 
 /// pidfd_send_signal(2) with any number: rustix has names for the standard ones only.
 fn send(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    send_as(pidfd, signal, 0)
+}
+
+/// To everybody in the process group that the pidfd leads.
+const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+
+fn send_as(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> Result<(), Errno> {
     let info: *const libc::siginfo_t = std::ptr::null();
     // SAFETY: the descriptor is borrowed for the call, which reads nothing through the null pointer
     // (the kernel fills in who sends) and writes nothing. Numbers are checked by the kernel.
@@ -198,7 +238,7 @@ fn send(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
             pidfd.as_raw_fd(),
             signal,
             info,
-            0,
+            flags,
         )
     };
     match sent {

@@ -194,6 +194,16 @@ impl Marks {
         }
     }
 
+    /// The mark of a tree of a server that is gone.
+    pub(crate) fn go_on(&mut self, value: Option<u64>, since_ticks: u64) -> Mark {
+        self.used.extend(value);
+        Mark {
+            kind: self.kind,
+            value,
+            since_ticks,
+        }
+    }
+
     fn next_value(&mut self) -> Option<u64> {
         if self.used.len() as u64 >= self.count {
             return None;

@@ -131,6 +131,11 @@ impl Orphans {
             .collect()
     }
 
+    /// Those that are known.
+    pub(crate) fn pids(&self) -> Vec<i32> {
+        self.known.keys().copied().collect()
+    }
+
     /// How many are known.
     pub(crate) fn known(&self) -> usize {
         self.known.len()
@@ -288,13 +293,13 @@ impl Orphans {
 
     /// Reads who there is; those that must be asked.
     fn list(&mut self, everywhere: Everywhere, managed: &dyn Fn(i32) -> bool) -> Vec<i32> {
-        let own = std::process::id().cast_signed();
+        let own = procfs::reaper();
         let adopted = procfs::adopted();
         let all = everywhere || adopted.is_none();
         let others = match &adopted {
             Some(_) if !all => Vec::new(),
             Some(_) => procfs::children_of_threads(own, |thread| thread != own),
-            None => procfs::children_of(own),
+            None => procfs::children_of_reaper(),
         };
         self.lists += 1;
         let (list, mut found) = (self.lists, 0);

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::mark::TICKS_PER_SECOND;
 
@@ -28,6 +28,40 @@ fn known<T>(result: io::Result<T>) -> Option<T> {
         STARVED.fetch_add(1, Ordering::Relaxed);
     }
     result.ok()
+}
+
+/// The keeper, if there is one.
+static KEEPER: AtomicI32 = AtomicI32::new(0);
+
+/// Orphans are given to this process, and not to the own one.
+pub(crate) fn set_reaper(keeper: i32) {
+    KEEPER.store(keeper, Ordering::Relaxed);
+}
+
+/// Whether that is so.
+pub(crate) fn is_kept() -> bool {
+    KEEPER.load(Ordering::Relaxed) != 0
+}
+
+/// Whom orphans are given to.
+pub(crate) fn reaper() -> i32 {
+    match KEEPER.load(Ordering::Relaxed) {
+        0 => std::process::id().cast_signed(),
+        keeper => keeper,
+    }
+}
+
+/// Children of that process, but for this one.
+pub(crate) fn children_of_reaper() -> Vec<i32> {
+    without_own(children_of(reaper()))
+}
+
+fn without_own(mut pids: Vec<i32>) -> Vec<i32> {
+    if is_kept() {
+        let own = std::process::id().cast_signed();
+        pids.retain(|&pid| pid != own);
+    }
+    pids
 }
 
 /// A file of /proc.
@@ -180,7 +214,7 @@ pub(crate) fn adopted() -> Option<Vec<i32>> {
     let list = match LIST.get() {
         Some(list) => list,
         None => {
-            let own = std::process::id();
+            let own = reaper();
             let list = known(fs::File::open(format!("/proc/{own}/task/{own}/children")))?;
             LIST.get_or_init(|| list)
         }
@@ -189,7 +223,10 @@ pub(crate) fn adopted() -> Option<Vec<i32>> {
     let mut piece = [0; 4096];
     loop {
         match list.read_at(&mut piece, text.len() as u64).ok()? {
-            0 => return Some(numbers(std::str::from_utf8(&text).ok()?).collect()),
+            0 => {
+                let list = numbers(std::str::from_utf8(&text).ok()?).collect();
+                return Some(without_own(list));
+            }
             len => text.extend_from_slice(&piece[..len]),
         }
     }

@@ -175,6 +175,10 @@ impl Launch {
             line.push("--no-telemetry".to_owned());
         }
         line.extend(self.args);
+        let is_kept = line.iter().any(|arg| arg == "--keep");
+        if std::env::var_os("PROCRING_TEST_KEEP").is_some() && !is_kept {
+            line.push("--keep".to_owned());
+        }
         let mut command = Command::new(&line[0]);
         command
             .args(&line[1..])

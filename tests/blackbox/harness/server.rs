@@ -330,9 +330,19 @@ impl Server {
         table.lines().skip(1).filter(open).count()
     }
 
+    /// The process that serves, where there is a keeper: a child of that, as are all others.
+    pub(crate) fn kept(&self) -> Option<i32> {
+        let is_it = |pid: &i32| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            name.trim() == "procring-server" && procfs::alive(*pid)
+        };
+        procfs::children_of(self.pid).into_iter().find(is_it)
+    }
+
     /// Living processes that this server started, directly or not.
     pub(crate) fn survivors(&self) -> Vec<i32> {
-        let own = [self.pid, self.child.id() as i32];
+        let kept = self.kept().unwrap_or(self.pid);
+        let own = [self.pid, self.child.id() as i32, kept];
         procfs::pids_with_environment(&self.mark)
             .into_iter()
             .filter(|p| !own.contains(p))

@@ -14,14 +14,14 @@
 use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// A memfd that can neither grow nor shrink, mapped as a whole.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     file: File,
     base: NonNull<u8>,
     bytes: usize,
@@ -34,7 +34,7 @@ impl Shared {
     ///
     /// # Errors
     /// If not even the last one can be mapped (memfd_create(2), kernel 3.17).
-    pub(super) fn new(name: &str, sizes: &[usize]) -> io::Result<Self> {
+    pub(crate) fn new(name: &str, sizes: &[usize]) -> io::Result<Self> {
         let mut last = io::Error::from_raw_os_error(libc::ENOMEM);
         for &size in sizes {
             match Self::with_size(name, size) {
@@ -86,18 +86,18 @@ impl Shared {
 
     /// Where it is mapped: [`Shared::bytes`] initialised bytes, since a memfd reads as zeros, as
     /// long as this lives.
-    pub(super) fn base(&self) -> NonNull<u8> {
+    pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
     /// How large it is.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Gives pages back to the kernel; they read as zeros then. A refusal leaves them resident,
     /// which is only a missed saving.
-    pub(super) fn punch(&self, start: u64, bytes: u64) {
+    pub(crate) fn punch(&self, start: u64, bytes: u64) {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let _ = fallocate(&self.file, flags, start, bytes);
     }
@@ -113,12 +113,17 @@ impl Drop for Shared {
 
 /// The same, as numbers.
 #[derive(Debug)]
-pub(super) struct Words {
+pub(crate) struct Words {
     shared: Shared,
     /// In the order in which they happened: what a model replays.
     #[cfg(test)]
-    stores: std::cell::RefCell<Vec<(usize, u64)>>,
+    stores: std::sync::Mutex<Vec<(usize, u64)>>,
 }
+
+// SAFETY: the mapping belongs to no thread, and its numbers are atomic.
+unsafe impl Send for Words {}
+// SAFETY: as above.
+unsafe impl Sync for Words {}
 
 /// What is lent for a place outside, which only a damaged number could lead to.
 static OUTSIDE: AtomicU64 = AtomicU64::new(0);
@@ -128,44 +133,59 @@ impl Words {
     ///
     /// # Errors
     /// As there.
-    pub(super) fn new(name: &str, sizes: &[usize]) -> io::Result<Self> {
+    pub(crate) fn new(name: &str, sizes: &[usize]) -> io::Result<Self> {
         Ok(Self {
             shared: Shared::new(name, sizes)?,
             #[cfg(test)]
-            stores: std::cell::RefCell::default(),
+            stores: std::sync::Mutex::default(),
         })
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.shared.bytes / size_of::<u64>()
     }
 
     /// The number at this place; 0 outside.
-    pub(super) fn get(&self, at: usize) -> u64 {
+    pub(crate) fn get(&self, at: usize) -> u64 {
         // What is committed by one word is read after it.
         self.word(at).load(Ordering::Acquire)
     }
 
     /// Stores a number, after all that was stored before. Nothing happens outside.
-    pub(super) fn set(&self, at: usize, value: u64) {
+    pub(crate) fn set(&self, at: usize, value: u64) {
         if at < self.len() {
             #[cfg(test)]
-            self.stores.borrow_mut().push((at, value));
+            self.stores.lock().unwrap().push((at, value));
             self.word(at).store(value, Ordering::Release);
         }
     }
 
+    /// Sets some bits of a number that others set bits of, too.
+    pub(crate) fn set_bits(&self, at: usize, bits: u64) {
+        if at < self.len() {
+            self.word(at).fetch_or(bits, Ordering::AcqRel);
+        }
+    }
+
+    /// A place that is used as an int from the beginning, which the kernel may write to; see
+    /// [`Words::get`] for the others.
+    pub(crate) fn int(&self, at: usize) -> &AtomicI32 {
+        // SAFETY: an aligned place of 8 bytes in the mapping, or the static one; nobody uses it as
+        // another type, and it lives as long as `self`.
+        unsafe { &*std::ptr::from_ref(self.word(at)).cast::<AtomicI32>() }
+    }
+
     /// Gives the pages of a range back; its numbers are 0 then.
-    pub(super) fn punch(&self, start: usize, count: usize) {
+    pub(crate) fn punch(&self, start: usize, count: usize) {
         let bytes = |words: usize| (words * size_of::<u64>()) as u64;
         self.shared.punch(bytes(start), bytes(count));
     }
 
     /// All stores so far.
     #[cfg(test)]
-    pub(super) fn stores(&self) -> std::cell::RefMut<'_, Vec<(usize, u64)>> {
-        self.stores.borrow_mut()
+    pub(crate) fn stores(&self) -> std::sync::MutexGuard<'_, Vec<(usize, u64)>> {
+        self.stores.lock().unwrap()
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {

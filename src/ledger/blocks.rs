@@ -1,7 +1,7 @@
 //! Blocks of 256 bytes in one sealed memfd: where the indexes of logs are.
 //!
 //! In: which log wants a block. Out: numbers in it, by place. Owns the memory and who has which
-//! block of it. Knows no entry; [`super::index`] says what the numbers mean.
+//! block of it. Knows no entry; `log::index` says what the numbers mean.
 //!
 //! What is used is what the cells of logs lead to, so nothing here has to be kept: whoever goes on
 //! with this memory finds free blocks by what is left over ([`Blocks::recover`]).
@@ -12,10 +12,13 @@ use std::collections::HashSet;
 use super::memory::Words;
 
 /// Numbers in one block.
-pub(super) const BLOCK_WORDS: usize = 32;
+pub(crate) const BLOCK_WORDS: usize = 32;
+
+/// Bytes of text in one block; the first number is the next block's.
+const TEXT_BYTES: usize = (BLOCK_WORDS - 1) * size_of::<u64>();
 
 /// Numbers in one cell, which is where a log begins.
-pub(super) const CELL_WORDS: usize = 4;
+pub(crate) const CELL_WORDS: usize = 4;
 
 const CELLS: u32 = 8;
 
@@ -72,7 +75,7 @@ impl Blocks {
     ///
     /// # Errors
     /// If not even the smallest size can be mapped.
-    pub(super) fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         let words = Words::new("procring-index", &SIZES)?;
         let count = u32::try_from(words.len() / BLOCK_WORDS).unwrap_or(u32::MAX);
         Ok(Self {
@@ -86,29 +89,29 @@ impl Blocks {
     }
 
     /// The number at a place in a block.
-    pub(super) fn get(&self, block: u32, place: usize) -> u64 {
+    pub(crate) fn get(&self, block: u32, place: usize) -> u64 {
         self.words.get(block as usize * BLOCK_WORDS + place)
     }
 
     /// Stores a number there, after all that was stored before.
-    pub(super) fn set(&self, block: u32, place: usize, value: u64) {
+    pub(crate) fn set(&self, block: u32, place: usize, value: u64) {
         self.words.set(block as usize * BLOCK_WORDS + place, value);
     }
 
     /// The number at a place in a cell.
-    pub(super) fn cell(&self, cell: CellId, place: usize) -> u64 {
+    pub(crate) fn cell(&self, cell: CellId, place: usize) -> u64 {
         let (block, first) = of(cell);
         self.get(block, first + place)
     }
 
     /// Stores a number there, after all that was stored before.
-    pub(super) fn set_cell(&self, cell: CellId, place: usize, value: u64) {
+    pub(crate) fn set_cell(&self, cell: CellId, place: usize, value: u64) {
         let (block, first) = of(cell);
         self.set(block, first + place, value);
     }
 
     /// A free block, in whatever state its last owner left it; None if there is none.
-    pub(super) fn alloc(&self) -> Option<u32> {
+    pub(crate) fn alloc(&self) -> Option<u32> {
         if let Some(block) = self.free.borrow_mut().pop() {
             return Some(block);
         }
@@ -120,13 +123,13 @@ impl Blocks {
     }
 
     /// Gives a block back that nothing leads to.
-    pub(super) fn free(&self, block: u32) {
+    pub(crate) fn free(&self, block: u32) {
         self.free.borrow_mut().push(block);
         self.given_back.set(self.given_back.get() + 1);
     }
 
     /// A free cell, as its last owner left it; None if there is no block for more of them.
-    pub(super) fn alloc_cell(&self) -> Option<CellId> {
+    pub(crate) fn alloc_cell(&self) -> Option<CellId> {
         if let Some(cell) = self.free_cells.borrow_mut().pop() {
             return Some(cell);
         }
@@ -137,36 +140,36 @@ impl Blocks {
     }
 
     /// Gives a cell back.
-    pub(super) fn free_cell(&self, cell: CellId) {
+    pub(crate) fn free_cell(&self, cell: CellId) {
         self.free_cells.borrow_mut().push(cell);
     }
 
     /// Notes that the log of this cell is about to be read for, to this place, which it has to
     /// itself, until [`Blocks::is_read`].
-    pub(super) fn intend(&self, cell: CellId, to: u64) {
+    pub(crate) fn intend(&self, cell: CellId, to: u64) {
         self.set(HEADER, INTENT_TO, to);
         self.set(HEADER, INTENT, u64::from(cell.0) + 1);
     }
 
     /// What was read is entered.
-    pub(super) fn is_read(&self) {
+    pub(crate) fn is_read(&self) {
         self.set(HEADER, INTENT, 0);
     }
 
     /// What was read for when the memory was left.
-    pub(super) fn intent(&self) -> Option<(CellId, u64)> {
+    pub(crate) fn intent(&self) -> Option<(CellId, u64)> {
         let cell = self.get(HEADER, INTENT).checked_sub(1)?;
         let cell = u32::try_from(cell).ok()?;
         Some((CellId(cell), self.get(HEADER, INTENT_TO)))
     }
 
     /// Whether this can be the number of a block that was handed out.
-    pub(super) fn is_block(&self, block: u64) -> bool {
+    pub(crate) fn is_block(&self, block: u64) -> bool {
         block > u64::from(HEADER) && block < u64::from(self.count)
     }
 
     /// Everything but what is `used` and the `cells` is free.
-    pub(super) fn recover(&self, used: &HashSet<u32>, cells: &HashSet<CellId>) {
+    pub(crate) fn recover(&self, used: &HashSet<u32>, cells: &HashSet<CellId>) {
         let of_cells: HashSet<u32> = cells.iter().map(|&cell| of(cell).0).collect();
         let taken = |block: &u32| used.contains(block) || of_cells.contains(block);
         let last = used.iter().chain(&of_cells).max();
@@ -185,12 +188,12 @@ impl Blocks {
     }
 
     /// Whether [`Blocks::trim`] has anything to do.
-    pub(super) fn wants_trim(&self) -> bool {
+    pub(crate) fn wants_trim(&self) -> bool {
         self.given_back.get() > HOT_BLOCKS
     }
 
     /// Gives pages of free blocks back to the kernel. Those that are handed out next keep theirs.
-    pub(super) fn trim(&self) {
+    pub(crate) fn trim(&self) {
         if !self.wants_trim() {
             return;
         }
@@ -228,9 +231,61 @@ impl Blocks {
         }
     }
 
+    /// Writes a text into a chain of blocks; its first one, or None if there is no room.
+    pub(crate) fn write_text(&self, text: &[u8]) -> Option<u32> {
+        let mut next = HEADER;
+        // From its end, so that whatever is linked is whole.
+        let pieces = text.chunks(TEXT_BYTES);
+        for piece in pieces.rev() {
+            let Some(block) = self.alloc() else {
+                self.free_text(next);
+                return None;
+            };
+            self.set(block, 0, next.into());
+            for (at, word) in piece.chunks(size_of::<u64>()).enumerate() {
+                let mut bytes = [0; size_of::<u64>()];
+                bytes[..word.len()].copy_from_slice(word);
+                self.set(block, at + 1, u64::from_ne_bytes(bytes));
+            }
+            next = block;
+        }
+        Some(next)
+    }
+
+    /// A text of so many bytes; None if it is damaged. `uses` is told of every block.
+    pub(crate) fn read_text(
+        &self,
+        first: u32,
+        bytes: u32,
+        mut uses: impl FnMut(u32),
+    ) -> Option<Vec<u8>> {
+        let bytes = bytes as usize;
+        let (mut text, mut block) = (Vec::new(), first);
+        while text.len() < bytes {
+            if !self.is_block(block.into()) {
+                return None;
+            }
+            uses(block);
+            let words = (1..BLOCK_WORDS).flat_map(|at| self.get(block, at).to_ne_bytes());
+            text.extend(words.take(bytes - text.len()));
+            block = u32::try_from(self.get(block, 0)).ok()?;
+        }
+        Some(text)
+    }
+
+    /// Gives the blocks of a text back.
+    pub(crate) fn free_text(&self, first: u32) {
+        let mut block = first;
+        while block != HEADER {
+            let next = u32::try_from(self.get(block, 0)).unwrap_or(HEADER);
+            self.free(block);
+            block = next;
+        }
+    }
+
     /// All stores so far, to be replayed.
     #[cfg(test)]
-    pub(super) fn words(&self) -> &Words {
+    pub(crate) fn words(&self) -> &Words {
         &self.words
     }
 }
@@ -289,6 +344,21 @@ mod tests {
         assert!(again.is_subset(&all.into_iter().collect()));
         let cells: HashSet<CellId> = (0..7).map(|_| blocks.alloc_cell().unwrap()).collect();
         assert!(!cells.contains(&cell) && cells.iter().all(|&other| of(other).0 == of(cell).0));
+    }
+
+    #[test]
+    fn a_text_of_any_length_is_read_as_it_was_written() {
+        let blocks = Blocks::new().unwrap();
+        for len in [1, 7, 8, TEXT_BYTES, TEXT_BYTES + 1, 5000] {
+            let text: Vec<u8> = (0..len).map(|at| at as u8).collect();
+            let first = blocks.write_text(&text).unwrap();
+            let mut used = 0;
+            let read = blocks.read_text(first, len as u32, |_| used += 1);
+            assert_eq!(read, Some(text));
+            assert_eq!(used, len.div_ceil(TEXT_BYTES));
+            assert_eq!(blocks.read_text(first, len as u32 + 5000, |_| ()), None);
+            blocks.free_text(first);
+        }
     }
 
     #[test]

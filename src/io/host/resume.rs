@@ -1,0 +1,96 @@
+//! Goes on with what another server of the same keeper had under its hands.
+//!
+//! In: the table that was made of its records. Out: our ends of children, read on; lives that end
+//! where there is nothing more to come. To be called once, before anybody is served.
+
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use crate::config::Settings;
+use crate::ledger::RecordId;
+use crate::ledger::records::End;
+use crate::process::terminal::Terminal;
+use crate::supervisor::keeper;
+use crate::supervisor::spawn::pty;
+use crate::types::{JobId, Stream, WindowSize};
+
+use crate::io::host::input::Input;
+use crate::io::host::leftovers;
+use crate::io::host::outputs::ingest;
+use crate::io::host::paced::Output;
+use crate::io::runtime::source::Source;
+use crate::io::server::{Child, Server};
+
+/// See the module. `settings` are those that somebody has changed.
+pub fn resume(server: &Rc<Server>, settings: Option<Settings>) {
+    if let Some(settings) = settings {
+        server.settings.set(settings);
+    }
+    let jobs: Vec<(JobId, RecordId, bool)> = {
+        let table = server.table.borrow();
+        let kept = |job| table.job(job).and_then(|process| process.record);
+        let all = table.iter().map(|process| (process.job, process.is_over()));
+        all.filter_map(|(job, is_over)| Some((job, kept(job)?, is_over)))
+            .collect()
+    };
+    for (job, record, is_over) in jobs {
+        let outputs: Vec<_> = Stream::ALL
+            .into_iter()
+            .filter_map(|stream| {
+                let source = taken_over(server, job, record, End::Output(stream))?;
+                Some((stream, Rc::new(source)))
+            })
+            .collect();
+        let master = outputs.iter().find(|(stream, _)| *stream == Stream::Pty);
+        if let Some((_, master)) = master {
+            resume_terminal(server, job, pty::size(master.as_fd()).unwrap_or_default());
+        }
+        let input = match master {
+            Some((_, master)) => Input::terminal_of(master.clone()),
+            None => match taken_over(server, job, record, End::Input) {
+                Some(pipe) => Input::pipe(Rc::new(pipe)),
+                None => Input::closed(),
+            },
+        };
+        for &(stream, ref source) in &outputs {
+            // A limit on how fast it is read is not written down.
+            let is_paced = false;
+            let output = Output { stream, is_paced };
+            monoio::spawn(ingest(server.clone(), job, output, source.clone()));
+        }
+        if is_over {
+            leftovers::note_open(server, job, outputs.iter().map(|(_, source)| source));
+        } else {
+            let input = Some(input);
+            let child = Child { outputs, input };
+            server.children.borrow_mut().insert(job, Rc::new(child));
+        }
+    }
+}
+
+fn taken_over(server: &Rc<Server>, job: JobId, record: RecordId, end: End) -> Option<Source> {
+    let records = server.table.borrow().kept()?.records().clone();
+    let fd = keeper::take_over(&records, record, end)?;
+    let source = Source::new(fd).ok()?;
+    let source = named(server, job, end, source);
+    Some(match end {
+        End::Output(Stream::Pty) => super::create::with_farewell(server, job, source),
+        _ => source,
+    })
+}
+
+/// Notes which end of a job this is, where there is a keeper.
+pub(super) fn named(server: &Server, job: JobId, end: End, source: Source) -> Source {
+    let name = server.table.borrow().name_end(job, end, source.number());
+    match name {
+        Some(name) => source.named(name),
+        None => source,
+    }
+}
+
+fn resume_terminal(server: &Server, job: JobId, size: WindowSize) {
+    if let Some((process, _)) = server.table.borrow_mut().job_mut(job) {
+        let terminal = Terminal::resumed(process.log.first(), size);
+        process.extras.make().terminal = Some(Box::new(terminal));
+    }
+}

@@ -1,0 +1,14 @@
+//! What outlives a process: memory that another one goes on with.
+//!
+//! In: facts and entries, as they happen. Out: the same, after any store. Owns sealed memfds: blocks
+//! that indexes of logs and texts are in ([`blocks`]), and a record of each job ([`records`], only
+//! where there is a keeper). Knows no log and no life; who does says what the numbers mean.
+//!
+//! Why one word is enough: docs/design/036-shared-memory.md.
+
+pub mod blocks;
+pub(crate) mod memory;
+pub mod records;
+
+pub use blocks::{Blocks, CellId};
+pub use records::{PidSlot, RecordId, Records};

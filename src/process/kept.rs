@@ -1,0 +1,332 @@
+//! What of the table is written down where there is a keeper, and the table that another server
+//! makes of it.
+//!
+//! In: jobs as they begin, change and go; later the records that a dead server has left. Out: the
+//! same jobs. What is long is text: JSON, of which unknown keys are skipped and missing ones have a
+//! default, so that a server of another version understands it. Owns no descriptor.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::life::{End, Kind, Life, State};
+use super::table::{Description, Process};
+use super::tags::Tags;
+use super::terminal::Terminal;
+use crate::ledger::records::{Named, Text};
+use crate::ledger::{CellId, RecordId, Records};
+use crate::log::{Arena, Recovery};
+use crate::types::{Exit, ExitReason, ExitStatus, JobId, Monotonic, ProcessId, UnixMs, WindowSize};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Kept {
+    records: Arc<Records>,
+    next: Cell<u32>,
+}
+
+/// What was asked for, as text.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Written {
+    command: String,
+    args: Vec<String>,
+    cwd: Option<String>,
+    tty: bool,
+    interactive: bool,
+    created_at_ms: u64,
+    name: Option<String>,
+    labels: Option<Vec<(String, String)>>,
+}
+
+impl Written {
+    fn new(description: &Description, tags: Option<&Tags>) -> Self {
+        let text = |text: &str| text.to_owned();
+        let labels = tags.and_then(|tags| tags.labels.as_ref());
+        Self {
+            command: description.command.clone(),
+            args: description.args.clone(),
+            cwd: description.cwd.clone(),
+            tty: description.tty,
+            interactive: description.interactive,
+            created_at_ms: description.created_at.0,
+            name: tags.and_then(|tags| tags.name.as_deref()).map(text),
+            labels: labels.map(|labels| {
+                let pairs = labels.iter();
+                pairs.map(|(key, value)| (text(key), text(value))).collect()
+            }),
+        }
+    }
+
+    fn read(self) -> (Description, Tags) {
+        let tags = Tags {
+            name: self.name.map(String::into_boxed_str),
+            labels: self.labels.map(|labels| {
+                let pairs = labels.into_iter();
+                pairs
+                    .map(|(key, value)| (key.into(), value.into()))
+                    .collect()
+            }),
+        };
+        let description = Description {
+            command: self.command,
+            args: self.args,
+            cwd: self.cwd,
+            tty: self.tty,
+            interactive: self.interactive,
+            created_at: UnixMs(self.created_at_ms),
+        };
+        (description, tags)
+    }
+}
+
+impl Kept {
+    /// Writes to these records.
+    pub fn new(records: Arc<Records>) -> Self {
+        Self {
+            records,
+            next: Cell::new(0),
+        }
+    }
+
+    /// What is written down.
+    pub fn records(&self) -> &Arc<Records> {
+        &self.records
+    }
+
+    /// A job begins. None if there is no room to write it down.
+    pub(super) fn begin(&self, job: JobId, kind: Kind) -> Option<RecordId> {
+        self.records.set_last_job(job.0);
+        self.records.begin(job, number_of(kind), &self.next)
+    }
+
+    /// A job is listed, or what is told of it has changed.
+    pub(super) fn write_down(&self, arena: &Arena, process: &mut Process) {
+        let Some(record) = process.record.filter(|_| process.is_listed()) else {
+            return;
+        };
+        let written = Written::new(&process.description, process.tags());
+        let text = serde_json::to_vec(&written).unwrap_or_default();
+        let before = self.records.text(record);
+        if let Some(block) = arena.blocks().write_text(&text)
+            && let Ok(bytes) = u32::try_from(text.len())
+        {
+            self.records.set_text(record, Text { block, bytes });
+            if let Some(before) = before {
+                arena.blocks().free_text(before.block);
+            }
+        }
+        if let Some(log_max) = process.extras.get().and_then(|extras| extras.log_max) {
+            self.records.set_log_max(record, log_max);
+        }
+        if let Some(cell) = process.log.cell(arena) {
+            self.records.set_cell(record, cell.number());
+        }
+        self.note(record, process);
+        self.records.set_id(record, process.id);
+    }
+
+    /// Something has happened to a job.
+    pub(super) fn note(&self, record: RecordId, process: &Process) {
+        if let State::Over { end, at, .. } = process.life.state()
+            && self.records.end(record).is_none()
+        {
+            self.records.set_end(record, pack(end), at.0);
+        }
+    }
+
+    /// A job is gone for clients; what somebody waits for is still there.
+    pub(super) fn unlist(&self, process: &Process) {
+        if let Some(record) = process.record {
+            self.records.set_id(record, ProcessId(0));
+        }
+    }
+
+    /// A job is gone, before anything that is led to from its record.
+    pub(super) fn forget(&self, arena: &Arena, process: &Process) {
+        let Some(record) = process.record else {
+            return;
+        };
+        let text = self.records.text(record);
+        self.records.io_is_done(record);
+        if let Some(text) = text {
+            arena.blocks().free_text(text.block);
+        }
+    }
+
+    /// Notes which descriptor an end of a job is.
+    pub(super) fn name(
+        &self,
+        process: &Process,
+        end: crate::ledger::records::End,
+        fd: i32,
+    ) -> Option<Named> {
+        Some(self.records.name(process.record?, end, fd))
+    }
+
+    /// The jobs that a server which is gone has left, by what is written down; each of at most
+    /// `log_max` bytes of log. Runs that somebody waited for, and starts that had not come to a
+    /// process, are not among them.
+    pub(super) fn go_on(&self, arena: &mut Arena, log_max: u64) -> Vec<Process> {
+        let records = &self.records;
+        let mut recovery = Recovery::begin(arena);
+        let mut processes = Vec::new();
+        let all: Vec<RecordId> = records.iter().collect();
+        for record in all {
+            if records.goes_on(record) {
+                processes.extend(self.resumed(&mut recovery, record));
+            } else if !records.is_io_done(record) {
+                records.io_is_done(record);
+            }
+        }
+        let unentered = recovery.finish();
+        if let Some(read) = unentered {
+            let is_it = |process: &&mut Process| {
+                let cell = process.record.and_then(|record| records.cell(record));
+                cell == Some(read.cell.number())
+            };
+            if let Some(process) = processes.iter_mut().find(is_it) {
+                let own = process.extras.get().and_then(|extras| extras.log_max);
+                let limit = own.map_or(log_max, |own| own.min(log_max));
+                process.log.enter_read(arena, read, UnixMs::now().0, limit);
+            }
+        }
+        processes
+    }
+
+    fn resumed(&self, recovery: &mut Recovery<'_>, record: RecordId) -> Option<Process> {
+        let records = &self.records;
+        let text = records.text(record);
+        let text = text.and_then(|text| recovery.text(text.block, text.bytes));
+        let written: Written = text
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        let (description, tags) = written.read();
+        let outputs = records.outputs(record);
+        let kind = kind_of(records.kind(record));
+        let now = Monotonic::now();
+        let state = match records.end(record) {
+            Some((end, at)) => State::Over {
+                end: unpack(end),
+                at: UnixMs(at),
+                complete_at: now,
+            },
+            None => State::Running {
+                pid: records.pid(record)?,
+            },
+        };
+        let life = Life::resumed(kind, state, outputs);
+        let mut process = Process::resumed(records.job(record), life);
+        process.record = Some(record);
+        process.id = records.id(record)?;
+        let cell = records.cell(record).map(CellId::from_number);
+        process.log = cell.and_then(|cell| recovery.log(cell)).unwrap_or_default();
+        if description.tty {
+            // Of what size it is the terminal itself knows, while there is one.
+            let terminal = Terminal::resumed(process.log.first(), WindowSize::default());
+            process.extras.make().terminal = Some(Box::new(terminal));
+        }
+        process.description = description.into();
+        if !tags.is_empty() {
+            process.extras.make().tags = tags;
+        }
+        if let Some(log_max) = records.log_max(record) {
+            process.extras.make().log_max = Some(log_max);
+        }
+        Some(process)
+    }
+}
+
+fn number_of(kind: Kind) -> u64 {
+    match kind {
+        Kind::Managed => 1,
+        Kind::Run => 2,
+        Kind::Recorded => 3,
+    }
+}
+
+fn kind_of(number: u64) -> Kind {
+    match number {
+        1 => Kind::Managed,
+        3 => Kind::Recorded,
+        _ => Kind::Run,
+    }
+}
+
+/// Bits: 2 for what kind of end, 2 for the reason, 1 for a signal, 1 for a status, and the number.
+fn pack(end: End) -> u64 {
+    let exit = end.exit();
+    let (is_signal, number) = match exit.map(|exit| exit.status) {
+        Some(ExitStatus::Code(code)) => (0, code),
+        Some(ExitStatus::Signal(signal)) => (1, signal),
+        None => (0, 0),
+    };
+    let reason = match exit.and_then(|exit| exit.reason) {
+        None => 0,
+        Some(ExitReason::OutOfMemory) => 1,
+        Some(ExitReason::Deadline) => 2,
+    };
+    let kind = match end {
+        End::Exited(_) => 1,
+        End::TimedOut(_) => 2,
+    };
+    let has_status = u64::from(exit.is_some());
+    u64::from(number.cast_unsigned()) << 6 | has_status << 5 | is_signal << 4 | reason << 2 | kind
+}
+
+fn unpack(packed: u64) -> End {
+    let number = u32::try_from(packed >> 6).unwrap_or_default().cast_signed();
+    let status = match packed >> 4 & 1 {
+        0 => ExitStatus::Code(number),
+        _ => ExitStatus::Signal(number),
+    };
+    let reason = match packed >> 2 & 3 {
+        1 => Some(ExitReason::OutOfMemory),
+        2 => Some(ExitReason::Deadline),
+        _ => None,
+    };
+    match packed & 3 {
+        2 => End::TimedOut(Some(status).filter(|_| packed >> 5 & 1 == 1)),
+        _ => End::Exited(Exit { status, reason }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_is_read_as_it_was_written() {
+        for status in [
+            ExitStatus::Code(0),
+            ExitStatus::Code(255),
+            ExitStatus::Signal(9),
+        ] {
+            for reason in [
+                None,
+                Some(ExitReason::Deadline),
+                Some(ExitReason::OutOfMemory),
+            ] {
+                let end = End::Exited(Exit { status, reason });
+                assert_eq!(unpack(pack(end)), end);
+                assert_ne!(pack(end), 0);
+            }
+            let end = End::TimedOut(Some(status));
+            assert_eq!(unpack(pack(end)), end);
+        }
+        assert_eq!(unpack(pack(End::TimedOut(None))), End::TimedOut(None));
+    }
+
+    #[test]
+    fn a_text_of_another_version_is_understood() {
+        let older: Written = serde_json::from_str(r#"{"command":"a"}"#).unwrap();
+        assert_eq!(older.command, "a");
+        let newer = r#"{"command":"a","args":["b"],"colour":[1,{"x":2}],"name":"n"}"#;
+        let (description, tags) = serde_json::from_str::<Written>(newer).unwrap().read();
+        assert_eq!(
+            (description.args, tags.name),
+            (vec!["b".to_owned()], Some("n".into()))
+        );
+    }
+}

@@ -1,0 +1,304 @@
+//! The process that keeps what a server has while another one takes its place (`--keep`).
+//!
+//! In: deaths, of the server and of everybody below it, and signals that are for the server. Out: a
+//! server that goes on, how children have ended ([`Records`]), and a bell for it. Owns nothing but
+//! the place of the parent: descriptors are in a table that it shares with the server (CLONE_FILES),
+//! logs and records in memory that both have mapped.
+//!
+//! A server is a copy of this process, made before there are threads, without exec. It starts
+//! children as children of the keeper (CLONE_PARENT), so that they lose no parent with it, and the
+//! keeper alone reaps them: it writes down how one has ended, then reaps it, then rings. So whatever
+//! has a number in a record still has it, or its end is there.
+//!
+//! When a server dies, the next one closes every descriptor that no record names and that was not
+//! open at the beginning ([`close_others`]), and goes on (`server`). A server that ends in order ends
+//! the keeper, too, and so does one that cannot live: then everybody is killed.
+//!
+//! # Safety
+//! Thin calls of libc on numbers and a zeroed structure that is read as waitid(2) says.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::process::exit;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Pid, Signal};
+
+use crate::ledger::records::End;
+use crate::ledger::{RecordId, Records};
+use crate::supervisor::cgroup::Cgroups;
+use crate::supervisor::reap::Reaped;
+use crate::supervisor::signals;
+use crate::supervisor::spawn::clone;
+use crate::supervisor::tree::procfs;
+use crate::supervisor::tree::walk::Walk;
+use crate::types::ExitStatus;
+
+/// A server that lives shorter than this has died at once.
+const SHORT_LIFE: Duration = Duration::from_secs(2);
+
+/// So many of them in a row, and there is no other one.
+const SHORT_LIVES_MAX: u32 = 5;
+
+/// What the keeper exits with then (sysexits.h(3head), EX_SOFTWARE).
+const GIVEN_UP: i32 = 70;
+
+/// How long everybody is killed until then.
+const LAST_KILLS: Duration = Duration::from_secs(5);
+
+/// Descriptors that may be open when the keeper begins.
+const BASE_MAX: RawFd = 4096;
+
+/// What a server has of its keeper.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// What is written down.
+    pub records: Arc<Records>,
+    /// Rung when children have died.
+    pub(crate) bell: Arc<OwnedFd>,
+    /// The keeper.
+    pub(crate) pid: i32,
+    /// Another server was there before.
+    pub goes_on: bool,
+}
+
+impl Kept {
+    /// The keeper's number, which is the main one of the service.
+    pub fn pid(&self) -> u32 {
+        self.pid.unsigned_abs()
+    }
+
+    /// Whether the keeper is gone, which nothing but a kill can do.
+    pub(crate) fn is_lost(&self) -> bool {
+        let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        parent != self.pid
+    }
+}
+
+/// Begins to keep. Comes back in each server, and never in the keeper: that ends with the last of
+/// them. `say` tells whoever started it what has happened, `end` is done before it gives up.
+///
+/// To be called while there is one thread, with the signals blocked that the server waits for.
+///
+/// # Errors
+/// When no process can be made; then there is no keeper.
+pub fn keep(records: &Arc<Records>, say: impl Fn(String), end: impl FnOnce()) -> io::Result<Kept> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let own = std::process::id().cast_signed();
+    let mut kept = Kept {
+        records: records.clone(),
+        bell: Arc::new(bell),
+        pid: own,
+        goes_on: false,
+    };
+    let base = open_now();
+    let mut short_lives = 0;
+    loop {
+        let begun = Instant::now();
+        // SAFETY: the caller says that this is the only thread.
+        let server = match unsafe { clone::copy_sharing_files() } {
+            Ok(0) => {
+                begin(own);
+                if kept.goes_on {
+                    close_others(records, &base);
+                }
+                return Ok(kept);
+            }
+            Ok(server) => server,
+            Err(errno) if !kept.goes_on => return Err(io::Error::from_raw_os_error(errno)),
+            // For want of memory or numbers, which others may give back.
+            Err(_) => {
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            }
+        };
+        let status = watch(&kept, server);
+        if let ExitStatus::Code(code) = status
+            && (code == 0 || !records.has_served())
+        {
+            exit(code);
+        }
+        if !records.has_served() {
+            say(format!(
+                "the server died before it served ({})",
+                told(status)
+            ));
+            exit(1);
+        }
+        records.count_death();
+        short_lives = match begun.elapsed() < SHORT_LIFE {
+            true => short_lives + 1,
+            false => 0,
+        };
+        if short_lives >= SHORT_LIVES_MAX {
+            say(format!(
+                "the server died {SHORT_LIVES_MAX} times within {} s of its start, last of {}: \
+                 everything is ended",
+                SHORT_LIFE.as_secs(),
+                told(status)
+            ));
+            kill_everybody();
+            end();
+            exit(GIVEN_UP);
+        }
+        say(format!(
+            "the server died ({}); another one goes on",
+            told(status)
+        ));
+        kept.goes_on = true;
+    }
+}
+
+/// The descriptor that a record names, in a server that goes on.
+pub fn take_over(records: &Records, record: RecordId, end: End) -> Option<OwnedFd> {
+    let fd = records.fd(record, end)?;
+    // SAFETY: it is open, because `close_others` has kept it, and a record names a descriptor only
+    // as long as that is so. Nobody else has it: its owner is dead, and this is asked for once.
+    (unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn told(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("exit code {code}"),
+        ExitStatus::Signal(_) => status.signal_name().unwrap_or_default(),
+    }
+}
+
+/// In a new server.
+fn begin(keeper: i32) {
+    // A keeper that is killed takes the server along, in order.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
+    if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(keeper) {
+        exit(GIVEN_UP);
+    }
+    let _ = rustix::thread::set_name(c"procring-server");
+    procfs::set_reaper(keeper);
+    Cgroups::with_keeper(keeper);
+}
+
+/// Until the server has died; how.
+fn watch(kept: &Kept, server: i32) -> ExitStatus {
+    loop {
+        let mut somebody = false;
+        while let Some((pid, status)) = dead() {
+            let of = kept.records.of_pid(pid).filter(|_| pid != server);
+            if let Some(record) = of {
+                let used = usage(pid);
+                let numbers = [used.user_us, used.system_us, used.max_rss_bytes];
+                kept.records.set_used(record, numbers);
+                // Known before anybody else can have its number.
+                kept.records.set_status(record, status);
+            }
+            reap(pid);
+            if pid == server {
+                return status;
+            }
+            somebody = true;
+        }
+        if somebody {
+            // Full when nobody has listened for 2^64 deaths.
+            let _ = rustix::io::write(kept.bell.as_fd(), &1u64.to_ne_bytes());
+        }
+        let (signal, is_terminals) = signals::wait();
+        // What a terminal sends its whole group gets.
+        if signal != libc::SIGCHLD && !is_terminals {
+            // SAFETY: plain numbers; the server is a child that has not been reaped.
+            unsafe { libc::kill(server, signal) };
+        }
+    }
+}
+
+/// A dead child that is still there.
+fn dead() -> Option<(i32, ExitStatus)> {
+    // SAFETY: all-zero is a valid `siginfo_t`, the pointer is valid for the call, and the fields of a
+    // child are read after a success with a child (waitid(2)).
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        if libc::waitid(libc::P_ALL, 0, &raw mut info, options) != 0 || info.si_pid() <= 0 {
+            return None;
+        }
+        let status = match info.si_code {
+            libc::CLD_EXITED => ExitStatus::Code(info.si_status()),
+            _ => ExitStatus::Signal(info.si_status()),
+        };
+        Some((info.si_pid(), status))
+    }
+}
+
+/// What a dead child that is still there has used.
+fn usage(pid: i32) -> Reaped {
+    // SAFETY: all-zero is a valid `siginfo_t` and a valid `rusage`; both pointers are valid for the
+    // call, which is waitid(2) of the kernel with its fifth argument.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let mut usage: libc::rusage = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        let (info_at, usage_at) = (&raw mut info, &raw mut usage);
+        libc::syscall(
+            libc::SYS_waitid,
+            libc::P_PID,
+            pid,
+            info_at,
+            options,
+            usage_at,
+        );
+        usage.into()
+    }
+}
+
+fn reap(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let options = rustix::process::WaitIdOptions::EXITED;
+        let _ = rustix::process::waitid(rustix::process::WaitId::Pid(pid), options);
+    }
+}
+
+/// SIGKILL to everybody below, until nobody is left or for a while.
+fn kill_everybody() {
+    let own = std::process::id().cast_signed();
+    let until = Instant::now() + LAST_KILLS;
+    loop {
+        let children = procfs::children_of(own);
+        if children.is_empty() || Instant::now() >= until {
+            return;
+        }
+        let mut walk = Walk::default();
+        walk.add_listed(children);
+        walk.step(None);
+        while let Some((pid, _)) = dead() {
+            reap(pid);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What is open now, above the standard ones.
+fn open_now() -> Vec<RawFd> {
+    // SAFETY: asks for the flags of numbers, which is no error if nothing is open there.
+    let is_open = |fd: &RawFd| unsafe { libc::fcntl(*fd, libc::F_GETFD) >= 0 };
+    (3..BASE_MAX).filter(is_open).collect()
+}
+
+/// Closes what a dead server had open besides what records name: connections, its ring, halves of
+/// what it was making.
+fn close_others(records: &Records, base: &[RawFd]) {
+    let mut keep: Vec<RawFd> = base.to_vec();
+    for record in records.iter().filter(|&record| records.goes_on(record)) {
+        keep.extend(records.fds(record));
+    }
+    keep.sort_unstable();
+    keep.dedup();
+    let mut from = 3;
+    for fd in keep {
+        if fd > from {
+            clone::close_between(from, fd - 1);
+        }
+        from = fd + 1;
+    }
+    clone::close_between(from, RawFd::MAX);
+}

@@ -1,0 +1,213 @@
+//! A supervisor whose children belong to a keeper, and may have been another server's.
+//!
+//! In: what is written down of them, and the keeper's bell. Out: the same jobs with the same trees,
+//! as if this supervisor had begun them; exits, once the keeper has written how. Runs that somebody
+//! waited for and that are no records end: whoever waited is gone.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::ledger::{RecordId, Records};
+use crate::supervisor::job::{Job, Phase};
+use crate::supervisor::keeper::Kept;
+use crate::supervisor::message::Event;
+use crate::supervisor::reap::Reaped;
+use crate::supervisor::tree::Tree;
+use crate::supervisor::tree::identity::Leader;
+use crate::supervisor::{Due, Supervisor, watch};
+use crate::types::{Exit, ExitStatus, JobId, Monotonic};
+
+/// How a leader that has ended did so: reaped by this process, or by the keeper, which has written it
+/// down.
+///
+/// # Errors
+/// The leader, if it runs or that is not written down yet.
+pub(super) fn reap(
+    kept: Option<&Kept>,
+    record: Option<RecordId>,
+    leader: Leader,
+) -> Result<(ExitStatus, Reaped), Leader> {
+    let Some(kept) = kept else {
+        return leader.reap();
+    };
+    let written = |record| Some((kept.records.status(record)?, used(&kept.records, record)));
+    match record.and_then(written) {
+        Some(end) => Ok(end),
+        // Nobody will write it down.
+        None if kept.is_lost() && leader.has_ended() => {
+            Ok((ExitStatus::Signal(libc::SIGKILL), Reaped::default()))
+        }
+        None => Err(leader),
+    }
+}
+
+fn used(records: &Records, record: RecordId) -> Reaped {
+    let [user_us, system_us, max_rss_bytes] = records.used(record);
+    Reaped {
+        user_us,
+        system_us,
+        max_rss_bytes,
+    }
+}
+
+/// The records of a server that is gone, which this one's supervisor goes on with. To be asked before
+/// there are others.
+pub(super) fn inherited(kept: Option<&Kept>) -> Vec<RecordId> {
+    let gone = kept.filter(|kept| kept.goes_on);
+    let all = gone
+        .iter()
+        .flat_map(|kept| kept.records.iter().map(|of| (of, &kept.records)));
+    all.filter(|(record, records)| !records.is_supervisor_done(*record))
+        .map(|(record, _)| record)
+        .collect()
+}
+
+fn monotonic(at: Instant) -> Monotonic {
+    Monotonic::now() + at.saturating_duration_since(Instant::now())
+}
+
+impl Supervisor {
+    /// What another supervisor has to know of a tree, before it is begun.
+    pub(super) fn write_down(
+        &self,
+        record: Option<RecordId>,
+        tree: &Tree,
+        deadline: Option<Instant>,
+    ) {
+        let (Some(kept), Some(record)) = (&self.options.kept, record) else {
+            return;
+        };
+        let group = tree
+            .group
+            .as_ref()
+            .and_then(|group| group.name().parse().ok());
+        let mark = tree.mark.value().map(|(_, value)| value);
+        let since = tree.mark.since_ticks;
+        kept.records
+            .set_tree(record, mark, since, group.unwrap_or(0));
+        if let Some(at) = deadline {
+            kept.records.set_lifetime(record, monotonic(at));
+        }
+    }
+
+    /// A tree may live until then.
+    pub(super) fn write_down_lifetime(&self, id: JobId, at: Instant) {
+        let record = self.jobs.get(&id).and_then(|job| job.record);
+        if let (Some(kept), Some(record)) = (&self.options.kept, record) {
+            kept.records.set_lifetime(record, monotonic(at));
+        }
+    }
+
+    /// Children have died, and how is written down.
+    pub(super) fn on_bell(&mut self) {
+        if let Some(kept) = &self.options.kept {
+            let _ = rustix::io::read(&kept.bell, &mut [0; 8]);
+        }
+        let mut ended = std::mem::take(&mut self.unwritten);
+        if self.unwatched {
+            ended.extend(self.by_pid.values());
+        }
+        ended.into_iter().for_each(|id| self.on_exit(id));
+        self.look_for_orphans();
+    }
+
+    /// The keeper was killed, so that nobody is among its children any more: all trees are ended
+    /// one by one.
+    pub(super) fn end_without_keeper(&mut self) {
+        if self.options.kept.as_ref().is_some_and(Kept::is_lost) {
+            let all: Vec<JobId> = self.jobs.keys().copied().collect();
+            for id in all {
+                self.on_exit(id);
+                self.end(id);
+            }
+        }
+    }
+
+    /// Goes on with the jobs of a server that is gone.
+    pub(super) fn go_on(&mut self) {
+        let Some(kept) = self.options.kept.clone().filter(|kept| kept.goes_on) else {
+            return;
+        };
+        for record in std::mem::take(&mut self.inherited) {
+            self.take_over(&kept.records, record);
+        }
+        if let Some(cgroups) = &mut self.cgroups {
+            cgroups.abandon_others();
+        }
+        self.orphans.want(true);
+    }
+
+    fn take_over(&mut self, records: &Arc<Records>, record: RecordId) {
+        let id = records.job(record);
+        // A start that had not come to a process has not happened.
+        let Some(pid) = records.pid(record) else {
+            return records.supervisor_is_done(record);
+        };
+        let (carries, since_ticks, group) = records.tree(record);
+        let groups = self.cgroups.as_mut().filter(|_| group != 0);
+        let group = groups.and_then(|groups| groups.take_over(group));
+        let tree = Tree {
+            session: pid,
+            mark: self.claims.go_on(id, carries, since_ticks),
+            files: Vec::new(),
+            group: group.as_ref().map(|(group, _)| group.clone()),
+            // What the group had counted by then is not written down.
+            used_before: None,
+        };
+        let mut job = Job::new(tree);
+        job.record = Some(record);
+        let is_wanted = records.id(record).is_some() && !records.is_io_done(record);
+        job.forgotten = !is_wanted;
+        self.claims.led(id, pid);
+        let pidfd = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        // Its number is its own, unless its end is written down by now.
+        match (records.status(record), pidfd) {
+            (None, Some(Ok(pidfd))) => {
+                let pidfd = Arc::new(pidfd);
+                self.unwatched |= !watch(&self.epoll, &pidfd, pid);
+                job.phase = Phase::Running;
+                job.leader = Some(Leader::kept(pid, pidfd));
+                self.by_pid.insert(pid, id);
+                self.jobs.insert(id, Box::new(job));
+                // One that has died just now was rung for before anybody listened.
+                self.unwritten.push(id);
+            }
+            _ => {
+                let status = records.status(record);
+                let status = status.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
+                job.reaped.add(used(records, record));
+                self.claims.left(id, pid);
+                job.phase = Phase::Exited(status);
+                self.jobs.insert(id, Box::new(job));
+                let left = self.left_at_exit(id);
+                let exit = Exit::from(status);
+                self.events.send(match records.end(record) {
+                    None => Event::Exited {
+                        seen: Instant::now(),
+                        job: id,
+                        exit,
+                        left,
+                    },
+                    Some(_) => Event::Left { job: id, left },
+                });
+            }
+        }
+        if let Some((group, true)) = group {
+            self.watch_memory_on(id, &group);
+        }
+        if let Some(until) = records.lifetime(record) {
+            let after = until.since(Monotonic::now());
+            self.deadlines
+                .set(Instant::now() + after.min(FOREVER), Due::Lifetime(id));
+        }
+        if records.id(record).is_none() {
+            self.end(id);
+        }
+        self.remove_if_forgotten(id);
+    }
+}
+
+/// As good as for ever, and no sum is too large with it.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
