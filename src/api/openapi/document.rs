@@ -254,7 +254,8 @@ impl Examples {
 
     fn answered(&self, status: &str, media: &str) -> Option<Value> {
         self.part(|example| {
-            let fits = example["status"].to_string() == status && example["media"] == media;
+            let fits =
+                example["status"].as_u64() == status.parse().ok() && example["media"] == media;
             fits.then(|| example["answer"].clone())
         })
     }

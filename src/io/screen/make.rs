@@ -82,8 +82,8 @@ impl Drop for Made {
             return;
         }
         if let Some(watched) = screens.watched.borrow_mut().get_mut(&self.job) {
-            let is_newer = |other: &Box<Kept>| kept.position.upto >= other.position.upto;
-            if watched.kept.as_ref().is_none_or(is_newer) {
+            let is_newer = |other: &Kept| kept.position.upto >= other.position.upto;
+            if watched.kept.as_deref().is_none_or(is_newer) {
                 watched.kept = Some(kept);
             }
         }
