@@ -1,7 +1,7 @@
 //! What is written down of each job, for whoever goes on when this process is gone.
 //!
 //! In: facts, each of one number, as they happen. Out: the same facts. Owns a memfd with a record of
-//! 256 bytes for each job; longer ones are texts elsewhere ([`super::texts`]). Decides nothing.
+//! 256 bytes for each job; longer ones are texts in blocks ([`super::blocks`]). Decides nothing.
 //!
 //! Three write here, each numbers of its own: the I/O thread what was asked for and what became of
 //! it, spawners which process it is, and the keeper how that has ended. None of them waits for

@@ -111,7 +111,7 @@ pub(super) struct Counts {
     pub(super) total: PerStream,
     /// Cut from the front of retained entries.
     pub(super) cut: PerStream,
-    /// See [`Index::lost`].
+    /// Lost before they came to the log.
     pub(super) lost: u64,
 }
 
