@@ -84,7 +84,11 @@ fn processes_are_started_listed_stopped_and_removed(backend: Backend) {
     );
     assert_eq!(procring(&server, &["ps", "-q", "-l", "app=no"]).good(), "");
     let record = procring(&server, &["inspect", "web"]).good();
-    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    let mut record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    let usage = record
+        .as_object_mut()
+        .and_then(|record| record.remove("usage"));
+    assert_eq!(usage.expect("what it uses")["processes"], 1);
     assert_eq!(record, server.info("proc_1"));
     // One that is missing is said, and the others are stopped all the same.
     let said = procring(&server, &["stop", "nope", "web"]);
