@@ -90,7 +90,12 @@ fn unknown_parameters_are_refused_and_named(backend: Backend) {
             "owner=user",
             Some("owner"),
         ),
-        ("GET", format!("/v1/processes/{id}"), "", None),
+        (
+            "GET",
+            format!("/v1/processes/{id}"),
+            "usage=false",
+            Some("usage"),
+        ),
         (
             "GET",
             format!("/v1/processes/{id}/logs"),
