@@ -713,9 +713,8 @@ await run({
     await page.reload();
     await seesOnScreen(page, /^hello[^]*\n {20,}1,\d+ +Top$/);
     assert.equal(await screenOf(page), before);
-    await page.locator(".xterm:visible").click();
-    // Whatever the click was to vim, a selection perhaps, is over.
-    await page.keyboard.press("Escape");
+    // A click would be one to vim, which may take it for the beginning of a selection.
+    await page.locator(".xterm:visible .xterm-helper-textarea").focus();
     await page.keyboard.type("u");
     await seesOnScreen(page, /^# procring/);
     const tabs = page.getByRole("navigation", { name: "Open processes" });
