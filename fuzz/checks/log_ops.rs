@@ -153,7 +153,8 @@ impl Subject {
         }
         tail[..len].copy_from_slice(&data);
         let stream = STREAMS[usize::from(op) % 3];
-        let timestamp_ms = u64::from(self.salt) << 20;
+        // Up to the year 2527, the last that an entry can have.
+        let timestamp_ms = u64::from(self.salt) << 12;
         self.log
             .commit(arena, len, stream, timestamp_ms, self.limit);
         if len == 0 {

@@ -76,6 +76,9 @@ struct Packed {
 
 /// Bits of a stamp.
 const MS_BITS: u32 = 44;
+
+/// The last moment that an entry can have, in the year 2527; what comes later has this one.
+const MS_MAX: u64 = (1 << MS_BITS) - 1;
 const CUT_SHIFT: u32 = MS_BITS + 2;
 
 const _: () = assert!(size_of::<Packed>() == 16 && SLOT_BYTES == 1 << 16);
@@ -449,7 +452,7 @@ impl Copied {
 }
 
 fn pack(row: Row) -> Packed {
-    let ms = row.timestamp_ms & ((1 << MS_BITS) - 1);
+    let ms = row.timestamp_ms.min(MS_MAX);
     let len = row.len as u64 - 1;
     Packed {
         stamp: (row.cut as u64) << CUT_SHIFT | ms << 2 | row.stream as u64,
@@ -464,7 +467,7 @@ fn pack(row: Row) -> Packed {
 fn unpack(sequence: u64, packed: Packed) -> Entry {
     Entry {
         sequence,
-        timestamp_ms: packed.stamp >> 2 & ((1 << MS_BITS) - 1),
+        timestamp_ms: packed.stamp >> 2 & MS_MAX,
         stream: match packed.stamp & 3 {
             0 => Stream::Stdout,
             1 => Stream::Stderr,
@@ -492,6 +495,15 @@ mod tests {
             start,
             len,
             cut: 0,
+        }
+    }
+
+    #[test]
+    fn a_moment_that_is_too_late_is_the_last_there_is() {
+        for (at, kept) in [(MS_MAX - 1, MS_MAX - 1), (u64::MAX, MS_MAX)] {
+            let entry = unpack(1, pack(row(at, Stream::Pty, 3, 5)));
+            assert_eq!(entry.timestamp_ms, kept);
+            assert_eq!((entry.stream, entry.start, entry.len), (Stream::Pty, 3, 5));
         }
     }
 
