@@ -9,8 +9,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use super::ours;
+
 /// Follows the name of the children's group.
-const SUFFIX: &str = "-server";
+pub(super) const SUFFIX: &str = "-server";
 
 /// Why controllers cannot be switched on.
 #[derive(Debug)]
@@ -68,7 +70,12 @@ impl Aside {
         };
         let moved = made.and_then(|()| move_to(&aside.own));
         match moved {
-            Ok(()) => Ok(aside),
+            Ok(()) => {
+                if let Ok(own) = fs::File::open(&aside.own) {
+                    ours::mark(&own);
+                }
+                Ok(aside)
+            }
             Err(error) => {
                 aside.back();
                 Err(Refusal::Kernel(error))

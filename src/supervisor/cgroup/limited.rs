@@ -21,6 +21,7 @@ use std::sync::Arc;
 use super::aside::{Aside, Refusal, check_alone, may_be_there};
 use super::bounds::{Bounds, Controller};
 use super::limits::Limits as Shown;
+use super::ours;
 use super::usage::value;
 use super::{Group, Home};
 use crate::types::KeptLimits;
@@ -217,6 +218,7 @@ impl Limited {
         }
         let dir = File::open(&path)?;
         flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
+        ours::mark(&dir);
         let dir: OwnedFd = dir.into();
         let home = Home::new(dir, path);
         self.home = Some(home.clone());

@@ -24,6 +24,7 @@ mod bounds;
 mod handing_on;
 mod limited;
 mod limits;
+mod ours;
 #[cfg(test)]
 mod testing;
 mod usage;
@@ -46,6 +47,7 @@ use self::handing_on::HandingOn;
 use self::limited::Limited;
 pub use self::limited::LimitedError;
 use self::limits::Limits;
+use self::ours::{PREFIX, remove_stale, remove_with_children};
 pub use self::usage::Processor;
 pub use self::watch::Watcher;
 use crate::supervisor::spawn::clone::{self, Birthplace};
@@ -54,9 +56,6 @@ use rustix::fs::{
     Access, AtFlags, FileType, FlockOperation, Mode, OFlags, accessat, flock, mkdirat, openat,
     unlinkat,
 };
-
-/// What the names of the servers' own groups begin with.
-const PREFIX: &str = "procring-";
 
 /// Names tried for the server's own group.
 const NAMES_MAX: u32 = 1024;
@@ -385,9 +384,9 @@ impl Cgroups {
             let locked = open_dir(parent_dir.as_fd(), &name).and_then(|dir| {
                 flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
                 openat(&dir, "cgroup.events", OFlags::CLOEXEC, Mode::empty())?;
+                ours::mark(&dir);
                 Ok(dir)
             });
-            // Another server that starts may have taken it for a stale one before the lock.
             if let Ok(dir) = locked {
                 made = Some((name, dir));
                 break;
@@ -790,13 +789,10 @@ pub(crate) fn end_left_behind(
 }
 
 fn end_in(path: &Path, lock: &impl Fn(&File) -> bool, kill_members: &dyn Fn(Vec<i32>)) -> usize {
-    let is_ours = path
-        .file_name()
-        .is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
     let Ok(dir) = File::open(path) else {
         return 0;
     };
-    if !is_ours || !lock(&dir) {
+    if !path.file_name().is_some_and(ours::is_name) || !lock(&dir) {
         return 0;
     }
     let Ok(events) = File::open(path.join("cgroup.events")) else {
@@ -850,33 +846,6 @@ impl Iterator for Below {
         let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         self.0.extend(groups.map(|entry| entry.path()));
         Some(path)
-    }
-}
-
-/// Removes what killed servers left in `parent` and nobody lives in.
-fn remove_stale(parent: &Path) {
-    let Ok(entries) = fs::read_dir(parent) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let ours = entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(PREFIX.as_bytes());
-        if ours
-            && let Ok(dir) = File::open(entry.path())
-            && flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()
-        {
-            remove_with_children(&entry.path());
-        }
-    }
-}
-
-/// Removes the groups in `path` and then itself; those with members stay.
-fn remove_with_children(path: &Path) {
-    let groups: Vec<PathBuf> = Below::of(path).collect();
-    for group in groups.iter().rev() {
-        let _ = fs::remove_dir(group);
     }
 }
 
