@@ -234,6 +234,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     let mut info = ServerInfo {
         started_at: UnixMs::now(),
         users: user::may_change(),
+        of_all: args.default_limits.or(&args.max_limits),
         ..ServerInfo::default()
     };
     let mut missing = Missing {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::Settings;
 use crate::process::table;
-use crate::types::{KeptLimits, UnixMs};
+use crate::types::{KeptLimits, Limits as TreeLimits, UnixMs};
 
 use super::reply::Reply;
 
@@ -55,6 +55,8 @@ pub struct ServerInfo {
     pub groups: Option<bool>,
     /// Which limits of trees can be kept; None as long as that is being found out.
     pub kept: Option<KeptLimits>,
+    /// Limits that each tree has, whatever a request says.
+    pub of_all: TreeLimits,
     /// The process that outlives this one, if there is one.
     pub keeper: Option<u32>,
     /// Another one was there before, and has said what is to be said.
@@ -64,26 +66,34 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
-    /// It has been found out which limits of trees can be kept. Returns what is new of what is
-    /// missing.
-    pub fn learn_limits(&mut self, kept: KeptLimits) -> Vec<String> {
-        let before = self.kept.as_ref().map_or(Vec::new(), KeptLimits::missing);
-        self.missing.retain(|sentence| !before.contains(sentence));
-        let mut now = kept.missing();
-        self.missing.extend_from_slice(&now);
+    /// It has been found out which limits of trees can be kept. Returns what is to be said of what is
+    /// missing, and why no tree can be had, if that is so.
+    pub fn learn_limits(&mut self, kept: KeptLimits) -> (Vec<String>, Option<String>) {
+        let was_said = self.goes_on && self.kept.is_none();
+        let sentences = |kept: &KeptLimits| (kept.missing(), kept.refusal(&self.of_all));
+        let (missing, refusal) = self.kept.as_ref().map(sentences).unwrap_or_default();
+        let (mut now, mut refused) = sentences(&kept);
+        let is_old = |of: &String| missing.contains(of) || refusal.as_ref() == Some(of);
+        self.missing.retain(|sentence| !is_old(sentence));
+        self.missing.extend(now.iter().chain(&refused).cloned());
         self.kept = Some(kept);
-        now.retain(|sentence| !before.contains(sentence));
-        now
+        let is_news = |of: &String| !was_said && !is_old(of);
+        now.retain(is_news);
+        refused = refused.filter(is_news);
+        (now, refused)
     }
 
     fn keeps(&self, of: impl Fn(&KeptLimits) -> &Option<String>) -> bool {
         self.kept.as_ref().is_some_and(|kept| of(kept).is_none())
     }
 
-    /// It has been found out whether each process gets a cgroup, or why not.
-    pub fn learn_groups(&mut self, groups: Result<(), String>) {
+    /// It has been found out whether each process gets a cgroup, or why not. Returns whether that is
+    /// to be said.
+    pub fn learn_groups(&mut self, groups: Result<(), String>) -> bool {
+        let was_said = self.goes_on && self.groups.is_none();
         self.groups = Some(groups.is_ok());
         self.missing.extend(groups.err());
+        !was_said
     }
 }
 
@@ -266,22 +276,47 @@ mod tests {
             pids: Some("why".to_owned()),
             ..KeptLimits::default()
         };
-        let told = info.learn_limits(kept.clone());
+        let (told, refusal) = info.learn_limits(kept.clone());
         assert_eq!(told, ["the limits pids cannot be kept: why"]);
+        assert_eq!(refusal, None);
         let words = |info: &ServerInfo| {
             let words = shown(info)["capabilities"].clone();
             let words = serde_json::from_value::<Vec<String>>(words).unwrap();
             ["memoryLimit", "cpuLimit", "pidsLimit"].map(|word| words.contains(&word.to_owned()))
         };
         assert_eq!(words(&info), [true, true, false]);
-        assert_eq!(info.learn_limits(kept.clone()), [""; 0]);
+        assert_eq!(info.learn_limits(kept.clone()), (Vec::new(), None));
         let worse = KeptLimits {
             memory: Some("other".to_owned()),
             ..kept
         };
-        assert_eq!(info.learn_limits(worse).len(), 1);
+        assert_eq!(info.learn_limits(worse).0.len(), 1);
         assert_eq!(words(&info), [false, true, false]);
         assert_eq!(shown(&info)["missing"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn limits_of_all_trees_that_cannot_be_kept_are_told_once_and_while_that_is_so() {
+        let new = |goes_on| ServerInfo {
+            of_all: TreeLimits::parse("memoryBytes=1M").unwrap(),
+            goes_on,
+            ..ServerInfo::default()
+        };
+        let mut info = new(false);
+        let none = || KeptLimits::none("why");
+        let (told, refusal) = info.learn_limits(none());
+        assert_eq!((told.len(), refusal.is_some()), (1, true));
+        assert_eq!(shown(&info)["missing"], json!([told[0], refusal]));
+        assert_eq!(info.learn_limits(none()), (Vec::new(), None));
+        assert_eq!(info.learn_limits(KeptLimits::default()), (Vec::new(), None));
+        assert_eq!(shown(&info)["missing"], json!([]));
+        assert!(info.learn_limits(none()).1.is_some());
+        // The server before it has said so.
+        let mut next = new(true);
+        assert_eq!(next.learn_limits(none()), (Vec::new(), None));
+        assert_eq!(shown(&next)["missing"].as_array().unwrap().len(), 2);
+        assert_eq!(next.learn_limits(KeptLimits::default()), (Vec::new(), None));
+        assert!(next.learn_limits(none()).1.is_some());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which limits of whole trees the server can keep.
 
-use super::limits::Limit;
+use super::limits::{Limit, Limits};
 
 /// For each kind of limit why it cannot be kept here; None where it can.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,11 +55,44 @@ impl KeptLimits {
         };
         reasons.into_iter().map(sentence).collect()
     }
+
+    /// What it means if each tree is to have these limits, whatever a request says; None if all of
+    /// them can be kept.
+    pub fn refusal(&self, of_all: &Limits) -> Option<String> {
+        let unkept = of_all
+            .iter()
+            .filter_map(|(limit, _)| Some((limit, self.why_not(limit)?)));
+        let unkept: Vec<(Limit, &str)> = unkept.collect();
+        let (_, why) = unkept.first()?;
+        let names: Vec<&str> = unkept.iter().map(|(limit, _)| limit.name()).collect();
+        Some(format!(
+            "every create and run is refused (501, limits_unavailable): --default-limits or \
+             --max-limits gives each of them {}, which cannot be kept: {why}",
+            names.join(", ")
+        ))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_of_all_trees_that_cannot_be_kept_refuse_all() {
+        let kept = KeptLimits {
+            pids: Some("why".to_owned()),
+            ..KeptLimits::default()
+        };
+        let refusal = |limits| kept.refusal(&Limits::parse(limits).unwrap());
+        assert_eq!(refusal(""), None);
+        assert_eq!(refusal("memoryBytes=1M,nofile=9"), None);
+        let sentence = refusal("memoryBytes=1M,pids=9").unwrap();
+        assert!(
+            sentence.contains("gives each of them pids, which"),
+            "{sentence}"
+        );
+        assert!(sentence.ends_with(": why"), "{sentence}");
+    }
 
     #[test]
     fn each_reason_is_told_once() {

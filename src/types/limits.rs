@@ -113,6 +113,14 @@ impl Limits {
         all.filter_map(|(limit, value)| Some((limit, value?)))
     }
 
+    /// These, and of the others those that are given there.
+    pub fn or(&self, others: &Self) -> Self {
+        let mut all = *others;
+        self.iter()
+            .for_each(|(limit, value)| all.set(limit, Some(value)));
+        all
+    }
+
     /// Whether none is given.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(Option::is_none)

@@ -10,6 +10,7 @@ on_both!(
     the_server_says_what_it_is_and_what_it_keeps_to,
     what_there_is_of_everything_is_counted,
     what_does_not_work_is_said_at_the_start_and_when_asked,
+    defaults_that_cannot_be_kept_are_said_at_the_start,
     a_server_in_groups_misses_none,
     who_has_no_token_learns_nothing,
 );
@@ -132,6 +133,36 @@ fn what_does_not_work_is_said_at_the_start_and_when_asked(backend: Backend) {
         assert_eq!(said(), 1, "{sentence}: {}", server.stderr());
     }
     assert_eq!(missing(&info(&server)), sentences);
+}
+
+fn defaults_that_cannot_be_kept_are_said_at_the_start(backend: Backend) {
+    for (flag, value, name) in [
+        (
+            "--default-limits",
+            "memoryBytes=64M,nofile=99",
+            "memoryBytes",
+        ),
+        ("--max-limits", "pids=9", "pids"),
+    ] {
+        let args = ["--no-token", "--cgroup", "off", flag, value];
+        let server = Launch::new(backend).args(&args).start();
+        let line = eventually("a line about it", || {
+            let said = server.stderr();
+            let line = said.lines().find(|line| line.contains("is refused (501"));
+            line.map(str::to_owned)
+        });
+        assert!(
+            line.contains(&format!("each of them {name}, which")),
+            "{line}"
+        );
+        assert!(line.contains("warn"), "{line}");
+        let told = missing(&info(&server));
+        let same = told.iter().filter(|sentence| line.ends_with(*sentence));
+        assert_eq!(same.count(), 1, "{told:?}");
+        for path in ["/v1/processes", "/v1/processes/run"] {
+            server.post(path, &sh("exit 0")).expect(501);
+        }
+    }
 }
 
 fn a_server_in_groups_misses_none(backend: Backend) {

@@ -54,18 +54,19 @@ pub(crate) async fn handle(
                     (job, life::Event::TimedOut(status))
                 }
                 Event::Limits(kept) => {
-                    let said = server.info.borrow_mut().learn_limits(kept);
-                    said.iter()
-                        .for_each(|sentence| server.tell(&journal::Event::Told(sentence)));
+                    let (missing, refusal) = server.info.borrow_mut().learn_limits(kept);
+                    let told = missing.iter().map(|of| journal::Event::Told(of));
+                    let warned = refusal.iter().map(|of| journal::Event::Warning(of));
+                    told.chain(warned).for_each(|event| server.tell(&event));
                     continue;
                 }
                 Event::Groups(groups) => {
+                    let is_said = server.info.borrow_mut().learn_groups(groups.clone());
                     match &groups {
+                        _ if !is_said => {}
                         Ok(()) => server.tell(&journal::Event::Groups),
-                        Err(_) if server.info.borrow().goes_on => {}
                         Err(sentence) => server.tell(&journal::Event::Told(sentence)),
                     }
-                    server.info.borrow_mut().learn_groups(groups);
                     server.groups_known.notify();
                     continue;
                 }
