@@ -40,7 +40,6 @@ use crate::io::{Kind, ListenError, Listening};
 use crate::journal::{Audit, Event as Told, Journal, Start};
 use crate::ledger::Records;
 use crate::log::{Arena, ArenaError};
-use crate::notice;
 use crate::process::{self, Table};
 use crate::sd_notify::Manager;
 use crate::supervisor::cgroup::{CgroupError, Cgroups, IfHiding};
@@ -264,7 +263,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     let kept = match args.keep {
         false => None,
         // From here on this is one of possibly many servers.
-        true => Some(keep(&mut groups)?),
+        true => Some(keep(&mut groups, &journal)?),
     };
     if let Some(kept) = &kept {
         missing.info.keeper = Some(kept.pid());
@@ -278,7 +277,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
         table.go_on(settings.max_log_bytes_per_process);
     }
     // The first other thread: what was set for the process meanwhile is as it was.
-    unwritten.begin().map_err(step("log"))?;
+    unwritten.begin(goes_on).map_err(step("log"))?;
     let audit = args.audit_log.as_deref().map(|file| {
         Audit::begin(file, journal.clone()).map_err(|error| StartError::Audit {
             file: file.to_owned(),
@@ -384,7 +383,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
 }
 
 /// Begins to keep; comes back in the server.
-fn keep(groups: &mut Groups) -> Result<Kept, StartError> {
+fn keep(groups: &mut Groups, journal: &Journal) -> Result<Kept, StartError> {
     if !Path::new("/proc/self/stat").exists() {
         let why = "it needs /proc: without it nobody is found who lost his parents";
         return Err(step("--keep")(io::Error::other(why)));
@@ -398,7 +397,9 @@ fn keep(groups: &mut Groups) -> Result<Kept, StartError> {
             groups.remove_all();
         }
     };
-    keeper::keep(&Arc::new(records), notice::line, last).map_err(step("--keep"))
+    // The keeper has no thread to write.
+    let say = |sentence: &str| journal.tell_at_once(&Told::Warning(sentence));
+    keeper::keep(&Arc::new(records), say, last).map_err(step("--keep"))
 }
 
 impl Ready {

@@ -95,6 +95,8 @@ pub struct Sample {
     pub statuses: Vec<(u16, u64)>,
     /// Refusals by reason.
     pub refusals: Vec<(&'static str, u64)>,
+    /// Servers that have died, where another one goes on.
+    pub server_deaths: Option<u64>,
     /// Lines for whoever started the server that nobody could be given.
     pub lines_dropped: u64,
 }
@@ -225,6 +227,10 @@ fn told(sample: &Sample, counted: &Metrics) -> Told {
     if let Some(most) = sample.descriptors_max {
         let help = "Descriptors that the server may have open (RLIMIT_NOFILE).";
         told.gauge("process_max_fds", help, most);
+    }
+    if let Some(deaths) = sample.server_deaths {
+        let help = "Servers that have died and that another one has gone on for (--keep).";
+        told.counter("procring_server_deaths", help, deaths);
     }
     programs(&mut told, sample, counted);
     clients(&mut told, sample, counted);

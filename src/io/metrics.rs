@@ -118,6 +118,11 @@ pub(super) async fn answer(server: &Server, format: Format) -> Reply {
         requests: requests.filter(|(_, _, took)| took.count() > 0).collect(),
         statuses: sorted(&server.answers.statuses),
         refusals: sorted(&server.answers.refusals),
+        server_deaths: server
+            .table
+            .borrow()
+            .kept()
+            .map(|kept| kept.records().deaths()),
         lines_dropped: server.lines_lost(),
     };
     metrics::reply(&sample, format)

@@ -50,11 +50,15 @@ pub struct Unwritten {
 }
 
 impl Unwritten {
-    /// Begins to write. The thread blocks the signals that its maker blocks.
+    /// Begins to write, without what another process has written already that began with the same
+    /// lines. The thread blocks the signals that its maker blocks.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn begin(self) -> io::Result<()> {
+    pub fn begin(self, were_written: bool) -> io::Result<()> {
+        if were_written {
+            self.waiting.forget();
+        }
         let sink = StandardError { shape: self.shape };
         self.waiting.begin("log", sink)
     }
@@ -109,6 +113,13 @@ impl Journal {
         if self.is_on(event.level()) {
             let line = self.shape.line(event, UnixMs::now(), self.level());
             self.queue.push(line);
+        }
+    }
+
+    /// The same at once, as far as somebody takes it: for a process that has no thread for it.
+    pub fn tell_at_once(&self, event: &Event<'_>) {
+        if self.is_on(event.level()) {
+            notice::raw(&self.shape.line(event, UnixMs::now(), self.level()));
         }
     }
 

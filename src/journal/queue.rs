@@ -114,6 +114,16 @@ impl Queue {
 }
 
 impl Waiting {
+    /// Drops what has come so far.
+    pub(super) fn forget(&self) {
+        for message in self.receiver.try_iter() {
+            if let Message::Line(line) = message {
+                let cost = line.len() + LINE_COST;
+                self.state.waiting.fetch_sub(cost, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Begins to write, on a thread of this name.
     pub(super) fn begin(self, name: &str, sink: impl Sink) -> io::Result<()> {
         let thread = thread::Builder::new()

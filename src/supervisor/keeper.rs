@@ -85,7 +85,7 @@ impl Kept {
 ///
 /// # Errors
 /// When no process can be made; then there is no keeper.
-pub fn keep(records: &Arc<Records>, say: impl Fn(String), end: impl FnOnce()) -> io::Result<Kept> {
+pub fn keep(records: &Arc<Records>, say: impl Fn(&str), end: impl FnOnce()) -> io::Result<Kept> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let own = std::process::id().cast_signed();
@@ -112,6 +112,8 @@ pub fn keep(records: &Arc<Records>, say: impl Fn(String), end: impl FnOnce()) ->
             Err(errno) if !kept.goes_on => return Err(io::Error::from_raw_os_error(errno)),
             // For want of memory or numbers, which others may give back.
             Err(_) => {
+                // The dead hold numbers, too.
+                collect(&kept, 0);
                 std::thread::sleep(Duration::from_millis(10));
                 continue;
             }
@@ -123,7 +125,7 @@ pub fn keep(records: &Arc<Records>, say: impl Fn(String), end: impl FnOnce()) ->
             exit(code);
         }
         if !records.has_served() {
-            say(format!(
+            say(&format!(
                 "the server died before it served ({})",
                 told(status)
             ));
@@ -135,7 +137,7 @@ pub fn keep(records: &Arc<Records>, say: impl Fn(String), end: impl FnOnce()) ->
             false => 0,
         };
         if short_lives >= SHORT_LIVES_MAX {
-            say(format!(
+            say(&format!(
                 "the server died {SHORT_LIVES_MAX} times within {} s of its start, last of {}: \
                  everything is ended",
                 SHORT_LIFE.as_secs(),
@@ -145,7 +147,7 @@ pub fn keep(records: &Arc<Records>, say: impl Fn(String), end: impl FnOnce()) ->
             end();
             exit(GIVEN_UP);
         }
-        say(format!(
+        say(&format!(
             "the server died ({}); another one goes on",
             told(status)
         ));
@@ -183,25 +185,8 @@ fn begin(keeper: i32) {
 /// Until the server has died; how.
 fn watch(kept: &Kept, server: i32) -> ExitStatus {
     loop {
-        let mut somebody = false;
-        while let Some((pid, status)) = dead() {
-            let of = kept.records.of_pid(pid).filter(|_| pid != server);
-            if let Some(record) = of {
-                let used = usage(pid);
-                let numbers = [used.user_us, used.system_us, used.max_rss_bytes];
-                kept.records.set_used(record, numbers);
-                // Known before anybody else can have its number.
-                kept.records.set_status(record, status);
-            }
-            reap(pid);
-            if pid == server {
-                return status;
-            }
-            somebody = true;
-        }
-        if somebody {
-            // Full when nobody has listened for 2^64 deaths.
-            let _ = rustix::io::write(kept.bell.as_fd(), &1u64.to_ne_bytes());
+        if let Some(status) = collect(kept, server) {
+            return status;
         }
         let (signal, is_terminals) = signals::wait();
         // What a terminal sends its whole group gets.
@@ -210,6 +195,31 @@ fn watch(kept: &Kept, server: i32) -> ExitStatus {
             unsafe { libc::kill(server, signal) };
         }
     }
+}
+
+/// Writes down how the dead have ended and reaps them; how the server has, if it is one of them.
+fn collect(kept: &Kept, server: i32) -> Option<ExitStatus> {
+    let mut somebody = false;
+    while let Some((pid, status)) = dead() {
+        let of = kept.records.of_pid(pid).filter(|_| pid != server);
+        if let Some(record) = of {
+            let used = usage(pid);
+            let numbers = [used.user_us, used.system_us, used.max_rss_bytes];
+            kept.records.set_used(record, numbers);
+            // Known before anybody else can have its number.
+            kept.records.set_status(record, status);
+        }
+        reap(pid);
+        if pid == server {
+            return Some(status);
+        }
+        somebody = true;
+    }
+    if somebody {
+        // Full when nobody has listened for 2^64 deaths.
+        let _ = rustix::io::write(kept.bell.as_fd(), &1u64.to_ne_bytes());
+    }
+    None
 }
 
 /// A dead child that is still there.

@@ -31,6 +31,7 @@ on_both!(
     a_server_that_always_dies_ends_everything,
     the_end_of_the_keeper_is_the_end_of_all,
     an_end_in_order_is_one,
+    what_the_first_server_has_said_is_not_said_again,
 );
 
 fn kept(backend: Backend) -> Server {
@@ -420,6 +421,49 @@ fn an_end_in_order_is_one(backend: Backend) {
         server.signal(libc::SIGTERM);
         assert_eq!(server.await_end(WAIT).code(), Some(0));
         assert_eq!(server.survivors(), [0; 0]);
+    }
+}
+
+fn what_the_first_server_has_said_is_not_said_again(backend: Backend) {
+    let args = [
+        "--no-token",
+        "--keep",
+        "--cgroup",
+        "off",
+        "--log-format",
+        "json",
+    ];
+    let server = Launch::new(backend).args(&args).start();
+    let deaths = || {
+        let metrics = server.get("/metrics").expect(200);
+        let line = metrics
+            .text()
+            .lines()
+            .find(|line| line.starts_with("procring_server_deaths_total "));
+        line.map(str::to_owned)
+    };
+    assert_eq!(deaths().as_deref(), Some("procring_server_deaths_total 0"));
+    for _ in 0..2 {
+        kill_server(&server);
+    }
+    assert_eq!(deaths().as_deref(), Some("procring_server_deaths_total 2"));
+    let said = server.told_so_far();
+    let times = |what: &str| said.matches(what).count();
+    for once in [
+        "the limits memoryBytes",
+        "no cgroup for each process",
+        "\"event\":\"start\"",
+    ] {
+        assert_eq!(times(once), 1, "{once}: {said}");
+    }
+    assert_eq!(times("another one goes on"), 2, "{said}");
+    // The keeper's lines are like all others.
+    for line in said.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        assert!(
+            line["ts"].is_string() && line["level"].is_string(),
+            "{line}"
+        );
     }
 }
 
