@@ -440,6 +440,9 @@ impl Ready {
                 if kept.goes_on {
                     let settings = kept.records.settings();
                     crate::io::resume(&server, settings.map(Settings::from_numbers));
+                    if let Some(wants_token) = kept.records.was_reloaded() {
+                        server.reload_again(wants_token);
+                    }
                 }
                 kept.records.serves();
             }

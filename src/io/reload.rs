@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 
+use rustix::rand::{GetRandomFlags, getrandom};
+
 use crate::api::guard::Guard;
 use crate::config::FIELDS;
 use crate::config::flags::{Change, Given, ServerArgs};
@@ -88,6 +90,25 @@ impl Server {
         });
     }
 
+    /// Reads again what a server that is gone had read again: this one began with what the first one
+    /// began with, and a token that was taken back since must not count again. Where it cannot be
+    /// read, and a token is wanted, nobody is let in by one until it can.
+    pub fn reload_again(&self, wants_token: bool) {
+        // They are written down as they were last, by whoever changed them.
+        let settings = self.settings.get();
+        let loaded = (self.reloads.load)().and_then(|loaded| self.take(loaded));
+        self.change_settings(settings);
+        if let Err(mut why) = loaded {
+            if wants_token {
+                let mut guard = Guard::clone(&self.guard());
+                guard.token = Some(nobodys_token());
+                self.guard.replace(Rc::new(guard));
+                why.push_str("; until it is, no token is let in");
+            }
+            self.tell(&Event::ReloadRefused { why: &why });
+        }
+    }
+
     /// Takes all that has changed, and says what, or takes nothing.
     fn take(&self, loaded: Loaded) -> Result<String, String> {
         let Loaded { args, guard } = loaded;
@@ -112,11 +133,15 @@ impl Server {
             told.push("the token".to_owned());
         }
         told.retain(|text| !text.is_empty());
-        self.settings.set(new);
+        self.change_settings(new);
+        let wants_token = guard.token.is_some();
         self.guard.replace(Rc::new(guard));
         self.connections_max.set(args.connections_max);
         let mut table = self.table.borrow_mut();
         table.bound(args.exited_max, args.leftovers_max);
+        if let Some(kept) = table.kept() {
+            kept.records().set_reloaded(wants_token);
+        }
         drop(table);
         *before = args.given;
         drop(before);
@@ -124,6 +149,14 @@ impl Server {
         self.telling.journal.set_level(args.log_level);
         Ok(changed)
     }
+}
+
+/// One that nobody knows.
+fn nobodys_token() -> String {
+    let mut bytes = [0; 32];
+    // Only a kernel before 3.17 has no such call.
+    let _ = getrandom(&mut bytes, GetRandomFlags::empty());
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Has the configuration read, however long that takes.

@@ -32,6 +32,7 @@ const LAST_JOB: usize = 1;
 const HIGH: usize = 2;
 const SERVES: usize = 3;
 const DEATHS: usize = 4;
+const RELOADED: usize = 5;
 const SETTINGS: usize = 8;
 
 /// Numbers of settings.
@@ -436,6 +437,19 @@ impl Records {
     pub fn set_settings(&self, settings: [u64; SETTINGS_WORDS]) {
         for (at, value) in settings.into_iter().enumerate() {
             self.words.set(SETTINGS + at, value);
+        }
+    }
+
+    /// The configuration was read again while a server ran, and a token is wanted since, or none.
+    pub fn set_reloaded(&self, wants_token: bool) {
+        self.words.set(RELOADED, 1 + u64::from(wants_token));
+    }
+
+    /// Whether a token is wanted since then, if that ever was.
+    pub fn was_reloaded(&self) -> Option<bool> {
+        match self.words.get(RELOADED) {
+            0 => None,
+            was => Some(was > 1),
         }
     }
 

@@ -32,6 +32,7 @@ on_both!(
     the_end_of_the_keeper_is_the_end_of_all,
     an_end_in_order_is_one,
     what_the_first_server_has_said_is_not_said_again,
+    a_token_that_was_taken_back_stays_so,
 );
 
 fn kept(backend: Backend) -> Server {
@@ -465,6 +466,43 @@ fn what_the_first_server_has_said_is_not_said_again(backend: Backend) {
             "{line}"
         );
     }
+}
+
+fn a_token_that_was_taken_back_stays_so(backend: Backend) {
+    let name = format!("procring-kept-{}-{}", std::process::id(), backend.word());
+    let secret = std::env::temp_dir().join(name);
+    std::fs::write(&secret, "first\n").unwrap();
+    let args = ["--keep", "--token-file", secret.to_str().unwrap()];
+    let server = Launch::new(backend)
+        .args(&args)
+        .through(&["setsid", "--wait"])
+        .start();
+    let ask = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str())];
+        server.request("GET", "/v1/processes", &headers, b"").status
+    };
+    let change = |token: &str, line: &str| {
+        let times = || server.stderr().matches(line).count();
+        let before = times();
+        std::fs::write(&secret, token).unwrap();
+        server.signal(libc::SIGHUP);
+        eventually(line, || (times() > before).then_some(()));
+    };
+    kill_server(&server);
+    assert_eq!((ask("first"), ask("second")), (200, 401));
+    change("second\n", "was read again");
+    assert_eq!((ask("first"), ask("second")), (401, 200));
+    kill_server(&server);
+    assert_eq!((ask("first"), ask("second")), (401, 200));
+    // Nobody knows the token now.
+    std::fs::write(&secret, "\n").unwrap();
+    kill_server(&server);
+    assert_eq!((ask("first"), ask("second"), ask("")), (401, 401, 401));
+    change("third\n", "was read again");
+    assert_eq!((ask("second"), ask("third")), (401, 200));
+    drop(server);
+    std::fs::remove_file(&secret).unwrap();
 }
 
 #[test]
