@@ -138,6 +138,19 @@ impl Default for PidSlot {
     }
 }
 
+impl PidSlot {
+    /// Whether this is the number of the child: the slot is emptied before the child is collected, and
+    /// a keeper writes down how it has ended before it does that. What was opened by the number before
+    /// is the child's then.
+    pub fn is_still(&self, pid: i32) -> bool {
+        let has_ended = match self {
+            Self::Own(_) => false,
+            Self::Kept(records, record) => records.status(*record).is_some(),
+        };
+        !has_ended && self.load(Ordering::Acquire) == pid
+    }
+}
+
 impl std::ops::Deref for PidSlot {
     type Target = AtomicI32;
 
@@ -529,10 +542,12 @@ mod tests {
             (records.pid(old), records.of_pid(77)),
             (Some(77), Some(old))
         );
+        assert!(slot.is_still(77) && !slot.is_still(78));
         for status in [ExitStatus::Code(255), ExitStatus::Signal(9)] {
             records.set_status(old, status);
             assert_eq!(records.status(old), Some(status));
         }
+        assert!(!slot.is_still(77), "the keeper has reaped it, or will");
         assert_eq!(records.of_pid(77), None);
         // Its number comes again.
         PidSlot::Kept(records.clone(), new).store(77, Ordering::Release);

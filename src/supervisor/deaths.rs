@@ -35,7 +35,10 @@ impl Supervisor {
         self.claims.left(id, pid);
         let status = match kept::reap(self.options.kept.as_ref(), record, leader) {
             Ok((status, used)) => {
-                self.by_pid.remove(&pid);
+                // Where a keeper reaps, its number may be another child's already.
+                if self.by_pid.get(&pid) == Some(&id) {
+                    self.by_pid.remove(&pid);
+                }
                 self.orphans.reaped(pid);
                 job.reaped.add(used);
                 status

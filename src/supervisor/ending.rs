@@ -116,7 +116,7 @@ impl Supervisor {
         let ended = job.leader.as_ref().is_none_or(Leader::has_ended);
         if let Some(leader) = job.leader.as_ref().filter(|_| !ended) {
             // Before it is killed: they lose it then.
-            walk.add_listed(procfs::children_of(leader.pid()));
+            walk.add_listed(leader.children());
         }
         // A group that was killed cannot be used again, so an empty one is left alone.
         if let Some(group) = &job.tree.group

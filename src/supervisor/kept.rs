@@ -211,3 +211,84 @@ impl Supervisor {
 
 /// As good as for ever, and no sum is too large with it.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::process::{Child, Command};
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+    use crate::supervisor::Options;
+    use crate::supervisor::signals::Hangup;
+    use crate::supervisor::spawn::Spawned;
+    use crate::supervisor::spawn::inherit::Inheritance;
+
+    fn sleeper() -> (Child, Arc<std::os::fd::OwnedFd>) {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+        (
+            child,
+            Arc::new(pidfd_open(pid, PidfdFlags::empty()).unwrap()),
+        )
+    }
+
+    #[test]
+    fn a_child_that_has_the_number_of_one_that_ended_hides_no_end() {
+        let records = Arc::new(Records::new().unwrap());
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        let options = Options {
+            shutdown_grace: Duration::ZERO,
+            hangup: Hangup::Reload,
+            inheritance: Inheritance::for_tests(),
+            state: None,
+            kept: Some(Kept {
+                records: records.clone(),
+                bell: Arc::new(bell),
+                pid: rustix::process::getppid().unwrap().as_raw_nonzero().get(),
+                goes_on: false,
+            }),
+        };
+        let (mut supervisor, _commands, events) = Supervisor::new(options).unwrap();
+        let ((mut dead, of_dead), (mut living, of_living)) = (sleeper(), sleeper());
+        let pid = living.id().cast_signed();
+        let next = Cell::new(0);
+        let [old, new] = [JobId(1), JobId(2)];
+        for (id, pidfd) in [(old, of_dead), (new, of_living)] {
+            let record = records.begin(id, 0, &next);
+            let mut job = Job::new(Tree {
+                session: 0,
+                mark: supervisor.claims.begin(id, &[]),
+                files: Vec::new(),
+                group: None,
+                used_before: None,
+            });
+            job.record = record;
+            supervisor.jobs.insert(id, Box::new(job));
+            let spawned = Spawned {
+                pid,
+                pidfd,
+                in_group: false,
+            };
+            supervisor.on_spawn_done(id, None, Ok(spawned));
+            if id == old {
+                // The keeper reaps it, and nobody has looked when its number comes again.
+                dead.kill().unwrap();
+                dead.wait().unwrap();
+                records.set_status(record.unwrap(), ExitStatus::Code(7));
+            }
+        }
+        let ended: Vec<(JobId, ExitStatus)> = events
+            .take()
+            .filter_map(|event| match event {
+                Event::Exited { job, exit, .. } => Some((job, exit.status)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(ended, [(old, ExitStatus::Code(7))]);
+        assert_eq!(supervisor.by_pid.get(&pid), Some(&new));
+        living.kill().unwrap();
+        living.wait().unwrap();
+    }
+}

@@ -504,7 +504,7 @@ impl Supervisor {
                 if let Some(state) = &mut self.options.state {
                     state.begun(id, pid, job.tree.mark);
                 }
-                self.by_pid.insert(pid, id);
+                let namesake = self.by_pid.insert(pid, id);
                 job.leader = Some(match self.options.kept {
                     None => Leader::new(pid, pidfd),
                     Some(_) => Leader::kept(pid, pidfd),
@@ -512,6 +512,10 @@ impl Supervisor {
                 let stop = std::mem::take(&mut job.stop_pending);
                 if let Some(group) = unused {
                     self.group_refused(group);
+                }
+                // What would tell of its end tells of this one now.
+                if let Some(namesake) = namesake {
+                    self.on_exit(namesake);
                 }
                 if stop {
                     self.stop(id);

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use crate::supervisor::job::Phase;
 use crate::supervisor::message::{Escalation, Event, SignalError, SignalRequest};
+use crate::supervisor::tree::identity::Leader;
 use crate::supervisor::tree::walk::Walk;
 use crate::supervisor::{Due, Supervisor};
 use crate::types::JobId;
@@ -120,9 +121,7 @@ impl Supervisor {
     /// Has a walk begin at all that is known of a tree: its leader, its group, its orphans.
     pub(crate) fn begin_at_tree(&self, id: JobId, walk: &mut Walk) {
         if let Some(job) = self.jobs.get(&id) {
-            // Not reaped, so its number is its own.
-            let leader = job.leader.iter().map(|leader| leader.pid());
-            walk.add_listed(leader.collect());
+            walk.add(job.leader.iter().filter_map(Leader::process));
             let members = job.tree.group.iter().map(|group| group.members());
             walk.add_listed(members.flatten().collect());
         }

@@ -110,12 +110,12 @@ impl Supervisor {
     /// What is known without a group.
     fn reaped(&self, id: JobId, job: &Job) -> Used {
         let mut known = self.orphans.of(id);
-        let leader = job.leader.as_ref().map(Leader::pid);
+        let leader = job.leader.as_ref();
         let stat = leader
-            .and_then(procfs::stat)
+            .and_then(|leader| procfs::stat(leader.pid()).filter(|_| leader.had_its_number()))
             .filter(|_| job.phase == Phase::Running);
         let (mut user_cpu_us, mut system_cpu_us) = (job.reaped.user_us, job.reaped.system_us);
-        if let (Some(pid), Some(stat)) = (leader, stat) {
+        if let (Some(pid), Some(stat)) = (leader.map(Leader::pid), stat) {
             user_cpu_us += stat.user_us;
             system_cpu_us += stat.system_us;
             known.push(Process::new(pid, &stat));

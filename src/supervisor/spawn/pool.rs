@@ -239,9 +239,7 @@ impl Pool {
             return;
         };
         let number = slot.load(Ordering::Acquire);
-        // The slot is emptied before the child is collected: if it still has the number, then the
-        // pidfd is the child's.
-        let still_so = || slot.load(Ordering::Acquire) == number;
+        let still_so = || slot.is_still(number);
         if let Some(child) = Handle::newborn(number, still_so) {
             child.kill();
         }

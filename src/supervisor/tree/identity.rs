@@ -152,6 +152,27 @@ impl Leader {
         self.pid
     }
 
+    /// Whether what was read just now under its number is about it.
+    pub(crate) fn had_its_number(&self) -> bool {
+        // A keeper may have reaped it since.
+        !self.is_kept || !self.has_ended()
+    }
+
+    /// The same as a process like others; None if its number may be another's.
+    pub(crate) fn process(&self) -> Option<Process> {
+        let stat = procfs::stat(self.pid)?;
+        self.had_its_number().then(|| Process::new(self.pid, &stat))
+    }
+
+    /// Its children, none where its number may be another's.
+    pub(crate) fn children(&self) -> Vec<i32> {
+        let children = procfs::children_of(self.pid);
+        match self.had_its_number() {
+            true => children,
+            false => Vec::new(),
+        }
+    }
+
     /// Whether it has ended, reaped or not: a tracer may hold on to it.
     pub(crate) fn has_ended(&self) -> bool {
         has_ended(self.pidfd.as_fd())
@@ -288,5 +309,25 @@ mod tests {
         child.wait().unwrap();
         assert!(!handle.kill(), "nobody is left to be signalled");
         assert!(process.open().is_none());
+    }
+
+    #[test]
+    fn a_leader_that_a_keeper_has_reaped_is_nobody_whoever_has_its_number() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_raw(child.id() as i32).unwrap();
+        let pidfd = Arc::new(pidfd_open(pid, PidfdFlags::empty()).unwrap());
+        // This process has a child, so whoever is taken for it has one.
+        let own = std::process::id() as i32;
+        let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+        let namesake = Leader::kept(own, pidfd.clone());
+        assert_eq!(namesake.process().map(Process::pid), Some(own));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(namesake.process(), None);
+        assert_eq!(namesake.children(), [0; 0]);
+        // Nobody but the server reaps its own.
+        assert!(Leader::new(own, pidfd).process().is_some());
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 }
