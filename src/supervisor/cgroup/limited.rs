@@ -381,6 +381,12 @@ impl Group {
         self.watch.get().copied()
     }
 
+    /// The bound of its memory, as it stands there.
+    pub(super) fn memory_max(&self) -> Option<u64> {
+        let text = self.read("memory.max")?;
+        std::str::from_utf8(text.bytes()).ok()?.trim().parse().ok()
+    }
+
     /// Whether its memory has a bound of its own.
     pub fn bounds_memory(&self) -> bool {
         self.bounds.memory.is_some()

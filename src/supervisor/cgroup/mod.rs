@@ -522,13 +522,16 @@ impl Cgroups {
     }
 
     /// The group with this number, which a server that is gone has taken, and whether it has bounds;
-    /// None if it is gone. It is not used again: nobody knows what its bounds are.
+    /// None if it is gone. It is not used again: of its bounds only that of memory is known.
     pub(crate) fn take_over(&mut self, number: u64) -> Option<(Arc<Group>, bool)> {
         self.made = self.made.max(number);
         let open = |home: &Home| Group::open(home, number.to_string(), Bounds::default()).ok();
         let free = open(&self.home).map(|group| (group, false));
         let found = free.or_else(|| Some((open(&self.limited.there()?)?, true)));
-        let (group, is_limited) = found?;
+        let (mut group, is_limited) = found?;
+        if is_limited {
+            group.bounds.memory = group.memory_max();
+        }
         group.killed.store(true, Ordering::Relaxed);
         self.open += 1;
         Some((Arc::new(group), is_limited))
@@ -945,6 +948,46 @@ mod tests {
         for (escaped, plain) in [(r"a\040b", "a b"), (r"a\9", r"a\9"), (r"\134\", r"\\")] {
             assert_eq!(unescape(escaped), Path::new(plain));
         }
+    }
+
+    #[test]
+    fn a_limited_group_that_is_taken_over_still_says_that_its_memory_has_a_bound() {
+        let tree = testing::Tree::new("taken");
+        let children = tree.group("procring-1-0");
+        let at = |group: &str, max: &str| {
+            tree.group(group);
+            tree.write(&format!("{group}/cgroup.events"), "populated 1\nfrozen 0\n");
+            tree.write(&format!("{group}/memory.max"), max);
+        };
+        at("procring-1-0-limited/5", "67108864\n");
+        at("procring-1-0-limited/6", "max\n");
+        at("procring-1-0/7", "4096\n");
+        let limited = Limited::new(tree.top(), &children, Limits::default(), true);
+        let mut groups = Cgroups {
+            name: "procring-1-0".to_owned(),
+            home: Home::new(File::open(&children).unwrap().into(), children),
+            idle: Vec::new(),
+            abandoned: VecDeque::new(),
+            open: 0,
+            open_max: 9,
+            made: 0,
+            refusals: 0,
+            usable: true,
+            handing_on: None,
+            hidden: None,
+            limited: Box::new(limited),
+            watcher: None,
+            kept: KeptLimits::default(),
+        };
+        let mut taken = |number| {
+            let (group, is_limited) = groups.take_over(number)?;
+            Some((is_limited, group.bounds_memory()))
+        };
+        assert_eq!(taken(5), Some((true, true)));
+        assert_eq!(taken(6), Some((true, false)));
+        assert_eq!(taken(7), Some((false, false)));
+        assert_eq!(taken(9), None);
+        assert_eq!(groups.made, 9, "no number comes again");
     }
 
     #[test]
