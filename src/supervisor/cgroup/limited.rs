@@ -84,11 +84,7 @@ pub(super) fn offer(parent: &Path, is_aside: bool) -> KeptLimits {
     match reachable(parent, is_aside) {
         Err(why) => KeptLimits::none(&why),
         Ok(there) => {
-            let why_not = |controller: Controller| {
-                let name = controller.name();
-                let is_there = there.split_whitespace().any(|there| there == name);
-                (!is_there).then(|| absent(name, parent))
-            };
+            let why_not = |controller: Controller| absent(controller.name(), &there, parent);
             KeptLimits {
                 memory: why_not(Controller::Memory),
                 cpu: why_not(Controller::Cpu),
@@ -98,11 +94,20 @@ pub(super) fn offer(parent: &Path, is_aside: bool) -> KeptLimits {
     }
 }
 
-fn absent(controller: &str, group: &Path) -> String {
-    format!(
-        "{} has no {controller} controller (cgroup version 1 uses it, or it is not delegated)",
-        group.display()
-    )
+/// Why a controller cannot be had that is not `there`: of all that are missing the same, so that it is
+/// said once.
+fn absent(controller: &str, there: &str, group: &Path) -> Option<String> {
+    let is_there = |name: &str| there.split_whitespace().any(|there| there == name);
+    if is_there(controller) {
+        return None;
+    }
+    let all = Controller::ALL.into_iter().map(Controller::name);
+    let missing: Vec<_> = all.filter(|name| !is_there(name)).collect();
+    Some(format!(
+        "{} has no controller for {} (cgroup version 1 uses it, or it is not delegated)",
+        group.display(),
+        missing.join(", ")
+    ))
 }
 
 /// Which controllers could be switched on below `parent`, or why none can.
@@ -174,10 +179,9 @@ impl Limited {
         if self.on.contains(&controller) {
             return Ok(());
         }
-        let there = fs::read_to_string(self.parent.join("cgroup.controllers"));
-        let is_there = there.is_ok_and(|there| there.split_whitespace().any(|c| c == controller));
-        if !is_there {
-            return Err(absent(controller, &self.parent));
+        let there = fs::read_to_string(self.parent.join("cgroup.controllers")).unwrap_or_default();
+        if let Some(why) = absent(controller, &there, &self.parent) {
+            return Err(why);
         }
         if !self.may_stay && self.aside.is_none() {
             let aside = Aside::step(&self.parent, &self.children);
@@ -420,8 +424,22 @@ mod tests {
         assert_eq!(offer(&parent, false), KeptLimits::default());
         tree.write("box/cgroup.controllers", "cpu memory\n");
         let kept = offer(&parent, false);
-        assert!(kept.pids.unwrap().contains("has no pids controller"));
+        assert!(kept.pids.unwrap().contains("has no controller for pids ("));
         assert_eq!((kept.memory, kept.cpu), (None, None));
+        tree.write("box/cgroup.controllers", "hugetlb\n");
+        let none = offer(&parent, false);
+        assert_eq!(none.missing().len(), 1, "{none:?}");
+        // What the first request finds out is nothing new.
+        let mut kept = none.clone();
+        let pids = Bounds {
+            pids: Some(3),
+            ..Bounds::default()
+        };
+        let children = parent.join("procring-1-0");
+        let mut limited = Limited::new(&parent, &children, Shown::default(), false);
+        assert!(limited.home_for(&pids, &mut kept).is_err());
+        assert_eq!(kept, none);
+        tree.write("box/cgroup.controllers", "cpu memory\n");
         let text = format!("{}\n1\n", std::process::id());
         tree.write("box/cgroup.procs", &text);
         let crowded = offer(&parent, false).missing();

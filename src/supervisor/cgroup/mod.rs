@@ -888,7 +888,10 @@ fn place(own: &str, mountinfo: &str) -> Option<Place> {
         let root = unescape(fields.next()?);
         let top = unescape(fields.next()?);
         let below = Path::new(own).strip_prefix(root).ok()?;
-        let group = top.join(below);
+        let group = match below.as_os_str().is_empty() {
+            true => top.clone(),
+            false => top.join(below),
+        };
         Some(Place { group, top })
     })
 }
