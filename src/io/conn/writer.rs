@@ -17,6 +17,7 @@ use crate::log::batch::Chunk;
 use crate::metrics::metrics;
 
 use crate::io::runtime::heap;
+use crate::io::runtime::meter;
 use crate::io::runtime::source::{self, Peer};
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
@@ -112,10 +113,13 @@ impl Writer {
         self.noting(data, sent..len, |_| {}).await.map(|_| ())
     }
 
-    /// Sends at once what is small, as much as the socket takes: through the ring it would wait until
-    /// all who are ready have had their turn. How much that was.
+    /// Sends at once what is small and the first of its turn of the loop, as much as the socket takes:
+    /// through the ring it would wait until all who are ready have had their turn. How much that was.
     fn try_small(&mut self, data: &[u8]) -> io::Result<usize> {
         if data.is_empty() || data.len() > AT_ONCE_BYTES_MAX || self.turn.is_over() {
+            return Ok(0);
+        }
+        if !meter::is_first_sent() {
             return Ok(0);
         }
         let sent = self.at_once(&[IoSlice::new(data)])?.unwrap_or(0);

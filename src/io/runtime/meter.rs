@@ -18,6 +18,8 @@ use crate::metrics::metrics;
 thread_local! {
     /// When this turn began.
     static BEGUN: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Something has been sent in this turn without a way through the driver.
+    static SENT: Cell<bool> = const { Cell::new(false) };
     /// Wakes the main future.
     static MAIN: RefCell<Option<Waker>> = const { RefCell::new(None) };
 }
@@ -47,9 +49,17 @@ pub(crate) fn begin() {
     MAIN.with_borrow(|main| {
         if let Some(main) = main {
             BEGUN.set(Some(Instant::now()));
+            SENT.set(false);
             main.wake_by_ref();
         }
     });
+}
+
+/// Whether nothing has been sent at once in this turn before, and notes that something is now. The
+/// first who is answered need not wait for the others' turns; many who are answered in one turn
+/// cost less together, through the driver.
+pub(crate) fn is_first_sent() -> bool {
+    !SENT.replace(true)
 }
 
 /// The same future, to be the main one: the turns of its runtime are counted.
