@@ -8,18 +8,12 @@ set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 root=$(CDPATH= cd -- "$here/../.." && pwd)
 cd "$root"
-target=$(cargo metadata --format-version 1 --no-deps |
-    python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+. tests/ask.sh
 work=$target/openapi
 mkdir -p "$work/path" "$work/ts"
 document=$root/docs/openapi.json
 
-# The stamps are copies of what was installed, so a changed pin reinstalls.
-if ! cmp -s "$here/requirements.txt" "$work/venv/installed.txt"; then
-    python3 -m venv --clear "$work/venv"
-    "$work/venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
-    cp "$here/requirements.txt" "$work/venv/installed.txt"
-fi
+venv "$work/venv" "$here/requirements.txt"
 for file in package.json package-lock.json tsconfig.json client.ts types.ts; do
     cp "$here/$file" "$work/ts/"
 done
@@ -41,7 +35,6 @@ done
 rm -f "$work/path/sh"
 
 cargo build --quiet --bin procring
-host=$(rustc -vV | sed -n 's/^host: //p')
 program=$target/$host/debug/procring
 token=checked
 serve() {
@@ -49,15 +42,7 @@ serve() {
     : >"$work/address"
     env -i PATH="$1" PROCRING_TOKEN="$token" "$program" server --port 0 2>"$work/address" &
     server=$!
-    tries=0
-    until url=$(sed -n 's/.*listening on \(http:[^ ]*\).*/\1/p' "$work/address") && [ -n "$url" ]; do
-        tries=$((tries + 1))
-        if [ "$tries" -gt 100 ] || ! kill -0 "$server" 2>/dev/null; then
-            cat "$work/address" >&2
-            exit 1
-        fi
-        sleep 0.1
-    done
+    url=$(await_address "$work/address" 's/.*listening on \(http:[^ ]*\).*/\1/p' "$server")
 }
 stop() {
     if [ -n "${server:-}" ]; then
