@@ -7,19 +7,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spawn, spawnSync } from "node:child_process";
 import { look } from "../terminal/look.mjs";
-import { Plain } from "../terminal/terminals.mjs";
+import { BASH, ENV, Plain } from "../terminal/terminals.mjs";
 import { Server, eventually, open, run } from "./harness.mjs";
 
-const ENV = {
-  TERM: "xterm-256color",
-  LC_ALL: "C.UTF-8",
-  PS1: "$ ",
-  HISTFILE: "",
-  LESS: "",
-  LESSHISTFILE: "-",
-  INPUTRC: "/dev/null",
-};
-const BASH = ["--norc", "--noprofile", "-i"];
 const KEYS = { "\r": "Enter", "\x1b": "Escape", "\x1bOQ": "F2", "\x1b[21~": "F10" };
 const CTRL = (letter) => String.fromCharCode(letter.charCodeAt(0) - 64);
 
@@ -34,6 +24,15 @@ class InPage {
   look() {
     const term = "[...document.querySelectorAll('.screen')].find((one) => one.offsetParent)?.terminal";
     return this.page.evaluate(`((term) => term ? { ...(${look})(term), cols: term.cols, rows: term.rows } : { text: "", seen: "" })(${term})`);
+  }
+
+  /** Its lines that match, with those that have scrolled out. */
+  async lines(pattern) {
+    const all = await this.page.evaluate(() => {
+      const { active } = document.querySelector(".screen").terminal.buffer;
+      return Array.from({ length: active.length }, (_, y) => active.getLine(y).translateToString(true));
+    });
+    return all.filter((line) => pattern.test(line));
   }
 
   /** With the keys of a keyboard. */
@@ -250,11 +249,7 @@ const programs = {
     await pair.same(/^\$/);
     await pair.type("seq 1 2000000\r");
     await pair.same(/1999999\n2000000\n\$$/m);
-    const out = await pair.page.evaluate(() => {
-      const { active } = document.querySelector(".screen").terminal.buffer;
-      return Array.from({ length: active.length - 1 }, (_, y) => active.getLine(y).translateToString(true));
-    });
-    const lines = out.filter((line) => /^\d+$/.test(line)).map(Number);
+    const lines = (await pair.inPage.lines(/^\d+$/)).map(Number);
     assert(lines.length > 4000, `${lines.length}`);
     assert(lines.every((n, at) => n === 2_000_001 - lines.length + at), "a line is missing");
     await pair.type("clear\r");
@@ -296,10 +291,7 @@ const programs = {
     const text = /row 29999\nrow 30000\n\$\s*$/;
     await eventually("the end in the page", async () => text.test((await pair.inPage.look()).text), async () => (await pair.inPage.look()).text);
     await eventually("the end beside it", () => text.test(look(pair.plain.screen.term).text));
-    const rows = await pair.page.evaluate(() => {
-      const { active } = document.querySelector(".screen").terminal.buffer;
-      return Array.from({ length: active.length }, (_, y) => active.getLine(y).translateToString(true)).filter((line) => /^row \d+$/.test(line));
-    });
+    const rows = await pair.inPage.lines(/^row \d+$/);
     assert(rows.length > 3000 && rows.every((row, at) => row === `row ${30_001 - rows.length + at}`), "a row is missing");
     const { cols, rows: height } = await pair.inPage.look();
     await pair.type("clear; stty size\r");

@@ -8,7 +8,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SandboxAgent } from "sandbox-agent";
-import { Late, Pair, Remote, eventually } from "./terminals.mjs";
+import { BASH, ENV as env, Late, Pair, Remote, eventually } from "./terminals.mjs";
 
 const [baseUrl, program, directory] = process.argv.slice(2);
 const client = await SandboxAgent.connect({ baseUrl });
@@ -17,18 +17,8 @@ const settings = `${baseUrl}/v1/processes/config`;
 const body = { ...(await (await fetch(settings)).json()), maxLogBytesPerProcess: 6000 };
 const headers = { "content-type": "application/json" };
 assert.equal((await fetch(settings, { method: "POST", headers, body: JSON.stringify(body) })).status, 200);
-const env = {
-  TERM: "xterm-256color",
-  LC_ALL: "C.UTF-8",
-  PS1: "$ ",
-  HISTFILE: "",
-  LESS: "",
-  LESSHISTFILE: "-",
-  INPUTRC: "/dev/null",
-};
 const CTRL = Object.fromEntries([..."ABCDEKRUWZ"].map((c) => [c, String.fromCharCode(c.charCodeAt(0) - 64)]));
 const [UP, LEFT] = ["\x1b[A", "\x1b[D"];
-const BASH = ["--norc", "--noprofile", "-i"];
 
 /** The directory of one of the two, since they write files of the same name. */
 function home(which) {

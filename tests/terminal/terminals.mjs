@@ -10,6 +10,18 @@ import xterm from "@xterm/headless";
 import WebSocket from "ws";
 import { look } from "./look.mjs";
 
+/** What programs are given, so that they look the same everywhere. */
+export const ENV = {
+  TERM: "xterm-256color",
+  LC_ALL: "C.UTF-8",
+  PS1: "$ ",
+  HISTFILE: "",
+  LESS: "",
+  LESSHISTFILE: "-",
+  INPUTRC: "/dev/null",
+};
+export const BASH = ["--norc", "--noprofile", "-i"];
+
 const pause = () => new Promise((done) => setTimeout(done, 10));
 
 /** Polls until `look` gives something; every wait has an end. */
