@@ -46,24 +46,22 @@ document.body.prepend(
 
 // ---- light and dark
 
+const system = matchMedia("(prefers-color-scheme: dark)");
+
 function turnTheme() {
-  const dark = document.documentElement.dataset.theme
-    ? document.documentElement.dataset.theme === "dark"
-    : matchMedia("(prefers-color-scheme: dark)").matches;
-  setTheme(dark ? "light" : "dark");
+  localStorage.setItem(THEME, document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  setTheme();
 }
 
-function setTheme(name) {
-  if (name) {
-    document.documentElement.dataset.theme = name;
-    localStorage.setItem(THEME, name);
-  }
-  const dark = name ? name === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  setText(theme, dark ? "☾" : "☀");
+/** The one that was chosen, else the system's. */
+function setTheme() {
+  const name = localStorage.getItem(THEME) ?? (system.matches ? "dark" : "light");
+  document.documentElement.dataset.theme = name;
+  setText(theme, name === "dark" ? "☾" : "☀");
   dispatchEvent(new Event("theme"));
 }
-setTheme(localStorage.getItem(THEME));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme(localStorage.getItem(THEME)));
+setTheme();
+system.addEventListener("change", setTheme);
 
 // ---- views
 

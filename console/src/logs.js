@@ -33,7 +33,10 @@ export function logsView(id) {
   let cols = 80;
   let anchor = { block: 0, row: 0, px: 0 };
   let lastTop = 0;
-  let movedAt = 0;
+  /** The user moves the bar, or the browser on the way to where they want it: to set it would end that. */
+  let isMoving = false;
+  /** The same, and by more than what is drawn: the bar's place counts, not how far it went. */
+  let isJumping = false;
   let planned = false;
   /** Rows of blocks that have been looked at, and the bytes of those that are whole. */
   let counts = new Map();
@@ -322,37 +325,56 @@ export function logsView(id) {
   function settle(height) {
     const total = Math.max(rowsInAll() * ROW, 1);
     const shown = Math.min(total, HEIGHT_MAX);
-    if (spacer.style.height !== `${shown}px`) spacer.style.height = `${shown}px`;
-    const y = yOf(anchor);
-    const isScale = total > HEIGHT_MAX;
-    const want = isScale ? (y / Math.max(1, total - height)) * (shown - height) : y;
-    const off = Math.abs(scroller.scrollTop - want);
-    const isNearEnd = want < 3000 || want > shown - height - 3000;
-    if (off >= 1 && (!isScale || follow || isNearEnd || off > 20_000 || performance.now() - movedAt > 200)) {
-      scroller.scrollTop = want;
+    if (spacer.style.height !== `${shown}px`) {
+      const before = scroller.scrollTop;
+      spacer.style.height = `${shown}px`;
+      lastTop += scroller.scrollTop - before;
     }
+    const y = yOf(anchor);
+    const want = total > HEIGHT_MAX ? (y / Math.max(1, total - height)) * (shown - height) : y;
+    const top = scroller.scrollTop;
+    // It has been moved, though the event that says so is still to come.
+    if (isMoving || Math.abs(top - lastTop) >= 1) return;
+    if (Math.abs(top - want) >= 1) scroller.scrollTop = want;
     lastTop = scroller.scrollTop;
   }
 
+  let resting;
   scroller.addEventListener("scroll", () => {
     const top = scroller.scrollTop;
     const by = top - lastTop;
     if (Math.abs(by) < 1) return;
     lastTop = top;
-    movedAt = performance.now();
     const height = heightOf();
     const total = rowsInAll() * ROW;
     const shown = Math.min(total, HEIGHT_MAX);
-    const isJump = total > HEIGHT_MAX && Math.abs(by) > 3 * height;
-    let y = isJump ? (top / Math.max(1, shown - height)) * (total - height) : yOf(anchor) + by;
-    if (top <= 0) y = 0;
-    if (top >= shown - height - 1) y = total - height;
+    const isAtEnd = top >= shown - height - 1;
+    // The page has become higher, or the log shorter.
+    if (follow && isAtEnd) return;
+    isMoving = true;
+    // Some browsers do not tell, and none where it was the layout that moved it.
+    clearTimeout(resting);
+    resting = setTimeout(rest, "onscrollend" in scroller ? 5000 : 200);
+    isJumping ||= Math.abs(by) > 3 * height;
+    let y = yOf(anchor) + by;
+    if (isJumping) {
+      if (total > HEIGHT_MAX) y = (top / Math.max(1, shown - height)) * (total - height);
+      if (top <= 0) y = 0;
+      if (isAtEnd) y = total - height;
+    }
     y = Math.max(0, Math.min(y, total - height));
-    follow = y >= total - height - ROW;
+    // However little one goes back, it is away from the end.
+    follow = y >= total - height - (by > 0 ? ROW : 0);
     anchor = anchorAt(y);
     plan();
-    setTimeout(plan, 250);
   });
+  // The event of the last movement may come behind that of its end.
+  scroller.addEventListener("scrollend", () => requestAnimationFrame(rest));
+
+  function rest() {
+    isMoving = isJumping = false;
+    plan();
+  }
 
   function foot() {
     setText(size, source.begun ? `${sayBytes(source.end)}${source.first > 0 ? `, ${sayBytes(source.end - source.first)} kept` : ""}` : "");
@@ -493,11 +515,14 @@ export function logsView(id) {
     element,
     show() {
       visible = true;
+      lastTop = scroller.scrollTop;
       watch.observe(scroller);
       plan();
     },
     hide() {
       visible = false;
+      isMoving = isJumping = false;
+      clearTimeout(resting);
       watch.unobserve(scroller);
     },
     dispose() {

@@ -22,6 +22,7 @@ export function runView() {
   });
   const shell = h("input", { type: "checkbox", checked: true });
   const output = h("div", { class: "runs", tabIndex: 0, role: "region", "aria-label": "What was run" });
+  const over = output.getElementsByClassName("over");
   const element = h(
     "section",
     { class: "run" },
@@ -62,14 +63,18 @@ export function runView() {
     const end = button("Stop", () => aborted.abort(), { "aria-label": `Stop ${line.slice(0, 80)}` });
     const how = h("span", { class: "how", role: "status" }, "runs");
     const text = h("pre");
-    output.append(h("article", null, h("header", null, h("code", null, `$ ${line}`), how, end), text));
-    while (output.childElementCount > RUNS_MAX) output.firstChild.remove();
+    const article = h("article", null, h("header", null, h("code", null, `$ ${line}`), how, end), text);
+    output.append(article);
+    // What still runs has to stay: only here it can be stopped.
+    while (output.childElementCount > RUNS_MAX && over.length > 0) over[0].remove();
     const styles = { stdout: PLAIN, stderr: PLAIN };
     let held = 0;
     let waiting = [];
+    let backlog = 0;
     let planned = false;
     const draw = () => {
       planned = false;
+      backlog = 0;
       const isAtEnd = output.scrollHeight - output.scrollTop - output.clientHeight < 40;
       for (const { type, bytes } of waiting) {
         const { found, style } = pieces(bytes, 0, bytes.length, styles[type]);
@@ -92,7 +97,6 @@ export function runView() {
       }
       if (isAtEnd) output.scrollTop = output.scrollHeight;
     };
-    let backlog = 0;
     try {
       const response = await request("POST", "processes/run", {
         body: { ...what, timeoutMs: DAY_MS },
@@ -108,10 +112,10 @@ export function runView() {
             planned = true;
             requestAnimationFrame(draw);
           }
-          // The program waits for this page.
+          // The program waits for this page, which has no frames while nobody sees it.
           if (backlog > SHOWN_MAX / 2) {
+            draw();
             await new Promise((done) => setTimeout(done, 30));
-            backlog = 0;
           }
         } else if (said.type === "exit") {
           const ok = said.exitCode === 0;
@@ -127,6 +131,7 @@ export function runView() {
       setText(how, error.name === "AbortError" ? "stopped" : error.message);
     }
     end.remove();
+    article.classList.add("over");
     requestAnimationFrame(draw);
   }
 

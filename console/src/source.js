@@ -38,7 +38,8 @@ class Block {
     }
     this.bytes.set(data.subarray(start - offset, end - offset), this.length);
     this.length = size;
-    this.marks.push({ at: start, ...mark });
+    const last = this.marks.at(-1);
+    if (last?.stream !== mark.stream || last.time !== mark.time) this.marks.push({ at: start, ...mark });
     this.version += 1;
   }
 

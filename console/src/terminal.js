@@ -46,18 +46,20 @@ function settings() {
 
 const keep = (more) => localStorage.setItem(SETTINGS, JSON.stringify({ ...settings(), ...more }));
 
-const isDark = () =>
-  (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+const isDark = () => document.documentElement.dataset.theme === "dark";
 
-/** Only to where a browser goes without a program of its own. */
-function follow(event, address) {
-  let url;
+/** Where an address leads, if a browser goes there without a program of its own. */
+function place(address) {
   try {
-    url = new URL(address);
-  } catch {
-    return;
-  }
-  if (url.protocol === "http:" || url.protocol === "https:") open(url, "_blank", "noopener,noreferrer");
+    const { protocol, href } = new URL(address);
+    if (protocol === "http:" || protocol === "https:") return href;
+  } catch {}
+  return null;
+}
+
+function follow(event, address) {
+  const href = place(address);
+  if (href) open(href, "_blank", "noopener,noreferrer");
 }
 
 /** Of which sources this is. */
@@ -70,8 +72,14 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, visi
     cursorBlink: true,
     fontFamily: getComputedStyle(document.documentElement).getPropertyValue("--mono"),
     fontSize: own.size,
-    // Its text is not its address, and a stranger's.
-    linkHandler: { activate: (event, to) => visit(to).then((yes) => yes && follow(event, to)), allowNonHttpProtocols: false },
+    // Its text is not its address, and a stranger's: what is shown is where the browser would go.
+    linkHandler: {
+      async activate(event, address) {
+        const href = place(address);
+        if (href && (await visit(href))) follow(event, href);
+      },
+      allowNonHttpProtocols: false,
+    },
     macOptionClickForcesSelection: true,
     minimumContrastRatio: 4.5,
     screenReaderMode: own.reader,

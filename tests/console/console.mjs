@@ -181,6 +181,21 @@ await run({
     await page.getByRole("dialog").getByRole("button", { name: "Start" }).click();
     await page.getByRole("dialog").getByText("No such file or directory").waitFor();
     await page.keyboard.press("Escape");
+
+    await start(async (dialog) => {
+      await dialog.getByLabel("Command").fill("sh -c 'ulimit -n; ulimit -f'");
+      await dialog.getByLabel("pipes", { exact: true }).check();
+      await dialog.getByText("More").click();
+      await dialog.getByLabel("User").fill("nobody");
+      await dialog.getByRole("button", { name: "Start" }).click();
+      await dialog.getByText("--allow-user").waitFor();
+      await dialog.getByLabel("User").fill("");
+      await dialog.getByLabel("Limits").fill("nofiles=77");
+      await dialog.getByRole("button", { name: "Start" }).click();
+      await dialog.getByText("nofiles").last().waitFor();
+      await dialog.getByLabel("Limits").fill("nofile=77\nfileBytes=1M");
+    });
+    await eventually("both limits", async () => (await page.locator(".log .row .text").allInnerTexts()).join() === "77,2048");
   },
 
   async "a command is run and its output is seen as it comes"(after) {
@@ -204,6 +219,89 @@ await run({
     await eventually("it to be gone", async () => (await server.call("GET", "server")).counts.runs === 0);
     await field.press("ArrowUp");
     assert.equal(await field.inputValue(), "sleep 1000");
+    // What still runs can be stopped, however many come after it.
+    const say = async (line) => {
+      await field.fill(line);
+      await field.press("Enter");
+    };
+    await say("sleep 1001");
+    for (let n = 0; n < 60; n += 1) await say(`echo ${n}`);
+    await page.getByRole("article").last().getByText(/exit 0, /).waitFor();
+    assert.equal(await page.getByRole("article").count(), 50);
+    await page.getByRole("button", { name: "Stop sleep 1001" }).click();
+    await eventually("it to be gone, too", async () => (await server.call("GET", "server")).counts.runs === 0);
+  },
+
+  async "a page that nobody sees keeps no more of what a run writes than one that is looked at"(after) {
+    const { page, server } = await begin(after);
+    await page.goto(`${server.console}#/run`);
+    const field = page.getByLabel("Command to run");
+    await field.waitFor();
+    // As a browser does where there is nothing to be seen.
+    await page.evaluate(() => (window.requestAnimationFrame = () => 0));
+    await field.fill("yes | head -c 3000000; sleep 1000");
+    await field.press("Enter");
+    await page.locator("pre.cut").waitFor();
+    const kept = () => page.locator("pre").evaluate((one) => one.textContent.length);
+    await eventually("some of it", async () => (await kept()) > 200_000);
+    assert((await kept()) <= (512 + 64) << 10, `${await kept()} bytes`);
+    await page.getByRole("button", { name: "Stop yes" }).click();
+    await page.getByText("stopped").waitFor();
+  },
+
+  async "another like it has the same arguments, whatever is in them"(after) {
+    const { server, page } = await begin(after);
+    const args = ["-c", "echo one\necho two $#", "", "a b\n", ""];
+    await server.create({ command: "sh", args, name: "first", cwd: "/usr" });
+    const again = async (change) => {
+      await page.getByRole("link", { name: "Processes" }).click();
+      await rowOf(page, "first").getByRole("button", { name: "More for first" }).click();
+      await page.getByRole("menuitem", { name: "Start another like this…" }).click();
+      const dialog = page.getByRole("dialog");
+      await change(dialog);
+      await dialog.getByRole("button", { name: "Start" }).click();
+      await dialog.waitFor({ state: "detached" });
+    };
+    await again(async () => {});
+    const { command, args: same, cwd, tty } = await server.call("GET", "processes/proc_2");
+    assert.deepEqual({ command, same, cwd, tty }, { command: "sh", same: args, cwd: "/usr", tty: false });
+    await again((dialog) => dialog.getByLabel("Arguments, one a line").fill("-c\necho three"));
+    assert.deepEqual((await server.call("GET", "processes/proc_3")).args, ["-c", "echo three"]);
+  },
+
+  async "light and dark are the system's until one is chosen"(after) {
+    const { page } = await begin(after);
+    const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const [light, dark] = ["rgb(253, 253, 252)", "rgb(18, 22, 27)"];
+    const is = (wanted) => eventually(wanted, async () => (await ground()) === wanted, ground);
+    await is(light);
+    await page.emulateMedia({ colorScheme: "dark" });
+    await is(dark);
+    await page.getByRole("button", { name: "Light or dark" }).click();
+    await is(light);
+    await page.reload();
+    await is(light);
+    await page.getByRole("button", { name: "Light or dark" }).click();
+    await page.emulateMedia({ colorScheme: "light" });
+    await is(dark);
+  },
+
+  async "where a link of a program leads is shown before it is opened"(after) {
+    const { server, page } = await begin(after);
+    await server.create({ ...BASH, name: "shell" });
+    await page.goto(`${server.console}#/shell/terminal`);
+    await seesOnScreen(page, /^\$/);
+    await page.locator(".xterm:visible").click();
+    await page.keyboard.type("clear; printf '\\033]8;;https://b\\303\\274cher.example/\\342\\200\\256gnp\\033\\\\he''re\\033]8;;\\033\\\\\\n'\n");
+    await seesOnScreen(page, /^here$/m);
+    const { x, y } = await page.locator(".xterm-rows span", { hasText: "here" }).last().boundingBox();
+    await page.mouse.move(x + 5, y + 5);
+    await page.mouse.move(x + 8, y + 8);
+    await page.mouse.click(x + 8, y + 8);
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("https://xn--bcher-kva.example/%E2%80%AEgnp", { exact: true }).waitFor();
+    await dialog.getByRole("button", { name: "Cancel" }).click();
+    assert.equal(page.context().pages().length, 1);
   },
 
   async "a log is followed, with its streams, colours and times, and nothing in it acts"(after) {
@@ -288,15 +386,24 @@ await run({
     const above = await shows("a page up", (all) => all.at(-1) < 10_000_000 && all.at(-1) > 9_999_900);
     await page.keyboard.press("ArrowUp");
     await shows("a line up", (all) => all[0] < above[0] && all[0] > above[0] - 10);
+    await page.keyboard.press("Home");
+    await shows("the beginning", (all) => all[0] === 1);
+    await page.keyboard.press("End");
+    await shows("the end", (all) => all.at(-1) === 10_000_000);
     // The middle, as one who drags the bar.
     await log.evaluate((one) => (one.scrollTop = one.scrollHeight / 2));
     const middle = await shows("the middle", (all) => all[0] > 4_000_000 && all[0] < 6_000_000);
     await log.hover();
-    for (let turn = 1; turn <= 10; turn += 1) {
-      const before = await shows("where it is", () => true);
-      await page.mouse.wheel(0, 180);
-      await shows("ten lines further", (all) => all[0] >= before[0] + 9 && all[0] <= before[0] + 11);
-    }
+    const wheel = async (pixels) => {
+      const [before] = await shows("where it is", () => true);
+      const lines = pixels / 18;
+      await page.mouse.wheel(0, pixels);
+      await shows(`${lines} lines further`, ([first]) => Math.abs(first - before - lines) <= 1);
+    };
+    for (let turn = 1; turn <= 10; turn += 1) await wheel(180);
+    await page.getByRole("button", { name: "End" }).click();
+    await shows("the end", (all) => all.at(-1) === 10_000_000);
+    for (let turn = 1; turn <= 5; turn += 1) await wheel(-180);
     assert(middle.length < 100);
     await page.getByRole("button", { name: "Oldest" }).click();
     await shows("the beginning", (all) => all[0] === 1);
@@ -316,6 +423,23 @@ await run({
     await shows("the end again", (all) => all.at(-1) === 10_000_000);
     // Nothing piles up.
     assert(await page.evaluate(() => document.querySelectorAll("*").length) < 600);
+  },
+
+  async "who has gone back in a log, however little, is left there while it grows"(after) {
+    const { server, page } = await begin(after);
+    await server.create(sh("seq 1 1000; read go; seq 1001 1100; read go", { name: "grows" }));
+    await page.goto(`${server.console}#/grows/logs`);
+    await eventually("the end", async () => (await numbers(page)).at(-1) === 1000);
+    const log = page.getByRole("region", { name: "Log of grows" });
+    const followed = () => page.getByRole("button", { name: "End" }).getAttribute("aria-pressed");
+    await log.evaluate((one) => one.scrollBy(0, -5));
+    await eventually("it to be left", async () => (await followed()) === "false");
+    await server.call("POST", "processes/grows/input", { data: "\n", encoding: "utf8" });
+    await page.getByText("4.3 KB").waitFor();
+    assert((await numbers(page)).at(-1) <= 1000);
+    await log.evaluate((one) => one.scrollBy(0, one.scrollHeight));
+    await eventually("the end again", async () => (await numbers(page)).at(-1) === 1100);
+    assert.equal(await followed(), "true");
   },
 
   async "what a log has lost is said where it was, and what comes is followed"(after) {

@@ -11,13 +11,16 @@ export const program = process.env.PROCRING_BIN;
 export const pictures = process.env.PROCRING_PICTURES;
 const browserProgram = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
-/** Polls until `look` gives something; every wait has an end. */
+/** Every wait has an end, which only what is broken reaches: machines are busy. */
+const WAIT_MS = 120_000;
+
+/** Polls until `look` gives something. */
 export async function eventually(what, look, show = () => "") {
-  const end = Date.now() + 30_000;
+  const end = Date.now() + WAIT_MS;
   for (;;) {
     const found = await look();
     if (found) return found;
-    if (Date.now() > end) throw new Error(`waited 30 s for: ${what}\n${await show()}`);
+    if (Date.now() > end) throw new Error(`waited ${WAIT_MS / 1000} s for: ${what}\n${await show()}`);
     await new Promise((done) => setTimeout(done, 25));
   }
 }
@@ -98,7 +101,7 @@ export async function openBrowser() {
 export async function open(address, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light", ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(WAIT_MS);
   page.wrongs = [];
   page.asked = [];
   page.on("console", (message) => {
