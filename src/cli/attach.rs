@@ -65,23 +65,31 @@ pub(super) fn stay(
     let mut user = session::User::begin(kind, has_screen, read_only, keys)?;
     let mut since = None;
     loop {
-        let socket = client.websocket(&path(name, &user.query(since)))?;
+        let socket = client.websocket(&path(name, &user.query(since)));
+        let ended = match socket {
+            Ok(socket) => user.serve(socket, &mut since),
+            Err(error) => Err(error.into()),
+        };
         // From now on a server that is away comes back.
         client = context.client.patient(PATIENCE);
-        match user.serve(socket, &mut since)? {
-            Ended::Exited => {
+        match ended {
+            Ok(Ended::Exited) => {
                 user.leave(false)?;
                 return Ok(Left::Exited(client.get(&path(name, ""))?));
             }
-            Ended::Detached => {
+            Ok(Ended::Detached) => {
                 user.leave(true)?;
                 return Ok(Left::Detached);
             }
-            Ended::Signal(signal) => {
+            Ok(Ended::Signal(signal)) => {
                 user.leave(true)?;
                 return Ok(Left::Ended(signal));
             }
-            Ended::Cut => std::thread::sleep(PAUSE),
+            Ok(Ended::Cut) => std::thread::sleep(PAUSE),
+            Err(error) => {
+                user.leave(true)?;
+                return Err(error);
+            }
         }
     }
 }

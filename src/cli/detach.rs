@@ -41,9 +41,10 @@ impl Keys {
     pub(super) fn feed(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
         let mut through = Vec::with_capacity(typed.len());
         for &byte in typed {
-            if byte != self.keys[self.at] {
-                through.extend_from_slice(&self.keys[..self.at]);
-                self.at = 0;
+            while byte != self.keys[self.at] && self.at > 0 {
+                let kept = self.begins_again();
+                through.extend_from_slice(&self.keys[..self.at - kept]);
+                self.at = kept;
             }
             if byte != self.keys[self.at] {
                 through.push(byte);
@@ -55,6 +56,13 @@ impl Keys {
             }
         }
         (through, false)
+    }
+
+    /// How many of the keys that are held back may be the beginning of another try.
+    fn begins_again(&self) -> usize {
+        let held = &self.keys[..self.at];
+        let found = (1..self.at).rev().find(|n| held.ends_with(&held[..*n]));
+        found.unwrap_or(0)
     }
 }
 
@@ -71,6 +79,13 @@ mod tests {
         assert_eq!(keys.feed(b"\x11rest"), (b"".to_vec(), true));
         let mut usual = Keys::parse(None).unwrap();
         assert_eq!(usual.feed(b"x\x1cy"), (b"x".to_vec(), true));
+        let mut twice = Keys::parse(Some("a,a,b")).unwrap();
+        assert_eq!(twice.feed(b"aaab"), (b"a".to_vec(), true));
+        let mut often = Keys::parse(Some("a,b,a,b,c")).unwrap();
+        assert_eq!(often.feed(b"abab"), (b"".to_vec(), false));
+        assert_eq!(often.feed(b"a"), (b"ab".to_vec(), false));
+        assert_eq!(often.feed(b"x"), (b"abax".to_vec(), false));
+        assert_eq!(often.feed(b"ababababc"), (b"abab".to_vec(), true));
         for wrong in ["", "ctrl-", "ctrl-1", "ab", "a,,b"] {
             assert!(Keys::parse(Some(wrong)).is_err(), "{wrong}");
         }

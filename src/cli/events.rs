@@ -7,7 +7,7 @@ use super::error::{CliError, Result};
 use super::parse::Parsed;
 use super::ps::{command, status, text};
 use super::{output, show};
-use crate::client::{Client, ClientError, Event, Events, Request, segment};
+use crate::client::{Client, ClientError, Event, Events, segment};
 
 pub(super) fn events(context: &Context, parsed: &Parsed) -> Result<u8> {
     let mut query = vec![];
@@ -21,7 +21,7 @@ pub(super) fn events(context: &Context, parsed: &Parsed) -> Result<u8> {
         let mut query = query.clone();
         query.extend(since.iter().map(|since| format!("since={since}")));
         let path = format!("/v1/events?{}", query.join("&"));
-        let response = client.expect(Request::get(&path))?;
+        let response = client.open(&path)?;
         // From now on a server that is away comes back.
         client = context.client.patient(PATIENCE);
         for event in Events::new(response) {

@@ -8,7 +8,7 @@ use super::context::{Context, PATIENCE, PAUSE, path};
 use super::error::{CliError, Result};
 use super::parse::Parsed;
 use super::{output, show};
-use crate::client::{ClientError, Events, Request};
+use crate::client::{ClientError, Events};
 use crate::notice;
 
 pub(super) fn logs(context: &Context, parsed: &Parsed) -> Result<u8> {
@@ -164,7 +164,7 @@ fn follow(context: &Context, name: &str, printer: &mut Printer) -> Result<()> {
     let mut client = context.client.clone();
     loop {
         let what = format!("/logs?follow=true&since={}", printer.last);
-        let response = client.expect(Request::get(&path(name, &what)))?;
+        let response = client.open(&path(name, &what))?;
         // From now on a server that is away comes back.
         client = context.client.patient(PATIENCE);
         for event in Events::new(response) {

@@ -19,6 +19,7 @@ mod detach;
 mod embedded;
 mod error;
 mod events;
+mod feed;
 mod health;
 mod input;
 mod logs;

@@ -19,13 +19,14 @@ use super::context::{Context, PATIENCE, path};
 use super::detach::Keys;
 use super::embedded;
 use super::error::{CliError, Result, SERVER_TROUBLE};
+use super::feed::feed;
 use super::output;
 use super::parse::Parsed;
 use super::ps::{exit_code, say_reason, text};
 use super::session::Kind;
 use super::signals::{self, Wish};
 use super::start;
-use crate::client::{Body, Client, ClientError, Request, Response};
+use crate::client::{Client, ClientError, Request, Response};
 use crate::notice;
 
 /// Longer than any server allows: a hundred years.
@@ -130,7 +131,7 @@ enum Heard {
     Line(io::Result<String>),
     Wish(Wish),
     /// What happened to the input.
-    Input(ClientError),
+    Input(CliError),
 }
 
 /// Standard input, if there is anything to pass on.
@@ -250,12 +251,9 @@ impl Run<'_> {
                 Heard::Line(Err(_)) => return Err(self.lost()),
                 Heard::Wish(wish) => self.wish(wish)?,
                 // A command that takes no more input, or is over, says the rest itself.
-                Heard::Input(ClientError::Refused(problem)) if problem.status == 409 => {}
-                Heard::Input(error) => {
-                    notice::line(format_args!(
-                        "not all of the input reached the command: {error}"
-                    ));
-                }
+                Heard::Input(CliError::Client(ClientError::Refused(problem)))
+                    if problem.status == 409 || problem.code.as_deref() == Some("EPIPE") => {}
+                Heard::Input(error) => return Err(self.starved(&error)),
             }
         }
     }
@@ -292,10 +290,9 @@ impl Run<'_> {
             return;
         };
         let (client, hear) = (self.context.client.clone(), self.hear.clone());
-        let path = path(id, "/stdin?eof=true");
+        let id = id.to_owned();
         thread::spawn(move || {
-            let request = Request::post(&path).body(Body::Stream(&mut input));
-            if let Err(error) = client.expect(request) {
+            if let Err(error) = feed(&client, &id, &mut input) {
                 let _ = hear.send(Heard::Input(error));
             }
         });
@@ -327,6 +324,19 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Not all of the input reached the command, which would take what did for all, or wait for ever.
+    fn starved(&self, error: &CliError) -> CliError {
+        if let Some(id) = self.id.as_deref() {
+            // It may have ended meanwhile.
+            let _ = self.context.act(id, "/kill?waitMs=5000");
+            remove(&self.context.client, id);
+        }
+        CliError::Failed(
+            format!("not all of the input reached the command, so it was killed: {error}"),
+            SERVER_TROUBLE,
+        )
     }
 
     /// The stream broke. What became of the command is asked for, and never guessed.

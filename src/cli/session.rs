@@ -3,9 +3,15 @@
 //! Threads read standard input, signals and the socket, and send what they hear to one loop, which
 //! is the only one that writes to the user. Input goes on when the connection has taken what was
 //! there before.
+//!
+//! No input is sent twice. What never got into a connection that broke goes into the next one; what
+//! was under way in it may have arrived or not, and the user is told of that. A ping behind each
+//! piece tells what has: its answer comes when the piece has been read.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
@@ -13,6 +19,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::context::PAUSE;
 use super::detach::Keys;
 use super::error::Result;
 use super::output;
@@ -49,11 +56,52 @@ pub(super) enum Ended {
 enum Heard {
     Message(std::result::Result<Message, ClientError>),
     Wish(Wish),
-    /// Typed, with what is dropped when it has been taken.
+    /// Typed, and who waits to hear that a connection has taken it.
     Typed(Vec<u8>, SyncSender<()>),
     /// The end of standard input.
     InputEnded,
     Detach,
+}
+
+/// How far the input has come, in bytes since the beginning.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Given to a connection.
+    queued: u64,
+    /// With the kernel.
+    written: Arc<AtomicU64>,
+    /// Read by the server.
+    arrived: u64,
+    /// Under way in connections that broke.
+    unsure: u64,
+}
+
+impl Progress {
+    /// The server has read so much.
+    fn arrived(&mut self, count: &[u8]) {
+        if let Some(count) = count.first_chunk() {
+            self.arrived = self.arrived.max(u64::from_be_bytes(*count));
+        }
+    }
+
+    /// The connection is over, and nothing of it is written any more.
+    fn cut(&mut self) -> u64 {
+        let written = self.written.load(Ordering::Relaxed);
+        let unsure = written.saturating_sub(self.arrived);
+        // What was not written is given to the next connection.
+        self.queued = written;
+        self.arrived = written;
+        self.unsure += unsure;
+        unsure
+    }
+}
+
+fn say_unsure(bytes: u64) {
+    if bytes > 0 {
+        crate::notice::line(format_args!(
+            "the connection broke; {bytes} bytes of input were under way and may not have arrived"
+        ));
+    }
 }
 
 /// See the module.
@@ -71,6 +119,7 @@ pub(super) struct User {
     is_interrupted: bool,
     /// Standard input has ended.
     has_ended: bool,
+    input: Progress,
 }
 
 impl User {
@@ -103,6 +152,7 @@ impl User {
             raw,
             is_interrupted: false,
             has_ended: false,
+            input: Progress::default(),
         })
     }
 
@@ -132,9 +182,9 @@ impl User {
         let reader = thread::spawn(move || {
             loop {
                 let message = socket.receive();
-                let is_last = !matches!(message, Ok(Message::Text(_) | Message::Binary(_)));
+                let is_last = matches!(message, Ok(Message::Close(_)) | Err(_));
                 if messages.send(Heard::Message(message)).is_err() || is_last {
-                    return;
+                    return socket;
                 }
             }
         });
@@ -153,10 +203,26 @@ impl User {
             }
         };
         breaker.end();
-        // What the old connection still says is not for the next one.
-        let _ = reader.join();
-        let of_user = |heard: &Heard| !matches!(heard, Heard::Message(_));
-        self.pending.extend(self.heard.try_iter().filter(of_user));
+        drop(sender);
+        // A reader that panics has said so.
+        if let Ok(socket) = reader.join() {
+            socket.end();
+        }
+        for heard in self.heard.try_iter() {
+            match heard {
+                Heard::Message(Ok(Message::Pong(count))) => self.input.arrived(&count),
+                // What else the old connection says is not for the next one.
+                Heard::Message(_) => {}
+                heard => self.pending.push_back(heard),
+            }
+        }
+        if let Ok(Ended::Cut) = ended {
+            let unsure = self.input.cut();
+            // On a terminal that is drawn again nobody could read it.
+            if self.raw.is_none() {
+                say_unsure(unsure);
+            }
+        }
         ended
     }
 
@@ -165,6 +231,9 @@ impl User {
         let was_raw = self.raw.take().is_some();
         if is_drawn && was_raw && output::is_for_people() {
             terminal::leave_screen()?;
+        }
+        if was_raw {
+            say_unsure(self.input.unsure);
         }
         Ok(())
     }
@@ -179,11 +248,21 @@ impl User {
         match heard {
             Heard::Message(Ok(Message::Binary(bytes))) => output::stdout(&bytes)?,
             Heard::Message(Ok(Message::Text(text))) => return self.frame(&text, since),
+            Heard::Message(Ok(Message::Pong(count))) => self.input.arrived(&count),
             Heard::Message(Ok(Message::Close(_)) | Err(_)) => return Ok(Some(Ended::Cut)),
             Heard::Typed(bytes, taken) => {
-                let data = STANDARD.encode(bytes);
+                let data = STANDARD.encode(&bytes);
                 let frame = json!({"type": "input", "data": data, "encoding": "base64"});
-                let _ = sender.text(frame.to_string(), Some(taken));
+                let written = self.input.written.clone();
+                let len = bytes.len() as u64;
+                self.input.queued += len;
+                let told = Box::new(move || {
+                    written.fetch_add(len, Ordering::Relaxed);
+                    // It may be on its way out.
+                    let _ = taken.send(());
+                });
+                let _ = sender.text_told(frame.to_string(), told);
+                let _ = sender.ping(self.input.queued.to_be_bytes().to_vec());
             }
             Heard::InputEnded => {
                 self.has_ended = true;
@@ -197,7 +276,7 @@ impl User {
                 (Kind::Pipes, false) if !self.read_only => {
                     self.is_interrupted = true;
                     let frame = json!({"type": "signal", "signal": "SIGINT"});
-                    let _ = sender.text(frame.to_string(), None);
+                    let _ = sender.text(frame.to_string());
                 }
                 _ => return Ok(Some(Ended::Signal(libc::SIGINT))),
             },
@@ -240,7 +319,7 @@ impl User {
 
     fn end_input(&self, sender: &Sender) {
         if self.kind == Kind::Pipes {
-            let _ = sender.text(json!({"type": "eof"}).to_string(), None);
+            let _ = sender.text(json!({"type": "eof"}).to_string());
         }
     }
 
@@ -250,7 +329,7 @@ impl User {
             && let Some((cols, rows)) = terminal::size()
         {
             let frame = json!({"type": "resize", "cols": cols, "rows": rows});
-            let _ = sender.text(frame.to_string(), None);
+            let _ = sender.text(frame.to_string());
         }
     }
 }
@@ -271,17 +350,27 @@ fn read_input(mut keys: Option<Keys>, hear: &mpsc::Sender<Heard>) {
             Some(keys) => keys.feed(&buffer[..read]),
             None => (buffer[..read].to_vec(), false),
         };
-        if !bytes.is_empty() {
-            let (taken, done) = mpsc::sync_channel(0);
-            if hear.send(Heard::Typed(bytes, taken)).is_err() {
-                return;
-            }
-            // Nothing is ever sent: the other end is dropped.
-            let _ = done.recv();
+        if !bytes.is_empty() && !pass_on(&bytes, hear) {
+            return;
         }
         if is_leaving {
             let _ = hear.send(Heard::Detach);
             return;
         }
+    }
+}
+
+/// Waits until a connection has taken a piece of the input. False if nobody listens any more.
+fn pass_on(bytes: &[u8], hear: &mpsc::Sender<Heard>) -> bool {
+    loop {
+        let (taken, done) = mpsc::sync_channel(1);
+        if hear.send(Heard::Typed(bytes.to_vec(), taken)).is_err() {
+            return false;
+        }
+        if done.recv().is_ok() {
+            return true;
+        }
+        // A connection that broke has not taken it; there will be another one.
+        thread::sleep(PAUSE);
     }
 }

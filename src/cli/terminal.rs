@@ -11,9 +11,10 @@ use super::error::{CliError, Result};
 use super::output;
 
 /// What a program may have switched on and a shell does not want: mouse reports, bracketed paste,
-/// focus reports, application keys, the kitty keyboard, a hidden cursor, the alternate screen.
+/// focus reports, application keys, the kitty keyboard, a hidden cursor, the alternate screen. The
+/// cursor is kept before that: leaving an alternate screen that nobody is in puts back an older one.
 const LEAVE: &[u8] = b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1004l\
-                       \x1b[?1l\x1b>\x1b[<u\x1b[?25h\x1b[?1049l\x1b[0m\r\n";
+                       \x1b[?1l\x1b>\x1b[<u\x1b[?25h\x1b7\x1b[?1049l\x1b[0m\r\n";
 
 /// The terminal as it was when the first session began.
 static BEFORE: OnceLock<Termios> = OnceLock::new();
@@ -40,6 +41,10 @@ impl Raw {
             let usual = panic::take_hook();
             panic::set_hook(Box::new(move |info| {
                 put_back();
+                if output::is_for_people() {
+                    // Past the lock that another thread may hold for ever.
+                    let _ = rustix::io::write(io::stdout(), LEAVE);
+                }
                 usual(info);
             }));
         }

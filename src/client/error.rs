@@ -53,6 +53,15 @@ impl ClientError {
         }
     }
 
+    /// Whether it may be another thing in a moment: a server that is replaced, or away from its proxy.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Lost(_) => true,
+            Self::Refused(problem) => matches!(problem.status, 502 | 504),
+            error => error.is_absence(),
+        }
+    }
+
     /// The status of a refusal.
     pub fn status(&self) -> Option<u16> {
         match self {

@@ -26,7 +26,7 @@ pub use error::{ClientError, Result};
 pub use request::{Body, Request};
 pub use response::Response;
 pub use sse::{Event, Events};
-pub use websocket::{Message, Sender, WebSocket};
+pub use websocket::{Message, Sender, WebSocket, Written};
 
 /// The pause between two tries to reach a server.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -49,7 +49,8 @@ impl Client {
         }
     }
 
-    /// The same, that tries for so long to reach a server that does not listen.
+    /// The same, that tries for so long to reach a server that does not listen, and asks again what
+    /// can be asked twice where a connection breaks.
     #[must_use]
     pub fn patient(&self, patience: Duration) -> Self {
         Self {
@@ -112,7 +113,28 @@ impl Client {
     /// # Errors
     /// As [`Client::json`].
     pub fn get(&self, path: &str) -> Result<Value> {
-        self.json(Request::get(path))
+        self.again(|| self.json(Request::get(path)))
+    }
+
+    /// `GET path`, whose answer is read as it comes.
+    ///
+    /// # Errors
+    /// As [`Client::expect`].
+    pub fn open(&self, path: &str) -> Result<Response> {
+        self.again(|| self.expect(Request::get(path)))
+    }
+
+    /// Asks until there is an answer, or no more patience.
+    fn again<T>(&self, ask: impl Fn() -> Result<T>) -> Result<T> {
+        let until = Instant::now() + self.patience;
+        loop {
+            match ask() {
+                Err(error) if error.may_pass() && Instant::now() < until => {
+                    std::thread::sleep(RETRY_PAUSE);
+                }
+                result => return result,
+            }
+        }
     }
 
     /// `POST path` with a JSON body, whose answer is JSON.
@@ -128,7 +150,8 @@ impl Client {
     /// # Errors
     /// As [`Client::expect`], and for an answer that is no upgrade.
     pub fn websocket(&self, path: &str) -> Result<WebSocket> {
-        WebSocket::open(self.connect()?, &self.endpoint, path, self.token.as_deref())
+        let token = self.token.as_deref();
+        self.again(|| WebSocket::open(self.connect()?, &self.endpoint, path, token))
     }
 }
 

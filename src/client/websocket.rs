@@ -4,8 +4,8 @@
 //! input for a while keeps nobody from reading its output.
 
 use std::io::{Read, Write};
-use std::sync::mpsc::{self, SyncSender};
-use std::thread;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,6 +33,8 @@ pub enum Message {
     Text(String),
     /// Bytes.
     Binary(Vec<u8>),
+    /// The answer to a ping. Whoever has read that has read all that came before it.
+    Pong(Vec<u8>),
     /// The server has said good-bye, with this code.
     Close(u16),
 }
@@ -42,18 +44,21 @@ pub enum Message {
 pub struct WebSocket {
     connection: Connection,
     sender: Sender,
+    writer: JoinHandle<()>,
 }
 
 /// The writing side. Clones write to the same connection, a frame at a time.
 #[derive(Clone, Debug)]
 pub struct Sender(mpsc::Sender<Outgoing>);
 
-#[derive(Debug)]
+/// Called when a frame is with the kernel; dropped where it never got there, or not whole, so that
+/// nobody has seen it.
+pub type Written = Box<dyn FnOnce() + Send>;
+
 struct Outgoing {
     opcode: u8,
     payload: Vec<u8>,
-    /// Dropped when it has been written.
-    written: Option<SyncSender<()>>,
+    written: Option<Written>,
 }
 
 impl WebSocket {
@@ -80,9 +85,12 @@ impl WebSocket {
         let connection = response.into_connection();
         let (sender, outgoing) = mpsc::channel();
         let socket = connection.socket.clone();
-        thread::spawn(move || write_all(socket, &outgoing));
-        let sender = Sender(sender);
-        Ok(Self { connection, sender })
+        let writer = thread::spawn(move || write_all(socket, &outgoing));
+        Ok(Self {
+            connection,
+            sender: Sender(sender),
+            writer,
+        })
     }
 
     /// Something to write with from another thread.
@@ -93,6 +101,15 @@ impl WebSocket {
     /// Something that ends it from another thread.
     pub fn breaker(&self) -> Breaker {
         self.connection.breaker()
+    }
+
+    /// Ends it. After that nothing more is written: what [`Written`] was told of is all there was.
+    /// Senders must be gone by then.
+    pub fn end(self) {
+        self.breaker().end();
+        drop(self.sender);
+        // A writer that panics has said so.
+        let _ = self.writer.join();
     }
 
     /// The next message. Pings are answered on the way.
@@ -128,7 +145,7 @@ impl WebSocket {
             self.fill(&mut payload)?;
             match opcode {
                 PING => self.sender.frame(PONG, payload, None)?,
-                PONG => {}
+                PONG => return Ok(Message::Pong(payload)),
                 CLOSE => {
                     let code = payload.first_chunk().copied().map(u16::from_be_bytes);
                     payload.truncate(2);
@@ -159,31 +176,31 @@ impl WebSocket {
 }
 
 impl Sender {
-    /// Sends bytes; `written` is dropped when the connection has taken them.
+    /// Sends text.
     ///
     /// # Errors
     /// When the connection is broken.
-    pub fn binary(&self, bytes: Vec<u8>, written: Option<SyncSender<()>>) -> Result<()> {
-        self.frame(BINARY, bytes, written)
+    pub fn text(&self, text: String) -> Result<()> {
+        self.frame(TEXT, text.into_bytes(), None)
     }
 
-    /// Sends text; `written` is dropped when the connection has taken it.
+    /// Sends text, and tells when it is with the kernel.
     ///
     /// # Errors
     /// When the connection is broken.
-    pub fn text(&self, text: String, written: Option<SyncSender<()>>) -> Result<()> {
-        self.frame(TEXT, text.into_bytes(), written)
+    pub fn text_told(&self, text: String, written: Written) -> Result<()> {
+        self.frame(TEXT, text.into_bytes(), Some(written))
     }
 
-    /// Says good-bye.
+    /// Asks for a [`Message::Pong`] with the same bytes, at most 125.
     ///
     /// # Errors
     /// When the connection is broken.
-    pub fn close(&self) -> Result<()> {
-        self.frame(CLOSE, 1000_u16.to_be_bytes().to_vec(), None)
+    pub fn ping(&self, payload: Vec<u8>) -> Result<()> {
+        self.frame(PING, payload, None)
     }
 
-    fn frame(&self, opcode: u8, payload: Vec<u8>, written: Option<SyncSender<()>>) -> Result<()> {
+    fn frame(&self, opcode: u8, payload: Vec<u8>, written: Option<Written>) -> Result<()> {
         let outgoing = Outgoing {
             opcode,
             payload,
@@ -204,7 +221,9 @@ fn write_all(mut socket: Socket, outgoing: &mpsc::Receiver<Outgoing>) {
         if socket.write_all(&masked(opcode, &payload)).is_err() {
             return;
         }
-        drop(written);
+        if let Some(written) = written {
+            written();
+        }
     }
 }
 

@@ -1,11 +1,10 @@
 //! The command line's own promises: what its commands print, how they exit, what they do after a cut.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
-use std::sync::{Arc, Mutex};
 
 use crate::harness::cli::{Said, begun, command, fed, procring};
+use crate::harness::proxy::Proxy;
 use crate::harness::{Backend, Launch, Server, eventually, on_both, sh};
 
 on_both!(
@@ -105,51 +104,15 @@ fn processes_are_started_listed_stopped_and_removed(backend: Backend) {
     assert!(server.survivors().is_empty());
 }
 
-/// A proxy that can cut all connections that go through it.
-struct Proxy {
-    port: u16,
-    open: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl Proxy {
-    fn to(server: &Server) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let open = Arc::new(Mutex::new(Vec::new()));
-        let (all, address) = (open.clone(), server.address);
-        std::thread::spawn(move || {
-            for here in listener.incoming().flatten() {
-                let Ok(there) = TcpStream::connect(address) else {
-                    return;
-                };
-                for (from, to) in [(&here, &there), (&there, &here)] {
-                    let mut from = from.try_clone().expect("a socket");
-                    let mut to = to.try_clone().expect("a socket");
-                    std::thread::spawn(move || {
-                        let _ = std::io::copy(&mut from, &mut to);
-                        let _ = to.shutdown(Shutdown::Write);
-                    });
-                }
-                all.lock().expect("a lock").extend([here, there]);
-            }
-        });
-        Self { port, open }
-    }
-
-    fn cut(&self) {
-        for socket in self.open.lock().expect("a lock").drain(..) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-}
-
 fn logs_follow_over_a_cut_without_loss_or_repetition(backend: Backend) {
     let server = Server::open(backend);
     let proxy = Proxy::to(&server);
     let script = "i=0; while read x; do i=$((i+1)); echo $i; done";
     let id = server.spawn(&sh(script));
-    let url = format!("http://127.0.0.1:{}", proxy.port);
-    let mut follow = begun(&mut command(&server, &["--url", &url, "logs", "-f", &id]));
+    let mut follow = begun(&mut command(
+        &server,
+        &["--url", &proxy.url(), "logs", "-f", &id],
+    ));
     let mut out = BufReader::new(follow.0.stdout.take().expect("a pipe"));
     for expected in 1..=12 {
         server.feed(&id, "\n");
@@ -157,6 +120,8 @@ fn logs_follow_over_a_cut_without_loss_or_repetition(backend: Backend) {
         out.read_line(&mut line).expect("a line");
         assert_eq!(line, format!("{expected}\n"));
         if expected % 4 == 0 {
+            // It does not come back at once, either.
+            proxy.lose_answers("/logs", expected / 4 - 1);
             proxy.cut();
         }
     }

@@ -31,6 +31,7 @@ mod bursts;
 mod child_environment;
 mod cli;
 mod cli_commands;
+mod cli_cuts;
 mod cli_streams;
 mod cli_terminal;
 mod config;

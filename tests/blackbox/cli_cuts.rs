@@ -1,0 +1,80 @@
+//! The command line where connections break: what was typed goes on, nothing goes twice, and what
+//! is not known is said.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
+
+use crate::harness::cli::{Said, begun, command};
+use crate::harness::proxy::Proxy;
+use crate::harness::{Backend, Server, eventually, on_both, sh};
+
+on_both!(
+    input_that_was_under_way_at_a_cut_is_told_and_not_sent_again,
+    input_of_a_run_goes_on_where_its_connection_broke,
+);
+
+fn input_that_was_under_way_at_a_cut_is_told_and_not_sent_again(backend: Backend) {
+    let server = Server::open(backend);
+    let proxy = Proxy::to(&server);
+    let id = server.spawn(&sh("cat"));
+    let args = ["--url", &proxy.url(), "attach", &id];
+    let mut attach = begun(command(&server, &args).stdin(Stdio::piped()));
+    let mut input = attach.0.stdin.take().expect("a pipe");
+    let mut out = BufReader::new(attach.0.stdout.take().expect("a pipe"));
+    let mut errors = BufReader::new(attach.0.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    let mut hears = |expected: &str| {
+        line.clear();
+        out.read_line(&mut line).expect("a line");
+        assert_eq!(line, expected);
+    };
+    input.write_all(b"one\n").expect("attach");
+    hears("one\n");
+    input.write_all(b"two\n").expect("attach");
+    hears("two\n");
+    proxy.swallow(true);
+    input.write_all(b"never\n").expect("attach");
+    eventually("it to be under way", || {
+        (proxy.swallowed() > 6).then_some(())
+    });
+    proxy.swallow(false);
+    proxy.cut();
+    let mut told = String::new();
+    errors.read_line(&mut told).expect("a line");
+    // Whether the last that was answered has arrived may not have been heard.
+    let is_right = ["; 6 bytes of input", "; 10 bytes of input"].map(|bytes| told.contains(bytes));
+    assert!(is_right.contains(&true), "{told}");
+    // The proxy is there and its server is not, twice.
+    proxy.lose_answers("/attach/ws", 2);
+    proxy.cut();
+    eventually("two tries", || (proxy.to_lose() == 0).then_some(()));
+    input.write_all(b"three\n").expect("attach");
+    hears("three\n");
+    drop(input);
+    attach.0.stderr = Some(errors.into_inner());
+    let said = Said::of(attach.wait_with_output());
+    assert_eq!((said.code, &*said.err), (Some(0), ""));
+    assert_eq!(server.output(&id, "stdout"), b"one\ntwo\nthree\n");
+}
+
+fn input_of_a_run_goes_on_where_its_connection_broke(backend: Backend) {
+    let server = Server::open(backend);
+    let proxy = Proxy::to(&server);
+    proxy.lose_answers("/stdin?", 3);
+    let args = ["--url", &proxy.url(), "run", "--", "cat"];
+    let mut run = begun(command(&server, &args).stdin(Stdio::piped()));
+    let mut stdin = run.0.stdin.take().expect("a pipe");
+    let lines: String = (0..200_000).map(|n| format!("{n}\n")).collect();
+    let input = lines.clone();
+    let feeder = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let said = Said::of(run.wait_with_output());
+    feeder.join().expect("a feeder").expect("all of it");
+    assert_eq!((said.code, &*said.err), (Some(0), ""));
+    assert!(
+        said.out == lines,
+        "{} of {} bytes",
+        said.out.len(),
+        lines.len()
+    );
+    assert_eq!(proxy.to_lose(), 0);
+}
