@@ -48,7 +48,7 @@ fn hand_over(client: &Client, id: &str, offset: u64, piece: &[u8]) -> Result<()>
         match client.expect(Request::post(&path).body(body)) {
             Ok(_) => return Ok(()),
             // The command does something else first.
-            Err(ClientError::Refused(problem)) if problem.code.as_deref() == Some("timeout") => {
+            Err(ClientError::Refused(problem)) if problem.kind.as_deref() == Some("timeout") => {
                 lost_at = None;
             }
             Err(ClientError::Lost(error)) => {
@@ -60,5 +60,61 @@ fn hand_over(client: &Client, id: &str, offset: u64, piece: &[u8]) -> Result<()>
             }
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::client::Endpoint;
+
+    /// Reads a request, answers it, and gives its target and its body.
+    fn answer(stream: &TcpStream, status: &str, body: &str) -> (String, Vec<u8>) {
+        let mut reader = BufReader::new(stream);
+        let mut head = Vec::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if line.trim().is_empty() {
+                break;
+            }
+            head.push(line.trim().to_lowercase());
+        }
+        let len = head
+            .iter()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        let mut sent = vec![0; len.unwrap().parse().unwrap()];
+        reader.read_exact(&mut sent).unwrap();
+        let len = body.len();
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {len}\r\n\r\n{body}");
+        (&mut &*stream).write_all(answer.as_bytes()).unwrap();
+        let target = head[0].split(' ').nth(1).unwrap();
+        (target.to_owned(), sent)
+    }
+
+    #[test]
+    fn a_piece_is_kept_and_sent_until_all_of_it_was_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let late = r#"{"type":"urn:x:error:timeout","detail":"the command reads later"}"#;
+            let answers = [("503 Late", late), ("200 OK", "{}"), ("200 OK", "{}")];
+            answers.map(|(status, body)| answer(&listener.accept().unwrap().0, status, body))
+        });
+        let client = Client::new(Endpoint::parse(&url).unwrap(), None);
+        feed(&client, "proc_1", &mut &b"abc"[..]).unwrap();
+        let piece = |query: &str, bytes: &[u8]| {
+            let target = format!("/v1/processes/proc_1/stdin?{query}");
+            (target, bytes.to_vec())
+        };
+        let expected = [
+            piece("offset=0&eof=false", b"abc"),
+            piece("offset=0&eof=false", b"abc"),
+            piece("offset=3&eof=true", b""),
+        ];
+        assert_eq!(server.join().unwrap(), expected);
     }
 }

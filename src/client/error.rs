@@ -10,6 +10,8 @@ pub struct Problem {
     pub status: u16,
     /// What is wrong, in words.
     pub detail: String,
+    /// The last word of its type, if it has one.
+    pub kind: Option<String>,
     /// The stable short word, if there is one.
     pub code: Option<String>,
 }

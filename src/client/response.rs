@@ -140,6 +140,7 @@ impl Response {
         Ok(Problem {
             status,
             detail,
+            kind: text("type").and_then(|kind| Some(kind.rsplit(':').next()?.to_owned())),
             code: text("code"),
         })
     }

@@ -403,6 +403,7 @@ await run({
     for (let turn = 1; turn <= 10; turn += 1) await wheel(180);
     await page.getByRole("button", { name: "End" }).click();
     await shows("the end", (all) => all.at(-1) === 10_000_000);
+    await log.hover();
     for (let turn = 1; turn <= 5; turn += 1) await wheel(-180);
     assert(middle.length < 100);
     await page.getByRole("button", { name: "Oldest" }).click();
