@@ -340,6 +340,25 @@ export function logsView(id) {
   }
 
   let resting;
+  let moves = 0;
+  let hasEnded = false;
+
+  /** Comes to rest if nothing moves for a moment, nor in the frame behind that: frames may be late. */
+  function wait() {
+    clearTimeout(resting);
+    // Some browsers do not tell of the end, and none where it was the layout that moved the bar.
+    const isSoon = hasEnded || !("onscrollend" in scroller);
+    resting = setTimeout(() => {
+      const before = moves;
+      requestAnimationFrame(() => before === moves && rest());
+    }, isSoon ? 200 : 5000);
+  }
+
+  function rest() {
+    isMoving = isJumping = hasEnded = false;
+    plan();
+  }
+
   scroller.addEventListener("scroll", () => {
     const top = scroller.scrollTop;
     const by = top - lastTop;
@@ -352,9 +371,8 @@ export function logsView(id) {
     // The page has become higher, or the log shorter.
     if (follow && isAtEnd) return;
     isMoving = true;
-    // Some browsers do not tell, and none where it was the layout that moved it.
-    clearTimeout(resting);
-    resting = setTimeout(rest, "onscrollend" in scroller ? 5000 : 200);
+    moves += 1;
+    wait();
     isJumping ||= Math.abs(by) > 3 * height;
     let y = yOf(anchor) + by;
     if (isJumping) {
@@ -368,13 +386,11 @@ export function logsView(id) {
     anchor = anchorAt(y);
     plan();
   });
-  // The event of the last movement may come behind that of its end.
-  scroller.addEventListener("scrollend", () => requestAnimationFrame(rest));
-
-  function rest() {
-    isMoving = isJumping = false;
-    plan();
-  }
+  scroller.addEventListener("scrollend", () => {
+    // The last movement may still be told behind it.
+    hasEnded = true;
+    wait();
+  });
 
   function foot() {
     setText(size, source.begun ? `${sayBytes(source.end)}${source.first > 0 ? `, ${sayBytes(source.end - source.first)} kept` : ""}` : "");
@@ -521,7 +537,7 @@ export function logsView(id) {
     },
     hide() {
       visible = false;
-      isMoving = isJumping = false;
+      isMoving = isJumping = hasEnded = false;
       clearTimeout(resting);
       watch.unobserve(scroller);
     },
