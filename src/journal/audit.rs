@@ -54,8 +54,8 @@ pub struct Act<'a> {
 }
 
 impl Act<'_> {
-    fn line(&self) -> Box<[u8]> {
-        let mut line = Line::begin(UnixMs::now());
+    fn line(&self, lines: &mut String) {
+        let mut line = Line::begin(UnixMs::now(), lines);
         line.text("who", self.who);
         line.text("peer", self.peer);
         line.maybe("action", self.action);
@@ -68,7 +68,7 @@ impl Act<'_> {
             line.text("path", self.path);
         }
         line.maybe("command", self.command.map(super::event::first_word));
-        line.end()
+        line.end();
     }
 }
 
@@ -93,7 +93,7 @@ impl Audit {
 
     /// Appends a line.
     pub fn note(&self, act: &Act<'_>) {
-        self.queue.push(act.line());
+        self.queue.push(|lines| act.line(lines));
     }
 
     /// Opens the name anew: the file may have been moved away.
@@ -155,7 +155,7 @@ impl Sink for Appended {
         self.append(lines)
     }
 
-    fn lost(&mut self, lines: u64, why: Option<&io::Error>) -> Option<Box<[u8]>> {
+    fn lost(&mut self, lines: u64, why: Option<&io::Error>) -> Option<String> {
         self.untold += lines;
         // A line a second is enough.
         if self.told_at.is_none_or(|at| at.elapsed() >= PAUSE) {

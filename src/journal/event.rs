@@ -342,7 +342,7 @@ impl Event<'_> {
     }
 
     /// Its fields.
-    pub(super) fn fields(&self, line: &mut Line) {
+    pub(super) fn fields(&self, line: &mut Line<'_>) {
         match self {
             Self::Start(start) => start.fields(line),
             Self::Listening {
@@ -358,16 +358,16 @@ impl Event<'_> {
             Self::Ended(ended) => ended.fields(line),
             Self::Refused(refused) => refused.fields(line),
             Self::Limit { reason, id, count } | Self::ViewerDropped { id, reason, count } => {
-                line.maybe("id", id.map(|id| id.to_string()).as_deref());
+                line.maybe_word("id", *id);
                 line.text("reason", reason);
                 line.number("count", count);
             }
             Self::LeftEnded { id, reason, .. } => {
-                line.maybe("id", id.map(|id| id.to_string()).as_deref());
+                line.maybe_word("id", *id);
                 line.text("reason", reason);
             }
             Self::Gap { id, bytes, count } => {
-                line.text("id", &id.to_string());
+                line.maybe_word("id", Some(id));
                 line.number("bytes", bytes);
                 line.number("count", count);
             }
@@ -402,7 +402,7 @@ impl Event<'_> {
 }
 
 impl Start<'_> {
-    fn fields(&self, line: &mut Line) {
+    fn fields(&self, line: &mut Line<'_>) {
         line.text("version", env!("CARGO_PKG_VERSION"));
         line.number("pid", std::process::id());
         line.text("backend", self.backend);
@@ -415,8 +415,8 @@ impl Start<'_> {
 }
 
 impl Started<'_> {
-    fn fields(&self, line: &mut Line) {
-        line.maybe("id", self.id.map(|id| id.to_string()).as_deref());
+    fn fields(&self, line: &mut Line<'_>) {
+        line.maybe_word("id", self.id);
         line.maybe("request", self.request);
         line.maybe("name", self.name);
         line.maybe_number("run", self.run.map(|run| run.0));
@@ -429,8 +429,8 @@ impl Started<'_> {
 }
 
 impl Ended<'_> {
-    fn fields(&self, line: &mut Line) {
-        line.maybe("id", self.id.map(|id| id.to_string()).as_deref());
+    fn fields(&self, line: &mut Line<'_>) {
+        line.maybe_word("id", self.id);
         line.maybe("request", self.request);
         line.maybe("reason", self.reason);
         line.maybe("name", self.name);
@@ -461,7 +461,7 @@ impl Refused<'_> {
         }
     }
 
-    fn fields(&self, line: &mut Line) {
+    fn fields(&self, line: &mut Line<'_>) {
         if !self.id.is_empty() {
             line.text("id", &self.id);
         }

@@ -1,8 +1,9 @@
 //! How a line looks: text, JSON, or text for the journal of systemd.
 //!
-//! In: an event, field by field, and when it was. Out: one line with its end. A value that holds
-//! blanks, quotes or control characters is quoted, so that nothing that a client sends looks like a
-//! line of ours or moves somebody's cursor.
+//! In: an event, field by field, and when it was. Out: one line with its end, appended to others: it
+//! needs no memory of its own, since each run has two. A value that holds blanks, quotes or control
+//! characters is quoted, so that nothing that a client sends looks like a line of ours or moves
+//! somebody's cursor.
 //!
 //! ```text
 //! 2026-11-26T14:00:00.000Z procring: process_exited id=proc_1 command=sleep exitCode=0
@@ -43,39 +44,43 @@ pub(super) fn is_journal(variable: Option<&str>) -> bool {
 }
 
 /// One that is being written.
-pub(super) struct Line {
+pub(super) struct Line<'a> {
     shape: Shape,
-    text: String,
+    text: &'a mut String,
     /// Arguments are shown.
     pub(super) in_detail: bool,
 }
 
 impl Shape {
-    /// The line of an event, for a log of this level.
-    pub(super) fn line(self, event: &Event<'_>, at: UnixMs, log: LogLevel) -> Box<[u8]> {
+    /// Appends the line of an event, for a log of this level.
+    pub(super) fn line(self, event: &Event<'_>, at: UnixMs, log: LogLevel, lines: &mut String) {
         let mut line = Line {
             shape: self,
-            text: String::with_capacity(256),
+            text: lines,
             in_detail: log >= LogLevel::Debug,
         };
         let level = event.level();
         let time = rfc3339::of(at.0);
         let time = std::str::from_utf8(&time).unwrap_or_default();
-        // A String takes everything.
-        let _ = match self {
-            Shape::Text => write!(line.text, "{time} procring: {}", mark(level)),
-            Shape::Journal => write!(line.text, "<{}>", priority(level)),
-            Shape::Json => write!(
-                line.text,
-                "{{\"ts\":\"{time}\",\"level\":\"{}\",\"event\":\"{}\"",
-                level.name(),
-                event.name()
-            ),
-        };
+        match self {
+            Shape::Text => line.pieces(&[time, " procring: ", mark(level)]),
+            Shape::Journal => line.pieces(&["<", priority(level), ">"]),
+            Shape::Json => {
+                let (level, event) = (level.name(), event.name());
+                line.pieces(&[
+                    "{\"ts\":\"",
+                    time,
+                    "\",\"level\":\"",
+                    level,
+                    "\",\"event\":\"",
+                ]);
+                line.pieces(&[event, "\""]);
+            }
+        }
         let sentence = event.sentence();
         match (self, &sentence) {
             (Shape::Json, _) => {}
-            (_, Some(sentence)) => plain(sentence, &mut line.text),
+            (_, Some(sentence)) => plain(sentence, line.text),
             (_, None) => line.text.push_str(event.name()),
         }
         // A sentence says what its fields say.
@@ -89,7 +94,13 @@ impl Shape {
             Shape::Json => "}\n",
             Shape::Text | Shape::Journal => "\n",
         });
-        line.text.into_bytes().into()
+    }
+
+    /// The line of an event that happens now, by itself.
+    pub(super) fn one(self, event: &Event<'_>) -> String {
+        let mut line = String::new();
+        self.line(event, UnixMs::now(), LogLevel::Info, &mut line);
+        line
     }
 }
 
@@ -104,38 +115,43 @@ fn mark(level: LogLevel) -> &'static str {
 }
 
 /// As syslog(3) numbers them.
-fn priority(level: LogLevel) -> u8 {
+fn priority(level: LogLevel) -> &'static str {
     match level {
-        LogLevel::Error => 3,
-        LogLevel::Warn => 4,
-        LogLevel::Info | LogLevel::Off => 6,
-        LogLevel::Debug => 7,
+        LogLevel::Error => "3",
+        LogLevel::Warn => "4",
+        LogLevel::Info | LogLevel::Off => "6",
+        LogLevel::Debug => "7",
     }
 }
 
-impl Line {
-    /// A JSON object that begins with this time.
-    pub(super) fn begin(at: UnixMs) -> Self {
+impl<'a> Line<'a> {
+    /// Appends a JSON object that begins with this time.
+    pub(super) fn begin(at: UnixMs, lines: &'a mut String) -> Self {
+        let mut line = Self {
+            shape: Shape::Json,
+            text: lines,
+            in_detail: false,
+        };
         let time = rfc3339::of(at.0);
         let time = std::str::from_utf8(&time).unwrap_or_default();
-        Self {
-            shape: Shape::Json,
-            text: format!("{{\"ts\":\"{time}\""),
-            in_detail: false,
-        }
+        line.pieces(&["{\"ts\":\"", time, "\""]);
+        line
     }
 
-    /// The whole of it.
-    pub(super) fn end(mut self) -> Box<[u8]> {
+    /// That was all of it.
+    pub(super) fn end(self) {
         self.text.push_str("}\n");
-        self.text.into_bytes().into()
+    }
+
+    fn pieces(&mut self, pieces: &[&str]) {
+        pieces.iter().for_each(|piece| self.text.push_str(piece));
     }
 
     fn key(&mut self, key: &str) {
-        let _ = match self.shape {
-            Shape::Json => write!(self.text, ",\"{key}\":"),
-            Shape::Text | Shape::Journal => write!(self.text, " {key}="),
-        };
+        match self.shape {
+            Shape::Json => self.pieces(&[",\"", key, "\":"]),
+            Shape::Text | Shape::Journal => self.pieces(&[" ", key, "="]),
+        }
     }
 
     /// A field that is text.
@@ -146,13 +162,17 @@ impl Line {
             && value
                 .bytes()
                 .all(|byte| byte.is_ascii_graphic() && !b"\"\\=".contains(&byte));
-        if is_plain && self.shape != Shape::Json {
-            self.text.push_str(value);
+        let quotes = if is_plain && self.shape != Shape::Json {
+            ""
         } else {
-            self.text.push('"');
-            escape(value, &mut self.text);
-            self.text.push('"');
+            "\""
+        };
+        self.text.push_str(quotes);
+        match is_plain {
+            true => self.text.push_str(value),
+            false => escape(value, self.text),
         }
+        self.text.push_str(quotes);
     }
 
     /// A field that is there if it has a value.
@@ -160,6 +180,17 @@ impl Line {
         if let Some(value) = value {
             self.text(key, value);
         }
+    }
+
+    /// A field that is a word of the program, which needs no quotes, if it has a value.
+    pub(super) fn maybe_word(&mut self, key: &str, value: Option<impl fmt::Display>) {
+        let Some(value) = value else { return };
+        self.key(key);
+        // A String takes everything.
+        let _ = match self.shape {
+            Shape::Json => write!(self.text, "\"{value}\""),
+            Shape::Text | Shape::Journal => write!(self.text, "{value}"),
+        };
     }
 
     /// A field that is a number.
@@ -181,7 +212,7 @@ impl Line {
         self.text.push('[');
         for (at, value) in values.iter().enumerate() {
             self.text.push_str(if at > 0 { ",\"" } else { "\"" });
-            escape(value, &mut self.text);
+            escape(value, self.text);
             self.text.push('"');
         }
         self.text.push(']');
@@ -228,8 +259,9 @@ mod tests {
 
     fn lines(event: &Event<'_>, log: LogLevel) -> [String; 3] {
         [Shape::Text, Shape::Json, Shape::Journal].map(|shape| {
-            let line = shape.line(event, UnixMs(784_111_777_999), log);
-            String::from_utf8(line.into()).unwrap()
+            let mut line = String::new();
+            shape.line(event, UnixMs(784_111_777_999), log, &mut line);
+            line
         })
     }
 

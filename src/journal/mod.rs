@@ -74,9 +74,9 @@ impl Sink for StandardError {
         notice::write_all(lines)
     }
 
-    fn lost(&mut self, lines: u64, _: Option<&io::Error>) -> Option<Box<[u8]>> {
+    fn lost(&mut self, lines: u64, _: Option<&io::Error>) -> Option<String> {
         let event = Event::LinesLost { lines };
-        Some(self.shape.line(&event, UnixMs::now(), LogLevel::Info))
+        Some(self.shape.one(&event))
     }
 }
 
@@ -111,7 +111,8 @@ impl Journal {
     /// Writes the line of an event, if its level is on.
     pub fn tell(&self, event: &Event<'_>) {
         if self.is_on(event.level()) {
-            let line = self.shape.line(event, UnixMs::now(), self.level());
+            let (at, level) = (UnixMs::now(), self.level());
+            let line = |lines: &mut String| self.shape.line(event, at, level, lines);
             self.queue.push(line);
         }
     }
@@ -119,7 +120,7 @@ impl Journal {
     /// The same at once, as far as somebody takes it: for a process that has no thread for it.
     pub fn tell_at_once(&self, event: &Event<'_>) {
         if self.is_on(event.level()) {
-            notice::raw(&self.shape.line(event, UnixMs::now(), self.level()));
+            notice::raw(self.shape.one(event).as_bytes());
         }
     }
 
@@ -142,7 +143,7 @@ pub fn failed(format: LogFormat, why: &dyn std::fmt::Display) {
         shape => {
             let why = why.to_string();
             let event = Event::Failed { why: &why };
-            notice::raw(&shape.line(&event, UnixMs::now(), LogLevel::Error));
+            notice::raw(shape.one(&event).as_bytes());
         }
     }
 }
