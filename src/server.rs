@@ -250,8 +250,9 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
         return Err(StartError::Descriptors(few));
     }
     let listening = open_all(args, inherited)?;
-    for one in &listening {
-        if let Kind::Tcp(address) = one.kind() {
+    // Where there are metrics only, nobody runs commands.
+    for kind in kinds(&listening, false) {
+        if let Kind::Tcp(address) = kind {
             flags::check_bound(args, token.is_some(), address)?;
         }
     }
@@ -272,7 +273,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     }
     let goes_on = kept.as_ref().is_some_and(|kept| kept.goes_on);
     let changed = kept.as_ref().and_then(|kept| kept.records.settings());
-    let settings = changed.map(Settings::from_numbers).unwrap_or_default();
+    let settings = changed.map_or(args.settings, Settings::from_numbers);
     if goes_on {
         table.go_on(settings.max_log_bytes_per_process);
     }
@@ -534,8 +535,9 @@ fn loader(args: &ServerArgs, listening: &[Listening]) -> Load {
 pub fn check(args: &ServerArgs) -> Result<(), StartError> {
     let token = token::read(args).map_err(StartError::Token)?;
     flags::check_open(args, token.is_some())?;
+    flags::check_keep(args)?;
     flags::check_user(args, user::may_change())?;
-    Ok(())
+    unix_users(args).map(|_| ())
 }
 
 /// What the I/O thread is to keep to.
@@ -627,8 +629,8 @@ fn manager(listening: &[Listening], missing: &mut Missing<'_>) -> Manager {
 
 /// Where the page for people is, where a browser can go.
 fn tell_console(args: &ServerArgs, listening: &[Listening], journal: &Journal) {
-    for one in listening {
-        if let Kind::Tcp(address) = one.kind() {
+    for kind in kinds(listening, false) {
+        if let Kind::Tcp(address) = kind {
             // Every address: the one that a browser of this machine can go to.
             let ip = match address.ip() {
                 ip if !ip.is_unspecified() => ip,

@@ -97,7 +97,7 @@ pub struct Sample {
     pub refusals: Vec<(&'static str, u64)>,
     /// Servers that have died, where another one goes on.
     pub server_deaths: Option<u64>,
-    /// Lines for whoever started the server that nobody could be given.
+    /// Lines of the log and of the audit log that are in neither.
     pub lines_dropped: u64,
 }
 
@@ -433,7 +433,7 @@ fn logs(told: &mut Told, sample: &Sample, counted: &Metrics) {
     );
     told.counter(
         "procring_log_lines_dropped",
-        "Lines of the server's own log that could not be written.",
+        "Lines of the server's own log, and of the audit log, that could not be written.",
         sample.lines_dropped,
     );
 }

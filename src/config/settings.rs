@@ -25,35 +25,17 @@ pub struct Settings {
 
 impl Settings {
     /// The same, as numbers in the order of the fields.
-    pub fn numbers(&self) -> [u64; 6] {
-        [
-            self.max_concurrent_processes,
-            self.default_run_timeout_ms,
-            self.max_run_timeout_ms,
-            self.max_output_bytes,
-            self.max_log_bytes_per_process,
-            self.max_input_bytes_per_request,
-        ]
+    pub fn numbers(mut self) -> [u64; FIELDS.len()] {
+        FIELDS.map(|(_, field)| *field(&mut self))
     }
 
     /// What [`Settings::numbers`] has given.
-    pub fn from_numbers(numbers: [u64; 6]) -> Self {
-        let [
-            max_concurrent_processes,
-            default_run_timeout_ms,
-            max_run_timeout_ms,
-            max_output_bytes,
-            max_log_bytes_per_process,
-            max_input_bytes_per_request,
-        ] = numbers;
-        Self {
-            max_concurrent_processes,
-            default_run_timeout_ms,
-            max_run_timeout_ms,
-            max_output_bytes,
-            max_log_bytes_per_process,
-            max_input_bytes_per_request,
+    pub fn from_numbers(numbers: [u64; FIELDS.len()]) -> Self {
+        let mut settings = Self::default();
+        for ((_, field), number) in FIELDS.iter().zip(numbers) {
+            *field(&mut settings) = number;
         }
+        settings
     }
 }
 

@@ -21,6 +21,7 @@ use crate::supervisor::mailbox;
 
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
+use crate::io::watchdog;
 
 /// A configuration that a server could be started with.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ impl Server {
                 }
             }
             server.reloads.under_way.set(false);
-            server.options.manager.ready("");
+            server.options.manager.ready(&watchdog::status(&server));
         });
     }
 

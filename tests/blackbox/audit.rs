@@ -1,10 +1,8 @@
 //! The audit log: who changed what, who was refused, and that a full disk refuses nothing.
 
-use std::path::{Path, PathBuf};
-
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Launch, Server, eventually, on_both, sh};
+use crate::harness::{Backend, Folder, Launch, Server, eventually, on_both, sh};
 
 on_both!(
     changes_and_refusals_are_in_it_and_reads_are_not,
@@ -15,22 +13,23 @@ on_both!(
 );
 
 /// The file of one test; goes with it.
-struct Log(PathBuf);
+struct Log(Folder);
 
 impl Log {
     fn new(name: &str, backend: Backend) -> Self {
-        let name = format!("audit-{name}-{}-{}", std::process::id(), backend.word());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let _ = std::fs::remove_file(&path);
-        Self(path)
+        Self(Folder::new(&format!("audit-{name}"), backend))
+    }
+
+    fn path(&self) -> String {
+        self.0.file("log")
     }
 
     fn launch(&self, backend: Backend) -> Launch {
-        Launch::new(backend).args(&["--audit-log", self.0.to_str().unwrap()])
+        Launch::new(backend).args(&["--audit-log", &self.path()])
     }
 
     fn lines(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(&self.0).unwrap_or_default();
+        let text = std::fs::read_to_string(self.path()).unwrap_or_default();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole
             .lines()
@@ -45,12 +44,6 @@ impl Log {
             let lines = self.lines();
             (lines.len() >= count).then_some(lines)
         })
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -118,7 +111,7 @@ fn changes_and_refusals_are_in_it_and_reads_are_not(backend: Backend) {
         (&lines[6]["reason"], &lines[6]["id"]),
         (&json!("not_found"), &json!("web"))
     );
-    let text = std::fs::read_to_string(&log.0).unwrap();
+    let text = std::fs::read_to_string(log.path()).unwrap();
     for secret in ["s3cret", "wrong", "an-argument", "an-input"] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
@@ -135,16 +128,18 @@ fn who_has_no_token_is_known_by_its_address(backend: Backend) {
 
 fn a_file_that_was_moved_is_made_anew_on_a_hangup(backend: Backend) {
     let log = Log::new("moved", backend);
-    let moved = Log(log.0.with_extension("1"));
+    let moved = Log::new("moved-away", backend);
     let launch = log.launch(backend).args(&["--no-token"]);
     let server = launch.through(&["setsid", "--wait"]).start();
     server.run(&sh("exit 0"));
     log.await_lines(1);
-    std::fs::rename(&log.0, &moved.0).unwrap();
+    std::fs::rename(log.path(), moved.path()).unwrap();
     server.run(&sh("exit 0"));
     moved.await_lines(2);
     server.signal(libc::SIGHUP);
-    eventually("a file", || log.0.exists().then_some(()));
+    eventually("a file", || {
+        std::fs::exists(log.path()).unwrap().then_some(())
+    });
     server.run(&sh("exit 0"));
     log.await_lines(1);
     assert_eq!(moved.lines().len(), 2);

@@ -1,13 +1,13 @@
 //! The configuration file, and SIGHUP: what is taken from where, what can change while a server runs,
 //! and that it is all or nothing.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::launch::run_binary;
-use crate::harness::{Backend, Launch, Server, eventually, on_both, sh};
+use crate::harness::server::send_signal;
+use crate::harness::{Backend, Folder, Launch, Server, eventually, on_both, sh};
 
 on_both!(
     a_file_is_under_variables_and_those_are_under_flags,
@@ -15,34 +15,9 @@ on_both!(
     a_broken_file_changes_nothing_and_says_so,
     what_needs_a_restart_changes_nothing_and_is_named,
     a_token_is_changed_while_the_server_runs,
+    limits_of_the_file_hold_for_the_next_server_of_a_keeper,
+    what_a_server_would_refuse_is_not_called_valid,
 );
-
-/// A folder of its own for a test; goes with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str, backend: Backend) -> Self {
-        let name = format!("{name}-{}-{}", std::process::id(), backend.word());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        // At once: a server may read it at any time.
-        let new = self.0.join("new");
-        std::fs::write(&new, text).unwrap();
-        std::fs::rename(&new, &path).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A server in a session of its own: with a terminal SIGHUP would end it.
 fn launch(backend: Backend, file: &str) -> Launch {
@@ -72,7 +47,7 @@ fn limits(server: &Server) -> Value {
 }
 
 fn a_file_is_under_variables_and_those_are_under_flags(backend: Backend) {
-    let folder = Folder::new("under", backend);
+    let folder = Folder::new("configuration-under", backend);
     let text = "no_token = true\nmax_output_bytes = \"1K\"\nmax_run_timeout_ms = \"1m\"\n\
                 max_concurrent_processes = 3\nmax_exited = 5\n";
     let file = folder.write("c.toml", text);
@@ -94,7 +69,7 @@ fn a_file_is_under_variables_and_those_are_under_flags(backend: Backend) {
 }
 
 fn a_hangup_takes_what_the_file_says(backend: Backend) {
-    let folder = Folder::new("hangup", backend);
+    let folder = Folder::new("configuration-hangup", backend);
     let write = |text: &str| folder.write("c.toml", &format!("no_token = true\n{text}"));
     let file = write("max_output_bytes = 100\nmax_exited = 5\n");
     let server = launch(backend, &file).start();
@@ -128,7 +103,7 @@ fn a_hangup_takes_what_the_file_says(backend: Backend) {
 }
 
 fn a_broken_file_changes_nothing_and_says_so(backend: Backend) {
-    let folder = Folder::new("broken", backend);
+    let folder = Folder::new("configuration-broken", backend);
     let file = folder.write("c.toml", "no_token = true\nmax_exited = 5\n");
     let server = launch(backend, &file).start();
     server.configure(&[("maxOutputBytes", 7)]);
@@ -186,7 +161,7 @@ fn a_broken_file_changes_nothing_and_says_so(backend: Backend) {
 }
 
 fn what_needs_a_restart_changes_nothing_and_is_named(backend: Backend) {
-    let folder = Folder::new("restart", backend);
+    let folder = Folder::new("configuration-restart", backend);
     let file = folder.write("c.toml", "no_token = true\nmax_exited = 5\n");
     let server = launch(backend, &file).start();
     folder.write(
@@ -202,7 +177,7 @@ fn what_needs_a_restart_changes_nothing_and_is_named(backend: Backend) {
 }
 
 fn a_token_is_changed_while_the_server_runs(backend: Backend) {
-    let folder = Folder::new("token", backend);
+    let folder = Folder::new("configuration-token", backend);
     let secret = folder.write("token", "first\n");
     let file = folder.write("c.toml", &format!("token_file = {secret:?}\n"));
     let mut server = launch(backend, &file).start();
@@ -225,4 +200,56 @@ fn a_token_is_changed_while_the_server_runs(backend: Backend) {
     assert_eq!((ask(&server, ""), ask(&server, "second")), (401, 200));
     server.signal(libc::SIGTERM);
     assert_eq!(server.await_end(Duration::from_secs(20)).code(), Some(0));
+}
+
+fn limits_of_the_file_hold_for_the_next_server_of_a_keeper(backend: Backend) {
+    let folder = Folder::new("configuration-kept", backend);
+    let write = |megabytes: u32| {
+        let text = format!(
+            "no_token = true\nmax_output_bytes = 100\nmax_log_bytes_per_process = \"{megabytes}M\"\n"
+        );
+        folder.write("c.toml", &text)
+    };
+    let file = write(20);
+    let server = launch(backend, &file).args(&["--keep"]).start();
+    // More than the usual limit of a log.
+    let id = server.spawn(&sh("head -c 12000000 /dev/zero; exec sleep 77"));
+    let raw = format!("/v1/processes/{id}/logs/raw");
+    let kept = || {
+        let answer = server.request("HEAD", &raw, &[], b"");
+        let of = |name: &str| answer.header(name).map(str::to_owned);
+        (of("procring-first-offset"), of("procring-end-offset"))
+    };
+    let all = (Some("0".to_owned()), Some("12000000".to_owned()));
+    eventually("its output", || (kept() == all).then_some(()));
+    let kill = || {
+        let before = server.kept().expect("a server");
+        send_signal(before, libc::SIGKILL);
+        eventually("another server", || {
+            server.kept().filter(|pid| *pid != before)
+        });
+    };
+    let before = limits(&server);
+    kill();
+    assert_eq!((kept(), limits(&server)), (all.clone(), before));
+    write(30);
+    hang_up(&server);
+    server.configure(&[("maxOutputBytes", 7)]);
+    let before = limits(&server);
+    assert_eq!(before["maxLogBytesPerProcess"], 30 << 20);
+    kill();
+    assert_eq!((kept(), limits(&server)), (all, before));
+}
+
+fn what_a_server_would_refuse_is_not_called_valid(_: Backend) {
+    let state = env!("CARGO_TARGET_TMPDIR");
+    for args in [
+        &["--keep", "--state-dir", state][..],
+        &["--unix-allow-uid", "nobody-has-this-name"],
+    ] {
+        let args = [&["server", "--check-config"], args].concat();
+        let (code, said, why) = run_binary(&args, None);
+        assert_ne!(code, Some(0), "{args:?}: {said}");
+        assert!(!why.is_empty() && said.is_empty(), "{said}{why}");
+    }
 }

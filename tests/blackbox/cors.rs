@@ -10,6 +10,7 @@ on_both!(
     credentials_are_allowed_on_every_answer,
     a_star_allows_any_origin,
     origins_are_compared_as_browsers_write_them,
+    a_page_may_read_what_is_ours_of_an_answer,
 );
 
 const ORIGIN: &str = "http://a.example";
@@ -193,4 +194,43 @@ fn origins_are_compared_as_browsers_write_them(backend: Backend) {
             "{problem}"
         );
     }
+}
+
+fn a_page_may_read_what_is_ours_of_an_answer(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&["--no-token", "--cors-allow-origin", ORIGIN])
+        .start();
+    let id = server.spawn(&json!({"command": "echo", "args": ["hi"]}));
+    server.await_exit(&id);
+    let raw = format!("/v1/processes/{id}/logs/raw");
+    let exposed = |target: &str, headers: &[(&str, &str)]| {
+        let answer = server.request("GET", target, headers, b"");
+        let names = answer.header("access-control-expose-headers");
+        let mut names: Vec<_> = names?.split(", ").map(str::to_owned).collect();
+        // Each of them is there.
+        assert!(names.iter().all(|name| answer.header(name).is_some()));
+        names.sort();
+        Some(names)
+    };
+    let origin = ("Origin", ORIGIN);
+    let of_raw = [
+        "accept-ranges",
+        "etag",
+        "procring-end-offset",
+        "procring-first-offset",
+    ];
+    assert_eq!(
+        exposed(&raw, &[origin]),
+        Some(of_raw.map(str::to_owned).to_vec())
+    );
+    let asks = [origin, ("Prefer", "handling=strict"), ("X-Request-Id", "r")];
+    let both = ["preference-applied", "x-request-id"];
+    assert_eq!(
+        exposed("/v1/processes", &asks),
+        Some(both.map(str::to_owned).to_vec())
+    );
+    // Nobody else is told, and an answer of the reference is as it was.
+    assert_eq!(exposed(&raw, &[]), None);
+    assert_eq!(exposed(&raw, &[("Origin", "http://evil.example")]), None);
+    assert_eq!(exposed("/v1/processes", &[origin]), None);
 }

@@ -1,10 +1,8 @@
 //! `Idempotency-Key`: a request that comes again is answered as it was, and nothing is done twice.
 
-use std::path::{Path, PathBuf};
-
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Conn, Response, Server, eventually, on_both, procfs, sh};
+use crate::harness::{Backend, Conn, Folder, Response, Server, eventually, on_both, procfs, sh};
 use crate::harness::{WAIT, skipped_anywhere};
 use crate::supervision_bounds::DeadMount;
 
@@ -47,19 +45,16 @@ fn request(server: &Server, target: &str, key: &str, body: &Value) -> String {
     )
 }
 
-/// A folder of a test's own, gone with it.
-struct Folder(PathBuf);
+/// What commands of a test leave in its folder.
+struct Files(Folder);
 
-impl Folder {
+impl Files {
     fn new(name: &str, backend: Backend) -> Self {
-        let name = format!("repeats-{name}-{}-{}", std::process::id(), backend.word());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self(Folder::new(&format!("repeats-{name}"), backend))
     }
 
     fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
+        self.0.file(name)
     }
 
     /// Lines of a file; how often something was done that leaves one.
@@ -83,12 +78,6 @@ impl Folder {
         eventually("lines of what runs", || {
             (self.lines(name) >= count).then_some(())
         });
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -129,7 +118,7 @@ fn a_create_that_comes_again_makes_one_process(backend: Backend) {
 
 fn a_run_that_comes_again_runs_once_and_is_answered_byte_for_byte(backend: Backend) {
     let server = Server::open(backend);
-    let folder = Folder::new("once", backend);
+    let folder = Files::new("once", backend);
     let script = format!(
         "echo x >> {}; echo out; echo err >&2; exit 3",
         folder.file("done")
@@ -149,7 +138,7 @@ fn a_run_that_comes_again_runs_once_and_is_answered_byte_for_byte(backend: Backe
 
 fn who_comes_while_it_runs_waits_for_it(backend: Backend) {
     let server = Server::open(backend);
-    let folder = Folder::new("waits", backend);
+    let folder = Files::new("waits", backend);
     let body = folder.gated();
     std::thread::scope(|scope| {
         let all: Vec<_> = (0..8)
@@ -228,7 +217,7 @@ fn keys_that_cannot_be_are_refused_and_elsewhere_nobody_looks(backend: Backend) 
 
 fn a_failure_is_not_kept(backend: Backend) {
     let server = Server::open(backend);
-    let folder = Folder::new("failure", backend);
+    let folder = Files::new("failure", backend);
     let cwd = folder.file("later");
     for target in [RUN, CREATE] {
         let body = json!({"command": "true", "cwd": cwd});
@@ -280,7 +269,7 @@ fn who_waits_for_a_start_that_fails_gets_its_failure(backend: Backend) {
 
 fn a_run_goes_on_while_anybody_waits_and_dies_with_the_last(backend: Backend) {
     let server = Server::open(backend);
-    let folder = Folder::new("last", backend);
+    let folder = Files::new("last", backend);
     let body = folder.gated();
     let text = request(&server, RUN, "k", &body);
     let mut first = server.conn();
@@ -324,7 +313,7 @@ fn a_run_goes_on_while_anybody_waits_and_dies_with_the_last(backend: Backend) {
 
 fn a_run_that_may_go_on_alone_is_answered_to_whoever_comes_later(backend: Backend) {
     let server = Server::open(backend);
-    let folder = Folder::new("alone", backend);
+    let folder = Files::new("alone", backend);
     let mut body = folder.gated();
     body["killOnDisconnect"] = json!(false);
     let mut gone = server.conn();
@@ -365,7 +354,7 @@ fn a_create_whose_client_has_gone_answers_its_repeat(backend: Backend) {
 
 fn an_answer_that_has_made_room_is_not_made_again(backend: Backend) {
     let server = Server::open(backend);
-    let folder = Folder::new("room", backend);
+    let folder = Files::new("room", backend);
     // Each of these answers has 6 MB, and 16 MiB are kept.
     let body = |n: u32| {
         let done = folder.file("done");
@@ -385,7 +374,7 @@ fn an_answer_that_has_made_room_is_not_made_again(backend: Backend) {
 
 fn pipelined_repeats_and_old_clients_are_answered_alike(backend: Backend) {
     let server = Server::open(backend);
-    let folder = Folder::new("pipelined", backend);
+    let folder = Files::new("pipelined", backend);
     let body = sh(&format!("echo x >> {}", folder.file("done")));
     let text = request(&server, RUN, "k", &body);
     let mut conn = server.conn();
@@ -410,7 +399,7 @@ fn pipelined_repeats_and_old_clients_are_answered_alike(backend: Backend) {
 
 fn a_server_that_ends_answers_all_who_wait(backend: Backend) {
     let mut server = Server::open(backend);
-    let folder = Folder::new("ends", backend);
+    let folder = Files::new("ends", backend);
     let text = request(&server, RUN, "k", &folder.gated());
     let mut clients = [server.conn(), server.conn(), server.conn()];
     clients.iter_mut().for_each(|client| client.send(&text));

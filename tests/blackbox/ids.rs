@@ -1,9 +1,7 @@
 //! Section 16, `--state-dir`: ids of processes go on after a restart, and never come again.
 
-use std::path::PathBuf;
-
 use crate::harness::launch::run_binary;
-use crate::harness::{Backend, Launch, Problem, Server, WAIT, on_both, sh};
+use crate::harness::{Backend, Folder, Launch, Problem, Server, WAIT, on_both, sh};
 
 on_both!(
     ids_go_on_after_an_end_in_order_and_after_a_kill,
@@ -11,26 +9,22 @@ on_both!(
     without_a_state_directory_ids_begin_anew,
 );
 
-/// A directory for `--state-dir`, gone when dropped.
-struct Dir(PathBuf);
+/// A directory for `--state-dir`, which is not there yet.
+struct Dir(Folder);
 
 impl Dir {
     fn new(name: &str, backend: Backend) -> Self {
-        let name = format!("ids-{name}-{}-{}", std::process::id(), backend.word());
-        Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name))
+        Self(Folder::new(&format!("ids-{name}"), backend))
+    }
+
+    fn path(&self) -> String {
+        self.0.file("state")
     }
 
     fn start(&self, backend: Backend) -> Server {
-        let dir = self.0.to_str().unwrap();
         Launch::new(backend)
-            .args(&["--no-token", "--state-dir", dir])
+            .args(&["--no-token", "--state-dir", &self.path()])
             .start()
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -91,9 +85,9 @@ fn without_a_state_directory_ids_begin_anew(backend: Backend) {
 #[test]
 fn a_damaged_note_stops_the_start_and_says_what_to_do() {
     let dir = Dir::new("damaged", Backend::Epoll);
-    std::fs::create_dir_all(&dir.0).unwrap();
-    std::fs::write(dir.0.join("process-ids"), "x").unwrap();
-    let path = dir.0.to_str().unwrap();
+    let path = &*dir.path();
+    std::fs::create_dir_all(path).unwrap();
+    std::fs::write(format!("{path}/process-ids"), "x").unwrap();
     let args = ["server", "-n", "--port", "0", "--state-dir", path];
     let (code, _, stderr) = run_binary(&args, None);
     assert_eq!(code, Some(1), "{stderr}");

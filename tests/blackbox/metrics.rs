@@ -6,11 +6,14 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{Backend, Follow, Launch, Response, Server, Ws, eventually, on_both, sh};
+use crate::harness::{
+    Backend, Folder, Follow, Launch, Response, Server, WAIT, Ws, eventually, on_both, sh,
+};
 
 on_both!(
     metrics_are_for_who_brings_the_token_unless_they_are_public,
     metrics_have_a_place_of_their_own_and_nothing_else_is_there,
+    metrics_without_a_token_may_be_where_others_reach_them,
     a_full_server_still_tells_how_full_it_is,
     what_becomes_of_programs_is_counted,
     what_is_read_and_what_is_missed_is_counted,
@@ -101,6 +104,23 @@ fn metrics_have_a_place_of_their_own_and_nothing_else_is_there(backend: Backend)
         .request("GET", "/v1/processes", &with, b"")
         .expect(200);
     server.get("/healthz").expect(200);
+}
+
+fn metrics_without_a_token_may_be_where_others_reach_them(backend: Backend) {
+    let folder = Folder::new("metrics", backend);
+    let unix = format!("unix:{}", folder.file("s"));
+    let args = ["--listen", &unix, "--metrics-listen", "0.0.0.0:0"];
+    // The harness waits for an address, which is that of the metrics here.
+    let mut server = Launch::new(backend).listen(&args).start();
+    let address = metrics_address(&server).replace("0.0.0.0", "127.0.0.1");
+    get_at(&address, "/metrics").expect(200);
+    get_at(&address, "/v1/processes").expect(404);
+    get_at(&address, "/console/").expect(404);
+    server.signal(libc::SIGTERM);
+    assert_eq!(server.await_end(WAIT).code(), Some(0));
+    eventually("the end of it", || server.stderr_has_ended().then_some(()));
+    // Nobody is sent where there is no console.
+    assert!(!server.stderr().contains("console at"));
 }
 
 fn a_full_server_still_tells_how_full_it_is(backend: Backend) {

@@ -1,12 +1,10 @@
 //! `/healthz` and `/readyz`: whether both loops go round, and whether new work is taken.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
-
 use serde_json::json;
 
 use crate::harness::server::send_signal;
 use crate::harness::{Backend, Launch, Server, eventually, on_both, sh, skipped_anywhere};
+use crate::service::Stopped;
 
 on_both!(
     probes_need_no_token_and_the_old_one_stays_as_it_was,
@@ -36,51 +34,12 @@ fn probes_need_no_token_and_the_old_one_stays_as_it_was(backend: Backend) {
     assert_eq!(old.header("cache-control"), None);
 }
 
-/// One thread of a server, stopped by ptrace(2) until dropped; the others run on.
-struct Held(Child);
-
-impl Held {
-    /// None where nobody may be traced.
-    fn thread(server: &Server, name: &str) -> Option<Self> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid)).unwrap();
-        let found = tasks.flatten().find(|task| {
-            let comm = std::fs::read_to_string(task.path().join("comm"));
-            comm.is_ok_and(|comm| comm.trim() == name)
-        });
-        let thread = found.expect("a thread of this name").file_name();
-        // PTRACE_SEIZE, PTRACE_INTERRUPT, __WALL. It goes on when its tracer ends.
-        let script = "import ctypes, os, sys\n\
-                      libc, tid = ctypes.CDLL(None, use_errno=True), int(sys.argv[1])\n\
-                      done = libc.ptrace(0x4206, tid, 0, 0) or libc.ptrace(0x4207, tid, 0, 0)\n\
-                      done or os.waitpid(tid, 0x40000000)\n\
-                      print('failed' if done else 'held', flush=True)\n\
-                      sys.stdin.read()";
-        let mut child = Command::new("python3")
-            .args(["-c", script, thread.to_str().unwrap()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3");
-        let mut line = String::new();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
-        lines.read_line(&mut line).unwrap();
-        let held = Self(child);
-        (line == "held\n").then_some(held)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
-
 fn a_supervisor_that_is_stuck_fails_the_probe_until_it_goes_on(backend: Backend) {
     let server = Server::open(backend);
     server.get("/healthz").expect(200);
-    let Some(held) = Held::thread(&server, "supervisor") else {
-        return skipped_anywhere("ptrace(2) is denied; no thread can be stopped");
+    let stopped = match Stopped::new(&server, "supervisor") {
+        Ok(stopped) => stopped,
+        Err(error) => return skipped_anywhere(&format!("ptrace(2) is refused: {error}")),
     };
     for _ in 0..2 {
         let answer = server.get("/healthz");
@@ -93,7 +52,7 @@ fn a_supervisor_that_is_stuck_fails_the_probe_until_it_goes_on(backend: Backend)
     let metrics = server.get("/metrics").expect(200);
     let line = "\nprocring_supervisor_answers 0\n";
     assert!(metrics.text().contains(line), "{}", metrics.text());
-    drop(held);
+    drop(stopped);
     eventually("the supervisor to go on", || {
         (server.get("/healthz").status == 200).then_some(())
     });

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::sse::{bytes_of, sequences};
-use crate::harness::{Backend, Follow, Item, Launch, Server, on_both, sh, skipped};
+use crate::harness::{Backend, Folder, Follow, Item, Launch, Server, on_both, sh, skipped};
 
 on_both!(
     every_process_method_of_the_official_client,
@@ -136,34 +136,8 @@ impl Drop for Script {
     }
 }
 
-/// A directory for the files of one test, gone when dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str, backend: Backend) -> Self {
-        let name = format!("sdk-{name}-{}-{}", std::process::id(), backend.word());
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.0.join(name)).unwrap()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Starts `writer.mjs` as a managed process that records what it writes in `scratch`.
-fn writer(server: &Server, scratch: &Scratch, seed: u32, writes: u32) -> String {
+fn writer(server: &Server, scratch: &Folder, seed: u32, writes: u32) -> String {
     let script = directory().join("writer.mjs");
     server.spawn(
         &json!({"command": "node", "args": [script.to_str().unwrap(), seed.to_string(),
@@ -172,7 +146,7 @@ fn writer(server: &Server, scratch: &Scratch, seed: u32, writes: u32) -> String 
 }
 
 #[track_caller]
-fn assert_as_written(scratch: &Scratch, who: &str, out: &[u8], err: &[u8]) {
+fn assert_as_written(scratch: &Folder, who: &str, out: &[u8], err: &[u8]) {
     let (written_out, written_err) = (scratch.read("written-out"), scratch.read("written-err"));
     assert!(written_out.len() > 10_000 && written_err.len() > 10_000);
     // Not assert_eq: nobody wants to see megabytes.
@@ -204,7 +178,7 @@ fn every_process_method_of_the_official_client(backend: Backend) {
 fn an_event_source_resumes_through_cut_connections(backend: Backend) {
     if ready() {
         let server = Server::open(backend);
-        let scratch = Scratch::new("resume", backend);
+        let scratch = Folder::new("sdk-resume", backend);
         let id = writer(&server, &scratch, 4711, 400);
         let (out, err) = (scratch.file("out"), scratch.file("err"));
         let url = format!("http://{}", server.address);
@@ -248,7 +222,7 @@ fn three_followers_at_once_get_the_bytes_that_were_written(backend: Backend) {
         return;
     }
     let server = Server::open(backend);
-    let scratch = Scratch::new("three", backend);
+    let scratch = Folder::new("sdk-three", backend);
     let id = writer(&server, &scratch, 815, 900);
     let (out, err) = (scratch.file("out"), scratch.file("err"));
     let url = format!("http://{}", server.address);

@@ -15,6 +15,7 @@ use crate::harness::{Backend, Launch, Server, WAIT, eventually, on_both, sh, ski
 
 on_both!(
     a_service_manager_hears_of_the_start_and_of_the_end,
+    a_reload_is_told_and_leaves_the_status_as_it_is,
     a_watchdog_hears_of_a_server_whose_threads_both_work_and_of_no_other,
     a_server_without_descriptors_is_not_taken_for_hung,
     nobody_wakes_up_for_a_watchdog_that_is_not_there,
@@ -89,11 +90,29 @@ fn a_service_manager_hears_of_the_start_and_of_the_end(backend: Backend) {
     assert_eq!(manager.hears(Duration::from_millis(1)), None);
 }
 
+fn a_reload_is_told_and_leaves_the_status_as_it_is(backend: Backend) {
+    let manager = Manager::new("reload", backend);
+    // With a terminal SIGHUP would end it.
+    let launch = manager.launch(backend).through(&["setsid", "--wait"]);
+    let server = launch.start();
+    manager.awaits("READY=1");
+    server.spawn(&json!({"command": "sleep", "args": ["77"]}));
+    server.signal(libc::SIGHUP);
+    let reloading = manager.awaits("RELOADING=1");
+    assert!(reloading.contains("\nMONOTONIC_USEC="), "{reloading}");
+    let ready = manager.awaits("READY=1");
+    let status = format!(
+        "STATUS=listening on http://{}; processes: 1 running, runs: 0",
+        server.address
+    );
+    assert!(ready.lines().any(|line| line == status), "{ready}");
+}
+
 /// A thread of a server that does not go on.
-struct Stopped(i32);
+pub(crate) struct Stopped(i32);
 
 impl Stopped {
-    fn new(server: &Server, name: &str) -> std::io::Result<Self> {
+    pub(crate) fn new(server: &Server, name: &str) -> std::io::Result<Self> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid))?;
         let comm = |task: &std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm"));
         let found = tasks

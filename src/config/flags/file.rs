@@ -188,18 +188,27 @@ fn floor(text: &str, at: usize) -> usize {
         .unwrap_or(0)
 }
 
-/// What may be shown of a line: all of it if its key is known and no secret's, else what stands
-/// before its value, which may be a secret under a misspelt key.
+/// What may be shown of a line: to the end of its value if its key is known and no secret's, else
+/// what stands before its value. What comes behind may be a secret, under whatever key.
 fn showable(line: &str) -> Option<&str> {
     let word = line.trim_start();
     let end = word.find(|c: char| !c.is_ascii_alphanumeric() && !"_-".contains(c));
     let word = &word[..end.unwrap_or(word.len())];
     let is_known = in_file().any(|flag| flag.long != TOKEN && key(flag.long) == word);
-    if is_known {
-        return Some(line);
+    let (before, value) = line.split_once('=')?;
+    if !is_known {
+        return Some(before.trim_end());
     }
-    let (before, _) = line.split_once('=')?;
-    Some(before.trim_end())
+    let start = line.len() - value.trim_start().len();
+    let value = &line[start..];
+    let first = value.chars().next().unwrap_or_default();
+    let end = match first {
+        '"' | '\'' => value[1..].find([first, '=']).map(|at| at + 2),
+        '[' => value.find([']', '=']).map(|at| at + 1),
+        '{' => value.find('}').map(|at| at + 1),
+        _ => value.find(|c: char| c.is_whitespace() || ",;=#".contains(c)),
+    };
+    Some(&line[..end.map_or(line.len(), |end| start + end)])
 }
 
 /// The flags that may stand in a file.
@@ -302,6 +311,13 @@ mod tests {
             "max_exited 7 \ntoken: s3cret",
             "\"tok en\" = \"s3cret\"",
             "x.token = \"s3cret\"",
+            "port = 1 token = \"s3cret\"",
+            "port = 1, toekn: s3cret",
+            "port: 1, toekn: s3cret",
+            "host = \"a\" token = \"s3cret\"",
+            "listen = [\"a\"], token = \"s3cret\"",
+            "listen = [\"a\", token = \"s3cret\"",
+            "max_limits = { pids = 1 } token = \"s3cret\"",
         ] {
             let shown = error(text).to_string();
             assert!(!shown.contains("s3cret"), "{text:?}: {shown}");

@@ -10,6 +10,7 @@ pub(crate) mod backend;
 pub(crate) mod books;
 pub(crate) mod cli;
 pub(crate) mod delegated;
+pub(crate) mod folder;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod launch;
@@ -23,6 +24,7 @@ pub(crate) mod sse;
 pub(crate) mod ws;
 
 pub(crate) use backend::{Backend, on_both};
+pub(crate) use folder::Folder;
 pub(crate) use http::{Conn, Response};
 pub(crate) use json::{Problem, sh};
 pub(crate) use launch::Launch;
