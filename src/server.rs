@@ -13,9 +13,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Resource, geteuid, getrlimit};
 
@@ -33,6 +33,7 @@ use crate::config::{Settings, timeouts};
 use crate::io::RunBounds;
 use crate::io::ids::Ids;
 use crate::io::reload::{Load, Loaded};
+use crate::io::rules::Rules;
 use crate::io::runtime::backend::{self, Backend, Built};
 use crate::io::runtime::meter;
 use crate::io::server::{Options, Server};
@@ -250,12 +251,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
         return Err(StartError::Descriptors(few));
     }
     let listening = open_all(args, inherited)?;
-    // Where there are metrics only, nobody runs commands.
-    for kind in kinds(&listening, false) {
-        if let Kind::Tcp(address) = kind {
-            flags::check_bound(args, token.is_some(), address)?;
-        }
-    }
+    Places::of(&listening).check(args, token.is_some())?;
     let arena = Arena::new().map_err(StartError::Arena)?;
     let mut table = Table::new(arena, args.exited_max, args.leftovers_max);
     table.count_in(Budget::new(memory_max(args)));
@@ -465,12 +461,39 @@ fn memory_max(args: &ServerArgs) -> u64 {
     args.memory_max.unwrap_or_else(usual).max(MEMORY_MIN)
 }
 
-/// Where connections come from: those for metrics, or all others.
-fn kinds(listening: &[Listening], for_metrics: bool) -> Vec<Kind> {
-    let such = listening
-        .iter()
-        .filter(|one| one.is_for_metrics() == for_metrics);
-    such.map(Listening::kind).collect()
+/// Where connections come from.
+struct Places {
+    for_metrics: Vec<Kind>,
+    others: Vec<Kind>,
+}
+
+impl Places {
+    fn of(listening: &[Listening]) -> Self {
+        let of = |for_metrics: bool| {
+            let such = listening
+                .iter()
+                .filter(|one| one.is_for_metrics() == for_metrics);
+            such.map(Listening::kind).collect()
+        };
+        Self {
+            for_metrics: of(true),
+            others: of(false),
+        }
+    }
+
+    /// Addresses where commands can be run. Where there are metrics only, nobody runs any.
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.others.iter().filter_map(|kind| match kind {
+            Kind::Tcp(address) => Some(*address),
+            Kind::Unix | Kind::Starter => None,
+        })
+    }
+
+    /// Refuses an open server where others can reach it.
+    fn check(&self, args: &ServerArgs, has_token: bool) -> Result<(), UsageError> {
+        let mut addresses = self.addresses();
+        addresses.try_for_each(|address| flags::check_bound(args, has_token, address))
+    }
 }
 
 /// Whether only this machine can reach them.
@@ -506,24 +529,20 @@ fn guard(args: &ServerArgs, unix_users: Vec<u32>, token: Option<String>, kinds: 
 /// Reads the configuration again for a server that listens there.
 fn loader(args: &ServerArgs, listening: &[Listening]) -> Load {
     let args = args.clone();
-    let kinds = kinds(listening, false);
+    let places = Places::of(listening);
     Arc::new(move || {
         let args = load(&args).map_err(|error| error.sentence())?;
-        let token = token::read(&args)?;
-        let has_token = token.is_some();
-        let checked = flags::check_open(&args, has_token).and_then(|()| {
-            let addresses = kinds.iter().filter_map(|kind| match kind {
-                Kind::Tcp(address) => Some(*address),
-                Kind::Unix | Kind::Starter => None,
-            });
-            addresses
-                .into_iter()
-                .try_for_each(|address| flags::check_bound(&args, has_token, address))
-        });
-        checked.map_err(|error| error.to_string())?;
-        let unix_users = unix_users(&args).map_err(|error| error.to_string())?;
-        let guard = guard(&args, unix_users, token, &kinds);
-        Ok(Loaded { args, guard })
+        let (token, unix_users) = checked(&args).map_err(|error| error.to_string())?;
+        places
+            .check(&args, token.is_some())
+            .map_err(|error| error.to_string())?;
+        Ok(Loaded {
+            rules: rules(&args, unix_users, token, &places),
+            runs: run_bounds(&args),
+            memory_max: memory_max(&args),
+            end_max: end_max(&args),
+            args,
+        })
     })
 }
 
@@ -533,50 +552,34 @@ fn loader(args: &ServerArgs, listening: &[Listening]) -> Load {
 /// # Errors
 /// What is in the way.
 pub fn check(args: &ServerArgs) -> Result<(), StartError> {
+    checked(args).map(|_| ())
+}
+
+/// The same; its token, and whom it lets in over unix sockets.
+fn checked(args: &ServerArgs) -> Result<(Option<String>, Vec<u32>), StartError> {
     let token = token::read(args).map_err(StartError::Token)?;
     flags::check_open(args, token.is_some())?;
     flags::check_keep(args)?;
     flags::check_user(args, user::may_change())?;
-    unix_users(args).map(|_| ())
+    Ok((token, unix_users(args)?))
 }
 
-/// What the I/O thread is to keep to.
-fn options(
-    args: &ServerArgs,
-    unix_users: Vec<u32>,
-    token: Option<String>,
-    listening: &[Listening],
-    manager: Manager,
-) -> Options {
-    let base_env = base_env(token.as_deref());
-    let kinds = kinds(listening, false);
-    let guard = guard(args, unix_users, token, &kinds);
-    let metrics_guard = Guard {
-        exposed: Exposed::MetricsOnly,
-        check_host: are_near(&self::kinds(listening, true)),
-        ..guard.clone()
-    };
+/// What requests are carried out by.
+fn rules(args: &ServerArgs, unix_users: Vec<u32>, token: Option<String>, places: &Places) -> Rules {
+    let guard = guard(args, unix_users, token, &places.others);
     let joined = |words: &[String]| (!words.is_empty()).then(|| words.join(","));
-    let cors = Cors {
-        methods: joined(&args.cors_methods),
-        headers: joined(&args.cors_headers),
-        credentials: args.cors_credentials,
-    };
-    let nofile = getrlimit(Resource::Nofile).current;
-    Options {
-        guard,
-        metrics_guard: Rc::new(metrics_guard),
-        settings: args.settings,
-        given: args.given.clone(),
-        cors,
-        head_limits: HeadLimits::default(),
-        connections_max: args.connections_max,
-        runs: RunBounds {
-            concurrent_max: args.concurrent_runs_max,
-            queued_max: args.queued_runs_max,
+    Rules {
+        metrics_guard: Guard {
+            exposed: Exposed::MetricsOnly,
+            check_host: are_near(&places.for_metrics),
+            ..guard.clone()
         },
-        fds_reserved_from: Options::reserve_fds(nofile),
-        late_outputs_max: Options::late_outputs_max(nofile),
+        guard,
+        cors: Cors {
+            methods: joined(&args.cors_methods),
+            headers: joined(&args.cors_headers),
+            credentials: args.cors_credentials,
+        },
         stdin_default: args.stdin,
         limits: LimitRules {
             defaults: args.default_limits,
@@ -590,6 +593,41 @@ fn options(
             accounts: crate::io::accounts::read,
         },
         terminal_replay: args.terminal_replay,
+    }
+}
+
+/// Runs at the same time, and in line.
+fn run_bounds(args: &ServerArgs) -> RunBounds {
+    RunBounds {
+        concurrent_max: args.concurrent_runs_max,
+        queued_max: args.queued_runs_max,
+    }
+}
+
+/// How long the end may take.
+fn end_max(args: &ServerArgs) -> Duration {
+    args.shutdown_grace + timeouts::SHUTDOWN_MAX + timeouts::LAST_WORDS
+}
+
+/// What the I/O thread is to keep to.
+fn options(
+    args: &ServerArgs,
+    unix_users: Vec<u32>,
+    token: Option<String>,
+    listening: &[Listening],
+    manager: Manager,
+) -> Options {
+    let base_env = base_env(token.as_deref());
+    let nofile = getrlimit(Resource::Nofile).current;
+    Options {
+        rules: rules(args, unix_users, token, &Places::of(listening)),
+        settings: args.settings,
+        given: args.given.clone(),
+        head_limits: HeadLimits::default(),
+        connections_max: args.connections_max,
+        runs: run_bounds(args),
+        fds_reserved_from: Options::reserve_fds(nofile),
+        late_outputs_max: Options::late_outputs_max(nofile),
         base_env: Arc::new(base_env),
         manager,
         addresses: listening
@@ -597,7 +635,7 @@ fn options(
             .map(Listening::name)
             .collect::<Vec<_>>()
             .join(", "),
-        end_max: args.shutdown_grace + timeouts::SHUTDOWN_MAX + timeouts::LAST_WORDS,
+        end_max: end_max(args),
     }
 }
 
@@ -629,20 +667,19 @@ fn manager(listening: &[Listening], missing: &mut Missing<'_>) -> Manager {
 
 /// Where the page for people is, where a browser can go.
 fn tell_console(args: &ServerArgs, listening: &[Listening], journal: &Journal) {
-    for kind in kinds(listening, false) {
-        if let Kind::Tcp(address) = kind {
-            // Every address: the one that a browser of this machine can go to.
-            let ip = match address.ip() {
-                ip if !ip.is_unspecified() => ip,
-                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            };
-            let address = SocketAddr::new(ip, address.port());
-            let base = &args.base_path;
-            let sentence = format!("console at http://{address}{base}/console/");
-            return journal.tell(&Told::Told(&sentence));
-        }
-    }
+    let Some(address) = Places::of(listening).addresses().next() else {
+        return;
+    };
+    // Every address: the one that a browser of this machine can go to.
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let address = SocketAddr::new(ip, address.port());
+    let base = &args.base_path;
+    let sentence = format!("console at http://{address}{base}/console/");
+    journal.tell(&Told::Told(&sentence));
 }
 
 /// Descriptors of a managed process, and of a connection, at most.

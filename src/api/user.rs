@@ -13,7 +13,7 @@ use crate::types::{UserName, Who};
 use super::problem::Problem;
 
 /// What the operator says of users.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct UserRules {
     /// The server has the privilege to make a child somebody else, and to end it then.
     pub may_change: bool,

@@ -33,7 +33,7 @@ impl Kind {
 
 #[derive(Debug)]
 struct State {
-    max: u64,
+    max: Cell<u64>,
     charged: [Cell<u64>; Kind::COUNT],
     slots: Cell<u64>,
     promised: Cell<u64>,
@@ -54,7 +54,7 @@ impl Budget {
     /// A budget of so many bytes.
     pub fn new(max: u64) -> Self {
         Self(Rc::new(State {
-            max,
+            max: Cell::new(max),
             charged: Default::default(),
             slots: Cell::new(0),
             promised: Cell::new(0),
@@ -63,7 +63,21 @@ impl Budget {
 
     /// Bytes that may be held in all.
     pub fn max(&self) -> u64 {
-        self.0.max
+        self.0.max.get()
+    }
+
+    /// So many may be from now on. What is held beyond that stays until it is given back.
+    pub fn set_max(&self, max: u64) {
+        self.0.max.set(max);
+    }
+
+    /// Bytes that are held or promised beyond the maximum.
+    pub fn excess(&self) -> u64 {
+        self.taken().saturating_sub(self.max())
+    }
+
+    fn taken(&self) -> u64 {
+        self.total().saturating_add(self.0.promised.get())
     }
 
     /// Bytes that are held of a kind.
@@ -84,8 +98,7 @@ impl Budget {
 
     /// Bytes that anybody may take.
     pub fn free(&self) -> u64 {
-        let taken = self.total().saturating_add(self.0.promised.get());
-        self.0.max.saturating_sub(taken)
+        self.max().saturating_sub(self.taken())
     }
 
     /// Takes so many bytes for as long as the charge lives. None if there is no room.

@@ -25,6 +25,7 @@ mod ports;
 mod recording;
 pub mod reload;
 mod repeats;
+pub mod rules;
 pub mod runtime;
 pub(crate) mod screen;
 pub mod server;

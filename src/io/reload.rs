@@ -10,15 +10,18 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::api::guard::Guard;
 use crate::config::FIELDS;
 use crate::config::flags::{Change, Given, ServerArgs};
 use crate::journal::Event;
 use crate::supervisor::mailbox;
+use crate::supervisor::message::Command;
 
+use crate::io::host::admission::RunBounds;
+use crate::io::rules::Rules;
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
 use crate::io::watchdog;
@@ -28,8 +31,14 @@ use crate::io::watchdog;
 pub struct Loaded {
     /// All of it.
     pub args: ServerArgs,
-    /// Who may ask then.
-    pub guard: Guard,
+    /// What requests are carried out by then.
+    pub rules: Rules,
+    /// Runs at the same time, and in line.
+    pub runs: RunBounds,
+    /// What clients may make the server hold.
+    pub memory_max: u64,
+    /// How long the end may take.
+    pub end_max: Duration,
 }
 
 /// Reads the configuration again; the error is a sentence.
@@ -101,9 +110,9 @@ impl Server {
         self.change_settings(settings);
         if let Err(mut why) = loaded {
             if wants_token {
-                let mut guard = Guard::clone(&self.guard());
-                guard.token = Some(nobodys_token());
-                self.guard.replace(Rc::new(guard));
+                let mut rules = Rules::clone(&self.rules());
+                rules.guard.token = Some(nobodys_token());
+                self.rules.replace(Rc::new(rules));
                 why.push_str("; until it is, no token is let in");
             }
             self.tell(&Event::ReloadRefused { why: &why });
@@ -112,13 +121,23 @@ impl Server {
 
     /// Takes all that has changed, and says what, or takes nothing.
     fn take(&self, loaded: Loaded) -> Result<String, String> {
-        let Loaded { args, guard } = loaded;
+        let Loaded {
+            args,
+            rules,
+            runs,
+            memory_max,
+            end_max,
+        } = loaded;
         let mut before = self.reloads.given.borrow_mut();
         let changes = before.changes(&args.given);
         let fixed = changes.iter().filter(|change| !change.is_live);
         let fixed: Vec<_> = fixed.map(|change| change.text.as_str()).collect();
         if !fixed.is_empty() {
             return Err(format!("a restart is needed for {}", fixed.join(", ")));
+        }
+        if self.rules().guard.token.is_some() && rules.guard.token.is_none() && !args.no_token {
+            let why = "there was a token and there would be none; no_token = true is for that";
+            return Err(why.to_owned());
         }
         // What a client has set stays where the configuration says nothing.
         let old = self.settings.get();
@@ -129,19 +148,27 @@ impl Server {
         let mut told = vec![old.changes(new)];
         let others = changes.iter().filter(|change| !is_limit(change));
         told.extend(others.map(|change| change.text.clone()));
-        if self.guard().token != guard.token {
+        if self.rules().guard.token != rules.guard.token {
             told.retain(|text| text != "token");
             told.push("the token".to_owned());
         }
         told.retain(|text| !text.is_empty());
         self.change_settings(new);
-        let wants_token = guard.token.is_some();
-        self.guard.replace(Rc::new(guard));
+        let wants_token = rules.guard.token.is_some();
+        self.rules.replace(Rc::new(rules));
         self.connections_max.set(args.connections_max);
+        self.runs.bound(runs);
+        self.end_max.set(end_max);
+        self.command(Command::ShutdownGrace(args.shutdown_grace));
         let mut table = self.table.borrow_mut();
         table.bound(args.exited_max, args.leftovers_max);
         if let Some(kept) = table.kept() {
             kept.records().set_reloaded(wants_token);
+        }
+        // What the machine has may be more or less than at the start: only what was asked for changes.
+        if changes.iter().any(|change| change.long == "memory-max") {
+            table.bound_memory(memory_max);
+            self.repeats.bound();
         }
         drop(table);
         *before = args.given;

@@ -48,14 +48,19 @@ const FOR_ANSWERS: u64 = 8;
 impl Store {
     /// Nothing is kept yet.
     pub(super) fn new(budget: &Budget) -> Self {
-        let mut repeats = Repeats::default();
-        let most = budget.max() / FOR_ANSWERS;
-        repeats.keep_within(usize::try_from(most).unwrap_or(usize::MAX));
-        Self {
-            repeats: RefCell::new(repeats),
+        let store = Self {
             budget: budget.clone(),
             ..Self::default()
-        }
+        };
+        store.bound();
+        store
+    }
+
+    /// The budget has another maximum.
+    pub(super) fn bound(&self) {
+        let most = self.budget.max() / FOR_ANSWERS;
+        let mut repeats = self.repeats.borrow_mut();
+        repeats.keep_within(usize::try_from(most).unwrap_or(usize::MAX));
     }
 
     /// Lets go of answers, the oldest first, until there is `enough` room.

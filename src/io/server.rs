@@ -10,15 +10,11 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::api::cors::Cors;
-use crate::api::guard::Guard;
-use crate::api::limits::LimitRules;
 use crate::api::server_info::ServerInfo;
-use crate::api::user::UserRules;
 use crate::api::{Problem, Reply};
 use crate::budget::Budget;
 use crate::config::Settings;
-use crate::config::flags::{Given, ReplayChoice};
+use crate::config::flags::Given;
 use crate::journal::{Audit, Journal};
 use crate::ledger::RecordId;
 use crate::process::{Notify, Table};
@@ -27,7 +23,7 @@ use crate::supervisor::Inbox;
 use crate::supervisor::mailbox::Sender;
 use crate::supervisor::message::Command;
 use crate::supervisor::spawn::environment::Environment;
-use crate::types::{JobId, Monotonic, ProcessId, SpawnError, Stdin, Stream};
+use crate::types::{JobId, Monotonic, ProcessId, SpawnError, Stream};
 use crate::wire::http::head::HeadLimits;
 use crate::wire::http::response::DateCache;
 
@@ -39,6 +35,7 @@ use crate::io::metrics::Answers;
 use crate::io::ports::Ports;
 use crate::io::reload::{Load, Reloads};
 use crate::io::repeats;
+use crate::io::rules::Rules;
 use crate::io::runtime::lane::Lane;
 use crate::io::runtime::source::Source;
 use crate::io::screen::Screens;
@@ -50,42 +47,30 @@ use crate::io::watchdog::Watchdog;
 /// What the command line fixes.
 #[derive(Debug)]
 pub struct Options {
-    /// Who may ask, at the start.
-    pub guard: Guard,
-    /// The same of connections that are for metrics.
-    pub metrics_guard: Rc<Guard>,
+    /// What requests are carried out by, at the start.
+    pub rules: Rules,
     /// The limits that clients may change, at the start.
     pub settings: Settings,
     /// Where the configuration comes from.
     pub given: Given,
-    /// What browsers are told.
-    pub cors: Cors,
     /// Limits on request heads.
     pub head_limits: HeadLimits,
     /// Connections at the same time, at the start.
     pub connections_max: usize,
-    /// Runs at the same time, and in line.
+    /// Runs at the same time, and in line, at the start.
     pub runs: RunBounds,
     /// Descriptors from this number on are for accepting and answering only. Numbers are given
     /// lowest first, so a new one that is this high says how many there are.
     pub fds_reserved_from: i32,
     /// Descriptors for outputs that somebody holds open after the exit of their process.
     pub late_outputs_max: usize,
-    /// Whether processes may be sent input where the request does not say.
-    pub stdin_default: Stdin,
-    /// What the operator says of limits.
-    pub limits: LimitRules,
-    /// What the operator says of users.
-    pub users: UserRules,
-    /// What who attaches to a terminal is shown, unless it says so.
-    pub terminal_replay: ReplayChoice,
     /// The environment of children, before the request's own variables.
     pub base_env: Arc<Environment>,
     /// Who started the server as a service.
     pub manager: Manager,
     /// Where it listens, for people.
     pub addresses: String,
-    /// How long its end may take.
+    /// How long its end may take, at the start.
     pub end_max: Duration,
 }
 
@@ -166,8 +151,10 @@ pub struct Server {
     pub(super) watchdog: Watchdog,
     /// Itself, for what goes on later.
     pub(super) me: Weak<Self>,
-    /// Who may ask.
-    pub(super) guard: RefCell<Rc<Guard>>,
+    /// What requests are carried out by.
+    pub(super) rules: RefCell<Rc<Rules>>,
+    /// How long its end may take.
+    pub(super) end_max: Cell<Duration>,
     /// Connections at the same time; one more is answered 503.
     pub(super) connections_max: Cell<usize>,
     /// The configuration, read again.
@@ -247,7 +234,8 @@ impl Server {
         let late_outputs = LateOutputs::new(options.late_outputs_max);
         let runs = Runs::new(options.runs);
         let repeats = repeats::Store::new(table.budget());
-        let guard = RefCell::new(Rc::new(options.guard.clone()));
+        let rules = RefCell::new(Rc::new(options.rules.clone()));
+        let end_max = Cell::new(options.end_max);
         let connections_max = Cell::new(options.connections_max);
         let reloads = Reloads::new(load, options.given.clone());
         let settings = Cell::new(options.settings);
@@ -280,7 +268,8 @@ impl Server {
             signals: Asked::default(),
             counts: Counts::default(),
             watchdog: Watchdog::default(),
-            guard,
+            rules,
+            end_max,
             connections_max,
             reloads,
             audit,
@@ -289,11 +278,6 @@ impl Server {
             ids: RefCell::new(ids),
             date: RefCell::new(DateCache::default()),
         })
-    }
-
-    /// Who may ask now.
-    pub(super) fn guard(&self) -> Rc<Guard> {
-        self.guard.borrow().clone()
     }
 
     /// Where a job is written down, if there is a keeper.

@@ -79,7 +79,7 @@ pub(super) fn stopping(server: &Server) {
     let left = counts.running + counts.runs;
     let status = format!("ending; processes to be ended: {left}");
     let manager = &server.options.manager;
-    manager.stopping(&status, server.options.end_max);
+    manager.stopping(&status, server.end_max.get());
 }
 
 /// What `systemctl status` shows of a running server.

@@ -126,6 +126,8 @@ pub enum Command {
         /// Which request is over.
         ticket: u64,
     },
+    /// So long between SIGTERM and SIGKILL when the server ends, if it is not ending yet.
+    ShutdownGrace(Duration),
     /// The server is to end, as for SIGTERM.
     ShutDown,
     /// Nobody will ask about this child again; what is left of its tree lives on.

@@ -396,6 +396,7 @@ impl Supervisor {
             Command::Ping => self.pong(),
             Command::Count { jobs, ticket } => self.count(ticket, jobs),
             Command::Uncount { ticket } => self.uncount(ticket),
+            Command::ShutdownGrace(grace) => self.options.shutdown_grace = grace,
             Command::ShutDown => self.begin_shutdown(),
             Command::Forget { job } => self.forget(job),
             Command::TerminalClosed { job, master } => {

@@ -20,25 +20,27 @@ on_both!(
 );
 
 /// A server in a session of its own: with a terminal SIGHUP would end it.
-fn launch(backend: Backend, file: &str) -> Launch {
+pub(crate) fn launch(backend: Backend, file: &str) -> Launch {
     Launch::new(backend)
         .args(&["--config", file])
         .through(&["setsid", "--wait"])
 }
 
-/// How often it has said what came of a hangup.
-fn answers(server: &Server) -> usize {
+/// What it has said that came of hangups.
+fn answers(server: &Server) -> Vec<String> {
     let said = server.stderr();
-    said.matches("was read again").count() + said.matches("nothing was reloaded").count()
+    let is_answer =
+        |line: &&str| line.contains("was read again") || line.contains("nothing was reloaded");
+    said.lines().filter(is_answer).map(str::to_owned).collect()
 }
 
 /// Hangs up, and waits until the server has said what came of it.
 #[track_caller]
-fn hang_up(server: &Server) -> String {
-    let before = answers(server);
+pub(crate) fn hang_up(server: &Server) -> String {
+    let before = answers(server).len();
     server.signal(libc::SIGHUP);
     eventually("a line about it", || {
-        (answers(server) > before).then(|| server.stderr().lines().last().unwrap().to_owned())
+        answers(server).into_iter().nth(before)
     })
 }
 
@@ -197,6 +199,9 @@ fn a_token_is_changed_while_the_server_runs(backend: Backend) {
     // A secret that went missing never means an open server.
     folder.write("token", "\n");
     assert!(hang_up(&server).contains("nothing was reloaded"));
+    assert_eq!((ask(&server, ""), ask(&server, "second")), (401, 200));
+    folder.write("c.toml", "# token_file is gone\n");
+    assert!(hang_up(&server).contains("nothing was reloaded: there was a token"));
     assert_eq!((ask(&server, ""), ask(&server, "second")), (401, 200));
     server.signal(libc::SIGTERM);
     assert_eq!(server.await_end(Duration::from_secs(20)).code(), Some(0));

@@ -71,6 +71,7 @@ mod pipes;
 mod probes;
 mod processes;
 mod readers;
+mod reload;
 mod rlimits;
 mod run;
 mod run_keep;

@@ -51,8 +51,29 @@ pub(super) const NOT_IN_FILE: [&str; 3] = ["config", "print-config", "check-conf
 
 /// What can change while a server runs.
 pub(super) const LIVE: &[&str] = &[
+    "unix-allow-uid",
+    "unix-token",
+    "public-metrics",
     "token",
     "token-file",
+    "allowed-host",
+    "cors-allow-origin",
+    "cors-allow-method",
+    "cors-allow-header",
+    "cors-allow-credentials",
+    "default-stdin",
+    "memory-max",
+    "max-concurrent-runs",
+    "max-queued-runs",
+    "shutdown-grace",
+    "default-limits",
+    "max-limits",
+    "default-user",
+    "allow-user",
+    "terminal-replay",
+    "base-path",
+    "no-console",
+    "no-telemetry",
     "log-level",
     "max-exited",
     "max-leftovers",
@@ -78,8 +99,8 @@ pub(super) const FLAGS: &[Flag] = &[
         help: "read flags from this TOML file, too",
         more: "A key is a flag's name with _ for - (max_exited = 10), a list is an array, a flag \
                without a value a boolean. A flag wins over its variable, and that over the file. \
-               SIGHUP has it read again: limits, tokens and the level of the log change, all of \
-               them or none.",
+               SIGHUP has it read again: limits, tokens, users, origins and the level of the log \
+               change, all of them or none; what needs a restart is named, and changes nothing.",
     },
     Flag {
         long: "print-config",

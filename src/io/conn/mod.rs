@@ -30,7 +30,6 @@ use monoio::net::TcpStream;
 use crate::api::access::Peer;
 use crate::api::attach::AttachQuery;
 use crate::api::bytes::Bytes;
-use crate::api::guard::Guard;
 use crate::api::health::healthz;
 use crate::api::idempotency::Name;
 use crate::api::list::List;
@@ -254,14 +253,6 @@ impl Conn {
         }
     }
 
-    /// Who may ask here.
-    fn guard(&self) -> Rc<Guard> {
-        match self.for_metrics {
-            true => self.server.options.metrics_guard.clone(),
-            false => self.server.guard(),
-        }
-    }
-
     /// Notes whether it has a request to answer.
     fn set_busy(&mut self, busy: bool) {
         match (std::mem::replace(&mut self.busy, busy), busy) {
@@ -372,6 +363,7 @@ impl Conn {
     /// What a request comes to.
     fn execute(&self, action: Action, body: &[u8], facts: &Facts) -> Outcome {
         let before = self.server.settings.get();
+        let rules = self.server.rules();
         let mut settings = before;
         let mut table = self.server.table.borrow_mut();
         let mut core = Core {
@@ -379,9 +371,9 @@ impl Conn {
             table: &mut table,
             shutting_down: self.server.shutting_down.get(),
             strict: facts.strict,
-            stdin_default: self.server.options.stdin_default,
-            limits: &self.server.options.limits,
-            users: &self.server.options.users,
+            stdin_default: rules.stdin_default,
+            limits: &rules.limits,
+            users: &rules.users,
         };
         let mut outcome = api::execute(action, body, &mut core);
         if before != settings {
@@ -598,14 +590,15 @@ impl Conn {
             return None;
         }
         let mut settings = self.server.settings.get();
+        let rules = self.server.rules();
         let mut core = Core {
             settings: &mut settings,
             table: &mut self.server.table.borrow_mut(),
             shutting_down: self.server.shutting_down.get(),
             strict: facts.strict,
-            stdin_default: self.server.options.stdin_default,
-            limits: &self.server.options.limits,
-            users: &self.server.options.users,
+            stdin_default: rules.stdin_default,
+            limits: &rules.limits,
+            users: &rules.users,
         };
         let answer = api::logs::answer(wait.id, &wait.query, &mut core);
         Some(answer.unwrap_or_else(Outcome::from))

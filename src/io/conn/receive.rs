@@ -142,7 +142,9 @@ impl Conn {
                 ) {
                     Ok(Parsed::Done { value: head, used }) => {
                         let mut facts = Facts::of(&head);
-                        let plan = api::plan(&head, &self.guard(), self.peer);
+                        let rules = self.server.rules();
+                        let guard = rules.guard(self.for_metrics);
+                        let plan = api::plan(&head, guard, self.peer);
                         facts.route = plan.as_ref().ok().and_then(|plan| plan.route);
                         self.reader.consume(used);
                         return Ok((facts, plan));

@@ -143,12 +143,11 @@ impl Conn {
         out: &mut Vec<u8>,
     ) {
         self.server.answers.begins(facts.route, facts.since, reply);
-        let options = &self.server.options;
-        let guard = self.server.guard();
+        let rules = self.server.rules();
         let asked = |at: usize| facts.cors.as_ref().and_then(|cors| cors[at].as_deref());
-        let cors = options.cors.fields(&guard, asked(0));
+        let cors = rules.cors.fields(&rules.guard, asked(0));
         let preflight = if facts.preflight {
-            options.cors.preflight_fields(asked(1), asked(2))
+            rules.cors.preflight_fields(asked(1), asked(2))
         } else {
             Vec::new()
         };

@@ -28,7 +28,7 @@ pub struct RunBounds {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Runs {
-    bounds: RunBounds,
+    bounds: Cell<RunBounds>,
     under_way: Cell<usize>,
     /// Who waits, the first one first.
     line: RefCell<VecDeque<Rc<Waiting>>>,
@@ -74,7 +74,7 @@ impl Runs {
     /// Nothing runs.
     pub(crate) fn new(bounds: RunBounds) -> Self {
         Self {
-            bounds,
+            bounds: Cell::new(bounds),
             under_way: Cell::new(0),
             line: RefCell::default(),
         }
@@ -82,7 +82,15 @@ impl Runs {
 
     /// What it keeps to.
     pub(crate) fn bounds(&self) -> RunBounds {
-        self.bounds
+        self.bounds.get()
+    }
+
+    /// Keeps to others from now on. Who is in line stays there, and who is under way goes on.
+    pub(crate) fn bound(&self, bounds: RunBounds) {
+        self.bounds.set(bounds);
+        while self.under_way.get() < bounds.concurrent_max && self.call_next() {
+            self.under_way.set(self.under_way.get() + 1);
+        }
     }
 
     /// Those that wait.
@@ -91,27 +99,33 @@ impl Runs {
     }
 
     fn enter(&self) -> bool {
-        let free = self.under_way.get() < self.bounds.concurrent_max && self.queued() == 0;
+        let free = self.under_way.get() < self.bounds().concurrent_max && self.queued() == 0;
         if free {
             self.under_way.set(self.under_way.get() + 1);
         }
         free
     }
 
-    /// The place of one that has ended is the next one's.
+    /// The place of one that has ended is the next one's, unless there are fewer places now.
     fn leave(&self) {
-        match self.line.borrow_mut().pop_front() {
-            Some(next) => {
-                next.called.set(true);
-                next.changed.notify();
-            }
-            None => self.under_way.set(self.under_way.get() - 1),
+        let is_one_too_many = self.under_way.get() > self.bounds().concurrent_max;
+        if is_one_too_many || !self.call_next() {
+            self.under_way.set(self.under_way.get() - 1);
         }
+    }
+
+    fn call_next(&self) -> bool {
+        let next = self.line.borrow_mut().pop_front();
+        if let Some(next) = &next {
+            next.called.set(true);
+            next.changed.notify();
+        }
+        next.is_some()
     }
 
     fn join(&self) -> Option<InLine<'_>> {
         let mut line = self.line.borrow_mut();
-        if line.len() >= self.bounds.queued_max {
+        if line.len() >= self.bounds().queued_max {
             return None;
         }
         let me = Rc::<Waiting>::default();
@@ -142,7 +156,7 @@ pub(crate) async fn admit(
     let RunBounds {
         concurrent_max,
         queued_max,
-    } = runs.bounds;
+    } = runs.bounds();
     let refused = |why: String| {
         let message = format!(
             "{concurrent_max} runs are under way (--max-concurrent-runs) and {why}; nothing was \
@@ -214,6 +228,27 @@ mod tests {
         runs.leave();
         assert!(third.me.called.get());
         assert_eq!((runs.queued(), runs.under_way.get()), (0, 2));
+    }
+
+    #[test]
+    fn other_bounds_call_whom_there_is_a_place_for_and_nobody_else() {
+        let runs = runs(1, 3);
+        assert!(runs.enter());
+        let [first, second, third] = [(); 3].map(|()| runs.join().unwrap());
+        let bounds = |concurrent_max, queued_max| RunBounds {
+            concurrent_max,
+            queued_max,
+        };
+        runs.bound(bounds(3, 1));
+        assert!(first.me.called.get() && second.me.called.get() && !third.me.called.get());
+        assert!(runs.join().is_none(), "the line is full");
+        runs.bound(bounds(1, 1));
+        drop(first);
+        runs.leave();
+        assert!(!third.me.called.get(), "there were two too many");
+        drop(second);
+        assert!(third.me.called.get());
+        assert_eq!((runs.queued(), runs.under_way.get()), (0, 1));
     }
 
     #[test]

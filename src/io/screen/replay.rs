@@ -29,7 +29,7 @@ pub(crate) enum First {
 pub(crate) async fn first(server: &Rc<Server>, id: ProcessId, replay: Replay) -> First {
     // Who cannot ask gets all that there is.
     let usual = |scrollback: Option<u16>| scrollback.unwrap_or(SCROLLBACK_MAX);
-    let scrollback = match (replay, server.options.terminal_replay) {
+    let scrollback = match (replay, server.rules().terminal_replay) {
         (Replay::Screen(scrollback), _) => scrollback,
         (Replay::Usual(scrollback), ReplayChoice::Screen) => usual(scrollback),
         (Replay::Usual(_), ReplayChoice::Tail) => return First::Output(Replay::Recent),

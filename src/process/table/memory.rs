@@ -103,10 +103,21 @@ impl Table {
     /// Counts everything in this budget from now on.
     pub fn count_in(&mut self, budget: Budget) {
         self.arena.count_in(budget.clone());
-        let history = budget.max() / FOR_HISTORY;
+        self.budget = budget;
+        self.bound_history();
+    }
+
+    /// Another maximum holds from now on. What there is too much of goes as far as it may.
+    pub fn bound_memory(&mut self, max: u64) {
+        self.budget.set_max(max);
+        self.bound_history();
+        while self.budget.excess() > 0 && self.give_up() {}
+    }
+
+    fn bound_history(&mut self) {
+        let history = self.budget.max() / FOR_HISTORY;
         self.history
             .keep_within(usize::try_from(history).unwrap_or(usize::MAX));
-        self.budget = budget;
     }
 
     /// Where everything is counted.
@@ -168,11 +179,16 @@ impl Table {
             return false;
         }
         while self.budget.free() < bytes {
-            if !self.give_up_log() && !self.arena.revoke() && !self.give_up_record() {
+            if !self.give_up() {
                 return false;
             }
         }
         true
+    }
+
+    /// Lets go of what may go first. False if there is nothing.
+    fn give_up(&mut self) -> bool {
+        self.give_up_log() || self.arena.revoke() || self.give_up_record()
     }
 
     /// Makes room for the log of one more process, and for a record of it with so much to keep.
