@@ -8,6 +8,7 @@
 //! orphans become children of the process, and descriptors become close-on-exec. So a process
 //! starts one server only, from its first thread and before there are others.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -54,7 +55,7 @@ use crate::supervisor::spawn::inherit::{self, Inheritance};
 use crate::supervisor::spawn::{pty, rlimits, user};
 use crate::supervisor::state_dir::StateDir;
 use crate::supervisor::{self, Groups, Inbox, Supervisor};
-use crate::token::{self, Found};
+use crate::token::{self, Found, Tokens};
 use crate::types::{UnixMs, Who};
 use crate::wire::http::head::HeadLimits;
 
@@ -225,8 +226,8 @@ impl Missing<'_> {
 /// What is in the way.
 pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     let inherited = inherit::listen_fds();
-    let Found { token, exposed } = token::find(args).map_err(StartError::Token)?;
-    flags::check_open(args, token.is_some())?;
+    let Found { tokens, exposed } = token::find(args).map_err(StartError::Token)?;
+    flags::check_open(args, !tokens.is_empty())?;
     flags::check_keep(args)?;
 
     flags::check_user(args, user::may_change())?;
@@ -251,7 +252,7 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
         return Err(StartError::Descriptors(few));
     }
     let listening = open_all(args, inherited)?;
-    Places::of(&listening).check(args, token.is_some())?;
+    Places::of(&listening).check(args, !tokens.is_empty())?;
     let arena = Arena::new().map_err(StartError::Arena)?;
     let mut table = Table::new(arena, args.exited_max, args.leftovers_max);
     table.count_in(Budget::new(memory_max(args)));
@@ -283,9 +284,9 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     });
     let audit = audit.transpose()?;
     let load = loader(args, &listening);
-    let open = token.is_none();
+    let open = tokens.is_empty();
     let manager = manager(&listening, &mut missing);
-    let options = options(args, unix_users(args)?, token, &listening, manager);
+    let options = options(args, unix_users(args)?, tokens, &listening, manager);
     if let Some(error) = exposed {
         let sentence = format!(
             "the token can be read in /proc/{}/cmdline or environ, because it cannot be \
@@ -505,10 +506,14 @@ fn are_near(kinds: &[Kind]) -> bool {
 }
 
 /// Who may ask a server that listens there.
-fn guard(args: &ServerArgs, unix_users: Vec<u32>, token: Option<String>, kinds: &[Kind]) -> Guard {
+fn guard(args: &ServerArgs, unix_users: Vec<u32>, tokens: Tokens, kinds: &[Kind]) -> Guard {
+    let named = tokens.named.iter();
     Guard {
-        check_host: token.is_none() && are_near(kinds),
-        token,
+        check_host: tokens.is_empty() && are_near(kinds),
+        named_tokens: named
+            .map(|(name, token)| (name.as_str().into(), token.clone()))
+            .collect(),
+        token: tokens.own,
         allowed_hosts: args.allowed_hosts.clone(),
         allowed_origins: args.cors_origins.clone(),
         users: [0, geteuid().as_raw()]
@@ -532,12 +537,12 @@ fn loader(args: &ServerArgs, listening: &[Listening]) -> Load {
     let places = Places::of(listening);
     Arc::new(move || {
         let args = load(&args).map_err(|error| error.sentence())?;
-        let (token, unix_users) = checked(&args).map_err(|error| error.to_string())?;
+        let (tokens, unix_users) = checked(&args).map_err(|error| error.to_string())?;
         places
-            .check(&args, token.is_some())
+            .check(&args, !tokens.is_empty())
             .map_err(|error| error.to_string())?;
         Ok(Loaded {
-            rules: rules(&args, unix_users, token, &places),
+            rules: rules(&args, unix_users, tokens, &places),
             runs: run_bounds(&args),
             memory_max: memory_max(&args),
             end_max: end_max(&args),
@@ -555,18 +560,18 @@ pub fn check(args: &ServerArgs) -> Result<(), StartError> {
     checked(args).map(|_| ())
 }
 
-/// The same; its token, and whom it lets in over unix sockets.
-fn checked(args: &ServerArgs) -> Result<(Option<String>, Vec<u32>), StartError> {
-    let token = token::read(args).map_err(StartError::Token)?;
-    flags::check_open(args, token.is_some())?;
+/// The same; its tokens, and whom it lets in over unix sockets.
+fn checked(args: &ServerArgs) -> Result<(Tokens, Vec<u32>), StartError> {
+    let tokens = token::read(args).map_err(StartError::Token)?;
+    flags::check_open(args, !tokens.is_empty())?;
     flags::check_keep(args)?;
     flags::check_user(args, user::may_change())?;
-    Ok((token, unix_users(args)?))
+    Ok((tokens, unix_users(args)?))
 }
 
 /// What requests are carried out by.
-fn rules(args: &ServerArgs, unix_users: Vec<u32>, token: Option<String>, places: &Places) -> Rules {
-    let guard = guard(args, unix_users, token, &places.others);
+fn rules(args: &ServerArgs, unix_users: Vec<u32>, tokens: Tokens, places: &Places) -> Rules {
+    let guard = guard(args, unix_users, tokens, &places.others);
     let joined = |words: &[String]| (!words.is_empty()).then(|| words.join(","));
     Rules {
         metrics_guard: Guard {
@@ -613,14 +618,14 @@ fn end_max(args: &ServerArgs) -> Duration {
 fn options(
     args: &ServerArgs,
     unix_users: Vec<u32>,
-    token: Option<String>,
+    tokens: Tokens,
     listening: &[Listening],
     manager: Manager,
 ) -> Options {
-    let base_env = base_env(token.as_deref());
+    let base_env = base_env(&tokens);
     let nofile = getrlimit(Resource::Nofile).current;
     Options {
-        rules: rules(args, unix_users, token, &Places::of(listening)),
+        rules: rules(args, unix_users, tokens, &Places::of(listening)),
         settings: args.settings,
         given: args.given.clone(),
         head_limits: HeadLimits::default(),
@@ -788,9 +793,10 @@ fn open_all(args: &ServerArgs, mut inherited: Vec<OwnedFd>) -> Result<Vec<Listen
     Ok(all)
 }
 
-/// The environment of children: this process's own, without the token.
-fn base_env(token: Option<&str>) -> Environment {
-    Environment::new(std::env::vars_os().filter(|(name, value)| {
-        !flags::is_variable(name) && token.is_none_or(|token| value != token)
-    }))
+/// The environment of children: this process's own, without the tokens.
+fn base_env(tokens: &Tokens) -> Environment {
+    let is_token = |value: &OsStr| tokens.all().any(|token| value == token);
+    let is_theirs =
+        |(name, value): &(OsString, OsString)| !flags::is_variable(name) && !is_token(value);
+    Environment::new(std::env::vars_os().filter(is_theirs))
 }

@@ -5,14 +5,17 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// By what a caller was let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Credential {
     /// By nothing: the server, or the route, is open.
     None,
     /// By the server's token.
     Token,
+    /// By the token of the client of this name.
+    Named(Arc<str>),
     /// By who it is, which the kernel says of the other end of a unix socket.
     User(u32),
 }
@@ -42,7 +45,7 @@ impl fmt::Display for Peer {
 }
 
 /// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// By what it was let in. Two with the same one are the same caller, wherever they are.
     pub credential: Credential,

@@ -4,6 +4,7 @@
 //! process.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use super::access::{Credential, Peer};
 use super::routes::Access;
@@ -25,8 +26,10 @@ pub enum Exposed {
 /// What the command line says about callers.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
-    /// Wanted as bearer token, if any.
+    /// The server's own bearer token, if it has one.
     pub token: Option<String>,
+    /// Those of clients, behind their names.
+    pub named_tokens: Vec<(Arc<str>, String)>,
     /// Refuse `Host` names that another machine's DNS could have made up: on when the server is
     /// open and bound to a loopback address.
     pub check_host: bool,
@@ -110,18 +113,39 @@ impl Guard {
             })
     }
 
-    /// Whether these `Authorization` and (where it counts) `access_token` values open the server.
-    pub fn token_matches(&self, authorization: Option<&[u8]>, access_token: Option<&str>) -> bool {
-        let Some(token) = &self.token else {
-            return true;
-        };
+    /// Whether a token is wanted.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some() || !self.named_tokens.is_empty()
+    }
+
+    /// By what these `Authorization` and (where it counts) `access_token` values open the server;
+    /// None if they do not. All tokens are compared, so that nobody learns which one was near.
+    pub fn opened_by(
+        &self,
+        authorization: Option<&[u8]>,
+        access_token: Option<&str>,
+    ) -> Option<Credential> {
+        if !self.has_token() {
+            return Some(Credential::None);
+        }
         let bearer = authorization.and_then(|value| {
             let (scheme, given) = value.split_at_checked(7)?;
             scheme.eq_ignore_ascii_case(b"bearer ").then_some(given)
         });
-        let by_header = bearer.is_some_and(|given| same(given, token.as_bytes()));
-        let by_query = access_token.is_some_and(|given| same(given.as_bytes(), token.as_bytes()));
-        by_header | by_query
+        let is_given = |token: &str| {
+            let by_header = bearer.is_some_and(|given| same(given, token.as_bytes()));
+            let by_query =
+                access_token.is_some_and(|given| same(given.as_bytes(), token.as_bytes()));
+            by_header | by_query
+        };
+        let own = self.token.as_deref().is_some_and(is_given);
+        let mut found = own.then_some(Credential::Token);
+        for (name, token) in &self.named_tokens {
+            if is_given(token) {
+                found = Some(Credential::Named(name.clone()));
+            }
+        }
+        found
     }
 
     /// Whether a page of `origin` may change state through this server, which it addressed as
@@ -151,7 +175,7 @@ impl Guard {
                 .to_ascii_lowercase()
         };
         host.is_some_and(|host| bare(host) == bare(rest))
-            && (self.token.is_some() || self.is_ours(rest))
+            && (self.has_token() || self.is_ours(rest))
     }
 
     /// What `access-control-allow-origin` answers to this origin, if the flags allow it.
@@ -244,7 +268,10 @@ mod tests {
             token: Some("s3cret".into()),
             ..Guard::default()
         };
-        let header = |value: &str| guard.token_matches(Some(value.as_bytes()), None);
+        let header = |value: &str| {
+            let by = guard.opened_by(Some(value.as_bytes()), None);
+            by == Some(Credential::Token)
+        };
         assert!(header("Bearer s3cret") && header("bearer s3cret") && header("BEARER s3cret"));
         for value in [
             "Bearer  s3cret",
@@ -259,9 +286,41 @@ mod tests {
         ] {
             assert!(!header(value), "{value:?}");
         }
-        assert!(!guard.token_matches(None, None));
-        assert!(guard.token_matches(None, Some("s3cret")));
-        assert!(Guard::default().token_matches(None, None));
+        assert_eq!(guard.opened_by(None, None), None);
+        assert_eq!(
+            guard.opened_by(None, Some("s3cret")),
+            Some(Credential::Token)
+        );
+        let open = Guard::default().opened_by(None, None);
+        assert_eq!(open, Some(Credential::None));
+    }
+
+    #[test]
+    fn who_has_a_token_of_its_own_is_told_from_others() {
+        let mut guard = Guard {
+            token: Some("s3cret".into()),
+            named_tokens: vec![("ci".into(), "c1".into()), ("ops".into(), "o1".into())],
+            ..Guard::default()
+        };
+        let by = |guard: &Guard, token: &str| {
+            let value = format!("Bearer {token}");
+            guard.opened_by(Some(value.as_bytes()), None)
+        };
+        let named = |name: &str| Some(Credential::Named(name.into()));
+        assert_eq!(by(&guard, "s3cret"), Some(Credential::Token));
+        assert_eq!(
+            (by(&guard, "c1"), by(&guard, "o1")),
+            (named("ci"), named("ops"))
+        );
+        assert_eq!((by(&guard, "ci"), by(&guard, "")), (None, None));
+        // Without one of the server's own nobody is let in by none.
+        guard.token = None;
+        assert_eq!(
+            (by(&guard, "c1"), by(&guard, "s3cret")),
+            (named("ci"), None)
+        );
+        assert_eq!(guard.opened_by(None, None), None);
+        assert!(guard.has_token());
     }
 
     #[test]

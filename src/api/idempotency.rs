@@ -71,7 +71,7 @@ impl Name {
                 "Idempotency-Key must be 1 to {KEY_BYTES_MAX} visible ASCII characters"
             ))),
             Some(key) => Ok(Some(Box::new(Self {
-                credential: caller.credential,
+                credential: caller.credential.clone(),
                 route,
                 key: key.into(),
             }))),

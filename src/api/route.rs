@@ -285,11 +285,10 @@ pub fn plan(head: &Head<'_>, guard: &Guard, peer: Peer) -> Result<Plan, Reply> {
         };
         credential = match known {
             Some(known) => known,
-            None if !guard.token_matches(authorization, token.as_deref()) => {
-                return Err(with_allow(Problem::unauthorized().reply()));
-            }
-            None if guard.token.is_some() => Credential::Token,
-            None => Credential::None,
+            None => match guard.opened_by(authorization, token.as_deref()) {
+                Some(credential) => credential,
+                None => return Err(with_allow(Problem::unauthorized().reply())),
+            },
         };
     }
     // Who opens a terminal may type into it.

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::api::access::{Caller, Credential, Peer};
+use crate::api::access::{Caller, Credential};
 use crate::api::routes::{Answer, ROUTES, Verb};
 use crate::api::{Outcome, Plan, Reply};
 use crate::journal::Act;
@@ -46,7 +46,7 @@ impl Change {
         Some(Box::new(Self {
             server: server.clone(),
             action: route.name,
-            who: who(plan.caller),
+            who: who(&plan.caller),
             peer: told.peer.to_string(),
             id: RefCell::new(id),
             command: RefCell::default(),
@@ -120,10 +120,12 @@ pub(super) fn answered(server: &Server, change: Option<&Change>, told: &Told<'_>
 }
 
 /// By what somebody is known.
-fn who(caller: Caller) -> String {
-    match (caller.credential, caller.peer) {
+fn who(caller: &Caller) -> String {
+    match (&caller.credential, caller.peer) {
         (Credential::Token, _) => "token".to_owned(),
-        (Credential::User(uid), _) | (Credential::None, Peer::User(uid)) => format!("uid:{uid}"),
+        (Credential::Named(name), _) => format!("token:{name}"),
+        (Credential::User(uid), _) => format!("uid:{uid}"),
+        // That of a user is the same word.
         (Credential::None, peer) => peer.to_string(),
     }
 }

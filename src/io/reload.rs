@@ -112,6 +112,7 @@ impl Server {
             if wants_token {
                 let mut rules = Rules::clone(&self.rules());
                 rules.guard.token = Some(nobodys_token());
+                rules.guard.named_tokens.clear();
                 self.rules.replace(Rc::new(rules));
                 why.push_str("; until it is, no token is let in");
             }
@@ -135,7 +136,9 @@ impl Server {
         if !fixed.is_empty() {
             return Err(format!("a restart is needed for {}", fixed.join(", ")));
         }
-        if self.rules().guard.token.is_some() && rules.guard.token.is_none() && !args.no_token {
+        let held = self.rules();
+        let guard = &held.guard;
+        if guard.has_token() && !rules.guard.has_token() && !args.no_token {
             let why = "there was a token and there would be none; no_token = true is for that";
             return Err(why.to_owned());
         }
@@ -148,13 +151,19 @@ impl Server {
         let mut told = vec![old.changes(new)];
         let others = changes.iter().filter(|change| !is_limit(change));
         told.extend(others.map(|change| change.text.clone()));
-        if self.rules().guard.token != rules.guard.token {
+        if guard.token != rules.guard.token {
             told.retain(|text| text != "token");
             told.push("the token".to_owned());
         }
+        for (name, token) in &rules.guard.named_tokens {
+            let before = guard.named_tokens.iter().find(|(known, _)| known == name);
+            if before.is_some_and(|(_, before)| before != token) {
+                told.push(format!("the token of {name}"));
+            }
+        }
         told.retain(|text| !text.is_empty());
         self.change_settings(new);
-        let wants_token = rules.guard.token.is_some();
+        let wants_token = rules.guard.has_token();
         self.rules.replace(Rc::new(rules));
         self.connections_max.set(args.connections_max);
         self.runs.bound(runs);

@@ -31,7 +31,7 @@ pub struct Audit {
 /// What somebody did, or was not let do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Act<'a> {
-    /// Who: `token`, `uid:N`, or an address.
+    /// Who: `token`, `token:NAME`, `uid:N`, or an address.
     pub who: &'a str,
     /// Where from.
     pub peer: &'a str,

@@ -34,6 +34,7 @@ mod cli_commands;
 mod cli_cuts;
 mod cli_streams;
 mod cli_terminal;
+mod client_tokens;
 mod config;
 mod configuration;
 mod console;

@@ -172,6 +172,8 @@ pub struct ServerArgs {
     pub token: Option<String>,
     /// `--token-file`.
     pub token_file: Option<PathBuf>,
+    /// `--client-token`: names, and files with the tokens.
+    pub client_tokens: Vec<(String, PathBuf)>,
     /// `--no-token`.
     pub no_token: bool,
     /// `--allowed-host`.
@@ -263,6 +265,7 @@ impl Default for ServerArgs {
             unix_token: false,
             token: None,
             token_file: None,
+            client_tokens: Vec::new(),
             no_token: false,
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),

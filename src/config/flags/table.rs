@@ -7,8 +7,8 @@ use std::ffi::OsStr;
 
 use super::ServerArgs;
 use super::value::{
-    allow_user, base_path, bytes, choice, grace, host, limits, listen, listen_here, milliseconds,
-    number, octal, origin, positive, text, user, who, whole,
+    allow_user, base_path, bytes, choice, client_token, grace, host, limits, listen, listen_here,
+    milliseconds, number, octal, origin, positive, text, user, who, whole,
 };
 use super::{BackendChoice, CgroupChoice, LogFormat, LogLevel, Mode, ReplayChoice};
 use crate::types::Stdin;
@@ -56,6 +56,7 @@ pub(super) const LIVE: &[&str] = &[
     "public-metrics",
     "token",
     "token-file",
+    "client-token",
     "allowed-host",
     "cors-allow-origin",
     "cors-allow-method",
@@ -226,6 +227,23 @@ pub(super) const FLAGS: &[Flag] = &[
         default: None,
         help: "the same, from the first line of FILE",
         more: "",
+    },
+    Flag {
+        long: "client-token",
+        short: None,
+        takes: Takes::Values("NAME=FILE", |args, value| {
+            let (name, file) = client_token(value)?;
+            if args.client_tokens.iter().any(|(known, _)| *known == name) {
+                return Err(format!("{name} has a token already"));
+            }
+            args.client_tokens.push((name, file));
+            Ok(())
+        }),
+        default: None,
+        help: "a token of its own for NAME, in FILE",
+        more: "Its first line. It opens as much as the server's own, beside it or without one. The audit log tells \
+               who used it (token:NAME), and SIGHUP reads it again, so that one of them can be \
+               changed or taken back.",
     },
     Flag {
         long: "no-token",

@@ -76,8 +76,8 @@ pub fn man(commands: &str) -> String {
          .PP\n.nf\nmax_exited = 10\nmax_output_bytes = \"2M\"\n\
          cors_allow_origin = [\"https://app.example\"]\n.fi\n.PP\n\
          An unknown key is an error that names the nearest known one.\n\
-         .SH SIGNALS\n.TP\nSIGHUP\nreads the file and the token's file again: limits, the token \
-         and the level of the log change,\nall of them or none; a line says what has changed, or why \
+         .SH SIGNALS\n.TP\nSIGHUP\nreads the file and the tokens' files again: limits, tokens, \
+         users, origins and the level of the log change,\nall of them or none; a line says what has changed, or why \
          nothing has. What a client has set with\nPOST /v1/processes/config goes where the file names \
          it. The audit log is opened anew.\nWith a terminal, which is gone then, it ends the server.\n\
          .TP\nSIGTERM, SIGINT, SIGQUIT\nend the server; once more, and it ends at once\n\

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::wire::http::origin::serialized;
 
 /// Bytes of a socket's path, but for the one that ends it (unix(7)).
 const UNIX_PATH_MAX: usize = 107;
+
+/// Bytes of the name of a client.
+const NAME_BYTES_MAX: usize = 64;
 
 /// Any text.
 pub(super) fn text(value: &OsStr) -> Result<String, String> {
@@ -119,6 +123,25 @@ pub(super) fn host(value: &OsStr) -> Result<String, String> {
         return Ok(value);
     }
     Err("must be a name or an address, with :PORT or without; no pattern (* for any)".to_owned())
+}
+
+/// `NAME=FILE`: whose token is in which file. The name stands in logs.
+pub(super) fn client_token(value: &OsStr) -> Result<(String, PathBuf), String> {
+    let bytes = value.as_bytes();
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(byte);
+    let split = bytes.iter().position(|byte| *byte == b'=');
+    let (name, file) = match split {
+        Some(at @ 1..=NAME_BYTES_MAX) => (&bytes[..at], &bytes[at + 1..]),
+        _ => (&[][..], &[][..]),
+    };
+    match std::str::from_utf8(name) {
+        Ok(text) if !file.is_empty() && name.iter().all(is_plain) => {
+            Ok((text.to_owned(), OsStr::from_bytes(file).into()))
+        }
+        _ => Err(format!(
+            "must be NAME=FILE, the name 1 to {NAME_BYTES_MAX} letters, digits and -_.@"
+        )),
+    }
 }
 
 /// A path that others stand below; without the slash at its end.
