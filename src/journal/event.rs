@@ -146,9 +146,9 @@ pub struct Start<'a> {
     pub config: Option<&'a str>,
 }
 
-/// A process or a run that has started.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Started<'a> {
+/// A process or a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Job<'a> {
     /// Its id, if it is listed.
     pub id: Option<ProcessId>,
     /// What it is called besides.
@@ -157,27 +157,26 @@ pub struct Started<'a> {
     pub run: Option<JobId>,
     /// The program.
     pub command: &'a str,
+    /// The request that made it.
+    pub request: Option<&'a str>,
+}
+
+/// A process or a run that has started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Started<'a> {
+    /// Which one.
+    pub job: Job<'a>,
     /// Its arguments, for those who ask for all details.
     pub args: &'a [String],
     /// Its pid, where it is known.
     pub pid: Option<i32>,
-    /// The request that made it.
-    pub request: Option<&'a str>,
 }
 
 /// A process or a run that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ended<'a> {
-    /// Its id, if it is listed.
-    pub id: Option<ProcessId>,
-    /// What it is called besides.
-    pub name: Option<&'a str>,
-    /// Set for a run.
-    pub run: Option<JobId>,
-    /// The program.
-    pub command: &'a str,
-    /// The request that made it.
-    pub request: Option<&'a str>,
+    /// Which one.
+    pub job: Job<'a>,
     /// Why, where its status does not tell.
     pub reason: Option<&'static str>,
     /// Its exit code.
@@ -224,10 +223,10 @@ impl Event<'_> {
             Self::Warning(_) => "warning",
             Self::Groups => "cgroups",
             Self::Failed { .. } => "failed",
-            Self::Started(Started { run: None, .. }) => "process_started",
-            Self::Started(_) => "run_started",
-            Self::Ended(Ended { run: None, .. }) => "process_exited",
-            Self::Ended(_) => "run_ended",
+            Self::Started(started) if started.job.run.is_some() => "run_started",
+            Self::Started(_) => "process_started",
+            Self::Ended(ended) if ended.job.run.is_some() => "run_ended",
+            Self::Ended(_) => "process_exited",
             Self::Refused(_) => "refused",
             Self::Limit { .. } => "limit_reached",
             Self::LeftEnded { .. } => "descendants_ended",
@@ -414,13 +413,20 @@ impl Start<'_> {
     }
 }
 
-impl Started<'_> {
-    fn fields(&self, line: &mut Line<'_>) {
+impl Job<'_> {
+    fn fields(&self, reason: Option<&str>, line: &mut Line<'_>) {
         line.maybe_word("id", self.id);
         line.maybe("request", self.request);
+        line.maybe("reason", reason);
         line.maybe("name", self.name);
         line.maybe_number("run", self.run.map(|run| run.0));
         line.text("command", first_word(self.command));
+    }
+}
+
+impl Started<'_> {
+    fn fields(&self, line: &mut Line<'_>) {
+        self.job.fields(None, line);
         if line.in_detail {
             line.list("args", self.args);
         }
@@ -430,12 +436,7 @@ impl Started<'_> {
 
 impl Ended<'_> {
     fn fields(&self, line: &mut Line<'_>) {
-        line.maybe_word("id", self.id);
-        line.maybe("request", self.request);
-        line.maybe("reason", self.reason);
-        line.maybe("name", self.name);
-        line.maybe_number("run", self.run.map(|run| run.0));
-        line.text("command", first_word(self.command));
+        self.job.fields(self.reason, line);
         line.maybe_number("exitCode", self.exit_code);
         line.maybe("signal", self.signal);
         line.number("durationMs", self.duration_ms);

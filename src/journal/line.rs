@@ -253,7 +253,7 @@ fn escape(value: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Ended, Refused};
+    use crate::journal::{Ended, Job, Refused};
     use crate::types::ProcessId;
     use std::borrow::Cow;
 
@@ -267,11 +267,14 @@ mod tests {
 
     fn ended(request: &str) -> Event<'_> {
         Event::Ended(Ended {
-            id: Some(ProcessId(1)),
-            command: "sleep 7",
+            job: Job {
+                id: Some(ProcessId(1)),
+                command: "sleep 7",
+                request: Some(request),
+                ..Job::default()
+            },
             exit_code: Some(0),
             duration_ms: 12,
-            request: Some(request),
             ..Ended::default()
         })
     }

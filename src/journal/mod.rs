@@ -26,7 +26,7 @@ use crate::notice;
 use crate::types::UnixMs;
 
 pub use self::audit::{Act, Audit};
-pub use self::event::{Ended, Event, Refused, Start, Started};
+pub use self::event::{Ended, Event, Job, Refused, Start, Started};
 use self::line::{Line, Shape};
 use self::queue::{Queue, Sink, Waiting, queue};
 pub use self::seldom::{Offer, Seldom};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::api::run::Run;
 use crate::config::flags::LogLevel;
-use crate::journal::{Ended, Event, Started};
+use crate::journal::{Ended, Event, Job, Started};
 use crate::process::Process;
 use crate::process::life::{End, State};
 use crate::types::{ExitReason, ExitStatus, JobId, ProcessId, StreamFilter, UnixMs};
@@ -29,13 +29,9 @@ pub(crate) fn started(server: &Server, job: JobId) {
         return;
     };
     server.tell(&Event::Started(Started {
-        id: Some(process.id),
-        name: name(process),
-        run: None,
-        command: &process.description.command,
+        job: listed(process, None),
         args: &process.description.args,
         pid: process.life.pid(),
-        request: request(process),
     }));
 }
 
@@ -53,11 +49,7 @@ pub(crate) fn ended(server: &Server, job: JobId) {
     };
     let signal = signal(end);
     server.tell(&Event::Ended(Ended {
-        id: Some(process.id),
-        name: name(process),
-        run: process.life.kind().is_run().then_some(job),
-        command: &process.description.command,
-        request: request(process),
+        job: listed(process, process.life.kind().is_run().then_some(job)),
         reason: reason(end),
         exit_code: end.status().and_then(ExitStatus::code),
         signal: signal.as_deref(),
@@ -74,13 +66,12 @@ pub(crate) fn run_started(server: &Server, job: JobId, id: Option<ProcessId>, ru
     }
     let tags = run.record.as_ref();
     server.tell(&Event::Started(Started {
-        id,
-        name: tags.and_then(|tags| tags.name.as_deref()),
-        run: Some(job),
-        command: &run.launch.command,
+        job: Job {
+            name: tags.and_then(|tags| tags.name.as_deref()),
+            ..unlisted(job, id, run)
+        },
         args: &run.launch.args,
         pid: None,
-        request: run.request.as_deref(),
     }));
 }
 
@@ -104,11 +95,7 @@ pub(crate) fn run_ended(
     let (end, id) = end.map_or((None, None), |(end, id)| (Some(end), id));
     let signal = end.and_then(signal);
     server.tell(&Event::Ended(Ended {
-        id,
-        name: None,
-        run: Some(job),
-        command: &run.launch.command,
-        request: run.request.as_deref(),
+        job: unlisted(job, id, run),
         reason: match end {
             Some(end) => reason(end),
             None if failed => Some(NOT_STARTED),
@@ -122,12 +109,26 @@ pub(crate) fn run_ended(
     }));
 }
 
-fn name(process: &Process) -> Option<&str> {
-    process.tags().and_then(|tags| tags.name.as_deref())
+/// What has a record, and is the run of this job, if of any.
+fn listed(process: &Process, run: Option<JobId>) -> Job<'_> {
+    Job {
+        id: Some(process.id),
+        name: process.tags().and_then(|tags| tags.name.as_deref()),
+        run,
+        command: &process.description.command,
+        request: process.extras.get().and_then(|of| of.request.as_deref()),
+    }
 }
 
-fn request(process: &Process) -> Option<&str> {
-    process.extras.get().and_then(|of| of.request.as_deref())
+/// A run, which has a record for others with this id only.
+fn unlisted(job: JobId, id: Option<ProcessId>, run: &Run) -> Job<'_> {
+    Job {
+        id,
+        name: None,
+        run: Some(job),
+        command: &run.launch.command,
+        request: run.request.as_deref(),
+    }
 }
 
 fn signal(end: End) -> Option<String> {
