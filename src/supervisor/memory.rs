@@ -29,12 +29,12 @@ use crate::supervisor::{Due, Supervisor, TOKEN_MEMORY};
 use crate::types::{ExitReason, ExitStatus, JobId};
 
 /// Between two looks at what has changed, and at a leader. A SIGKILL of somebody else's that a leader
-/// gets in this time after a kill in its tree is taken for the kernel's.
+/// gets in twice this time after a kill in its tree is taken for the kernel's.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Where a look takes long, because many trees live at their bounds, the pause is so many times as
-/// long.
-const PAUSE_SHARE: u32 = 20;
+/// Where many trees live at their bounds, so much for each: some twenty times what a look takes. (Not
+/// measured each time: a thread that waits for a processor would look later still.)
+const PAUSE_EACH: Duration = Duration::from_micros(100);
 
 /// For so long after a change was told, another one may not have been (CGROUP_FILE_NOTIFY_MIN_INTV in
 /// kernel/cgroup/cgroup.c, in ticks of up to 10 ms).
@@ -168,13 +168,13 @@ impl Supervisor {
 
     /// Looks at who has changed, and again after a pause.
     fn look_at_changed(&mut self) {
-        let begun = Instant::now();
         let changed = std::mem::take(&mut self.watches.changed);
         for &id in &changed {
             self.look_at_memory(id);
         }
+        let trees = u32::try_from(changed.len()).unwrap_or(u32::MAX);
         self.watches.changed = changed;
-        let pause = PAUSE.max(begun.elapsed() * PAUSE_SHARE);
+        let pause = PAUSE.max(PAUSE_EACH.saturating_mul(trees));
         self.deadlines.set(Instant::now() + pause, Due::Memory);
     }
 
