@@ -20,6 +20,10 @@ const QUANTUM: Duration = Duration::from_millis(20);
 /// of the limit, and a second brings a twentieth more at most.
 const KEPT_MAX: Duration = Duration::from_millis(50);
 
+/// The same of an output that waits: it is the reader who comes late then, which takes from one second
+/// what it brings in the next.
+const LATE_MAX: Duration = Duration::from_millis(100);
+
 /// What may be done with an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -64,9 +68,10 @@ impl Rate {
         let quantum = self.quantum();
         // Where a byte takes longer, it is one.
         let quantum_time = self.time(quantum).max(QUANTUM);
-        let kept = match self.used {
-            Some(_) => quantum_time.max(KEPT_MAX),
-            None => quantum_time,
+        let kept = match (self.used, self.waits[at]) {
+            (None, _) => quantum_time,
+            (Some(_), false) => quantum_time.max(KEPT_MAX),
+            (Some(_), true) => quantum_time.max(LATE_MAX),
         };
         let used = self.used.max(now.checked_sub(kept)).unwrap_or(now);
         self.used = Some(used);
@@ -217,11 +222,27 @@ mod tests {
         assert_eq!(rate.pace(Stream::Stdout, now), Pace::Read(20_000));
         rate.took(Stream::Stdout, 20_000);
         assert_eq!(rate.pace(Stream::Stdout, now), Pace::Wait(now + QUANTUM));
+        let next = rate.pace(Stream::Stdout, now + QUANTUM);
+        assert_eq!(next, Pace::Read(20_000));
+        rate.took(Stream::Stdout, 20_000);
         let later = now + Duration::from_secs(60);
         assert_eq!(rate.pace(Stream::Stdout, later), Pace::Read(50_000));
         // A line of a few bytes now and then is read at once.
         rate.took(Stream::Stdout, 10);
         assert_eq!(rate.pace(Stream::Stdout, later + MS), Pace::Read(50_000));
+    }
+
+    #[test]
+    fn a_reader_that_comes_late_now_and_then_loses_nothing_of_the_limit() {
+        // A processor is missed for 70 ms, some times a second.
+        let mut rate = Rate::new(1_000_000);
+        let reads = read_for(&mut rate, 10, |turn| {
+            MS * if turn % 9 == 0 { 70 } else { 1 }
+        });
+        let all: u64 = reads.iter().map(|(_, bytes)| bytes).sum();
+        assert!((9_800_000..=10_100_000).contains(&all), "{all}");
+        let most = most_in_a_second(&reads);
+        assert!(most <= 1_100_000, "{most}");
     }
 
     #[test]
