@@ -134,10 +134,14 @@ fn sorted<T: Copy + Ord>(all: &RefCell<Vec<(T, u64)>>) -> Vec<(T, u64)> {
     all
 }
 
+/// Not from `statm`, which counts pages: how large one is cannot be asked everywhere. Before kernel 6.4
+/// rustix reads `/proc/self/auxv` for it, which is root's alone once the server is not dumpable, and
+/// panics.
 fn resident_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let resident = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes << 10)
 }
 
 fn cpu_seconds() -> f64 {
