@@ -41,15 +41,15 @@
 //! | `wire::vt` | terminal escapes: what is cut from a replay, the screen | wire, types |
 //! | `wire::say` | JSON that is written directly | wire, types |
 //! | `api::openapi` | what this API is, for programs | api, config |
-//! | `supervisor::cgroup` | a cgroup for each child, with limits where it has any | types, supervisor::spawn::clone |
+//! | `supervisor::cgroup` | a cgroup for each child, with limits where it has any | types, ledger::heritage, supervisor::spawn::clone |
 //! | `supervisor::mailbox` | a queue between two threads and its doorbell | |
 //! | `supervisor::state_dir` | what a killed server left, written down for the next one | supervisor::cgroup, supervisor::living, supervisor::tree, types |
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
 //! | `supervisor::spawn` | starting a child | supervisor, types, metrics, ledger |
 //! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types, metrics, ledger |
 //! | `io::screen` | screens of terminals | io, types, budget, config, wire, log, process, api |
-//! | `io::host` | our ends of children | io::runtime, io::server, io::screen, io::usage, io::wait, io::watchdog, io::conn::reader, types, budget, config::timeouts, config::flags::LogLevel, config::Settings, log, process, api, supervisor, journal, metrics, ledger |
-//! | `io::conn` | connections | io, types, budget, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox, journal, metrics |
+//! | `io::host` | our ends of children | io::runtime, io::server, io::upgrade, io::screen, io::usage, io::wait, io::watchdog, io::conn::reader, types, budget, config::timeouts, config::flags::LogLevel, config::Settings, log, process, api, supervisor, journal, metrics, ledger |
+//! | `io::conn` | connections | io, types, budget, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox, journal, metrics, ledger::heritage |
 //! | `io::ws` | what every WebSocket of a process is | io, types, budget, config::timeouts, wire, process, api |
 //! | `io::attach` | a process over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty, metrics |
 //! | `io::terminal` | a terminal over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty, metrics |

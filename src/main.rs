@@ -6,10 +6,13 @@ use procring::config::flags::{self, Invocation, LogFormat, Mode, ServerArgs};
 use procring::config::load::load;
 use procring::journal;
 use procring::notice;
-use procring::server::{self, Ready, StartError};
+use procring::server::{self, Asked, Ready, StartError};
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(asked) = server::heritage_asked(&args) {
+        return take_over(asked);
+    }
     #[cfg(feature = "cli")]
     if procring::cli::is_meant(&args) {
         return procring::cli::main(args);
@@ -21,6 +24,30 @@ fn main() -> ExitCode {
         Ok(Invocation::Server(args)) => with(&args),
         Err(error) => ended(Err(error.into()), LogFormat::Text),
     }
+}
+
+/// Goes on with what another program has kept, or says whether it could.
+fn take_over(asked: Asked) -> ExitCode {
+    let is_check = asked.is_check;
+    let (heritage, args) = match server::heritage(asked) {
+        Ok(found) => found,
+        Err(why) => {
+            notice::line(why);
+            return ExitCode::FAILURE;
+        }
+    };
+    let format = args.log_format;
+    if is_check {
+        return match server::check(&args) {
+            Ok(()) => answer(server::TAKES_OVER),
+            Err(error) => ended(Err(error), format),
+        };
+    }
+    let ready = server::take_over(&args, heritage.clone());
+    if let Err(error) = &ready {
+        server::go_back(&heritage, error);
+    }
+    ended(ready.and_then(Ready::run), format)
 }
 
 /// Does what the configuration is for.

@@ -61,15 +61,15 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// What the environment says.
+    /// What the environment says, for a service whose main process is `main`.
     ///
     /// # Errors
     /// When somebody waits for words and cannot be told any.
-    pub fn from_environment() -> Result<Self, NotifyError> {
-        Self::new(|name| std::env::var_os(name))
+    pub fn from_environment(main: u32) -> Result<Self, NotifyError> {
+        Self::new(main, |name| std::env::var_os(name))
     }
 
-    fn new(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, NotifyError> {
+    fn new(main: u32, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, NotifyError> {
         let Some(name) = variable("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Ok(Self::default());
         };
@@ -82,7 +82,7 @@ impl Manager {
         let _ = set_socket_timeout(&socket, Timeout::Send, patience);
         Ok(Self {
             to: Some((socket, address)),
-            watchdog: watchdog(variable),
+            watchdog: watchdog(main, variable),
             stopping: Cell::new(false),
         })
     }
@@ -155,10 +155,10 @@ fn address(name: &OsStr) -> Option<SocketAddrUnix> {
 }
 
 /// Half of the watchdog's patience, as sd_watchdog_enabled(3) advises.
-fn watchdog(variable: impl Fn(&str) -> Option<OsString>) -> Option<Duration> {
+fn watchdog(main: u32, variable: impl Fn(&str) -> Option<OsString>) -> Option<Duration> {
     let number = |name| -> Option<u64> { variable(name)?.to_str()?.parse().ok() };
     let meant = match variable("WATCHDOG_PID") {
-        Some(_) => number("WATCHDOG_PID") == Some(std::process::id().into()),
+        Some(_) => number("WATCHDOG_PID") == Some(main.into()),
         None => true,
     };
     let patience = number("WATCHDOG_USEC").filter(|patience| meant && *patience > 0)?;
@@ -172,7 +172,7 @@ mod tests {
     use std::os::unix::net::{SocketAddr, UnixDatagram};
 
     fn manager(variables: &[(&str, &str)]) -> Result<Manager, NotifyError> {
-        Manager::new(|name| {
+        Manager::new(std::process::id(), |name| {
             let found = variables.iter().find(|(other, _)| *other == name);
             found.map(|(_, value)| (*value).into())
         })

@@ -12,7 +12,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -27,7 +28,7 @@ use crate::api::server_info::ServerInfo;
 use crate::api::user::UserRules;
 use crate::budget::{self, Budget};
 use crate::config::flags::{
-    self, BackendChoice, CgroupChoice, ConfigError, ServerArgs, UsageError,
+    self, BackendChoice, CgroupChoice, ConfigError, Invocation, ServerArgs, UsageError,
 };
 use crate::config::load::load;
 use crate::config::{Settings, timeouts};
@@ -38,10 +39,13 @@ use crate::io::rules::Rules;
 use crate::io::runtime::backend::{self, Backend, Built};
 use crate::io::runtime::meter;
 use crate::io::server::{Options, Server};
+use crate::io::upgrade::Upgrades;
 use crate::io::{Kind, ListenError, Listening};
 use crate::journal::{Audit, Event as Told, Journal, Start};
-use crate::ledger::Records;
+use crate::ledger::heritage::{Groups as HandedGroups, STATE, Socket};
+use crate::ledger::{Heritage, Records};
 use crate::log::{Arena, ArenaError};
+use crate::notice;
 use crate::process::{self, Table};
 use crate::sd_notify::Manager;
 use crate::supervisor::cgroup::{CgroupError, Cgroups, IfHiding};
@@ -225,7 +229,88 @@ impl Missing<'_> {
 /// # Errors
 /// What is in the way.
 pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
-    let inherited = inherit::listen_fds();
+    begin(args, None)
+}
+
+/// A program is asked to take over, or whether it could.
+#[derive(Debug)]
+pub struct Asked {
+    fd: RawFd,
+    /// Only whether it could.
+    pub is_check: bool,
+}
+
+/// Follows [`keeper::HERITAGE`] where a program is asked whether it could take over.
+const CHECK: &str = "--check";
+
+/// What it says then.
+pub const TAKES_OVER: &str = concat!("procring ", env!("CARGO_PKG_VERSION"), " takes over\n");
+
+/// Whether these arguments, without the program's name, are not a user's but a keeper's.
+pub fn heritage_asked(args: &[OsString]) -> Option<Asked> {
+    let [command, heritage, rest @ ..] = args else {
+        return None;
+    };
+    let fd = heritage.to_str()?.strip_prefix(keeper::HERITAGE)?;
+    let fd = fd.parse().ok().filter(|_| command == "server")?;
+    match rest {
+        [] => Some(Asked {
+            fd,
+            is_check: false,
+        }),
+        [check] if check == CHECK => Some(Asked { fd, is_check: true }),
+        _ => None,
+    }
+}
+
+/// What is handed over, and the configuration with which the server was started.
+///
+/// # Errors
+/// Why this program cannot go on with that, in a sentence.
+pub fn heritage(asked: Asked) -> Result<(Heritage, ServerArgs), String> {
+    let fd = match asked.fd {
+        0 => rustix::io::dup(rustix::stdio::stdin()).ok(),
+        fd => keeper::owned(fd),
+    };
+    let heritage = Heritage::read(fd.ok_or("nothing is handed over")?)?;
+    let arguments = heritage.arguments.iter().cloned().map(OsString::from_vec);
+    let token = heritage.token.clone().map(OsString::from_vec);
+    let token = token.map(|token| (OsString::from(token::VARIABLE), token));
+    let others = std::env::vars_os().filter(|(name, _)| name != token::VARIABLE);
+    match flags::parse(arguments, others.chain(token)) {
+        Ok(Invocation::Server(args)) => {
+            let args = load(&args).map_err(|error| error.sentence())?;
+            Ok((heritage, args))
+        }
+        Ok(_) => Err("what was handed over is no server's".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The program that has handed over goes on: this one cannot, for this reason. Comes back if that one
+/// cannot either.
+pub fn go_back(heritage: &Heritage, why: &StartError) {
+    keeper::go_back(heritage, why.to_string(), |line| notice::line(line));
+}
+
+/// Goes on with what another program has kept in this process.
+///
+/// # Errors
+/// What is in the way.
+pub fn take_over(args: &ServerArgs, heritage: Heritage) -> Result<Ready, StartError> {
+    // It was begun by the number of a descriptor, and is called so.
+    let _ = rustix::thread::set_name(c"procring");
+    begin(args, Some(heritage))
+}
+
+fn begin(args: &ServerArgs, heritage: Option<Heritage>) -> Result<Ready, StartError> {
+    let inherited = match heritage {
+        None => inherit::listen_fds(),
+        Some(_) => Vec::new(),
+    };
+    let heritage = heritage.as_ref();
+    // Two would write to one memory.
+    heritage.into_iter().for_each(keeper::end_predecessor);
     let Found { tokens, exposed } = token::find(args).map_err(StartError::Token)?;
     flags::check_open(args, !tokens.is_empty())?;
     flags::check_keep(args)?;
@@ -233,9 +318,10 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     flags::check_user(args, user::may_change())?;
     let (journal, unwritten) = Journal::new(args.log_level, args.log_format);
     let mut info = ServerInfo {
-        started_at: UnixMs::now(),
+        started_at: heritage.map_or_else(UnixMs::now, |of| UnixMs(of.started_at)),
         users: user::may_change(),
         of_all: args.default_limits.or(&args.max_limits),
+        goes_on: heritage.is_some(),
         ..ServerInfo::default()
     };
     let mut missing = Missing {
@@ -246,27 +332,69 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     // Before any thread is started: they inherit the mask.
     signals::block_all();
     signals::reset_child_signal();
-    let inheritance = Inheritance::prepare().map_err(step("standard descriptors"))?;
+    let nofile = heritage.map(|heritage| heritage.nofile);
+    let inheritance = Inheritance::prepare(nofile).map_err(step("standard descriptors"))?;
     // A server that listens and can answer nobody is worse than none.
     if let Some(few @ ..DESCRIPTORS_MIN) = getrlimit(Resource::Nofile).current {
         return Err(StartError::Descriptors(few));
     }
-    let listening = open_all(args, inherited)?;
+    let listening = match heritage {
+        None => open_all(args, inherited)?,
+        Some(heritage) => open_again(heritage)?,
+    };
     Places::of(&listening).check(args, !tokens.is_empty())?;
-    let arena = Arena::new().map_err(StartError::Arena)?;
+    let arena = match heritage {
+        None => Arena::new(),
+        Some(heritage) => Arena::again(handed(heritage.log)?, handed(heritage.index)?),
+    };
+    let arena = arena.map_err(StartError::Arena)?;
+    let memory = arena.numbers();
     let mut table = Table::new(arena, args.exited_max, args.leftovers_max);
     table.count_in(Budget::new(memory_max(args)));
     let living = Living::begin().map_err(step("lock of a living server"))?;
-    let (mut groups, state) = groups_and_state(args, &mut missing)?;
+    let (mut groups, state) = match heritage.and_then(|heritage| heritage.groups.as_ref()) {
+        None => groups_and_state(args, &mut missing)?,
+        Some(handed) => (groups_again(handed), None),
+    };
+    let mut upgrades = None;
     let kept = match args.keep {
         false => None,
         // From here on this is one of possibly many servers.
-        true => Some(keep(&mut groups, &journal)?),
+        true => Some(keep(&mut groups, &journal, heritage)?),
     };
     if let Some(kept) = &kept {
         missing.info.keeper = Some(kept.pid());
         missing.info.goes_on = kept.goes_on;
         table.keep(process::Kept::new(kept.records.clone()));
+        upgrades = Some(Upgrades {
+            kept: kept.clone(),
+            heritage: Heritage {
+                state: STATE,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                arguments: args
+                    .given
+                    .words()
+                    .into_iter()
+                    .map(OsString::into_vec)
+                    .collect(),
+                token: args.given.token_variable().map(|of| of.as_bytes().to_vec()),
+                nofile: inheritance.nofile,
+                started_at: missing.info.started_at.0,
+                records: kept.records.number(),
+                log: memory[0],
+                index: memory[1],
+                bell: kept.bell(),
+                sockets: listening.iter().map(Listening::hand_over).collect(),
+                groups: match &groups {
+                    Groups::Made(groups) => Some(groups.hand_over()),
+                    Groups::None(_) | Groups::AtBegin { .. } => None,
+                },
+                upgrades: heritage.map_or(0, |of| of.upgrades + u64::from(of.failed.is_none())),
+                ..Heritage::default()
+            },
+            taken: heritage.filter(|_| kept.takes_over).cloned(),
+            program: std::env::current_exe(),
+        });
     }
     let goes_on = kept.as_ref().is_some_and(|kept| kept.goes_on);
     let changed = kept.as_ref().and_then(|kept| kept.records.settings());
@@ -285,7 +413,8 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     let audit = audit.transpose()?;
     let load = loader(args, &listening);
     let open = tokens.is_empty();
-    let manager = manager(&listening, &mut missing);
+    let main = kept.as_ref().map_or_else(std::process::id, Kept::pid);
+    let manager = manager(&listening, main, &mut missing);
     let options = options(args, unix_users(args)?, tokens, &listening, manager);
     if let Some(error) = exposed {
         let sentence = format!(
@@ -363,6 +492,10 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
     if cfg!(feature = "console") && !args.no_console && !goes_on {
         tell_console(args, &listening, &journal);
     }
+    let options = Options {
+        upgrades,
+        ..options
+    };
     Ok(Ready {
         listening,
         options,
@@ -381,12 +514,20 @@ pub fn start(args: &ServerArgs) -> Result<Ready, StartError> {
 }
 
 /// Begins to keep; comes back in the server.
-fn keep(groups: &mut Groups, journal: &Journal) -> Result<Kept, StartError> {
+fn keep(
+    groups: &mut Groups,
+    journal: &Journal,
+    heritage: Option<&Heritage>,
+) -> Result<Kept, StartError> {
     if !Path::new("/proc/self/stat").exists() {
         let why = "it needs /proc: without it nobody is found who lost his parents";
         return Err(step("--keep")(io::Error::other(why)));
     }
-    let records = Records::new().map_err(step("--keep: memory for records"))?;
+    let records = match heritage {
+        None => Records::new(),
+        Some(heritage) => Records::again(handed(heritage.records)?),
+    };
+    let records = records.map_err(step("--keep: memory for records"))?;
     if let Groups::Made(groups) = groups {
         groups.rest();
     }
@@ -397,7 +538,33 @@ fn keep(groups: &mut Groups, journal: &Journal) -> Result<Kept, StartError> {
     };
     // The keeper has no thread to write.
     let say = |sentence: &str| journal.tell_at_once(&Told::Warning(sentence));
-    keeper::keep(&Arc::new(records), say, last).map_err(step("--keep"))
+    keeper::keep(&Arc::new(records), heritage, say, last).map_err(step("--keep"))
+}
+
+/// A descriptor that another program has left to this one.
+fn handed(fd: RawFd) -> Result<OwnedFd, StartError> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no descriptor {fd}"));
+    keeper::handed_over(fd).ok_or_else(|| step("what was handed over")(missing()))
+}
+
+/// Goes on with the sockets of another program.
+fn open_again(heritage: &Heritage) -> Result<Vec<Listening>, StartError> {
+    let again =
+        |about: &Socket| Listening::again(handed(about.fd)?, about).map_err(StartError::Listen);
+    heritage.sockets.iter().map(again).collect()
+}
+
+/// Goes on with the groups of another program, whatever `--cgroup` says now.
+fn groups_again(about: &HandedGroups) -> Groups {
+    let path = PathBuf::from(OsString::from_vec(about.path.clone()));
+    let why = match keeper::handed_over(about.dir) {
+        None => "its directory was not handed over".to_owned(),
+        Some(dir) => match Cgroups::again(dir, path, groups_max()) {
+            Ok(groups) => return Groups::Made(Box::new(groups)),
+            Err(error) => error.to_string(),
+        },
+    };
+    Groups::None(why)
 }
 
 impl Ready {
@@ -641,6 +808,7 @@ fn options(
             .collect::<Vec<_>>()
             .join(", "),
         end_max: end_max(args),
+        upgrades: None,
     }
 }
 
@@ -660,11 +828,11 @@ fn unix_users(args: &ServerArgs) -> Result<Vec<u32>, StartError> {
 
 /// Whoever started the server as a service. One that serves its starter only is part of what that
 /// does, and not the service.
-fn manager(listening: &[Listening], missing: &mut Missing<'_>) -> Manager {
+fn manager(listening: &[Listening], main: u32, missing: &mut Missing<'_>) -> Manager {
     if listening.iter().all(|one| one.kind() == Kind::Starter) {
         return Manager::default();
     }
-    Manager::from_environment().unwrap_or_else(|error| {
+    Manager::from_environment(main).unwrap_or_else(|error| {
         missing.warn(error.to_string());
         Manager::default()
     })
@@ -723,14 +891,19 @@ fn tell_start(args: &ServerArgs, backend: Backend, journal: &Journal) {
     }
 }
 
+/// Groups at the same time.
+fn groups_max() -> usize {
+    // Two descriptors each: an eighth of them at most.
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(descriptors / 16).map_or(CGROUPS_MAX, |n| n.min(CGROUPS_MAX))
+}
+
 /// Groups for children, as far as they are wanted and to be had, and the record of both.
 fn groups_and_state(
     args: &ServerArgs,
     missing: &mut Missing<'_>,
 ) -> Result<(Groups, Option<StateDir>), StartError> {
-    // Two descriptors each: an eighth of them at most.
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let open_max = usize::try_from(descriptors / 16).map_or(CGROUPS_MAX, |n| n.min(CGROUPS_MAX));
+    let open_max = groups_max();
     let cgroups = match (args.cgroup, &args.state_dir) {
         (CgroupChoice::Off, _) => Err("--cgroup off".to_owned()),
         (CgroupChoice::On, _) => {

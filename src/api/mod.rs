@@ -42,10 +42,12 @@ pub mod stream;
 mod strict;
 mod subprotocol;
 mod tags;
+pub mod upgrade;
 pub mod usage;
 pub mod user;
 pub mod wait;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::accounts::Account;
@@ -145,6 +147,11 @@ pub enum Outcome {
     Usage(usage::Asked),
     /// Answer with what the server is, once all of it is known.
     ServerInfo,
+    /// Have another program take over, and answer with what the server is then.
+    Upgrade {
+        /// Which program; the one at the server's own path if None.
+        binary: Option<PathBuf>,
+    },
     /// Answer whether both loops go round.
     Healthz,
     /// Answer with what is counted.
@@ -292,6 +299,7 @@ pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
         Action::OpenApi { gzip } => Ok(Outcome::Reply(openapi::reply(gzip))),
         Action::Metrics(format) => Ok(Outcome::Metrics(format)),
         Action::ServerInfo => Ok(Outcome::ServerInfo),
+        Action::Upgrade { binary } => upgrade::upgrade(binary, core),
         Action::GetSettings => Ok(settings::get(core)),
         Action::SetSettings => settings::set(body, core),
         Action::Run { stream, usage } => run::plan(body, stream, usage, core),

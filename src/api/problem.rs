@@ -159,6 +159,11 @@ impl Problem {
         problem
     }
 
+    /// 409: no other program takes over; everything is as it was.
+    pub fn not_upgraded(why: impl Into<String>) -> Self {
+        Self::conflict(why).code("upgrade_refused")
+    }
+
     /// 409: as many processes run as may.
     pub fn too_many_processes(limit: u64) -> Self {
         Self::conflict(format!("max concurrent process limit reached ({limit})"))

@@ -61,6 +61,11 @@ pub enum Action {
     Health,
     /// `GET /v1/server`
     ServerInfo,
+    /// `POST /v1/server/upgrade`
+    Upgrade {
+        /// `binary`
+        binary: Option<String>,
+    },
     /// `GET /v1/processes/config`
     GetSettings,
     /// `POST /v1/processes/config`

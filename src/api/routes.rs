@@ -3,6 +3,8 @@
 //! Dispatch, `allow`, the check of tokens and strict handling read this table; a description of
 //! the API and counters can, too. There is no second list of routes.
 
+use std::borrow::Cow;
+
 use crate::wire::http::head::{Head, Method};
 
 use super::attach;
@@ -355,6 +357,19 @@ pub static ROUTES: &[Route] = &[
         body: Body::None,
         answer: Answer::Json(Shape::ServerInfo),
         action: |_| Ok(Action::ServerInfo),
+    },
+    Route {
+        name: "upgradeServer",
+        verb: Verb::Post,
+        path: "/v1/server/upgrade",
+        access: Access::Token,
+        parameters: &[of_kind("binary", Kind::Text)],
+        body: Body::None,
+        answer: Answer::Json(Shape::ServerInfo),
+        action: |asked| {
+            let binary = asked.query.unique("binary")?.map(Cow::into_owned);
+            Ok(Action::Upgrade { binary })
+        },
     },
     Route {
         name: "watchEvents",

@@ -8,7 +8,7 @@ use super::error::Result;
 use super::parse::Parsed;
 use super::{
     attach, completion, config, control, events, health, input, logs, ps, recording, run, screen,
-    start, top,
+    start, top, upgrade,
 };
 
 /// What a command is called with behind its flags.
@@ -398,6 +398,24 @@ pub(super) const COMMANDS: &[Command] = &[
         more: "",
         flags: &[JSON],
         action: config::config,
+    },
+    Command {
+        name: "upgrade",
+        usage: "",
+        operands: Operands::None,
+        names: Names::Anything,
+        about: "have a new program take the server's place; what runs goes on",
+        more: "The server must have been started with --keep. It is asked to become the program at \
+               its own path, which you have replaced, or that of --binary. Processes, terminals, \
+               connections and waits go on. If the new program cannot take over, nothing changes, and \
+               this says why and exits with 1.",
+        flags: &[flag(
+            "binary",
+            None,
+            Some("PATH"),
+            "the new program [the one at the server's own path]",
+        )],
+        action: upgrade::upgrade,
     },
     Command {
         name: "health",

@@ -36,6 +36,7 @@ mod start;
 mod terminal;
 mod text;
 mod top;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

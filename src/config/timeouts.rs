@@ -243,6 +243,21 @@ pub const LAST_WORDS: Duration = Duration::from_millis(150);
 /// Within this after the last child is gone, a request that is on its way is still taken.
 pub const LAST_REQUESTS: Duration = Duration::from_millis(2);
 
+/// A program that is to take over says within this whether it can. docs/operations.md, "Upgrades".
+pub const UPGRADE_CHECK_MAX: Duration = Duration::from_secs(5);
+
+/// For an upgrade, requests under way are waited for so long; then it is refused. docs/operations.md.
+pub const UPGRADE_ANSWERS_MAX: Duration = Duration::from_secs(5);
+
+/// And downloads so long; then they are cut short.
+pub const UPGRADE_SENDS_MAX: Duration = Duration::from_secs(1);
+
+/// A program that has taken over serves within this, or the one from before does again.
+pub const UPGRADE_SERVES_MAX: Duration = Duration::from_secs(10);
+
+/// The supervisor comes to rest for an upgrade within this.
+pub const UPGRADE_REST_MAX: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;

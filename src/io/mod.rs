@@ -35,6 +35,7 @@ mod stdin;
 mod stream;
 mod telling;
 mod terminal;
+pub mod upgrade;
 mod usage;
 mod wait;
 mod wait_for;

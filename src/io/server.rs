@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,6 +27,7 @@ use crate::types::{JobId, Monotonic, ProcessId, SpawnError, Stream};
 use crate::wire::http::head::HeadLimits;
 use crate::wire::http::response::DateCache;
 
+use crate::io::conn::standing::Standing;
 use crate::io::host::admission::{RunBounds, Runs};
 use crate::io::host::input::Input;
 use crate::io::host::late::LateOutputs;
@@ -41,6 +42,7 @@ use crate::io::runtime::source::Source;
 use crate::io::screen::Screens;
 use crate::io::signal::Asked;
 use crate::io::telling::Telling;
+use crate::io::upgrade::Upgrades;
 use crate::io::usage::Counts;
 use crate::io::watchdog::Watchdog;
 
@@ -72,6 +74,8 @@ pub struct Options {
     pub addresses: String,
     /// How long its end may take, at the start.
     pub end_max: Duration,
+    /// How another program takes over, if there is a keeper.
+    pub upgrades: Option<Upgrades>,
 }
 
 /// The descriptors that lead to a job.
@@ -163,6 +167,14 @@ pub struct Server {
     pub(super) audit: Option<Audit>,
     /// What is told of all that happens.
     pub(super) telling: Telling,
+    /// Another program is to take over.
+    pub(super) upgrading: Cell<bool>,
+    /// No request is begun.
+    pub(super) holds: Cell<bool>,
+    /// Tells of that, and of its end.
+    pub(super) held: Notify,
+    /// Where connections stand, by their sockets, if there is a keeper.
+    pub(super) standing: RefCell<HashMap<RawFd, Rc<Standing>>>,
     supervisor: Sender<Inbox>,
     /// What makes ids go on after a restart.
     ids: RefCell<Option<Ids>>,
@@ -274,6 +286,10 @@ impl Server {
             reloads,
             audit,
             telling: Telling::new(journal),
+            upgrading: Cell::new(false),
+            holds: Cell::new(false),
+            held: Notify::default(),
+            standing: RefCell::default(),
             supervisor,
             ids: RefCell::new(ids),
             date: RefCell::new(DateCache::default()),

@@ -97,6 +97,18 @@ pub enum Event<'a> {
         /// Why.
         why: &'a str,
     },
+    /// This server has taken over.
+    Upgraded {
+        /// From a program of this version.
+        from: &'a str,
+        /// Since that was asked for.
+        duration_ms: u64,
+    },
+    /// Another program was to take over, and does not.
+    UpgradeRefused {
+        /// Why.
+        why: &'a str,
+    },
     /// Lines of the audit log are lost.
     AuditLost {
         /// How many since the last such line.
@@ -235,6 +247,8 @@ impl Event<'_> {
             Self::LimitsSet { .. } => "limits_set",
             Self::Reloaded { .. } => "reloaded",
             Self::ReloadRefused { .. } => "reload_refused",
+            Self::Upgraded { .. } => "upgraded",
+            Self::UpgradeRefused { .. } => "upgrade_refused",
             Self::AuditLost { .. } => "audit_lost",
             Self::Stopping { .. } => "stopping",
             Self::Stopped { .. } => "stopped",
@@ -246,9 +260,10 @@ impl Event<'_> {
     /// How important it is.
     pub fn level(&self) -> LogLevel {
         match self {
-            Self::Failed { .. } | Self::ReloadRefused { .. } | Self::AuditLost { .. } => {
-                LogLevel::Error
-            }
+            Self::Failed { .. }
+            | Self::ReloadRefused { .. }
+            | Self::UpgradeRefused { .. }
+            | Self::AuditLost { .. } => LogLevel::Error,
             Self::Warning(_) | Self::LeftEnded { .. } | Self::LinesLost { .. } => LogLevel::Warn,
             Self::Refused(Refused {
                 status: 401 | 403 | 500..,
@@ -330,6 +345,11 @@ impl Event<'_> {
                 Cow::Owned(format!("the configuration was read again: {changed}"))
             }
             Self::ReloadRefused { why } => Cow::Owned(format!("nothing was reloaded: {why}")),
+            Self::Upgraded { from, duration_ms } => Cow::Owned(format!(
+                "procring {} goes on where {from} was, {duration_ms} ms after that was asked for",
+                env!("CARGO_PKG_VERSION")
+            )),
+            Self::UpgradeRefused { why } => Cow::Owned(format!("nothing was upgraded: {why}")),
             Self::AuditLost { lines, why } => {
                 Cow::Owned(format!("{lines} lines of the audit log are lost: {why}"))
             }
@@ -375,6 +395,11 @@ impl Event<'_> {
                 line.text("changed", changed);
             }
             Self::Reloaded { changed } => line.text("changed", changed),
+            Self::Upgraded { from, duration_ms } => {
+                line.text("version", env!("CARGO_PKG_VERSION"));
+                line.text("from", from);
+                line.number("durationMs", duration_ms);
+            }
             Self::AuditLost { lines, .. } | Self::LinesLost { lines } => {
                 line.number("lines", lines);
             }
@@ -395,7 +420,8 @@ impl Event<'_> {
             | Self::Told(_)
             | Self::Groups
             | Self::Failed { .. }
-            | Self::ReloadRefused { .. } => {}
+            | Self::ReloadRefused { .. }
+            | Self::UpgradeRefused { .. } => {}
         }
     }
 }

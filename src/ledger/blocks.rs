@@ -8,6 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::os::fd::{OwnedFd, RawFd};
 
 use super::memory::Words;
 
@@ -76,16 +77,32 @@ impl Blocks {
     /// # Errors
     /// If not even the smallest size can be mapped.
     pub(crate) fn new() -> std::io::Result<Self> {
-        let words = Words::new("procring-index", &SIZES)?;
+        Ok(Self::of(Words::new("procring-index", &SIZES)?))
+    }
+
+    /// Maps memory that another program has made; [`Blocks::recover`] has to follow.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub(crate) fn again(fd: OwnedFd) -> std::io::Result<Self> {
+        Ok(Self::of(Words::again(fd)?))
+    }
+
+    fn of(words: Words) -> Self {
         let count = u32::try_from(words.len() / BLOCK_WORDS).unwrap_or(u32::MAX);
-        Ok(Self {
+        Self {
             words,
             count,
             fresh: Cell::new(HEADER + 1),
             free: RefCell::default(),
             given_back: Cell::new(0),
             free_cells: RefCell::default(),
-        })
+        }
+    }
+
+    /// The descriptor of the memory.
+    pub(crate) fn number(&self) -> RawFd {
+        self.words.number()
     }
 
     /// The number at a place in a block.

@@ -13,10 +13,11 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_get_seals, fstat};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// A memfd that can neither grow nor shrink, mapped as a whole.
@@ -64,7 +65,25 @@ impl Shared {
                 memfd::FileSeal::SealSeal,
             ])
             .map_err(other)?;
-        let file = memfd.into_file();
+        Self::map(memfd.into_file(), bytes)
+    }
+
+    /// Goes on with one that another program has made, at its descriptor.
+    ///
+    /// # Errors
+    /// If it is none, or cannot be mapped.
+    pub(crate) fn again(fd: OwnedFd) -> io::Result<Self> {
+        let other = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        if !fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK)) {
+            return other("a descriptor is no memory of a server");
+        }
+        match usize::try_from(fstat(&fd)?.st_size) {
+            Ok(bytes @ 1..) => Self::map(fd.into(), bytes),
+            _ => other("the memory of a server is empty"),
+        }
+    }
+
+    fn map(file: File, bytes: usize) -> io::Result<Self> {
         // SAFETY: a null hint lets the kernel choose an unused range, so no existing mapping is
         // replaced; `bytes` is not 0; the memfd is that long and sealed against shrinking.
         let base = unsafe {
@@ -93,6 +112,11 @@ impl Shared {
     /// How large it is.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Its descriptor.
+    pub(crate) fn number(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 
     /// Gives pages back to the kernel; they read as zeros then. A refusal leaves them resident,
@@ -134,11 +158,28 @@ impl Words {
     /// # Errors
     /// As there.
     pub(crate) fn new(name: &str, sizes: &[usize]) -> io::Result<Self> {
-        Ok(Self {
-            shared: Shared::new(name, sizes)?,
+        Ok(Self::of(Shared::new(name, sizes)?))
+    }
+
+    /// As [`Shared::again`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn again(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self::of(Shared::again(fd)?))
+    }
+
+    fn of(shared: Shared) -> Self {
+        Self {
+            shared,
             #[cfg(test)]
             stores: std::sync::Mutex::default(),
-        })
+        }
+    }
+
+    /// Its descriptor.
+    pub(crate) fn number(&self) -> RawFd {
+        self.shared.number()
     }
 
     /// How many there are.

@@ -8,11 +8,16 @@
 //! another. A record is free again when both the I/O thread and the supervisor are done with it; the
 //! one that is last frees it.
 //!
+//! Programs of several versions go on with one another's records (an upgrade): a record is not longer
+//! or shorter than 256 bytes, a fact keeps its place, and a new one takes a place that was nobody's,
+//! where 0 is no value. What an older program does not know it leaves as it is.
+//!
 //! What is written is whole at any moment, because each fact is one word: who dies between two facts
 //! has written the first.
 
 use std::cell::Cell;
 use std::io;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -34,6 +39,10 @@ const SERVES: usize = 3;
 const DEATHS: usize = 4;
 const RELOADED: usize = 5;
 const SETTINGS: usize = 8;
+/// What is handed over and to which program, and why that failed. The first is stored last.
+const HANDOVER: usize = 16;
+const HANDOVER_TO: usize = 17;
+const HANDOVER_ERROR: usize = 18;
 
 /// Numbers of settings.
 pub const SETTINGS_WORDS: usize = 6;
@@ -59,7 +68,10 @@ const OUTPUTS: usize = 16;
 const INPUT: usize = OUTPUTS + Stream::COUNT;
 const USED: usize = INPUT + 1;
 
-const _: () = assert!(USED + 3 <= WORDS);
+/// Those from here on are nobody's yet, and 0.
+const FREE: usize = USED + 3;
+
+const _: () = assert!(FREE < WORDS);
 
 /// Bits of [`LIFE`].
 const BEGUN: u64 = 1;
@@ -168,10 +180,30 @@ impl Records {
     /// # Errors
     /// If not even room for few records is to be had.
     pub fn new() -> io::Result<Self> {
-        let words = Words::new("procring-jobs", &SIZES)?;
+        let records = Self::of(Words::new("procring-jobs", &SIZES)?);
+        records.words.set(HIGH, 1);
+        Ok(records)
+    }
+
+    /// Maps memory that another program has made.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn again(fd: OwnedFd) -> io::Result<Self> {
+        let records = Self::of(Words::again(fd)?);
+        records.words.set(HANDOVER, 0);
+        records.words.set(SERVES, 0);
+        Ok(records)
+    }
+
+    fn of(words: Words) -> Self {
         let count = u32::try_from(words.len() / WORDS).unwrap_or(u32::MAX);
-        words.set(HIGH, 1);
-        Ok(Self { words, count })
+        Self { words, count }
+    }
+
+    /// The descriptor of the memory.
+    pub fn number(&self) -> RawFd {
+        self.words.number()
     }
 
     fn get(&self, record: RecordId, place: usize) -> u64 {
@@ -372,6 +404,18 @@ impl Records {
         (mark, self.get(record, SINCE), self.get(record, GROUP))
     }
 
+    /// A field that the next version may have.
+    #[cfg(debug_assertions)]
+    pub(crate) fn set_next(&self, record: RecordId, value: u64) {
+        self.set(record, FREE, value);
+    }
+
+    /// The same.
+    #[cfg(debug_assertions)]
+    pub(crate) fn next(&self, record: RecordId) -> u64 {
+        self.get(record, FREE)
+    }
+
     /// Its tree may live until then.
     pub fn set_lifetime(&self, record: RecordId, until: Monotonic) {
         self.set(record, LIFETIME, until.nanos());
@@ -464,6 +508,35 @@ impl Records {
             0 => None,
             was => Some(was > 1),
         }
+    }
+
+    /// The keeper is to hand over what is described there to a program; two descriptors. It does not
+    /// come back, or there is a [`Records::handover_error`].
+    pub fn hand_over(&self, heritage: RawFd, program: RawFd) {
+        self.words.set(HANDOVER_ERROR, 0);
+        self.words
+            .set(HANDOVER_TO, u64::from(program.cast_unsigned()));
+        self.words
+            .set(HANDOVER, u64::from(heritage.cast_unsigned()));
+    }
+
+    /// The same.
+    pub fn handover(&self) -> Option<(RawFd, RawFd)> {
+        let number = |at| i32::try_from(self.words.get(at)).ok();
+        Some((number(HANDOVER).filter(|&fd| fd > 2)?, number(HANDOVER_TO)?))
+    }
+
+    /// It could not be done, for this reason, an errno.
+    pub fn handover_failed(&self, errno: i32) {
+        self.words.set(HANDOVER, 0);
+        self.words
+            .set(HANDOVER_ERROR, u64::from(errno.cast_unsigned()));
+    }
+
+    /// The same.
+    pub fn handover_error(&self) -> Option<i32> {
+        let errno = i32::try_from(self.words.get(HANDOVER_ERROR)).ok();
+        errno.filter(|&errno| errno != 0)
     }
 
     /// A server has begun to serve.

@@ -17,6 +17,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 
 use crate::ledger::blocks::Blocks;
@@ -108,9 +109,24 @@ impl Arena {
     pub fn new() -> Result<Self, ArenaError> {
         let memory = Shared::new("procring-log", &SIZES).map_err(ArenaError::Create)?;
         let blocks = Blocks::new().map_err(ArenaError::Create)?;
+        Ok(Self::of(memory, blocks))
+    }
+
+    /// Maps memory that another program has made: that of logs and that of their indexes. A
+    /// [`Recovery`](super::Recovery) has to follow.
+    ///
+    /// # Errors
+    /// [`ArenaError::Create`] if it is none.
+    pub fn again(log: OwnedFd, index: OwnedFd) -> Result<Self, ArenaError> {
+        let memory = Shared::again(log).map_err(ArenaError::Create)?;
+        let blocks = Blocks::again(index).map_err(ArenaError::Create)?;
+        Ok(Self::of(memory, blocks))
+    }
+
+    fn of(memory: Shared, blocks: Blocks) -> Self {
         // The largest of SIZES makes 2^40 / 2^16 slots.
         let slots = u32::try_from(memory.bytes() / SLOT_BYTES).unwrap_or(u32::MAX);
-        Ok(Self {
+        Self {
             memory,
             blocks: Rc::new(blocks),
             keeps: false,
@@ -122,7 +138,12 @@ impl Arena {
             pins: HashMap::new(),
             budget: Budget::default(),
             revoked: 0,
-        })
+        }
+    }
+
+    /// The descriptors of its memory: of logs, and of their indexes.
+    pub fn numbers(&self) -> [RawFd; 2] {
+        [self.memory.number(), self.blocks.number()]
     }
 
     /// From now on what logs read can be found by who goes on with this memory. A slot is all

@@ -15,6 +15,8 @@ use super::table::{Description, Process};
 use super::tags::Tags;
 use super::terminal::Terminal;
 use crate::ledger::records::{Named, Text};
+#[cfg(debug_assertions)]
+use crate::ledger::variant;
 use crate::ledger::{CellId, RecordId, Records};
 use crate::log::{Arena, Recovery};
 use crate::types::{Exit, ExitReason, ExitStatus, JobId, Monotonic, ProcessId, UnixMs, WindowSize};
@@ -38,6 +40,10 @@ struct Written {
     created_at_ms: u64,
     name: Option<String>,
     labels: Option<Vec<(String, String)>>,
+    /// What the next version may have.
+    #[cfg(debug_assertions)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<u64>,
 }
 
 impl Written {
@@ -56,7 +62,15 @@ impl Written {
                 let pairs = labels.iter();
                 pairs.map(|(key, value)| (text(key), text(value))).collect()
             }),
+            #[cfg(debug_assertions)]
+            next: variant::has_more().then_some(description.created_at.0),
         }
+    }
+
+    #[cfg(debug_assertions)]
+    fn of_variant(mut self) -> Self {
+        self.labels = self.labels.filter(|_| !variant::has_less());
+        self
     }
 
     fn read(self) -> (Description, Tags) {
@@ -106,7 +120,13 @@ impl Kept {
         let Some(record) = process.record.filter(|_| process.is_listed()) else {
             return;
         };
+        #[cfg(debug_assertions)]
+        if variant::has_more() {
+            self.records.set_next(record, process.id.0);
+        }
         let written = Written::new(&process.description, process.tags());
+        #[cfg(debug_assertions)]
+        let written = written.of_variant();
         let text = serde_json::to_vec(&written).unwrap_or_default();
         let before = self.records.text(record);
         if let Some(block) = arena.blocks().write_text(&text)
@@ -202,6 +222,16 @@ impl Kept {
         let written: Written = text
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default();
+        #[cfg(debug_assertions)]
+        let written = {
+            if variant::has_more() {
+                let id = records.id(record)?.0;
+                let numbers = [records.next(record), written.next.unwrap_or_default()];
+                let as_written = [id, written.created_at_ms];
+                assert!(numbers == [0, 0] || numbers == as_written, "{numbers:?}");
+            }
+            written.of_variant()
+        };
         let (description, tags) = written.read();
         let outputs = records.outputs(record);
         let kind = kind_of(records.kind(record));

@@ -101,6 +101,7 @@ impl Supervisor {
                 }
                 Word::End => self.begin_shutdown(),
                 Word::Reload => self.events.send(Event::Reload),
+                Word::Upgrade => self.events.send(Event::Upgrade),
             }
         }
         // One signal may stand for several deaths.

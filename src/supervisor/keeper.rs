@@ -14,12 +14,22 @@
 //! open at the beginning ([`close_others`]), and goes on (`server`). A server that ends in order ends
 //! the keeper, too, and so does one that cannot live: then everybody is killed.
 //!
+//! *An upgrade* is a planned death. The server that has nothing under its hands any more writes a
+//! [`Heritage`] and says so in the records; the keeper becomes the new program by exec, in the same
+//! process, with the same children ([`become_program`]). That one ends the old server
+//! ([`end_predecessor`]), maps the same memory and begins a server of its own. If this one does not
+//! come to serve, the keeper becomes the old program again in the same way ([`go_back`]).
+//!
 //! # Safety
 //! Thin calls of libc on numbers and a zeroed structure that is read as waitid(2) says.
 #![allow(unsafe_code)]
 
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::ffi::{CString, c_char};
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::process::exit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,12 +37,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Pid, Signal};
 
+use crate::config::timeouts;
 use crate::ledger::records::End;
-use crate::ledger::{RecordId, Records};
+use crate::ledger::{Heritage, RecordId, Records};
 use crate::supervisor::cgroup::Cgroups;
 use crate::supervisor::reap::Reaped;
 use crate::supervisor::signals;
 use crate::supervisor::spawn::clone;
+use crate::supervisor::spawn::inherit::close_on_exec_above_2;
 use crate::supervisor::tree::procfs;
 use crate::supervisor::tree::walk::Walk;
 use crate::types::ExitStatus;
@@ -49,6 +61,9 @@ const GIVEN_UP: i32 = 70;
 /// How long everybody is killed until then.
 const LAST_KILLS: Duration = Duration::from_secs(5);
 
+/// How often is looked whether a server that has to serve soon does.
+const LOOK_WHETHER_SERVED: Duration = Duration::from_millis(50);
+
 /// Descriptors that may be open when the keeper begins.
 const BASE_MAX: RawFd = 4096;
 
@@ -63,12 +78,47 @@ pub struct Kept {
     pub(crate) pid: i32,
     /// Another server was there before.
     pub goes_on: bool,
+    /// It is the first one of a program that has taken over.
+    pub takes_over: bool,
 }
 
 impl Kept {
     /// The keeper's number, which is the main one of the service.
     pub fn pid(&self) -> u32 {
         self.pid.unsigned_abs()
+    }
+
+    /// The descriptor of the bell.
+    pub fn bell(&self) -> RawFd {
+        self.bell.as_raw_fd()
+    }
+
+    /// Has the keeper hand over to a program, and waits. Whoever calls it does nothing else until
+    /// then, and no other thread either.
+    ///
+    /// # Errors
+    /// When there is no such program; else this process ends.
+    pub fn hand_over(&self, heritage: &Heritage) -> io::Result<Infallible> {
+        let memory = heritage.write()?;
+        for fd in heritage.descriptors().chain([memory.as_raw_fd()]) {
+            stays_open(fd);
+        }
+        for record in self.records.iter() {
+            self.records.fds(record).for_each(stays_open);
+        }
+        self.records.hand_over(memory.as_raw_fd(), heritage.program);
+        // SAFETY: plain numbers; the keeper is the parent.
+        unsafe { libc::kill(self.pid, libc::SIGUSR2) };
+        loop {
+            if let Some(errno) = self.records.handover_error() {
+                close_on_exec_above_2();
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            if self.is_lost() {
+                exit(GIVEN_UP);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Whether the keeper is gone, which nothing but a kill can do.
@@ -81,21 +131,40 @@ impl Kept {
 /// Begins to keep. Comes back in each server, and never in the keeper: that ends with the last of
 /// them. `say` tells whoever started it what has happened, `end` is done before it gives up.
 ///
-/// To be called while there is one thread, with the signals blocked that the server waits for.
+/// To be called while there is one thread, with the signals blocked that the server waits for. With a
+/// `heritage` it goes on with what another program has kept.
 ///
 /// # Errors
 /// When no process can be made; then there is no keeper.
-pub fn keep(records: &Arc<Records>, say: impl Fn(&str), end: impl FnOnce()) -> io::Result<Kept> {
+pub fn keep(
+    records: &Arc<Records>,
+    heritage: Option<&Heritage>,
+    say: impl Fn(&str),
+    end: impl FnOnce(),
+) -> io::Result<Kept> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let bell = match heritage {
+        Some(heritage) => handed_over(heritage.bell).ok_or(io::ErrorKind::NotFound)?,
+        None => eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+    };
     let own = std::process::id().cast_signed();
     let mut kept = Kept {
         records: records.clone(),
         bell: Arc::new(bell),
         pid: own,
-        goes_on: false,
+        goes_on: heritage.is_some(),
+        takes_over: heritage.is_some(),
     };
-    let base = open_now();
+    let mut base = open_now();
+    if let Some(heritage) = heritage {
+        // Not what is passed on to the first server, and closed by those after it.
+        let passed: HashSet<RawFd> = records
+            .iter()
+            .flat_map(|record| records.fds(record))
+            .chain(heritage.connections.iter().map(|of| of.fd))
+            .collect();
+        base.retain(|fd| !passed.contains(fd));
+    }
     let mut short_lives = 0;
     loop {
         let begun = Instant::now();
@@ -104,6 +173,9 @@ pub fn keep(records: &Arc<Records>, say: impl Fn(&str), end: impl FnOnce()) -> i
             Ok(0) => {
                 begin(own);
                 if kept.goes_on {
+                    let first = heritage.filter(|_| kept.takes_over);
+                    let connections = first.iter().flat_map(|first| &first.connections);
+                    base.extend(connections.map(|of| of.fd));
                     close_others(records, &base);
                 }
                 return Ok(kept);
@@ -118,7 +190,14 @@ pub fn keep(records: &Arc<Records>, say: impl Fn(&str), end: impl FnOnce()) -> i
                 continue;
             }
         };
-        let status = watch(&kept, server);
+        let until = kept
+            .takes_over
+            .then(|| begun + timeouts::UPGRADE_SERVES_MAX);
+        let status = watch(&kept, server, until);
+        if let Some(heritage) = heritage.filter(|_| kept.takes_over && !records.has_served()) {
+            let why = format!("its server died before it served ({})", told(status));
+            go_back(heritage, why, &say);
+        }
         if let ExitStatus::Code(code) = status
             && (code == 0 || !records.has_served())
         {
@@ -152,7 +231,117 @@ pub fn keep(records: &Arc<Records>, say: impl Fn(&str), end: impl FnOnce()) -> i
             told(status)
         ));
         kept.goes_on = true;
+        kept.takes_over = false;
     }
+}
+
+/// Ends the server of the program that has handed over, which does nothing any more. When this comes
+/// back, nobody else writes to its memory.
+pub fn end_predecessor(heritage: &Heritage) {
+    if heritage.server > 1 {
+        // What it was told just now is for its successor.
+        for signal in signals::pending(heritage.server) {
+            if signals::is_for_server(signal) {
+                // SAFETY: plain numbers; it is blocked here, and passed on to the server.
+                unsafe { libc::kill(std::process::id().cast_signed(), signal) };
+            }
+        }
+        // SAFETY: plain numbers; it is a child that nobody else reaps, so the number is its own. Of
+        // one that is no child the call below says so.
+        unsafe { libc::kill(heritage.server, libc::SIGKILL) };
+        reap(heritage.server);
+    }
+}
+
+/// Becomes the program again that has handed over: this one cannot serve. Comes back if there is
+/// none, or if that is this one.
+pub fn go_back(heritage: &Heritage, why: String, say: impl Fn(&str)) {
+    if heritage.failed.is_some() || heritage.before <= 2 {
+        return;
+    }
+    say(&format!(
+        "the upgrade failed: {why}; the program from before goes on"
+    ));
+    let again = Heritage {
+        failed: Some(why),
+        program: heritage.before,
+        server: 0,
+        ..heritage.clone()
+    };
+    let passed = again.write().and_then(|memory| {
+        again.descriptors().for_each(stays_open);
+        if let Some(records) = handed_over(again.records) {
+            let records = Records::again(records)?;
+            for record in records.iter() {
+                records.fds(record).for_each(stays_open);
+            }
+        }
+        stays_open(memory.as_raw_fd());
+        Ok(memory)
+    });
+    match passed {
+        Ok(memory) => {
+            let errno = become_program(memory.as_raw_fd(), again.program);
+            let error = io::Error::from_raw_os_error(errno);
+            say(&format!(
+                "the program from before cannot be started: {error}"
+            ));
+        }
+        Err(error) => say(&format!("nothing can be handed back: {error}")),
+    }
+}
+
+/// The argument with which a program is told where its heritage is.
+pub const HERITAGE: &str = "--heritage=";
+
+/// Becomes the program at this descriptor, in the same process; the errno if that cannot be done.
+/// What is blocked and ignored stays so.
+fn become_program(heritage: RawFd, program: RawFd) -> i32 {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    let texts = [
+        format!("/proc/self/fd/{program}"),
+        "procring".to_owned(),
+        "server".to_owned(),
+        format!("{HERITAGE}{heritage}"),
+    ];
+    let texts = texts.map(|text| CString::new(text).unwrap_or_default());
+    let argv = [
+        texts[1].as_ptr(),
+        texts[2].as_ptr(),
+        texts[3].as_ptr(),
+        std::ptr::null(),
+    ];
+    // SAFETY: strings that end with NUL and an array that ends with a null pointer, all of which
+    // live until the call is over; the environment is changed by nobody, since this is the only
+    // thread.
+    unsafe { libc::execve(texts[0].as_ptr(), argv.as_ptr(), environ) };
+    let error = io::Error::last_os_error();
+    error.raw_os_error().unwrap_or(libc::EINVAL)
+}
+
+/// Has a descriptor stay open over exec.
+fn stays_open(fd: RawFd) {
+    // SAFETY: changes a flag of a number, which is no error if nothing is open there.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+}
+
+/// A copy of a descriptor that another program has handed over; None if nothing is open there. The
+/// descriptor itself stays as it is, for the way back, and is closed at the next exec.
+pub fn handed_over(fd: RawFd) -> Option<OwnedFd> {
+    let original = ManuallyDrop::new(owned(fd)?);
+    rustix::io::fcntl_dupfd_cloexec(&*original, 3).ok()
+}
+
+/// A descriptor that another program has handed over; None if nothing is open there. To be asked once
+/// for each, when there is no way back.
+pub fn owned(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: it is open and above the standard ones, and a heritage says that it was left to this
+    // program, in which nobody else has it.
+    let own = || unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: asks for the flags of a number.
+    (fd > 2 && unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0).then(own)
 }
 
 /// The descriptor that a record names, in a server that goes on.
@@ -182,13 +371,28 @@ fn begin(keeper: i32) {
     Cgroups::with_keeper(keeper);
 }
 
-/// Until the server has died; how.
-fn watch(kept: &Kept, server: i32) -> ExitStatus {
+/// Until the server has died; how. One that has not served by then is killed.
+fn watch(kept: &Kept, server: i32, until: Option<Instant>) -> ExitStatus {
     loop {
         if let Some(status) = collect(kept, server) {
             return status;
         }
-        let (signal, is_terminals) = signals::wait();
+        let impatient = until.filter(|_| !kept.records.has_served());
+        let look = impatient.map(|_| LOOK_WHETHER_SERVED);
+        let Some((signal, is_terminals)) = signals::wait(look) else {
+            if impatient.is_some_and(|until| Instant::now() >= until) {
+                // SAFETY: plain numbers; the server is a child that has not been reaped.
+                unsafe { libc::kill(server, libc::SIGKILL) };
+            }
+            continue;
+        };
+        if signal == libc::SIGUSR2
+            && let Some((heritage, program)) = kept.records.handover()
+        {
+            let errno = become_program(heritage, program);
+            kept.records.handover_failed(errno);
+            continue;
+        }
         // What a terminal sends its whole group gets.
         if signal != libc::SIGCHLD && !is_terminals {
             // SAFETY: plain numbers; the server is a child that has not been reaped.

@@ -248,6 +248,7 @@ mod tests {
                 bell: Arc::new(bell),
                 pid: rustix::process::getppid().unwrap().as_raw_nonzero().get(),
                 goes_on: false,
+                takes_over: false,
             }),
         };
         let (mut supervisor, _commands, events) = Supervisor::new(options).unwrap();

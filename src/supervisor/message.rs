@@ -6,6 +6,7 @@
 //! [`mailbox`]: crate::supervisor::mailbox
 
 use std::os::fd::OwnedFd;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::ledger::RecordId;
@@ -130,6 +131,8 @@ pub enum Command {
     ShutdownGrace(Duration),
     /// The server is to end, as for SIGTERM.
     ShutDown,
+    /// Do nothing any more.
+    Rest(Rest),
     /// Nobody will ask about this child again; what is left of its tree lives on.
     Forget {
         /// Which child.
@@ -148,6 +151,15 @@ pub enum Command {
         /// Which child.
         job: JobId,
     },
+}
+
+/// What the supervisor does nothing for: whether it can, it says at once.
+#[derive(Debug)]
+pub struct Rest {
+    /// Where it says so. It cannot while a child is being started.
+    pub begun: mpsc::Sender<bool>,
+    /// It goes on when the other end of this is gone.
+    pub until: mpsc::Receiver<()>,
 }
 
 /// What the supervisor reports.
@@ -229,6 +241,8 @@ pub enum Event {
     ShuttingDown,
     /// The server is to read its configuration again (SIGHUP).
     Reload,
+    /// Another program is to take over (SIGUSR2).
+    Upgrade,
     /// Every child and descendant is gone after [`Event::ShuttingDown`].
     AllGone,
 }

@@ -49,7 +49,7 @@ use self::keeper::Kept;
 use self::leftovers::Leftovers;
 use self::mailbox::{Receiver, Sender};
 use self::memory::Watches;
-use self::message::{Command, Event};
+use self::message::{Command, Event, Rest};
 use self::ports::Ports;
 use self::shutdown::Shutdown;
 use self::signalling::Signalling;
@@ -398,6 +398,13 @@ impl Supervisor {
             Command::Uncount { ticket } => self.uncount(ticket),
             Command::ShutdownGrace(grace) => self.options.shutdown_grace = grace,
             Command::ShutDown => self.begin_shutdown(),
+            Command::Rest(Rest { begun, until }) => {
+                let can = self.pool.is_quiet() && self.shutdown.is_none();
+                if begun.send(can).is_ok() && can {
+                    // Nothing is ever sent there.
+                    let _ = until.recv();
+                }
+            }
             Command::Forget { job } => self.forget(job),
             Command::TerminalClosed { job, master } => {
                 if let Some(known) = self.jobs.get_mut(&job) {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | SIGTERM, SIGINT, SIGQUIT | the end begins; once more, and it ends at once |
 //! | SIGHUP | the same where the server has a controlling terminal, which is then gone; nothing where it was started ignoring it (nohup(1)); elsewhere a word to reload |
+//! | SIGUSR2 | an upgrade |
 //! | SIGTSTP | stops the server until SIGCONT, as Ctrl-Z in a shell wants it (and `bg` goes on) |
 //! | SIGTTIN, SIGTTOU | nothing: a server in the background writes its lines to a terminal with `stty tostop`, too |
 //!
@@ -17,6 +18,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
 
@@ -46,19 +48,24 @@ pub fn block_all() {
 /// The signals that this process ignores now, by inheritance or by the Rust runtime. Read from
 /// proc(5), because sigaction(2) as libc has it hides the two signals that libc uses itself.
 pub fn ignored() -> Vec<i32> {
-    // The name of this program is in it, which may be any bytes.
-    let Ok(status) = std::fs::read("/proc/self/status") else {
-        return vec![libc::SIGPIPE];
-    };
+    of_status("self", "SigIgn:").unwrap_or_else(|| vec![libc::SIGPIPE])
+}
+
+/// The signals that were sent to a process and that it has not taken.
+pub(crate) fn pending(pid: i32) -> Vec<i32> {
+    of_status(&pid.to_string(), "ShdPnd:").unwrap_or_default()
+}
+
+/// A set of signals in proc_pid_status(5).
+fn of_status(process: &str, field: &str) -> Option<Vec<i32>> {
+    // The name of its program is in it, which may be any bytes.
+    let status = std::fs::read(format!("/proc/{process}/status")).ok()?;
     let status = String::from_utf8_lossy(&status);
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(1 << (libc::SIGPIPE - 1));
-    (1..=64)
-        .filter(|signal| mask & (1 << (signal - 1)) != 0)
-        .collect()
+    let mut lines = status.lines();
+    let hex = lines.find_map(|line| line.strip_prefix(field))?;
+    let mask = u64::from_str_radix(hex.trim(), 16).ok()?;
+    let is_set = |signal: &i32| mask & (1 << (signal - 1)) != 0;
+    Some((1..=64).filter(is_set).collect())
 }
 
 /// Lets orphans become zombies to be reaped even where the server was started ignoring SIGCHLD.
@@ -70,20 +77,36 @@ pub fn reset_child_signal() {
 }
 
 /// The next signal that is for the server or of a child, for a process that waits for nothing else;
-/// and whether a terminal has sent it to its whole foreground group. They must be blocked.
-pub(crate) fn wait() -> (i32, bool) {
+/// and whether a terminal has sent it to its whole foreground group. They must be blocked. None if
+/// there is none within the time that there is.
+pub(crate) fn wait(within: Option<Duration>) -> Option<(i32, bool)> {
+    let within = within.map(|within| libc::timespec {
+        tv_sec: i64::try_from(within.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: within.subsec_nanos().into(),
+    });
+    let within = within.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     loop {
         // SAFETY: `sigemptyset` initialises the set; all-zero is a valid `siginfo_t`, which the call
-        // fills if it succeeds.
+        // fills if it succeeds; a null pointer is no limit (sigwaitinfo(2)).
         unsafe {
-            let mut set = meant();
+            let set = meant();
             let mut info: libc::siginfo_t = std::mem::zeroed();
-            let signal = libc::sigwaitinfo(&raw mut set, &raw mut info);
+            let signal = libc::sigtimedwait(&raw const set, &raw mut info, within);
             if signal > 0 {
-                return (signal, info.si_code == libc::SI_KERNEL);
+                return Some((signal, info.si_code == libc::SI_KERNEL));
             }
         }
+        let error = std::io::Error::last_os_error();
+        if error.kind() == std::io::ErrorKind::WouldBlock {
+            return None;
+        }
     }
+}
+
+/// Whether a signal tells the server to end, or to read its settings again.
+pub(crate) fn is_for_server(signal: i32) -> bool {
+    let all = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
+    all.contains(&signal)
 }
 
 /// The signals that mean something.
@@ -98,6 +121,7 @@ fn meant() -> libc::sigset_t {
             libc::SIGINT,
             libc::SIGQUIT,
             libc::SIGHUP,
+            libc::SIGUSR2,
         ] {
             libc::sigaddset(&mut set, signal);
         }
@@ -144,6 +168,8 @@ pub enum Word {
     End,
     /// The server is to read its settings again.
     Reload,
+    /// Another program is to take over.
+    Upgrade,
 }
 
 /// The signals that mean something, as a readable descriptor.
@@ -181,6 +207,7 @@ impl SignalFd {
                 // One that is blocked comes here although it is ignored.
                 (libc::SIGHUP, Hangup::Nothing) => continue,
                 (libc::SIGHUP, Hangup::Reload) => Word::Reload,
+                (libc::SIGUSR2, _) => Word::Upgrade,
                 _ => Word::End,
             });
         }

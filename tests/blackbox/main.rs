@@ -117,6 +117,7 @@ mod terminal_pty;
 mod terminal_screen;
 mod terminal_viewers;
 mod tree_limits;
+mod upgrade;
 mod usage;
 mod users;
 mod waits;

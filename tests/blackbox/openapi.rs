@@ -212,6 +212,11 @@ fn examples_are_what_the_server_answers(backend: Backend) {
     s.get("readyz", "ready", "/readyz");
     s.get("health", "health", "/v1/health");
     s.get("getServer", "server", "/v1/server");
+    s.post("upgradeServer", "noKeeper", "/v1/server/upgrade", json!(""));
+    let launch = Launch::new(backend).args(&["--no-token", "--keep"]);
+    let other = std::mem::replace(&mut s.server, launch.start());
+    s.post("upgradeServer", "upgraded", "/v1/server/upgrade", json!(""));
+    s.server = other;
     let settings = s
         .get("getConfig", "defaults", "/v1/processes/config")
         .json();

@@ -18,6 +18,8 @@ on_both!(
     a_reload_is_told_and_leaves_the_status_as_it_is,
     a_watchdog_hears_of_a_server_whose_threads_both_work_and_of_no_other,
     a_server_without_descriptors_is_not_taken_for_hung,
+    an_upgrade_is_a_reload_of_the_same_process,
+    a_watchdog_of_a_keeper_hears_of_its_server,
     nobody_wakes_up_for_a_watchdog_that_is_not_there,
 );
 
@@ -106,6 +108,36 @@ fn a_reload_is_told_and_leaves_the_status_as_it_is(backend: Backend) {
         server.address
     );
     assert!(ready.lines().any(|line| line == status), "{ready}");
+}
+
+fn an_upgrade_is_a_reload_of_the_same_process(backend: Backend) {
+    let manager = Manager::new("upgrade", backend);
+    let server = manager.launch(backend).args(&["--keep"]).start();
+    manager.awaits("READY=1");
+    for _ in 0..2 {
+        server.signal(libc::SIGUSR2);
+        let reloading = manager.awaits("RELOADING=1");
+        assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+        let ready = manager.awaits("READY=1");
+        assert!(!ready.contains("MAINPID"), "{ready}");
+        assert_eq!(server.get("/v1/server").json()["pid"], server.pid);
+    }
+}
+
+fn a_watchdog_of_a_keeper_hears_of_its_server(backend: Backend) {
+    let manager = Manager::new("kept-watchdog", backend);
+    // As systemd has it: for the main process, which is the keeper.
+    let own = ["sh", "-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh"];
+    let launch = manager.launch(backend).args(&["--keep"]);
+    let server = launch
+        .through_exec(&own)
+        .env("WATCHDOG_USEC", "400000")
+        .start();
+    manager.awaits("WATCHDOG=1");
+    server.signal(libc::SIGUSR2);
+    manager.awaits("RELOADING=1");
+    manager.awaits("READY=1");
+    manager.awaits("WATCHDOG=1");
 }
 
 /// A thread of a server that does not go on.

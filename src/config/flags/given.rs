@@ -68,6 +68,20 @@ impl Given {
         found.map(|(_, value)| value.as_os_str())
     }
 
+    /// The command line again, behind the program's name.
+    pub fn words(&self) -> Vec<OsString> {
+        let word = |(flag, value): &(&Flag, Option<OsString>)| {
+            let mut word = OsString::from(format!("--{}", flag.long));
+            if let Some(value) = value {
+                word.push("=");
+                word.push(value);
+            }
+            word
+        };
+        let flags = self.flags.iter().map(word);
+        std::iter::once("server".into()).chain(flags).collect()
+    }
+
     fn is_flag(&self, long: &str) -> bool {
         self.flags.iter().any(|(flag, _)| flag.long == long)
     }

@@ -581,8 +581,8 @@ pub(super) const FLAGS: &[Flag] = &[
         default: None,
         help: "keep processes, logs and exit codes when the server dies",
         more: "A small process stays the parent of all others; when the server is killed, it begins \
-               another one, which goes on with the same processes. What survives is in \
-               docs/operations.md.",
+               another one, which goes on with the same processes. SIGUSR2 and `procring upgrade` \
+               have another program go on with them. What survives is in docs/operations.md.",
     },
     Flag {
         long: "state-dir",

@@ -80,6 +80,8 @@ pub fn man(commands: &str) -> String {
          users, origins and the level of the log change,\nall of them or none; a line says what has changed, or why \
          nothing has. What a client has set with\nPOST /v1/processes/config goes where the file names \
          it. The audit log is opened anew.\nWith a terminal, which is gone then, it ends the server.\n\
+         .TP\nSIGUSR2\nwith \\fB\\-\\-keep\\fR: the program at the server's own path takes over, and \
+         what runs goes on; a line\nsays so, or why not\n\
          .TP\nSIGTERM, SIGINT, SIGQUIT\nend the server; once more, and it ends at once\n\
          .SH EXIT STATUS\n.TP\n0\nended by a signal\n.TP\n1\ncould not start\n.TP\n2\nwrong \
          usage\n.TP\n78\n\\fB\\-\\-io\\-backend uring\\fR where io_uring is not available\n",

@@ -15,12 +15,13 @@ use monoio::net::TcpStream;
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown, SocketAddrAny,
-    SocketFlags, acceptfrom_with, recvmsg, shutdown, sockopt,
+    SocketFlags, acceptfrom_with, getpeername, recvmsg, shutdown, sockopt,
 };
 
 use crate::api::access::Peer;
 use crate::config::timeouts;
 use crate::journal::Event;
+use crate::ledger::heritage::Connection;
 use crate::metrics::metrics;
 use crate::supervisor::mailbox::Receiver;
 use crate::supervisor::message::{self, Command};
@@ -33,6 +34,7 @@ use crate::io::runtime::race::{First, first, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::{self, sleep};
 use crate::io::server::Server;
+use crate::io::upgrade;
 use crate::io::wait::until;
 use crate::io::watchdog;
 
@@ -70,6 +72,7 @@ pub async fn serve(
     // Before the first connection is accepted: there may not be a descriptor left after it.
     let bell = Source::new(rustix::io::fcntl_dupfd_cloexec(&events, 3)?)?;
     monoio::spawn(watchdog::watch(server.clone()));
+    upgrade::arrive(&server);
     server.options.manager.ready(&watchdog::status(&server));
     let end = {
         let accepting = sockets.iter().map(
@@ -120,6 +123,7 @@ fn close(socket: Source, shared: bool) {
 
 async fn accept_all(server: &Rc<Server>, socket: &Source, for_metrics: bool) -> std::io::Error {
     loop {
+        server.begins().await;
         match acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok((fd, peer)) => {
                 let peer = peer_of(&fd, peer);
@@ -159,6 +163,7 @@ fn peer_of(fd: &OwnedFd, address: Option<SocketAddrAny>) -> Peer {
 /// Takes connections that the server's starter hands over. When it has gone, the server ends.
 async fn take_all(server: &Rc<Server>, socket: &Source) -> std::io::Error {
     loop {
+        server.begins().await;
         let mut byte = [0];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -230,6 +235,28 @@ impl Drop for Place {
         count.set(count.get() - 1);
         heap::passed(heap::CONNECTION_BYTES);
     }
+}
+
+/// Goes on with a connection of another program.
+pub(in crate::io) fn take_up(server: &Rc<Server>, fd: OwnedFd, about: &Connection) {
+    let Ok(address) = getpeername(&fd) else {
+        // It is none, or broken.
+        return;
+    };
+    let peer = match about.of_starter {
+        true => Peer::Starter,
+        false => peer_of(&fd, address),
+    };
+    let Ok(stream) = TcpStream::from_std(fd.into()) else {
+        return;
+    };
+    let (place, _) = Place::take(server, about.for_metrics);
+    let mut conn = Conn::new(server.clone(), stream, peer, about.for_metrics);
+    conn.goes_on_with(about);
+    monoio::spawn(async move {
+        let _place = place;
+        conn::serve(conn).await;
+    });
 }
 
 fn start(server: &Rc<Server>, fd: OwnedFd, peer: Peer, for_metrics: bool) {

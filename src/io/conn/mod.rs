@@ -16,11 +16,13 @@ pub(crate) mod reader;
 pub(crate) mod receive;
 mod request_id;
 mod send;
+pub(crate) mod standing;
 mod stream;
 pub(crate) mod writer;
 
 use std::future::{Future, ready};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 
@@ -42,6 +44,7 @@ use crate::api::{self, Action, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
 use crate::budget::Kind;
 use crate::config::timeouts;
 use crate::journal::Event;
+use crate::ledger::heritage::Connection;
 use crate::log::Cursor;
 use crate::types::ProcessId;
 use crate::wire::http::head::BodyFraming;
@@ -49,6 +52,7 @@ use crate::wire::http::response::Length;
 use crate::wire::ws::handshake::Accept;
 
 use self::receive::{BODY_BYTES_MAX, Facts, Received};
+use self::standing::{Doing, Standing};
 use crate::io::attach::attach;
 use crate::io::audit::Change;
 use crate::io::bytes::send;
@@ -75,6 +79,7 @@ use crate::io::server_info::server_info;
 use crate::io::signal::signal;
 use crate::io::stdin::{Announced, close, input, upload};
 use crate::io::terminal;
+use crate::io::upgrade;
 use crate::io::usage;
 use crate::io::wait_for::wait_for;
 use crate::io::watchdog;
@@ -156,24 +161,37 @@ pub(crate) struct Conn {
     writer: Writer,
     /// It counts among [`Server::busy`].
     busy: bool,
+    /// Where it stands, if there is a keeper.
+    standing: Option<Rc<Standing>>,
 }
 
 impl Drop for Conn {
     fn drop(&mut self) {
         self.set_busy(false);
+        if self.standing.is_some() {
+            let socket = self.reader.socket();
+            self.server.standing.borrow_mut().remove(&socket);
+        }
     }
 }
 
 /// Something that a connection is busy with. Boxed, so that a connection carries room for the stage
 /// it is in and no other: an idle one waits in `head`, a follower in `follow`.
-type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+type Lasting<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(mut conn: Box<Conn>) {
     loop {
         conn.set_busy(false);
+        conn.does(Doing::Rests);
         // Nothing but the connection is kept over a wait here: `begin` and `go_on` take the rest.
         let request = conn.head().await;
+        if conn.server.holds.get() {
+            conn.does(Doing::Waits);
+            let server = conn.server.clone();
+            Box::pin(async move { server.begins().await }).await;
+        }
+        conn.does(Doing::Answers);
         let stage = conn.begin(request).await;
         let then = match stage {
             Stage::Over(then) => then,
@@ -194,6 +212,7 @@ pub(crate) async fn serve(mut conn: Box<Conn>) {
 
 /// Answers one request with 503 and closes.
 pub(crate) async fn refuse(mut conn: Box<Conn>) {
+    conn.does(Doing::Answers);
     let problem = Problem::unavailable("too many connections", Some("limit_reached"))
         .because("max_connections");
     if conn.bare_reply(problem.reply()).await == Then::Linger {
@@ -213,18 +232,40 @@ impl Conn {
         let (read, write) = stream.into_split();
         let turn = Rc::new(Turn::default());
         let budget = server.budget.clone();
+        let standing = server.options.upgrades.as_ref().map(|_| {
+            let standing = Standing::new(socket, peer == Peer::Starter, for_metrics);
+            let mut all = server.standing.borrow_mut();
+            all.insert(socket, standing.clone());
+            standing
+        });
         Box::new(Self {
             server,
             peer,
             for_metrics,
-            reader: Reader::new(read, socket, turn.clone()),
+            standing: standing.clone(),
+            reader: Reader::new(read, socket, turn.clone(), standing),
             writer: Writer::new(write, socket, turn, budget),
             busy: false,
         })
     }
 
+    /// Of a socket that another program has handed over.
+    pub(crate) fn goes_on_with(&mut self, about: &Connection) {
+        if let Some(standing) = &self.standing {
+            standing.was(about);
+        }
+        self.reader.goes_on_with(about.bytes.clone());
+    }
+
+    /// Notes what it is doing.
+    fn does(&self, doing: Doing) {
+        if let Some(standing) = &self.standing {
+            standing.does(doing, self.reader.bytes());
+        }
+    }
+
     /// Begins with a request.
-    fn begin(&mut self, request: Result<(Facts, Result<Plan, Reply>), Then>) -> Doing<'_, Stage> {
+    fn begin(&mut self, request: Result<(Facts, Result<Plan, Reply>), Then>) -> Lasting<'_, Stage> {
         match request {
             Ok((facts, plan)) => {
                 self.set_busy(true);
@@ -235,7 +276,18 @@ impl Conn {
     }
 
     /// Goes on with what takes longer.
-    fn go_on(&mut self, stage: Stage) -> Doing<'_, Then> {
+    fn go_on(&mut self, stage: Stage) -> Lasting<'_, Then> {
+        self.does(match &stage {
+            Stage::Over(_) | Stage::Once(..) | Stage::Upload(..) | Stage::Run(..) => Doing::Answers,
+            Stage::Wait(..) => Doing::Waits,
+            Stage::List(..) | Stage::Ran(..) | Stage::Fetch(..) => Doing::Sends,
+            Stage::Bytes(_, bytes) if !bytes.follow => Doing::Sends,
+            Stage::Bytes(..)
+            | Stage::Events(..)
+            | Stage::Follow(..)
+            | Stage::Recording(..)
+            | Stage::Upgrade(..) => Doing::Streams,
+        });
         match stage {
             Stage::Over(then) => Box::pin(ready(then)),
             Stage::Once(facts, once) => Box::pin(self.once(facts, *once)),
@@ -324,6 +376,10 @@ impl Conn {
                 Some(Answered::Long(long)) => return Stage::Ran(facts, long),
                 None => return Stage::Over(Then::Drop),
             },
+            Outcome::Upgrade { .. } if facts.framing != BodyFraming::Empty => {
+                // The request is begun again by another server, which sees its head only.
+                Problem::invalid("an upgrade has no body; binary stands in the query").reply()
+            }
             Outcome::Stdin { id, query } => return Stage::Upload(facts, id, query),
             Outcome::Stream(run, form) => return Stage::Run(facts, run, form),
             Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
@@ -460,6 +516,7 @@ impl Conn {
             }
             Outcome::Usage(asked) => usage::answer(&server, &asked, &mut self.reader).await,
             Outcome::ServerInfo => server_info(&server, &mut self.reader).await,
+            Outcome::Upgrade { binary } => self.upgraded(binary).await,
             Outcome::Healthz => {
                 let answers = watchdog::look(&server, timeouts::WATCHDOG_MAX).await;
                 Some(healthz(answers))
@@ -499,6 +556,27 @@ impl Conn {
             | Outcome::Recording { .. }
             | Outcome::Terminal { .. } => None,
         }
+    }
+
+    /// Has another program take over. The answer is that server's; this one has it only if it goes on.
+    async fn upgraded(&mut self, binary: Option<PathBuf>) -> Option<Reply> {
+        let server = self.server.clone();
+        let refused = |why: String| Some(Problem::not_upgraded(why).reply());
+        if let Some(standing) = &self.standing {
+            if standing.take_asked() {
+                return match upgrade::arrived(&server) {
+                    Ok(()) => server_info(&server, &mut self.reader).await,
+                    Err(why) => refused(why),
+                };
+            }
+            standing.asks.set(true);
+            self.does(Doing::Waits);
+        }
+        // Whoever has asked may go: it goes on.
+        let asked = monoio::spawn(async move { upgrade::upgrade(&server, binary).await });
+        let Err(why) = asked.await;
+        self.does(Doing::Answers);
+        refused(why)
     }
 
     async fn upload(&mut self, mut facts: Facts, id: ProcessId, query: StdinQuery) -> Then {
@@ -566,7 +644,7 @@ impl Conn {
         self.after_stream(&facts, whole)
     }
 
-    async fn wait(&mut self, facts: Facts, id: ProcessId, wait: Wait) -> Then {
+    async fn wait(&mut self, facts: Facts, id: ProcessId, mut wait: Wait) -> Then {
         if facts.head_only {
             // What would be said is not known, so neither is its length.
             let reply = Reply::new(200).typed("application/json", Vec::new());
@@ -575,6 +653,10 @@ impl Conn {
             self.write_head(&facts, &reply, Length::Absent, &mut out);
             let sent = self.writer.all(out).await.is_ok();
             return self.after_stream(&facts, sent);
+        }
+        if let Some(standing) = &self.standing {
+            // It has waited for a part of this before another server.
+            wait.timeout = wait.timeout.saturating_sub(standing.take_waited());
         }
         self.reader.expect_silence();
         match wait_for(&self.server, id, wait, &mut self.reader).await {
@@ -728,6 +810,7 @@ impl Conn {
     /// Lets the last answer arrive: closing with unread bytes would reset the connection and may
     /// destroy it on the way.
     async fn linger(mut self) {
+        self.does(Doing::Streams);
         self.writer.finish().await;
         let drain = async {
             let mut read = 0;

@@ -3,11 +3,13 @@
 //! In: what `--listen` names. Out: a [`Listening`] each. Knows nothing of who may connect; that is
 //! `api::guard`.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ use rustix::process::umask;
 
 use crate::config::flags::Listen;
 use crate::config::timeouts;
+use crate::ledger::heritage::Socket;
 
 /// Between two tries of a busy address.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
@@ -119,6 +122,57 @@ impl Listening {
             name: format!("http://{address}"),
             shared: false,
             for_metrics: false,
+        })
+    }
+
+    /// What another program needs to go on with it.
+    pub fn hand_over(&self) -> Socket {
+        let kind = match self.kind {
+            Kind::Tcp(_) => "tcp",
+            Kind::Unix => "unix",
+            Kind::Starter => "starter",
+        };
+        let path = self.path.as_ref().map(|entry| entry.path.as_os_str());
+        Socket {
+            fd: self.socket.as_raw_fd(),
+            kind: kind.to_owned(),
+            name: self.name.clone(),
+            path: path.map(|path| path.as_bytes().to_vec()),
+            shared: self.shared,
+            for_metrics: self.for_metrics,
+        }
+    }
+
+    /// Goes on with one of another program, at its descriptor.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn again(socket: OwnedFd, about: &Socket) -> Result<Self, ListenError> {
+        let address = |socket: &OwnedFd| SocketAddr::try_from(getsockname(socket)?);
+        let kind = match about.kind.as_str() {
+            "tcp" => address(&socket).map(Kind::Tcp).map_err(io::Error::from),
+            "unix" => Ok(Kind::Unix),
+            "starter" => Ok(Kind::Starter),
+            other => Err(io::Error::other(format!("a socket of kind {other:?}"))),
+        };
+        let kind = kind.map_err(|error| ListenError {
+            name: about.name.clone(),
+            error,
+        })?;
+        let path = about.path.as_deref().map(OsStr::from_bytes).map(Path::new);
+        let entry = |path: &Path| {
+            Some(Entry {
+                path: path.to_owned(),
+                identity: identity(path).ok()?,
+            })
+        };
+        Ok(Self {
+            socket,
+            kind,
+            path: path.and_then(entry),
+            name: about.name.clone(),
+            shared: about.shared,
+            for_metrics: about.for_metrics,
         })
     }
 

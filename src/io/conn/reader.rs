@@ -18,8 +18,10 @@ use monoio::io::{AsyncReadRent, OwnedReadHalf};
 use monoio::net::TcpStream;
 
 use crate::config::timeouts;
+use crate::io::conn::standing::Standing;
 use crate::io::runtime::heap;
 use crate::io::runtime::source::{self, Peer};
+use crate::io::runtime::tcp;
 use crate::io::runtime::timer::sleep;
 use crate::io::runtime::turn::{RECEIVED_BYTE_COST, Turn, arrived};
 use crate::metrics::metrics;
@@ -71,12 +73,20 @@ pub(crate) struct Reader {
     turn: Rc<Turn>,
     /// What a received byte costs of it.
     byte_cost: usize,
+    /// Who is told of what is not consumed.
+    standing: Option<Rc<Standing>>,
 }
 
 impl Reader {
     /// Reads from this half of `socket`, when it is the connection's turn.
-    pub(crate) fn new(half: Half, socket: RawFd, turn: Rc<Turn>) -> Self {
+    pub(crate) fn new(
+        half: Half,
+        socket: RawFd,
+        turn: Rc<Turn>,
+        standing: Option<Rc<Standing>>,
+    ) -> Self {
         Self {
+            standing,
             socket,
             state: State::Idle(half),
             filled: Vec::new(),
@@ -84,6 +94,18 @@ impl Reader {
             chunk: CHUNK_BYTES_MIN,
             turn,
             byte_cost: RECEIVED_BYTE_COST,
+        }
+    }
+
+    /// These bytes were received before this reader was made.
+    pub(crate) fn goes_on_with(&mut self, bytes: Vec<u8>) {
+        self.filled = bytes;
+        self.note();
+    }
+
+    fn note(&self) {
+        if let Some(standing) = &self.standing {
+            standing.reads(self.bytes());
         }
     }
 
@@ -107,6 +129,7 @@ impl Reader {
             self.filled = Vec::new();
             self.start = 0;
         }
+        self.note();
     }
 
     /// Takes the buffer with all bytes that are not consumed, and where they begin in it.
@@ -123,7 +146,10 @@ impl Reader {
     /// See [`Reader::fill`].
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Filled> {
         let mut read = match std::mem::replace(&mut self.state, State::Failed) {
-            State::Idle(half) => start(half, self.chunk, self.turn.clone(), self.byte_cost),
+            State::Idle(half) => {
+                let waits = self.standing.is_some();
+                start(half, self.chunk, self.turn.clone(), self.byte_cost, waits)
+            }
             State::Reading(read) => read,
             State::Ended(half) => {
                 self.state = State::Ended(half);
@@ -157,6 +183,7 @@ impl Reader {
                     self.start = 0;
                     self.filled.extend_from_slice(&buffer);
                 }
+                self.note();
                 Poll::Ready(Filled::Data)
             }
             Err(error)
@@ -217,8 +244,13 @@ impl Reader {
     }
 }
 
-fn start(mut half: Half, capacity: usize, turn: Rc<Turn>, byte_cost: usize) -> Read {
+/// With `waits` nothing is taken from the socket before it is there: a read that waits would take it
+/// when nobody looks any more.
+fn start(mut half: Half, capacity: usize, turn: Rc<Turn>, byte_cost: usize, waits: bool) -> Read {
     Box::pin(async move {
+        if waits && let Err(error) = tcp::readable(&half).await {
+            return (half, (Err(error), Vec::new()));
+        }
         let read = half.read(Vec::with_capacity(capacity));
         let cost = |(_, buffer): &BufResult<usize, Vec<u8>>| buffer.len() * byte_cost;
         let result = turn.take(pin!(read), cost).await;

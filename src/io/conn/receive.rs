@@ -146,6 +146,9 @@ impl Conn {
                         let guard = rules.guard(self.for_metrics);
                         let plan = api::plan(&head, guard, self.peer);
                         facts.route = plan.as_ref().ok().and_then(|plan| plan.route);
+                        if let Some(standing) = &self.standing {
+                            standing.has_request(&self.reader.bytes()[..used]);
+                        }
                         self.reader.consume(used);
                         return Ok((facts, plan));
                     }

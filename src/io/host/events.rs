@@ -13,6 +13,7 @@ use crate::io::host::effects::happen;
 use crate::io::host::tally;
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
+use crate::io::upgrade::upgrade;
 use crate::io::watchdog;
 
 /// Handles events until [`Event::AllGone`]; `bell` is a duplicate of their doorbell.
@@ -99,6 +100,12 @@ pub(crate) async fn handle(
                 }
                 Event::Reload => {
                     server.reload();
+                    continue;
+                }
+                Event::Upgrade => {
+                    let server = server.clone();
+                    // It tells what comes of it.
+                    monoio::spawn(async move { upgrade(&server, None).await.err() });
                     continue;
                 }
                 Event::AllGone => {

@@ -1,14 +1,19 @@
 //! What is asked of TCP that nothing else wraps (tcp(7)).
 //!
-//! In: a connected socket. Out: a short queue; how long its way is.
+//! In: a connected socket. Out: a short queue; how long its way is; whether there is something to read.
 //!
 //! # Safety
 //! Two calls of the C library with a number for the socket and a buffer of a known size; what is no
-//! socket is refused (EBADF, ENOTSOCK).
+//! socket is refused (EBADF, ENOTSOCK). And one borrow of what two halves of a connection share.
 #![allow(unsafe_code)]
 
+use std::future::Future;
+use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
+
+use monoio::io::OwnedReadHalf;
+use monoio::net::TcpStream;
 
 /// Has writes wait while more than about so many bytes have not been sent, beside what is under
 /// way (TCP_NOTSENT_LOWAT, kernel 3.12). What waits in the kernel cannot be overtaken by anything.
@@ -45,6 +50,18 @@ pub(crate) fn round_trip(socket: RawFd) -> Option<Duration> {
     };
     let known = result == 0 && info.tcpi_rtt > 0;
     known.then(|| Duration::from_micros(info.tcpi_rtt.into()))
+}
+
+/// Completes when the reading half of a connection has something to read, at its end, or on an error.
+///
+/// # Errors
+/// When the driver cannot wait.
+pub(crate) fn readable(
+    half: &OwnedReadHalf<TcpStream>,
+) -> impl Future<Output = io::Result<()>> + '_ {
+    // SAFETY: the halves share the stream and live on one thread; what is borrowed here is only asked
+    // for its descriptor, which neither half changes, and lives as long as the half does.
+    unsafe { &*half.0.get() }.readable(false)
 }
 
 /// The size of a value, which is small.

@@ -35,8 +35,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -50,6 +50,7 @@ use self::limits::Limits;
 use self::ours::{PREFIX, remove_stale, remove_with_children};
 pub use self::usage::Processor;
 pub use self::watch::Watcher;
+use crate::ledger::heritage::Groups as Handed;
 use crate::supervisor::spawn::clone::{self, Birthplace};
 use crate::types::KeptLimits;
 use rustix::fs::{
@@ -400,8 +401,24 @@ impl Cgroups {
             return Err(CgroupError::NoKill);
         }
         let path = parent.join(&name);
+        let mut groups = Self::of(name, dir, path, open_max);
+        let born = groups.take().is_some_and(|group| {
+            let born = group.birthplace().is_some_and(clone::can_be_born_in);
+            groups.give_back(group);
+            born
+        });
+        if !born {
+            groups.remove_all();
+            return Err(CgroupError::NoBirth);
+        }
+        Ok(groups)
+    }
+
+    fn of(name: String, dir: OwnedFd, path: PathBuf, open_max: usize) -> Self {
+        let parent = path.parent().unwrap_or(&path);
         let limited = Limited::new(parent, &path, Limits::default(), false);
-        let mut groups = Self {
+        let kept = limited::offer(parent, false);
+        Self {
             name,
             home: Home::new(dir, path),
             idle: Vec::new(),
@@ -415,18 +432,8 @@ impl Cgroups {
             hidden: None,
             limited: Box::new(limited),
             watcher: None,
-            kept: limited::offer(parent, false),
-        };
-        let born = groups.take().is_some_and(|group| {
-            let born = group.birthplace().is_some_and(clone::can_be_born_in);
-            groups.give_back(group);
-            born
-        });
-        if !born {
-            groups.remove_all();
-            return Err(CgroupError::NoBirth);
+            kept,
         }
-        Ok(groups)
     }
 
     /// The directory of this server's groups.
@@ -553,6 +560,35 @@ impl Cgroups {
                 }
             }
         }
+    }
+
+    /// What another program needs to go on with them.
+    pub fn hand_over(&self) -> Handed {
+        Handed {
+            dir: self.home.dir.as_raw_fd(),
+            path: self.home.path.as_os_str().as_bytes().to_vec(),
+        }
+    }
+
+    /// Goes on with the groups that a server of this process has made, whose directory is this one. Of
+    /// those in them [`Cgroups::take_over`] and [`Cgroups::abandon_others`] know.
+    ///
+    /// # Errors
+    /// Why there can be none.
+    pub fn again(dir: OwnedFd, path: PathBuf, open_max: usize) -> Result<Self, CgroupError> {
+        let place = Place::own().ok_or(CgroupError::NotMounted)?;
+        let parent = path.parent().unwrap_or(&path).to_owned();
+        let name = path.file_name().unwrap_or_default();
+        aside::with_keeper(std::process::id().cast_signed());
+        let mut groups = Self::of(name.to_string_lossy().into(), dir, path, open_max);
+        let limits = Limits::of(&parent, &place.top);
+        if limits.is_some() {
+            match HandingOn::begin(limits, &parent, &groups.path()) {
+                Ok(handing_on) => groups.hand_on(handing_on),
+                Err(refusal) => groups.hidden = Some(Box::new(Hidden { limits, refusal })),
+            }
+        }
+        Ok(groups)
     }
 
     /// No group is open any more, for a server that begins when another one has.

@@ -61,19 +61,21 @@ pub fn listen_fds() -> Vec<OwnedFd> {
 }
 
 impl Inheritance {
-    /// Finds out what children get and prepares this process.
+    /// Finds out what children get and prepares this process. `before` is the RLIMIT_NOFILE with which
+    /// it was started, if another program has raised it since.
     ///
     /// # Errors
     /// When there are no descriptors to be had.
-    pub fn prepare() -> std::io::Result<Self> {
+    pub fn prepare(before: Option<(u64, u64)>) -> std::io::Result<Self> {
         open_standard_fds()?;
         close_on_exec_above_2();
         let limit = getrlimit(Resource::Nofile);
         let unlimited = libc::RLIM_INFINITY;
-        let nofile = (
+        let now = (
             limit.current.unwrap_or(unlimited),
             limit.maximum.unwrap_or(unlimited),
         );
+        let nofile = before.unwrap_or(now);
         // Refusal only means fewer descriptors.
         let _ = setrlimit(
             Resource::Nofile,

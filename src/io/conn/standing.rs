@@ -1,0 +1,158 @@
+//! Where a connection stands: what another server needs to go on with it.
+//!
+//! In: what its reader has read and what it is doing, as it happens. Out: the bytes of which nothing
+//! is answered yet. Only where there is a keeper; a connection then reads only what is there
+//! (readiness first), so that no byte is in flight that nobody knows of.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::ledger::heritage::Connection;
+use crate::types::Monotonic;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// There is no whole request: it can be handed over.
+    #[default]
+    Rests,
+    /// There is one that has changed nothing yet: it can be handed over, and is begun again.
+    Waits,
+    /// One is being carried out or answered, which has to come to its end.
+    Answers,
+    /// An answer is on its way that can be asked for again.
+    Sends,
+    /// It goes on for as long as somebody likes, and can be resumed.
+    Streams,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    socket: RawFd,
+    of_starter: bool,
+    for_metrics: bool,
+    doing: Cell<Doing>,
+    since: Cell<Monotonic>,
+    /// The request under way, as it came.
+    request: RefCell<Vec<u8>>,
+    /// What has come behind it.
+    unread: RefCell<Vec<u8>>,
+    /// How long the client waited before this server had the connection.
+    waited: Cell<Duration>,
+    /// The client waits for the end of an upgrade.
+    pub(crate) asks: Cell<bool>,
+    /// It has waited for that when another server had the connection.
+    asked: Cell<bool>,
+}
+
+impl Standing {
+    /// Of a connection that rests.
+    pub(crate) fn new(socket: RawFd, of_starter: bool, for_metrics: bool) -> Rc<Self> {
+        Rc::new(Self {
+            socket,
+            of_starter,
+            for_metrics,
+            doing: Cell::default(),
+            since: Cell::new(Monotonic::now()),
+            request: RefCell::default(),
+            unread: RefCell::default(),
+            waited: Cell::default(),
+            asks: Cell::default(),
+            asked: Cell::default(),
+        })
+    }
+
+    /// What it is doing.
+    pub(crate) fn doing(&self) -> Doing {
+        self.doing.get()
+    }
+
+    /// It does something else from now on; this is what has come and is not understood yet.
+    pub(crate) fn does(&self, doing: Doing, unread: &[u8]) {
+        if doing == Doing::Rests {
+            self.request.take();
+            self.asks.set(false);
+        }
+        self.doing.set(doing);
+        self.since.set(Monotonic::now());
+        self.reads(unread);
+    }
+
+    /// This is a whole request.
+    pub(crate) fn has_request(&self, head: &[u8]) {
+        *self.request.borrow_mut() = head.to_vec();
+    }
+
+    /// This is what has come and is not understood yet.
+    pub(crate) fn reads(&self, unread: &[u8]) {
+        if matches!(self.doing.get(), Doing::Rests | Doing::Waits) {
+            *self.unread.borrow_mut() = unread.to_vec();
+        }
+    }
+
+    /// How long the client of a connection that was handed over has waited; asked for once.
+    pub(crate) fn take_waited(&self) -> Duration {
+        self.waited.take()
+    }
+
+    /// Whether its client has asked for the upgrade that was; asked for once.
+    pub(crate) fn take_asked(&self) -> bool {
+        self.asked.take()
+    }
+
+    /// The connection was handed over like this.
+    pub(crate) fn was(&self, before: &Connection) {
+        self.waited.set(Duration::from_millis(before.waited));
+        self.asked.set(before.asked);
+    }
+
+    /// What another server needs; None if it cannot go on with the connection.
+    pub(crate) fn hand_over(&self) -> Option<Connection> {
+        let waits = match self.doing.get() {
+            Doing::Rests => false,
+            Doing::Waits => true,
+            Doing::Answers | Doing::Sends | Doing::Streams => return None,
+        };
+        let waited = Monotonic::now().since(self.since.get());
+        let waited = if waits { waited } else { Duration::ZERO };
+        Some(Connection {
+            fd: self.socket,
+            for_metrics: self.for_metrics,
+            of_starter: self.of_starter,
+            bytes: [&self.request.borrow()[..], &self.unread.borrow()[..]].concat(),
+            waited: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+            asked: self.asks.get(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(standing: &Standing) -> Option<String> {
+        let handed = standing.hand_over()?;
+        Some(String::from_utf8(handed.bytes).unwrap())
+    }
+
+    #[test]
+    fn what_is_handed_over_is_what_is_not_answered() {
+        let standing = Standing::new(7, false, false);
+        assert_eq!(bytes(&standing).as_deref(), Some(""));
+        standing.reads(b"GET / HT");
+        assert_eq!(bytes(&standing).as_deref(), Some("GET / HT"));
+        standing.reads(b"GET / HTTP/1.1\r\n\r\nGET");
+        standing.has_request(b"GET / HTTP/1.1\r\n\r\n");
+        standing.reads(b"GET");
+        standing.does(Doing::Answers, b"GET");
+        assert_eq!(bytes(&standing), None);
+        standing.does(Doing::Waits, b"GET");
+        let both = "GET / HTTP/1.1\r\n\r\nGET";
+        assert_eq!(bytes(&standing).as_deref(), Some(both));
+        standing.does(Doing::Rests, b"GET");
+        assert_eq!(bytes(&standing).as_deref(), Some("GET"));
+    }
+}

@@ -1,0 +1,272 @@
+//! Another program takes over, while everything that runs goes on (SIGUSR2, `procring upgrade`).
+//!
+//! In: a word to do it. Out: another server in the place of this one; or a sentence that says why not,
+//! and this one goes on. Only where there is a keeper (`supervisor::keeper`).
+//!
+//! 1. The program is asked whether it can go on with what is handed over ([`check`]): it reads the
+//!    heritage and the configuration, and says so within a time. This server serves meanwhile.
+//! 2. No connection is accepted and no request is begun. Clients see a short silence: sockets stay
+//!    open, and what they send stays in the kernel. What is being answered comes to its end; if that
+//!    takes too long, the upgrade is refused. Downloads are waited for a little; streams are not, since
+//!    they can be resumed.
+//! 3. The supervisor rests, and this thread after it: nobody reads or writes what is handed over.
+//! 4. The keeper becomes the program, which goes on with the same children, descriptors and memory.
+//!    Connections that rest or wait for something are among them; requests that wait are begun again,
+//!    less the time that they have waited.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::config::timeouts;
+use crate::journal::Event;
+use crate::ledger::Heritage;
+use crate::supervisor::keeper::{self, Kept};
+use crate::supervisor::mailbox;
+use crate::supervisor::message::{self, Rest};
+use crate::types::Monotonic;
+
+use crate::io::conn::listener::take_up;
+use crate::io::conn::standing::Doing;
+use crate::io::runtime::race::{First, race};
+use crate::io::runtime::source::Source;
+use crate::io::runtime::timer::sleep;
+use crate::io::server::Server;
+
+/// What a server needs to be upgraded.
+#[derive(Debug)]
+pub struct Upgrades {
+    /// Who keeps what it has.
+    pub kept: Kept,
+    /// What does not change of what it hands over.
+    pub heritage: Heritage,
+    /// What it has taken over from another program.
+    pub taken: Option<Heritage>,
+    /// Where its own program is.
+    pub program: io::Result<PathBuf>,
+}
+
+/// Between two looks whether everything is answered.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// What a program may say before it is stopped.
+const SAID_MAX: u64 = 4096;
+
+/// Has the server upgraded, and tells what came of it. The error is for whoever has asked; without one
+/// this server does not come back.
+pub(super) async fn upgrade(
+    server: &Rc<Server>,
+    binary: Option<PathBuf>,
+) -> Result<Infallible, String> {
+    if server.upgrading.replace(true) {
+        return Err("an upgrade is under way".to_owned());
+    }
+    let manager = &server.options.manager;
+    manager.reloading();
+    let why = match try_upgrade(server, binary).await {
+        Ok(never) => match never {},
+        Err(why) => why,
+    };
+    server.hold(false);
+    server.upgrading.set(false);
+    manager.ready("");
+    server.tell(&Event::UpgradeRefused { why: &why });
+    Err(why)
+}
+
+async fn try_upgrade(server: &Rc<Server>, binary: Option<PathBuf>) -> Result<Infallible, String> {
+    let asked_at = Monotonic::now().nanos();
+    let Some(upgrades) = &server.options.upgrades else {
+        return Err(
+            "this server has no keeper, so that everything would end with it: start it with --keep"
+                .to_owned(),
+        );
+    };
+    if server.shutting_down.get() {
+        return Err("the server is ending".to_owned());
+    }
+    let own = || match &upgrades.program {
+        Ok(path) => Ok(path.clone()),
+        Err(error) => Err(format!(
+            "this server's own program cannot be found: {error}"
+        )),
+    };
+    let path = binary.map_or_else(own, Ok)?;
+    let of = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    let program = open(&path).map_err(|error| of(&path, error))?;
+    let itself = Path::new("/proc/self/exe");
+    let before = open(itself).map_err(|error| of(itself, error))?;
+    let mut heritage = Heritage {
+        server: std::process::id().cast_signed(),
+        program: program.as_raw_fd(),
+        before: before.as_raw_fd(),
+        asked_at,
+        ..upgrades.heritage.clone()
+    };
+    let checked = ask(program, &heritage).await;
+    let program = checked.map_err(|why| format!("{}: {why}", path.display()))?;
+    server.hold(true);
+    answered(server).await?;
+    let (begun, says) = mpsc::channel();
+    // The supervisor rests until this is dropped.
+    let (_rests, until) = mpsc::channel();
+    server.command(message::Command::Rest(Rest { begun, until }));
+    match says.recv_timeout(timeouts::UPGRADE_REST_MAX) {
+        Ok(true) => {}
+        Ok(false) => return Err("a program is being started; try again".to_owned()),
+        Err(_) => return Err("the supervisor is busy; try again".to_owned()),
+    }
+    let standing = server.standing.borrow();
+    heritage.connections = standing.values().filter_map(|of| of.hand_over()).collect();
+    drop(standing);
+    let failed = match upgrades.kept.hand_over(&heritage) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    drop(program);
+    Err(of(&path, failed))
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let file = File::open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file.into()),
+        false => Err(io::Error::other("it is no file")),
+    }
+}
+
+/// Waits until nothing is being answered.
+async fn answered(server: &Server) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        let count = |doing| {
+            let standing = server.standing.borrow();
+            standing.values().filter(|of| of.doing() == doing).count()
+        };
+        let (answers, sends) = (count(Doing::Answers), count(Doing::Sends));
+        let runs = server.table.borrow().counts().runs;
+        let took = begun.elapsed();
+        if answers == 0 && runs == 0 && (sends == 0 || took >= timeouts::UPGRADE_SENDS_MAX) {
+            return Ok(());
+        }
+        if took >= timeouts::UPGRADE_ANSWERS_MAX {
+            return Err(format!(
+                "after {} s {runs} runs and {answers} requests were still being answered; try again \
+                 when they are over",
+                timeouts::UPGRADE_ANSWERS_MAX.as_secs()
+            ));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Asks a program whether it can go on with this, on a thread of its own. Gives its descriptor back.
+async fn ask(program: OwnedFd, heritage: &Heritage) -> Result<OwnedFd, String> {
+    let failed = |error: io::Error| format!("it cannot be asked: {error}");
+    let heritage = heritage.write().map_err(failed)?;
+    let (sender, receiver) = mailbox::channel().map_err(failed)?;
+    let asker = thread::Builder::new().name("upgrade".to_owned());
+    let asking = move || {
+        let checked = check(&program, heritage);
+        sender.send(checked.map(|()| program));
+    };
+    asker.stack_size(256 << 10).spawn(asking).map_err(failed)?;
+    let bell = rustix::io::fcntl_dupfd_cloexec(&receiver, 3).map_err(|error| failed(error.into()));
+    let bell = Source::new(bell?).map_err(failed)?;
+    let late = pin!(sleep(timeouts::UPGRADE_CHECK_MAX));
+    if let First::Right(()) = race(pin!(bell.readable()), late).await {
+        return Err("it does not answer".to_owned());
+    }
+    let checked = receiver.drain().next();
+    checked.unwrap_or_else(|| Err("nobody has asked it".to_owned()))
+}
+
+/// Whether a program says that it can. What it exits with does not matter: it may be reaped by
+/// somebody else.
+fn check(program: &OwnedFd, heritage: OwnedFd) -> Result<(), String> {
+    let failed = |error: io::Error| error.to_string();
+    let mut child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+        .args(["server", &format!("{}0", keeper::HERITAGE), "--check"])
+        .stdin(Stdio::from(heritage))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let said = |pipe: Option<&mut dyn Read>| {
+        let mut text = Vec::new();
+        if let Some(pipe) = pipe {
+            // What it says besides is of no interest.
+            let _ = pipe.take(SAID_MAX).read_to_end(&mut text);
+        }
+        String::from_utf8_lossy(&text).trim().to_owned()
+    };
+    let out = said(child.stdout.as_mut().map(|pipe| pipe as &mut dyn Read));
+    let err = said(child.stderr.as_mut().map(|pipe| pipe as &mut dyn Read));
+    let _ = child.kill();
+    let _ = child.wait();
+    let (name, rest) = out.split_once(' ').unwrap_or_default();
+    match (name, rest.ends_with("takes over"), err.is_empty()) {
+        ("procring", true, _) => Ok(()),
+        (.., false) => Err(err.lines().next().unwrap_or_default().to_owned()),
+        _ => Err("it is no procring that can take over from this one".to_owned()),
+    }
+}
+
+/// Goes on with the connections of another program, and tells of the upgrade.
+pub(super) fn arrive(server: &Rc<Server>) {
+    let upgrades = server.options.upgrades.as_ref();
+    let Some(taken) = upgrades.and_then(|upgrades| upgrades.taken.as_ref()) else {
+        return;
+    };
+    for about in &taken.connections {
+        if let Some(fd) = keeper::owned(about.fd) {
+            take_up(server, fd, about);
+        }
+    }
+    match &taken.failed {
+        Some(why) => server.tell(&Event::UpgradeRefused { why }),
+        None => {
+            let asked = Monotonic::from_nanos(taken.asked_at);
+            let took = Monotonic::now().since(asked).as_millis();
+            server.tell(&Event::Upgraded {
+                from: &taken.version,
+                duration_ms: u64::try_from(took).unwrap_or(u64::MAX),
+            });
+        }
+    }
+}
+
+/// What came of the upgrade that this server has taken part in.
+///
+/// # Errors
+/// Why the other program does not serve.
+pub(super) fn arrived(server: &Server) -> Result<(), String> {
+    let upgrades = server.options.upgrades.as_ref();
+    let taken = upgrades.and_then(|upgrades| upgrades.taken.as_ref());
+    taken.map_or(Ok(()), |taken| taken.failed.clone().map_or(Ok(()), Err))
+}
+
+impl Server {
+    /// Begins no request and accepts no connection for now, or does again.
+    pub(super) fn hold(&self, holds: bool) {
+        self.holds.set(holds);
+        self.held.notify();
+    }
+
+    /// Completes when requests are begun.
+    pub(super) async fn begins(&self) {
+        crate::io::wait::until(|| match self.holds.get() {
+            false => Ok(()),
+            true => Err(self.held.clone()),
+        })
+        .await;
+    }
+}

@@ -1,0 +1,219 @@
+//! What one program hands to another that takes its place (an upgrade): facts, and the numbers of
+//! descriptors that stay open over exec.
+//!
+//! In: what there is. Out: the same, in the other program. It is JSON in a memfd: unknown keys are
+//! skipped and missing ones have a default, so that either program may be the older one. What has
+//! to be understood in another way than before gets another number of the [state](STATE), and who
+//! does not know that number refuses it. Owns no descriptor.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+
+use serde::{Deserialize, Serialize};
+
+/// What records, indexes and logs mean. A program goes on with a state of this number only.
+pub const STATE: u32 = 1;
+
+/// A heritage is not longer than this.
+const BYTES_MAX: u64 = 1 << 30;
+
+/// See the module. It holds a secret, so it shows nothing of itself.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Heritage {
+    /// Which state this is.
+    pub state: u32,
+    /// Of which version the program is that hands over.
+    pub version: String,
+    /// What the server was started with.
+    pub arguments: Vec<Vec<u8>>,
+    /// The variable with the token, which is no longer in the environment.
+    pub token: Option<Vec<u8>>,
+    /// The soft and hard RLIMIT_NOFILE that it was started with.
+    pub nofile: (u64, u64),
+    /// When it was started, in milliseconds.
+    pub started_at: u64,
+    /// Upgrades before this one.
+    pub upgrades: u64,
+    /// Memory of records.
+    pub records: RawFd,
+    /// Memory of logs.
+    pub log: RawFd,
+    /// Memory of their indexes.
+    pub index: RawFd,
+    /// What the keeper rings.
+    pub bell: RawFd,
+    /// Where connections come from.
+    pub sockets: Vec<Socket>,
+    /// What groups of children are made in.
+    pub groups: Option<Groups>,
+    /// The server that hands over. It does nothing any more.
+    pub server: i32,
+    /// The program that it is.
+    pub before: RawFd,
+    /// The program that takes over.
+    pub program: RawFd,
+    /// Connections that another server can go on with.
+    pub connections: Vec<Connection>,
+    /// When the upgrade was asked for, in nanoseconds of the monotonic clock.
+    pub asked_at: u64,
+    /// Why another program could not take over: this is the one from before.
+    pub failed: Option<String>,
+}
+
+impl fmt::Debug for Heritage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Heritage")
+    }
+}
+
+/// A socket that connections come from.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Socket {
+    /// It.
+    pub fd: RawFd,
+    /// `tcp`, `unix` or `starter`.
+    pub kind: String,
+    /// As a client would write it.
+    pub name: String,
+    /// The path that was made for it.
+    pub path: Option<Vec<u8>>,
+    /// The service manager has it, too.
+    pub shared: bool,
+    /// It is for metrics only.
+    pub for_metrics: bool,
+}
+
+/// The group of a server that groups of children are made in.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Groups {
+    /// Its directory, which is locked.
+    pub dir: RawFd,
+    /// Where that is.
+    pub path: Vec<u8>,
+}
+
+/// A connection on which nothing of an answer has been sent.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Connection {
+    /// It.
+    pub fd: RawFd,
+    /// It is for metrics only.
+    pub for_metrics: bool,
+    /// The server's starter speaks for whoever is at its other end.
+    pub of_starter: bool,
+    /// What has come and is to be answered.
+    pub bytes: Vec<u8>,
+    /// For so long has its client waited, in milliseconds.
+    pub waited: u64,
+    /// It has asked for this upgrade.
+    pub asked: bool,
+}
+
+impl Heritage {
+    /// Every descriptor that has to stay open, but those that records name.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+        let memory = [self.records, self.log, self.index, self.bell];
+        let programs = [self.before, self.program];
+        let sockets = self.sockets.iter().map(|socket| socket.fd);
+        let groups = self.groups.iter().map(|groups| groups.dir);
+        let connections = self.connections.iter().map(|of| of.fd);
+        memory
+            .into_iter()
+            .chain(programs)
+            .chain(sockets)
+            .chain(groups)
+            .chain(connections)
+            .filter(|&fd| fd > 2)
+    }
+
+    /// Writes it into memory of its own.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn write(&self) -> io::Result<OwnedFd> {
+        let made = memfd::MemfdOptions::new().create("procring-heritage");
+        let mut file = made.map_err(io::Error::other)?.into_file();
+        file.write_all(&serde_json::to_vec(self)?)?;
+        Ok(file.into())
+    }
+
+    /// Reads what [`Heritage::write`] has written.
+    ///
+    /// # Errors
+    /// A sentence, if it is no heritage, or one of a state that this program does not know.
+    pub fn read(fd: OwnedFd) -> Result<Self, String> {
+        let file = File::from(fd);
+        let whole = || {
+            let len = file.metadata()?.len().min(BYTES_MAX);
+            let mut text = vec![0; usize::try_from(len).unwrap_or_default()];
+            file.read_exact_at(&mut text, 0)?;
+            Ok::<_, io::Error>(text)
+        };
+        let number = file.as_raw_fd();
+        let text = whole().map_err(|error| format!("descriptor {number}: {error}"))?;
+        let heritage: Self = serde_json::from_slice(&text).map_err(|error| {
+            format!("descriptor {number} is not what a server hands over: {error}")
+        })?;
+        match heritage.state {
+            STATE => Ok(heritage),
+            state => Err(format!(
+                "the running server keeps its state in form {state} (procring {}), and this program \
+                 (procring {}) knows form {STATE} only: take one that knows it, or stop the server \
+                 and start it anew",
+                heritage.version,
+                env!("CARGO_PKG_VERSION")
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> OwnedFd {
+        let made = memfd::MemfdOptions::new().create("test").unwrap();
+        let mut file = made.into_file();
+        file.write_all(text.as_bytes()).unwrap();
+        file.into()
+    }
+
+    #[test]
+    fn what_is_handed_over_is_read_by_an_older_and_a_newer_program() {
+        let connection = Connection {
+            fd: 9,
+            bytes: b"GET / HTTP/1.1\r\n\xff".to_vec(),
+            ..Connection::default()
+        };
+        let heritage = Heritage {
+            state: STATE,
+            arguments: vec![b"server".to_vec(), b"--host=\xff".to_vec()],
+            connections: vec![connection],
+            log: 5,
+            ..Heritage::default()
+        };
+        let read = Heritage::read(heritage.write().unwrap()).unwrap();
+        assert_eq!(read.arguments, heritage.arguments);
+        assert_eq!(read.connections[0].bytes, heritage.connections[0].bytes);
+        assert_eq!(read.descriptors().collect::<Vec<_>>(), [5, 9]);
+        let newer = format!(r#"{{"state":{STATE},"colour":{{"x":[1]}},"log":7}}"#);
+        assert_eq!(Heritage::read(written(&newer)).unwrap().log, 7);
+    }
+
+    #[test]
+    fn a_state_of_another_form_is_refused_with_what_to_do() {
+        let other = Heritage::read(written(r#"{"state":77,"version":"9.9.9"}"#)).unwrap_err();
+        assert!(other.contains("form 77 (procring 9.9.9)"), "{other}");
+        assert!(other.contains("start it anew"), "{other}");
+        for text in ["", "{}", "[]", "procring"] {
+            assert!(Heritage::read(written(text)).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! An upgrade: another program takes over, and nobody who runs, waits or connects notices.
+//!
+//! The program is a copy of the built one. The server that goes on is known by what it tells.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::launch::run_binary;
+use crate::harness::{
+    Backend, Conn, Follow, Launch, Server, WAIT, Ws, eventually, on_both, one_heavy_test_at_a_time,
+    sh,
+};
+
+on_both!(
+    what_runs_and_what_has_ended_is_there_after_an_upgrade,
+    under_load_nothing_is_lost_and_nobody_refused,
+    who_waits_is_answered_by_the_next_server,
+    a_run_that_does_not_end_refuses_the_upgrade,
+    a_program_that_cannot_take_over_is_refused_before,
+    a_program_that_fails_later_is_replaced_by_the_one_before,
+    the_command_says_what_came_of_it,
+    a_version_with_a_field_more_or_less_goes_on_in_both_directions,
+    without_a_keeper_it_is_refused_and_said,
+    a_crash_after_an_upgrade_loses_nothing,
+);
+
+fn kept(backend: Backend) -> Server {
+    Launch::new(backend).args(&["--no-token", "--keep"]).start()
+}
+
+fn upgrades(server: &Server) -> usize {
+    server.stderr().matches("goes on where").count()
+}
+
+/// Upgrades to the same program and waits until it serves.
+#[track_caller]
+fn upgrade(server: &Server) {
+    let refused = || server.stderr().matches("nothing was upgraded").count();
+    let before = (upgrades(server), refused());
+    server.signal(libc::SIGUSR2);
+    eventually("an upgrade", || {
+        assert_eq!(refused(), before.1, "{}", server.stderr());
+        (upgrades(server) > before.0).then_some(())
+    });
+}
+
+/// A line a time, until SIGUSR1.
+fn counter(code: u8) -> Value {
+    sh(&format!(
+        "trap 'exit {code}' USR1; i=0; while :; do echo line $i; i=$((i+1)); sleep 0.01; done"
+    ))
+}
+
+#[track_caller]
+fn log(server: &Server, id: &str) -> String {
+    let raw = server.get(&format!("/v1/processes/{id}/logs/raw"));
+    String::from_utf8(raw.expect(200).body).unwrap()
+}
+
+fn what_runs_and_what_has_ended_is_there_after_an_upgrade(backend: Backend) {
+    let server = kept(backend);
+    let over = server.spawn(&sh("echo out; echo err >&2; exit 7"));
+    server.await_exit(&over);
+    let body = json!({"command": "cat", "args": ["-u"], "name": "cat", "labels": {"a": "b"},
+        "stdin": "open"});
+    let cat = server.spawn(&body);
+    server.feed(&cat, "before\n");
+    server.await_output(&cat, "before");
+    let info = |server: &Server| server.get("/v1/server").json();
+    let (records, about) = (server.get("/v1/processes").json(), info(&server));
+    for _ in 0..3 {
+        upgrade(&server);
+    }
+    assert_eq!(server.get("/v1/processes").json(), records);
+    for same in ["pid", "startedAtMs", "backend", "missing", "capabilities"] {
+        assert_eq!(info(&server)[same], about[same], "{same}");
+    }
+    server.feed("cat", "after\n");
+    server.await_output(&cat, "before\nafter");
+    let end = json!({"data": "", "eof": true});
+    server
+        .post(&format!("/v1/processes/{cat}/input"), &end)
+        .expect(200);
+    assert_eq!(server.await_exit(&cat)["exitCode"], 0);
+}
+
+/// Numbered lines in bursts, then an end that the number of the writer tells.
+const WRITER: &str = r#"
+n=$1; i=0; end=$((400 + n * 61 % 700))
+while [ $i -lt $end ]; do
+  b=$((1 + (i * 7919 + n) % 40)); j=0; text=
+  while [ $j -lt $b ] && [ $i -lt $end ]; do text="$text$n $i
+"; i=$((i+1)); j=$((j+1)); done
+  printf %s "$text"
+  [ $((i % 3)) = 0 ] && sleep 0.02
+done
+exit $((n % 200))
+"#;
+
+fn under_load_nothing_is_lost_and_nobody_refused(backend: Backend) {
+    let _alone = one_heavy_test_at_a_time();
+    let server = kept(backend);
+    let writers: Vec<String> = (0..12)
+        .map(|number| {
+            let tty = number % 4 == 1;
+            let script = match tty {
+                true => format!("stty raw; {WRITER}"),
+                false => WRITER.to_owned(),
+            };
+            let args = json!(["-c", script, "writer", number.to_string()]);
+            server.spawn(&json!({"command": "sh", "args": args, "tty": tty}))
+        })
+        .collect();
+    let watched = server.spawn(&counter(5));
+    let shell = server.spawn(&json!({"command": "sh", "args": ["-c",
+        "stty -echo; echo ready; while read line; do echo got $line; done"], "tty": true}));
+    server.await_output(&shell, "ready");
+    let done = AtomicBool::new(false);
+    let (answered, runs) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        // Whoever connects is answered, and whoever runs something gets its end.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(server.get("/v1/health").status, 200);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let result = server.run(&sh("echo run; exit 3"));
+                assert_eq!(
+                    (&result["stdout"], &result["exitCode"]),
+                    (&json!("run\n"), &json!(3))
+                );
+                runs.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        // One connection for all of them.
+        scope.spawn(|| {
+            let mut conn = server.conn();
+            while !done.load(Ordering::Relaxed) {
+                conn.send("GET /v1/health HTTP/1.1\r\nHost: h\r\n\r\n");
+                assert_eq!(conn.response("GET").status, 200);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let all = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for number in 0..6 {
+                let mut viewer = Ws::attach(&server, &shell, "");
+                viewer.until("ready");
+                let mut follow = Follow::process(&server, &watched);
+                follow.take(2);
+                upgrade(&server);
+                let mut again = Ws::attach(&server, &shell, "");
+                again.until("ready");
+                again.input(&format!("{number}\n"));
+                again.until(&format!("got {number}"));
+            }
+        }));
+        done.store(true, Ordering::Relaxed);
+        if let Err(panic) = all {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    assert!(answered.into_inner() > 6 && runs.into_inner() > 6);
+    for (number, id) in writers.iter().enumerate() {
+        assert_eq!(server.await_exit(id)["exitCode"], number % 200);
+        let end = 400 + number * 61 % 700;
+        let expected: String = (0..end).map(|line| format!("{number} {line}\n")).collect();
+        assert_eq!(log(&server, id), expected, "writer {number}");
+    }
+    let text = log(&server, &watched);
+    let lines: String = (0..text.lines().count())
+        .map(|n| format!("line {n}\n"))
+        .collect();
+    assert_eq!(text, lines);
+}
+
+fn ask(server: &Server, target: &str) -> Conn {
+    let mut conn = server.conn();
+    conn.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    conn
+}
+
+fn who_waits_is_answered_by_the_next_server(backend: Backend) {
+    let server = kept(backend);
+    let id = server.spawn(&counter(5));
+    let mut for_exit = ask(&server, &format!("/v1/processes/{id}/wait?timeoutMs=60000"));
+    let mut for_time = ask(&server, &format!("/v1/processes/{id}/wait?timeoutMs=1500"));
+    let asked = Instant::now();
+    let mut idle = ask(&server, "/v1/health");
+    assert_eq!(idle.response("GET").status, 200);
+    let mut half = server.conn();
+    half.send("GET /v1/heal");
+    // Behind one that waits comes another one.
+    for_exit.send("GET /v1/health HTTP/1.1\r\nHost: h\r\n\r\n");
+    eventually("waits", || {
+        let counts = &server.get("/v1/server").json()["counts"];
+        (counts["connections"].as_u64() >= Some(5)).then_some(())
+    });
+    upgrade(&server);
+    half.send("th HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(half.response("GET").status, 200);
+    idle.send("GET /v1/health HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(idle.response("GET").status, 200);
+    let late = for_time.response("GET").json();
+    assert_eq!(late["outcome"], "timeout", "{late}");
+    assert!(asked.elapsed() >= Duration::from_millis(1500));
+    let pid = server.info(&id)["pid"].as_i64().unwrap() as i32;
+    crate::harness::server::send_signal(pid, libc::SIGUSR1);
+    let ended = for_exit.response("GET").json();
+    assert_eq!(ended["process"]["exitCode"], 5, "{ended}");
+    assert_eq!(for_exit.response("GET").status, 200);
+}
+
+fn a_run_that_does_not_end_refuses_the_upgrade(backend: Backend) {
+    let server = kept(backend);
+    let id = server.spawn(&counter(5));
+    let mut conn = server.conn();
+    let body = sh("sleep 8; echo end");
+    conn.send(crate::harness::lines::run_request("1.1", &[], &body));
+    eventually("a run", || {
+        (server.get("/v1/server").json()["counts"]["runs"] == 1).then_some(())
+    });
+    server.signal(libc::SIGUSR2);
+    eventually("a refusal", || {
+        let stderr = server.stderr();
+        stderr
+            .contains("nothing was upgraded: after 5 s 1 runs")
+            .then_some(())
+    });
+    server.await_output(&id, "line");
+    assert_eq!(conn.response("POST").json()["stdout"], "end\n");
+    upgrade(&server);
+}
+
+/// A file in a folder of its own.
+fn program(name: &str, text: &[u8]) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("procring-upgrade-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("procring");
+    let new = dir.join("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::rename(new, &path).unwrap();
+    path
+}
+
+fn built() -> Vec<u8> {
+    std::fs::read(env!("CARGO_BIN_EXE_procring")).unwrap()
+}
+
+fn a_program_that_cannot_take_over_is_refused_before(backend: Backend) {
+    let name = format!("refused-{backend:?}");
+    let path = program(&name, &built());
+    let server = Launch::new(backend)
+        .program(&path)
+        .args(&["--no-token", "--keep"])
+        .start();
+    let id = server.spawn(&counter(5));
+    let serving = server.kept();
+    for (text, why) in [
+        (std::fs::read("/bin/true").unwrap(), "it is no procring"),
+        (std::fs::read("/bin/ls").unwrap(), "option"),
+        (b"nothing that runs".to_vec(), "nothing was upgraded"),
+    ] {
+        program(&name, &text);
+        let before = server.stderr().matches("nothing was upgraded").count();
+        server.signal(libc::SIGUSR2);
+        let stderr = eventually("a refusal", || {
+            let stderr = server.stderr();
+            (stderr.matches("nothing was upgraded").count() > before).then_some(stderr)
+        });
+        assert!(stderr.lines().last().unwrap().contains(why), "{stderr}");
+    }
+    assert_eq!(server.kept(), serving);
+    server.await_output(&id, "line");
+    program(&name, &built());
+    let refused = server.stderr().matches("nothing was upgraded").count();
+    server.signal(libc::SIGUSR2);
+    eventually("an upgrade", || (upgrades(&server) == 1).then_some(()));
+    assert_eq!(
+        server.stderr().matches("nothing was upgraded").count(),
+        refused
+    );
+    let _ = std::fs::remove_dir_all(path.parent().unwrap());
+}
+
+/// A program like the built one, with other bytes in the place of these.
+fn with(from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut text = built();
+    let found: Vec<usize> = memchr::memmem::find_iter(&text, from).collect();
+    assert!(from.len() == to.len() && !found.is_empty());
+    for at in found {
+        text[at..at + to.len()].copy_from_slice(to);
+    }
+    text
+}
+
+fn a_program_that_fails_later_is_replaced_by_the_one_before(backend: Backend) {
+    let name = format!("fails-{backend:?}");
+    // What it asks before it keeps anything is not there.
+    let path = program(&name, &with(b"/proc/self/stat", b"/proc/self/stax"));
+    let server = kept(backend);
+    let id = server.spawn(&counter(5));
+    let mut waits = ask(&server, &format!("/v1/processes/{id}/wait?timeoutMs=60000"));
+    let target = format!("/v1/server/upgrade?binary={}", path.display());
+    let refused = server.post_empty(&target);
+    assert_eq!(refused.status, 409);
+    let problem: Value = serde_json::from_slice(&refused.body).unwrap();
+    assert_eq!(problem["code"], "upgrade_refused", "{problem}");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("it needs /proc"),
+        "{problem}"
+    );
+    let pid = server.info(&id)["pid"].as_i64().unwrap() as i32;
+    crate::harness::server::send_signal(pid, libc::SIGUSR1);
+    assert_eq!(waits.response("GET").json()["process"]["exitCode"], 5);
+    upgrade(&server);
+    let text = log(&server, &id);
+    let lines: String = (0..text.lines().count())
+        .map(|n| format!("line {n}\n"))
+        .collect();
+    assert_eq!(text, lines);
+    let _ = std::fs::remove_dir_all(path.parent().unwrap());
+}
+
+fn the_command_says_what_came_of_it(backend: Backend) {
+    let server = kept(backend);
+    let url = format!("http://{}", server.address);
+    let asks = |more: &[&str]| run_binary(&[&["--url", &url, "upgrade"], more].concat(), None);
+    let (code, out, err) = asks(&[]);
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(
+        out,
+        format!("procring {} serves\n", env!("CARGO_PKG_VERSION"))
+    );
+    let (code, _, err) = asks(&["--binary", env!("CARGO_BIN_EXE_procring")]);
+    assert_eq!(code, Some(0), "{err}");
+    for (path, why) in [
+        ("/bin/true", "it is no procring"),
+        ("/nothing", "No such file"),
+    ] {
+        let (code, out, err) = asks(&["--binary", path]);
+        assert_eq!((code, &*out), (Some(1), ""), "{err}");
+        assert!(err.contains(why), "{err}");
+    }
+    assert_eq!(upgrades(&server), 2);
+}
+
+fn a_version_with_a_field_more_or_less_goes_on_in_both_directions(backend: Backend) {
+    let marker = b"procring-record-variant: 0";
+    if memchr::memmem::find(&built(), marker).is_none() {
+        // A release build.
+        return;
+    }
+    let version = |kind: &str, name: &str| {
+        let to = format!("procring-record-variant: {kind}");
+        program(&format!("{name}-{backend:?}"), &with(marker, to.as_bytes()))
+    };
+    let (same, more) = (version("0", "same"), version("+", "more"));
+    let less = version("-", "less");
+    let server = kept(backend);
+    let made = |number: usize| {
+        let mut body = sh("echo $0; read line; exit 3");
+        body["name"] = json!(format!("of-{number}"));
+        body["labels"] = json!({"number": number.to_string()});
+        server.spawn(&body)
+    };
+    let mut ids = vec![made(0)];
+    let mut labelled = vec![true];
+    for (number, version) in [&more, &same, &more, &less, &more, &less, &same]
+        .iter()
+        .enumerate()
+    {
+        let target = format!("/v1/server/upgrade?binary={}", version.display());
+        server.post_empty(&target).expect(200);
+        ids.push(made(number + 1));
+        labelled.push(*version != &less);
+    }
+    for (number, id) in ids.iter().enumerate() {
+        let info = server.info(&format!("of-{number}"));
+        assert_eq!(
+            (&info["id"], &info["status"]),
+            (&json!(id), &json!("running"))
+        );
+        match labelled[number] {
+            true => assert_eq!(info["labels"], json!({"number": number.to_string()})),
+            false => assert_eq!(info["labels"], Value::Null, "{info}"),
+        }
+        server.feed(id, "\n");
+        assert_eq!(server.await_exit(id)["exitCode"], 3);
+    }
+    for program in [same, more, less] {
+        let _ = std::fs::remove_dir_all(program.parent().unwrap());
+    }
+}
+
+fn without_a_keeper_it_is_refused_and_said(backend: Backend) {
+    let server = Server::open(backend);
+    if server.kept().is_some() {
+        return;
+    }
+    server.signal(libc::SIGUSR2);
+    eventually("a refusal", || {
+        server
+            .stderr()
+            .contains("start it with --keep")
+            .then_some(())
+    });
+    server.get("/v1/health").expect(200);
+}
+
+fn a_crash_after_an_upgrade_loses_nothing(backend: Backend) {
+    let mut server = kept(backend);
+    let id = server.spawn(&counter(5));
+    server.await_output(&id, "line 3");
+    upgrade(&server);
+    let before = server.kept().unwrap();
+    crate::harness::server::send_signal(before, libc::SIGKILL);
+    eventually("another server", || {
+        server.kept().filter(|pid| *pid != before)
+    });
+    upgrade(&server);
+    let pid = server.info(&id)["pid"].as_i64().unwrap() as i32;
+    crate::harness::server::send_signal(pid, libc::SIGUSR1);
+    assert_eq!(server.await_exit(&id)["exitCode"], 5);
+    let text = log(&server, &id);
+    let lines: String = (0..text.lines().count())
+        .map(|n| format!("line {n}\n"))
+        .collect();
+    assert_eq!(text, lines);
+    server.signal(libc::SIGTERM);
+    assert_eq!(server.await_end(WAIT).code(), Some(0));
+    assert_eq!(server.survivors(), [0; 0]);
+}
