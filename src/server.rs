@@ -393,7 +393,7 @@ fn begin(args: &ServerArgs, heritage: Option<Heritage>) -> Result<Ready, StartEr
                 ..Heritage::default()
             },
             taken: heritage.filter(|_| kept.takes_over).cloned(),
-            program: std::env::current_exe(),
+            program: own_program(),
         });
     }
     let goes_on = kept.as_ref().is_some_and(|kept| kept.goes_on);
@@ -455,6 +455,9 @@ fn begin(args: &ServerArgs, heritage: Option<Heritage>) -> Result<Ready, StartEr
         inheritance,
         state,
         kept: kept.clone(),
+        dues: heritage
+            .filter(|_| kept.as_ref().is_some_and(|kept| kept.takes_over))
+            .map_or(Vec::new(), |heritage| heritage.dues.clone()),
     };
     let (supervisor, commands, events) =
         Supervisor::new(child_options).map_err(step("supervisor"))?;
@@ -510,6 +513,17 @@ fn begin(args: &ServerArgs, heritage: Option<Heritage>) -> Result<Ready, StartEr
         audit,
         load,
         kept,
+    })
+}
+
+/// Where this program is, also if it has been replaced there.
+fn own_program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let bytes = path.as_os_str().as_bytes();
+    // proc_pid_exe(5)
+    Ok(match bytes.strip_suffix(b" (deleted)") {
+        Some(path) => OsStr::from_bytes(path).into(),
+        None => path,
     })
 }
 

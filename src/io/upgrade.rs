@@ -32,14 +32,15 @@ use crate::ledger::Heritage;
 use crate::supervisor::keeper::{self, Kept};
 use crate::supervisor::mailbox;
 use crate::supervisor::message::{self, Rest};
-use crate::types::Monotonic;
+use crate::types::{JobId, Monotonic};
 
 use crate::io::conn::listener::take_up;
 use crate::io::conn::standing::Doing;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::sleep;
-use crate::io::server::Server;
+use crate::io::server::{Child, Server};
+use crate::io::watchdog;
 
 /// What a server needs to be upgraded.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ pub(super) async fn upgrade(
     };
     server.hold(false);
     server.upgrading.set(false);
-    manager.ready("");
+    manager.ready(&watchdog::status(server));
     server.tell(&Event::UpgradeRefused { why: &why });
     Err(why)
 }
@@ -120,13 +121,24 @@ async fn try_upgrade(server: &Rc<Server>, binary: Option<PathBuf>) -> Result<Inf
     let (_rests, until) = mpsc::channel();
     server.command(message::Command::Rest(Rest { begun, until }));
     match says.recv_timeout(timeouts::UPGRADE_REST_MAX) {
-        Ok(true) => {}
-        Ok(false) => return Err("a program is being started; try again".to_owned()),
+        Ok(Some(dues)) => heritage.dues = dues,
+        Ok(None) => return Err("a program is being started; try again".to_owned()),
         Err(_) => return Err("the supervisor is busy; try again".to_owned()),
     }
     let standing = server.standing.borrow();
     heritage.connections = standing.values().filter_map(|of| of.hand_over()).collect();
     drop(standing);
+    let children = server.children.borrow();
+    let taken =
+        |(job, child): (&JobId, &Rc<Child>)| Some((job.0, child.input.as_ref()?.accepted()));
+    let inputs = children.iter().filter_map(taken);
+    heritage.inputs = inputs.filter(|(_, bytes)| *bytes > 0).collect();
+    drop(children);
+    // What has been told is written, as far as somebody takes it.
+    server.telling.journal.finish();
+    if let Some(audit) = &server.audit {
+        audit.finish();
+    }
     let failed = match upgrades.kept.hand_over(&heritage) {
         Ok(never) => match never {},
         Err(error) => error,
@@ -242,6 +254,14 @@ pub(super) fn arrive(server: &Rc<Server>) {
             });
         }
     }
+}
+
+/// Bytes of input that a job had taken before another program.
+pub(super) fn input_before(server: &Server, job: JobId) -> u64 {
+    let upgrades = server.options.upgrades.as_ref();
+    let taken = upgrades.and_then(|upgrades| upgrades.taken.as_ref());
+    let bytes = taken.and_then(|taken| taken.inputs.get(&job.0));
+    bytes.copied().unwrap_or_default()
 }
 
 /// What came of the upgrade that this server has taken part in.

@@ -6,6 +6,7 @@
 //! to be understood in another way than before gets another number of the [state](STATE), and who
 //! does not know that number refuses it. Owns no descriptor.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -58,6 +59,10 @@ pub struct Heritage {
     pub program: RawFd,
     /// Connections that another server can go on with.
     pub connections: Vec<Connection>,
+    /// Bytes of input that jobs have taken, by the numbers of jobs.
+    pub inputs: HashMap<u64, u64>,
+    /// What was due to happen to jobs.
+    pub dues: Vec<Due>,
     /// When the upgrade was asked for, in nanoseconds of the monotonic clock.
     pub asked_at: u64,
     /// Why another program could not take over: this is the one from before.
@@ -114,6 +119,18 @@ pub struct Connection {
     pub waited: u64,
     /// It has asked for this upgrade.
     pub asked: bool,
+}
+
+/// A signal that is due to the tree of a job whose leader runs then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Due {
+    /// The number of the job.
+    pub job: u64,
+    /// Which signal; none is the end of the grace of a stop.
+    pub signal: Option<i32>,
+    /// In so many milliseconds.
+    pub after_ms: u64,
 }
 
 impl Heritage {

@@ -57,6 +57,11 @@ impl<T: Ord + Copy> Deadlines<T> {
         self.places.contains_key(&what)
     }
 
+    /// Everything that is due, and when.
+    pub fn iter(&self) -> impl Iterator<Item = (Instant, T)> + '_ {
+        self.queue.iter().map(|((when, _), what)| (*when, *what))
+    }
+
     /// When the next thing is due.
     pub fn next(&self) -> Option<Instant> {
         self.queue.first_key_value().map(|((when, _), _)| *when)

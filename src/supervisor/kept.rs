@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::ledger::{RecordId, Records};
+use crate::ledger::{RecordId, Records, heritage};
 use crate::supervisor::job::{Job, Phase};
 use crate::supervisor::keeper::Kept;
 use crate::supervisor::message::Event;
@@ -125,6 +125,41 @@ impl Supervisor {
         }
     }
 
+    /// What is due to happen to jobs, for another program.
+    pub(super) fn dues(&self) -> Vec<heritage::Due> {
+        let now = Instant::now();
+        let due = |(when, what): (Instant, Due)| {
+            let (job, signal) = match what {
+                Due::Grace(job) => (job, None),
+                Due::Escalation(job, signal) => (job, Some(signal)),
+                _ => return None,
+            };
+            let after = when.saturating_duration_since(now).as_millis();
+            Some(heritage::Due {
+                job: job.0,
+                signal,
+                after_ms: u64::try_from(after).unwrap_or(u64::MAX),
+            })
+        };
+        self.deadlines.iter().filter_map(due).collect()
+    }
+
+    /// The same, of another program.
+    fn go_on_with_dues(&mut self, dues: &[heritage::Due]) {
+        for due in dues {
+            let job = JobId(due.job);
+            let runs = |job: &Job| !matches!(job.phase, Phase::Exited(_));
+            if self.jobs.get(&job).is_some_and(|job| runs(job)) {
+                let what = match due.signal {
+                    None => Due::Grace(job),
+                    Some(signal) => Due::Escalation(job, signal),
+                };
+                let after = Duration::from_millis(due.after_ms).min(FOREVER);
+                self.deadlines.set(Instant::now() + after, what);
+            }
+        }
+    }
+
     /// Goes on with the jobs of a server that is gone.
     pub(super) fn go_on(&mut self) {
         let Some(kept) = self.options.kept.clone().filter(|kept| kept.goes_on) else {
@@ -133,6 +168,8 @@ impl Supervisor {
         for record in std::mem::take(&mut self.inherited) {
             self.take_over(&kept.records, record);
         }
+        let dues = std::mem::take(&mut self.options.dues);
+        self.go_on_with_dues(&dues);
         if let Some(cgroups) = &mut self.cgroups {
             cgroups.abandon_others();
         }
@@ -250,6 +287,7 @@ mod tests {
                 goes_on: false,
                 takes_over: false,
             }),
+            dues: Vec::new(),
         };
         let (mut supervisor, _commands, events) = Supervisor::new(options).unwrap();
         let ((mut dead, of_dead), (mut living, of_living)) = (sleeper(), sleeper());

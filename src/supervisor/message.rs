@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::ledger::RecordId;
+use crate::ledger::heritage::Due;
 use crate::metrics::SupervisorMetrics;
 pub use crate::supervisor::spawn::spec::SpawnSpec;
 use crate::types::signal::Scope;
@@ -156,8 +157,8 @@ pub enum Command {
 /// What the supervisor does nothing for: whether it can, it says at once.
 #[derive(Debug)]
 pub struct Rest {
-    /// Where it says so. It cannot while a child is being started.
-    pub begun: mpsc::Sender<bool>,
+    /// Where it says so, with what is due to happen to jobs. It cannot while a child is being started.
+    pub begun: mpsc::Sender<Option<Vec<Due>>>,
     /// It goes on when the other end of this is gone.
     pub until: mpsc::Receiver<()>,
 }

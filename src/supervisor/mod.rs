@@ -65,7 +65,7 @@ use self::tree::identity::Leader;
 use self::tree::orphans::Orphans;
 use self::usage::Counting;
 use crate::config::timeouts;
-use crate::ledger::RecordId;
+use crate::ledger::{RecordId, heritage};
 use crate::metrics::{Histogram, SupervisorMetrics};
 use crate::types::{JobId, SpawnError, SpawnStage};
 
@@ -112,6 +112,8 @@ pub struct Options {
     pub state: Option<StateDir>,
     /// The parent of all children, if that is not this process.
     pub kept: Option<Kept>,
+    /// What was due to happen to the jobs of another program.
+    pub dues: Vec<heritage::Due>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -400,7 +402,8 @@ impl Supervisor {
             Command::ShutDown => self.begin_shutdown(),
             Command::Rest(Rest { begun, until }) => {
                 let can = self.pool.is_quiet() && self.shutdown.is_none();
-                if begun.send(can).is_ok() && can {
+                let dues = can.then(|| self.dues());
+                if begun.send(dues).is_ok() && can {
                     // Nothing is ever sent there.
                     let _ = until.recv();
                 }
@@ -726,6 +729,7 @@ mod tests {
             inheritance: Inheritance::for_tests(),
             state: None,
             kept: None,
+            dues: Vec::new(),
         };
         Supervisor::new(options).unwrap().0
     }

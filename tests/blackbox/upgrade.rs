@@ -26,6 +26,7 @@ on_both!(
     a_version_with_a_field_more_or_less_goes_on_in_both_directions,
     without_a_keeper_it_is_refused_and_said,
     a_crash_after_an_upgrade_loses_nothing,
+    what_was_taken_of_an_input_and_what_is_due_goes_on,
 );
 
 fn kept(backend: Backend) -> Server {
@@ -418,6 +419,27 @@ fn without_a_keeper_it_is_refused_and_said(backend: Backend) {
             .then_some(())
     });
     server.get("/v1/health").expect(200);
+}
+
+fn what_was_taken_of_an_input_and_what_is_due_goes_on(backend: Backend) {
+    let server = kept(backend);
+    let cat = server.spawn(&json!({"command": "cat"}));
+    let deaf = server.spawn(&sh("trap '' TERM; echo ready; while :; do sleep 1; done"));
+    let fed = |data: &str, offset: u64| {
+        let body = json!({"data": data, "encoding": "utf8", "offset": offset});
+        server.post(&format!("/v1/processes/{cat}/input"), &body)
+    };
+    fed("abc", 0).expect(200);
+    server.await_output(&deaf, "ready");
+    server
+        .post_empty(&format!("/v1/processes/{deaf}/stop?graceMs=1500&waitMs=0"))
+        .expect(200);
+    upgrade(&server);
+    upgrade(&server);
+    // What was taken is skipped.
+    fed("bcd", 1).expect(200);
+    server.await_output(&cat, "abcd");
+    assert_eq!(server.await_exit(&deaf)["signal"], "SIGKILL");
 }
 
 fn a_crash_after_an_upgrade_loses_nothing(backend: Backend) {

@@ -157,6 +157,11 @@ impl Input {
         }
     }
 
+    /// So many bytes were accepted before another server.
+    pub(crate) fn goes_on(&self, accepted: u64) {
+        self.accepted.set(accepted);
+    }
+
     /// Bytes that were ever accepted, of all channels. What the server types by itself, as the end
     /// of input on a terminal, does not count: no client sent it.
     pub(crate) fn accepted(&self) -> u64 {

@@ -20,6 +20,7 @@ use crate::io::host::outputs::ingest;
 use crate::io::host::paced::Output;
 use crate::io::runtime::source::Source;
 use crate::io::server::{Child, Server};
+use crate::io::upgrade::input_before;
 
 /// See the module. `settings` are those that somebody has changed.
 pub fn resume(server: &Rc<Server>, settings: Option<Settings>) {
@@ -52,6 +53,7 @@ pub fn resume(server: &Rc<Server>, settings: Option<Settings>) {
                 None => Input::closed(),
             },
         };
+        input.goes_on(input_before(server, job));
         for &(stream, ref source) in &outputs {
             // A limit on how fast it is read is not written down.
             let is_paced = false;
