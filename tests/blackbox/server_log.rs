@@ -331,6 +331,12 @@ fn a_standard_error_that_nobody_reads_holds_up_nothing_and_loses_are_counted(bac
         assert_eq!(server.run(&json!({"command": command}))["exitCode"], 0);
     }
     assert_eq!(server.run(&sh("exit 3"))["exitCode"], 3);
+    let metrics = server.get("/metrics").expect(200);
+    let counted = metrics
+        .text()
+        .lines()
+        .find_map(|line| line.strip_prefix("procring_log_lines_dropped_total "));
+    assert!(counted.is_some_and(|count| count.parse::<u64>().unwrap() > 100));
     // Now somebody reads.
     let lines = BufReader::new(std::fs::File::from(reader)).lines();
     let (mut told, mut lost) = (0, 0);
