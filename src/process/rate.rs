@@ -41,6 +41,9 @@ pub struct Rate {
     used: Option<Instant>,
     /// Outputs that are not read now.
     waits: [bool; Stream::COUNT],
+    /// A terminal has waited, and not been quiet since: it hands out 4 KiB at a time, and what passes
+    /// between two pieces is not its program's time.
+    floods: bool,
     /// Which one was read last.
     last: Option<Stream>,
     /// What each output held when the process ended: not paid for.
@@ -54,6 +57,7 @@ impl Rate {
             per_second: per_second.max(1),
             used: None,
             waits: [false; Stream::COUNT],
+            floods: false,
             last: None,
             free: [0; Stream::COUNT],
         }
@@ -68,7 +72,10 @@ impl Rate {
         let quantum = self.quantum();
         // Where a byte takes longer, it is one.
         let quantum_time = self.time(quantum).max(QUANTUM);
-        let kept = match (self.used, self.waits[at]) {
+        let unused = self.used.map(|used| now.saturating_duration_since(used));
+        self.floods &= unused.is_some_and(|unused| unused <= LATE_MAX);
+        let is_late = self.waits[at] || stream == Stream::Pty && self.floods;
+        let kept = match (unused, is_late) {
             (None, _) => quantum_time,
             (Some(_), false) => quantum_time.max(KEPT_MAX),
             (Some(_), true) => quantum_time.max(LATE_MAX),
@@ -92,6 +99,7 @@ impl Rate {
             }
         };
         self.waits[at] = true;
+        self.floods |= stream == Stream::Pty;
         Pace::Wait(until.unwrap_or(now))
     }
 
@@ -243,6 +251,34 @@ mod tests {
         assert!((9_800_000..=10_100_000).contains(&all), "{all}");
         let most = most_in_a_second(&reads);
         assert!(most <= 1_100_000, "{most}");
+    }
+
+    #[test]
+    fn a_terminal_loses_nothing_between_its_pieces() {
+        let (mut rate, start) = (Rate::new(1_000_000), Instant::now());
+        let (mut now, mut all) = (start, 0);
+        for piece in 1.. {
+            match rate.pace(Stream::Pty, now) {
+                Pace::Read(bytes) => {
+                    let bytes = bytes.min(4096);
+                    rate.took(Stream::Pty, bytes);
+                    all += bytes;
+                    // The next one takes a moment, and long where a processor is missed.
+                    now += if piece % 40 == 0 { 60 * MS } else { MS / 10 };
+                }
+                Pace::Wait(until) => now = until + MS,
+            }
+            if now - start > Duration::from_secs(10) {
+                break;
+            }
+        }
+        assert!((9_800_000..=10_100_000).contains(&all), "{all}");
+        // Who has been quiet is not late.
+        while let Pace::Wait(until) = rate.pace(Stream::Pty, now) {
+            now = until;
+        }
+        let later = now + Duration::from_secs(1);
+        assert_eq!(rate.pace(Stream::Pty, later), Pace::Read(50_000));
     }
 
     #[test]
