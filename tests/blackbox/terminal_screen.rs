@@ -10,6 +10,7 @@ use crate::terminal::tty;
 on_both!(
     a_screen_is_told_in_three_forms_and_only_of_a_terminal,
     a_screen_is_whole_after_its_output_was_evicted,
+    a_screen_is_whole_where_more_is_written_at_once_than_the_log_holds,
     sizes_hold_for_what_was_written_under_them,
     who_attaches_is_shown_the_screen_where_output_alone_would_not_do,
     nothing_that_is_replayed_acts_again,
@@ -154,6 +155,21 @@ fn a_screen_is_whole_after_its_output_was_evicted(backend: Backend) {
     ws.until("done");
     ws.input("\n");
     assert!(ws.until("\u{1b}[?1049l").contains("last"));
+}
+
+fn a_screen_is_whole_where_more_is_written_at_once_than_the_log_holds(backend: Backend) {
+    let server = Server::open(backend);
+    for limit in [1000, 100, 1] {
+        server.configure(&[("maxLogBytesPerProcess", limit)]);
+        let id = server.spawn(&tty(
+            r"printf '%s\033[5;1H' headline $(seq 1 400); printf '\033[7;1Hdone'; read x",
+        ));
+        let shown = await_line(&server, &id, "done");
+        assert_eq!(shown["lines"][0], "headline", "{limit}");
+        assert_eq!(shown["lines"][4], "400", "{limit}");
+        assert_eq!(shown["complete"], true, "{limit}");
+        assert!(server.logs(&id, "")["firstSequence"].as_u64().unwrap() > 1);
+    }
 }
 
 fn sizes_hold_for_what_was_written_under_them(backend: Backend) {

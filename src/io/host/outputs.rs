@@ -391,8 +391,9 @@ fn read_to_log(
     let stream = output.stream;
     let limit = log_limit(server, process);
     let most = match (stream, process.backpressure()) {
-        // A terminal's log may be small beside one read, and its viewers far behind.
-        (Stream::Pty, _) => usize::try_from(left).unwrap_or(usize::MAX),
+        // A terminal's log may be small beside one read, and its viewers far behind. Of an entry that
+        // is longer than the log the beginning is in no entry, and no screen would be made of it.
+        (Stream::Pty, _) => usize::try_from(left.min(limit).max(1)).unwrap_or(usize::MAX),
         (Stream::Stdout | Stream::Stderr, None) => SLOT_BYTES,
         (Stream::Stdout | Stream::Stderr, Some(backpressure)) => {
             match backpressure.room(&process.log, limit, process.is_over()) {
