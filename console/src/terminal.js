@@ -447,7 +447,8 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, visi
       watch.observe(host);
       fit();
       connect();
-      term.focus();
+      // It may have taken a while to come; what somebody has opened or types into meanwhile keeps the keys.
+      if (!document.activeElement?.closest(".menu, dialog, input")) term.focus();
     },
     hide() {
       isVisible = false;
