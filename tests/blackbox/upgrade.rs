@@ -192,6 +192,7 @@ fn ask(server: &Server, target: &str) -> Conn {
 fn who_waits_is_answered_by_the_next_server(backend: Backend) {
     let server = kept(backend);
     let id = server.spawn(&counter(5));
+    server.await_output(&id, "line");
     let mut for_exit = ask(&server, &format!("/v1/processes/{id}/wait?timeoutMs=60000"));
     let mut for_time = ask(&server, &format!("/v1/processes/{id}/wait?timeoutMs=1500"));
     let asked = Instant::now();
@@ -323,6 +324,14 @@ fn a_program_that_fails_later_is_replaced_by_the_one_before(backend: Backend) {
             .contains("it needs /proc"),
         "{problem}"
     );
+    // It has its trap by then, and the log its line.
+    server.await_output(&id, "line");
+    eventually("a line of the refusal", || {
+        server
+            .stderr()
+            .contains("nothing was upgraded")
+            .then_some(())
+    });
     let pid = server.info(&id)["pid"].as_i64().unwrap() as i32;
     crate::harness::server::send_signal(pid, libc::SIGUSR1);
     assert_eq!(waits.response("GET").json()["process"]["exitCode"], 5);
