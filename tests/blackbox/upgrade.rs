@@ -247,8 +247,14 @@ fn program(name: &str, text: &[u8]) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("procring-upgrade-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let path = dir.join("procring");
-    let new = dir.join("new");
-    std::fs::write(&new, text).unwrap();
+    let (data, new) = (dir.join("data"), dir.join("new"));
+    std::fs::write(&data, text).unwrap();
+    // By another process: a child of another test that is not exec'd yet would hold it open for
+    // writing, and what is open for writing is not exec'd (ETXTBSY).
+    let copied = std::process::Command::new("cp")
+        .args([&data, &new])
+        .status();
+    assert!(copied.unwrap().success());
     std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::rename(new, &path).unwrap();
     path
