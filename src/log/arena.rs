@@ -280,7 +280,6 @@ impl Arena {
         self.pins.clear();
         self.in_use = u32::try_from(used.len()).unwrap_or(u32::MAX);
         self.count();
-        self.count();
         let behind = u64::from(self.fresh) * SLOT_BYTES as u64;
         self.memory
             .punch(behind, self.memory.bytes() as u64 - behind);

@@ -218,7 +218,6 @@ impl Index {
         memory.set(block, at + 1, place);
         // From here on it is in the log.
         memory.set_cell(cell, LAST, sequence);
-        memory.set_cell(cell, LAST, sequence);
         kept.last = sequence;
         kept.give_back();
         Some(sequence)
