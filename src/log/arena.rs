@@ -90,13 +90,14 @@ pub struct Arena {
     pins: HashMap<SlotId, Pins>,
     /// Where the slots in use are counted.
     budget: Budget,
-    /// How often pins have been taken from whoever had them.
-    revoked: u64,
+    /// The number of the newest reader.
+    last_reader: u64,
 }
 
 #[derive(Debug, Default)]
 struct Pins {
-    count: u32,
+    /// The numbers of those who read it, in order.
+    by: Vec<u64>,
     /// Its log has given it back.
     freed: bool,
 }
@@ -137,7 +138,7 @@ impl Arena {
             in_use: 0,
             pins: HashMap::new(),
             budget: Budget::default(),
-            revoked: 0,
+            last_reader: 0,
         }
     }
 
@@ -209,18 +210,27 @@ impl Arena {
         self.hot.push(slot);
     }
 
-    /// Keeps the bytes of a slot until it is unpinned as often as it was pinned.
-    pub(super) fn pin(&mut self, slot: SlotId) {
-        self.pins.entry(slot).or_default().count += 1;
+    /// A number for one more who pins slots, greater than all before.
+    pub(super) fn reader(&mut self) -> u64 {
+        self.last_reader += 1;
+        self.last_reader
     }
 
-    /// Takes one pin back.
-    pub(super) fn unpin(&mut self, slot: SlotId) {
+    /// Keeps the bytes of a slot until all who have pinned it have unpinned it. Each pins it once, who
+    /// has the lowest number first.
+    pub(super) fn pin(&mut self, slot: SlotId, reader: u64) {
+        self.pins.entry(slot).or_default().by.push(reader);
+    }
+
+    /// Takes a pin back, if it has not been taken from the reader.
+    pub(super) fn unpin(&mut self, slot: SlotId, reader: u64) {
         let Some(pins) = self.pins.get_mut(&slot) else {
             return;
         };
-        pins.count -= 1;
-        if pins.count == 0 {
+        if let Ok(at) = pins.by.binary_search(&reader) {
+            pins.by.remove(at);
+        }
+        if pins.by.is_empty() {
             let freed = pins.freed;
             self.pins.remove(&slot);
             if freed {
@@ -229,24 +239,34 @@ impl Arena {
         }
     }
 
-    /// Takes all pins back, if there are slots that nothing else holds. What was pinned before is not
-    /// to be read any more. False if there are none.
-    pub fn revoke(&mut self) -> bool {
-        if !self.pins.values().any(|pins| pins.freed) {
-            return false;
-        }
-        self.revoked += 1;
-        for (slot, pins) in std::mem::take(&mut self.pins) {
-            if pins.freed {
-                self.free(slot);
-            }
-        }
-        true
+    /// Whether a reader has pinned a slot and still may read it.
+    pub(super) fn is_pinned(&self, slot: SlotId, reader: u64) -> bool {
+        let pins = self.pins.get(&slot);
+        pins.is_some_and(|pins| pins.by.binary_search(&reader).is_ok())
     }
 
-    /// How often that was done.
-    pub(super) fn revoked(&self) -> u64 {
-        self.revoked
+    /// Takes all pins of the oldest reader of those back that hold slots which nothing else does, and
+    /// those of whoever holds one of these slots with it. They are not to read on. False if there is
+    /// none.
+    pub fn revoke(&mut self) -> bool {
+        let freed = self.pins.values().filter(|pins| pins.freed);
+        // Of what the oldest reads, that which the fewest read with it.
+        let slot = freed.min_by_key(|pins| (pins.by.first().copied(), pins.by.len()));
+        let Some(readers) = slot.map(|pins| pins.by.clone()) else {
+            return false;
+        };
+        let mut free = Vec::new();
+        // One pass, however many they are.
+        self.pins.retain(|&slot, pins| {
+            pins.by
+                .retain(|reader| readers.binary_search(reader).is_err());
+            if pins.by.is_empty() && pins.freed {
+                free.push(slot);
+            }
+            !pins.by.is_empty()
+        });
+        free.into_iter().for_each(|slot| self.free(slot));
+        true
     }
 
     /// Whether [`Arena::trim`] has anything to do.
@@ -387,14 +407,14 @@ mod tests {
         let mut arena = Arena::new().unwrap();
         let slot = arena.alloc().unwrap();
         arena.tail(slot, 0)[0] = 7;
-        arena.pin(slot);
-        arena.pin(slot);
+        arena.pin(slot, 1);
+        arena.pin(slot, 2);
         arena.free(slot);
         assert_ne!(arena.alloc().unwrap(), slot);
-        arena.unpin(slot);
+        arena.unpin(slot, 1);
         assert_ne!(arena.alloc().unwrap(), slot);
         assert_eq!(arena.bytes(slot, 0, 1), [7]);
-        arena.unpin(slot);
+        arena.unpin(slot, 2);
         assert_eq!(arena.alloc().unwrap(), slot);
     }
 

@@ -12,21 +12,22 @@ use super::index::{Copied, Entry};
 pub struct Snapshot {
     entries: Copied,
     slots: Vec<SlotId>,
-    /// Pins from before the next revocation hold nothing.
-    revoked: u64,
+    /// Who has pinned them.
+    reader: u64,
 }
 
 impl Snapshot {
     pub(super) fn new(entries: Copied, arena: &mut Arena) -> Self {
         let mut slots: Vec<SlotId> = entries.from(0).map(|entry| entry.slot).collect();
         slots.dedup();
+        let reader = arena.reader();
         for &slot in &slots {
-            arena.pin(slot);
+            arena.pin(slot, reader);
         }
         Self {
             entries,
             slots,
-            revoked: arena.revoked(),
+            reader,
         }
     }
 
@@ -37,14 +38,14 @@ impl Snapshot {
 
     /// Whether its bytes have been given up for want of memory ([`Arena::revoke`]).
     pub fn is_void(&self, arena: &Arena) -> bool {
-        self.revoked != arena.revoked()
+        let first = self.slots.first();
+        first.is_some_and(|slot| !arena.is_pinned(*slot, self.reader))
     }
 
     /// Gives the slots back.
     pub fn release(&mut self, arena: &mut Arena) {
-        let is_void = self.is_void(arena);
-        for slot in self.slots.drain(..).filter(|_| !is_void) {
-            arena.unpin(slot);
+        for slot in self.slots.drain(..) {
+            arena.unpin(slot, self.reader);
         }
     }
 }
@@ -78,6 +79,37 @@ mod tests {
         }
         assert!(arena.in_use() > 0);
         snapshot.release(&mut arena);
+        assert_eq!(arena.in_use(), 0);
+    }
+
+    #[test]
+    fn for_want_of_memory_the_oldest_goes_that_holds_any_and_the_others_read_on() {
+        let mut arena = Arena::new().unwrap();
+        let mut logs: [Log; 3] = Default::default();
+        for log in &mut logs {
+            log.tail(&mut arena).unwrap()[..5000].fill(1);
+            log.commit(&mut arena, 5000, Stream::Stdout, 1, 100_000);
+        }
+        let [running, gone, other] = &mut logs;
+        let live = running.snapshot(&mut arena, 1, 1);
+        let old = gone.snapshot(&mut arena, 1, 1);
+        let new = other.snapshot(&mut arena, 1, 1);
+        let with_old = gone.snapshot(&mut arena, 1, 1);
+        gone.clear(&mut arena);
+        other.clear(&mut arena);
+        let all = [live, old, with_old, new];
+        let void = |arena: &Arena| all.iter().map(|of| of.is_void(arena)).collect::<Vec<_>>();
+        assert!(arena.revoke());
+        assert_eq!(void(&arena), [false, true, true, false]);
+        assert_eq!(arena.in_use(), 2);
+        assert!(arena.revoke());
+        assert_eq!(void(&arena), [false, true, true, true]);
+        assert_eq!(arena.in_use(), 1);
+        assert!(!arena.revoke(), "the log has the rest, too");
+        for mut snapshot in all {
+            snapshot.release(&mut arena);
+        }
+        running.clear(&mut arena);
         assert_eq!(arena.in_use(), 0);
     }
 

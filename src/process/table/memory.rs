@@ -1,9 +1,10 @@
 //! Who gives up what when memory is short (docs/design/038-memory-budget.md).
 //!
 //! In: how much somebody needs. Out: room, or none. Counts for each record what it holds besides
-//! slots, which the arena counts. In order: logs of exited processes, the oldest first; what
-//! only fetches still read, which are cut off; exited records with long arguments, the oldest first; and only for a new process the oldest output of
-//! the longest running logs. A running log keeps what it was promised at its start.
+//! slots, which the arena counts. In order: logs of exited processes, the oldest first; what only
+//! fetches still read, which are cut off, the oldest first; exited records with long arguments, the
+//! oldest first; and only for a new process the oldest output of the longest running logs. A running
+//! log keeps what it was promised at its start.
 
 use std::mem::replace;
 
