@@ -3,8 +3,10 @@
 //! In: the query. Out: the records that fit, by number, and where the next part begins. Looks at
 //! every record behind `after` until there are enough; a name is looked up.
 
+use std::collections::HashMap;
+
 use crate::process::{Process, Table};
-use crate::types::{ProcessId, Usage};
+use crate::types::{JobId, ProcessId, Usage};
 
 use super::problem::Problem;
 use super::processes::write_short;
@@ -103,30 +105,22 @@ impl ListQuery {
         self.is_running.is_none_or(|wanted| wanted == running)
             && self.labels.iter().all(|pair| has(pair))
     }
-}
 
-/// These records with what they use; `next` is where the next part begins, if there is one.
-pub(super) fn reply<'a>(
-    records: impl Iterator<Item = (&'a Process, Option<Usage>)>,
-    next: Option<ProcessId>,
-) -> Reply {
-    let mut out = b"{\"processes\":[".to_vec();
-    for (at, (process, usage)) in records.enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write_short(process, usage, ARGS_BYTES_MAX, &mut out);
+    /// The records that fit behind this one, by number.
+    fn fitting<'a>(
+        &'a self,
+        behind: ProcessId,
+        table: &'a Table,
+    ) -> impl Iterator<Item = &'a Process> {
+        let after = self.after.unwrap_or(ProcessId(0)).max(behind);
+        let named = self.name.as_deref().map(|name| table.get_named(name));
+        let (of_name, rest) = match named {
+            Some(named) => (named.filter(|process| process.id > after), None),
+            None => (None, Some(table.iter_behind(after))),
+        };
+        let all = of_name.into_iter().chain(rest.into_iter().flatten());
+        all.filter(|process| self.owner == Owner::User && self.fits(process))
     }
-    end(out, next)
-}
-
-fn end(mut out: Vec<u8>, next: Option<ProcessId>) -> Reply {
-    out.push(b']');
-    if let Some(next) = next {
-        out.extend_from_slice(format!(",\"nextAfter\":\"{next}\"").as_bytes());
-    }
-    out.push(b'}');
-    Reply::json(out)
 }
 
 /// Bytes of a list that is answered at once; of a longer one it is the first piece, about.
@@ -136,88 +130,146 @@ const PIECE_BYTES: usize = 256 << 10;
 /// ones would be all of it. The record itself shows them.
 const ARGS_BYTES_MAX: usize = 64 << 10;
 
+/// Which records a list shows.
+#[derive(Debug)]
+enum Of {
+    /// Those that fit, `left` more of them at most.
+    Fitting { query: ListQuery, left: usize },
+    /// These, by number, with what they use; whether there are `more` behind them.
+    Counted {
+        records: Vec<(ProcessId, JobId)>,
+        used: HashMap<JobId, Usage>,
+        more: bool,
+    },
+}
+
 /// A list that is made piece by piece: each shows the records as they are then.
 #[derive(Debug)]
 pub struct List {
-    query: ListQuery,
+    of: Of,
     /// The last record that has been written.
     last: Option<ProcessId>,
-    /// Records that may still be written.
-    left: usize,
     /// What has been written and not been sent.
     begun: Vec<u8>,
 }
 
 impl List {
-    fn new(query: ListQuery) -> Self {
-        Self {
+    /// Answers with all of it, or begins if that is long.
+    fn begin(of: Of, table: &Table) -> Outcome {
+        let mut list = Self {
+            of,
             last: None,
-            left: query.limit.unwrap_or(usize::MAX),
             begun: b"{\"processes\":[".to_vec(),
-            query,
+        };
+        let (out, more) = list.piece(table);
+        if !more {
+            return Outcome::Reply(Reply::json(out));
+        }
+        list.begun = out;
+        Outcome::List(Box::new(list))
+    }
+
+    /// What it takes itself, however much of it has been sent.
+    pub fn bytes(&self) -> u64 {
+        match &self.of {
+            Of::Fitting { .. } => 0,
+            Of::Counted { records, used, .. } => {
+                let records = records.capacity() * size_of::<(ProcessId, JobId)>();
+                (records + used.capacity() * size_of::<(JobId, Usage)>()) as u64
+            }
         }
     }
 
-    /// The records that fit behind this one, by number.
-    fn fitting<'a>(
-        query: &'a ListQuery,
-        behind: ProcessId,
-        table: &'a Table,
-    ) -> impl Iterator<Item = &'a Process> {
-        let after = query.after.unwrap_or(ProcessId(0)).max(behind);
-        let named = query.name.as_deref().map(|name| table.get_named(name));
-        let (of_name, rest) = match named {
-            Some(named) => (named.filter(|process| process.id > after), None),
-            None => (None, Some(table.iter_behind(after))),
-        };
-        let all = of_name.into_iter().chain(rest.into_iter().flatten());
-        all.filter(|process| query.owner == Owner::User && query.fits(process))
+    /// What was written when it was found to be long.
+    pub fn begun(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.begun)
     }
 
     /// The next piece. The second is false for the last one.
     pub fn piece(&mut self, table: &Table) -> (Vec<u8>, bool) {
-        let mut out = std::mem::take(&mut self.begun);
+        let mut out = self.begun();
         let behind = self.last.unwrap_or(ProcessId(0));
-        let mut fitting = Self::fitting(&self.query, behind, table);
-        for process in fitting.by_ref().take(self.left) {
-            if self.last.replace(process.id).is_some() {
-                out.push(b',');
+        let next = match &mut self.of {
+            Of::Fitting { query, left } => {
+                let mut fitting = query.fitting(behind, table);
+                let shown = fitting.by_ref().take(*left);
+                let shown = shown.map(|process| (process, None));
+                let (written, is_all) = write(shown, &mut self.last, &mut out);
+                *left -= written;
+                if !is_all {
+                    return (out, true);
+                }
+                self.last.filter(|_| fitting.next().is_some())
             }
-            write_short(process, None, ARGS_BYTES_MAX, &mut out);
-            self.left -= 1;
-            if out.len() >= PIECE_BYTES {
-                return (out, true);
+            Of::Counted {
+                records,
+                used,
+                more,
+            } => {
+                let from = records.partition_point(|(id, _)| *id <= behind);
+                // Those that are gone are left out.
+                let shown = records[from..].iter().filter_map(|(id, job)| {
+                    let process = table.get(*id)?;
+                    Some((process, used.get(job).copied()))
+                });
+                if !write(shown, &mut self.last, &mut out).1 {
+                    return (out, true);
+                }
+                records.last().map(|(id, _)| *id).filter(|_| *more)
             }
-        }
+        };
         out.push(b']');
-        if let Some(last) = self.last.filter(|_| fitting.next().is_some()) {
-            out.extend_from_slice(format!(",\"nextAfter\":\"{last}\"").as_bytes());
+        if let Some(next) = next {
+            out.extend_from_slice(format!(",\"nextAfter\":\"{next}\"").as_bytes());
         }
         out.push(b'}');
         (out, false)
     }
 }
 
+/// Writes records until it is enough for one piece: how many, and whether that was all.
+fn write<'a>(
+    records: impl Iterator<Item = (&'a Process, Option<Usage>)>,
+    last: &mut Option<ProcessId>,
+    out: &mut Vec<u8>,
+) -> (usize, bool) {
+    let mut written = 0;
+    for (process, usage) in records {
+        if last.replace(process.id).is_some() {
+            out.push(b',');
+        }
+        write_short(process, usage, ARGS_BYTES_MAX, out);
+        written += 1;
+        if out.len() >= PIECE_BYTES {
+            return (written, false);
+        }
+    }
+    (written, true)
+}
+
 /// The records that fit, by number.
 pub(super) fn list(query: ListQuery, core: &Core<'_>) -> Outcome {
+    let left = query.limit.unwrap_or(usize::MAX);
     if query.usage {
-        let mut fitting = List::fitting(&query, ProcessId(0), core.table);
-        let shown = fitting.by_ref().take(query.limit.unwrap_or(usize::MAX));
+        let mut fitting = query.fitting(ProcessId(0), core.table);
+        let shown = fitting.by_ref().take(left);
         let shown = shown.map(|process| (process.id, process.job)).collect();
         return Outcome::Usage(Asked::list(shown, fitting.next().is_some()));
     }
-    let mut list = List::new(query);
-    let (out, more) = list.piece(core.table);
-    if !more {
-        return Outcome::Reply(Reply::json(out));
-    }
-    list.begun = out;
-    Outcome::List(Box::new(list))
+    List::begin(Of::Fitting { query, left }, core.table)
 }
 
-impl List {
-    /// What was written when it was found to be long.
-    pub fn begun(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.begun)
-    }
+/// These records, by number, with what they use; whether there are `more` behind them.
+pub(super) fn counted(
+    records: Vec<(ProcessId, JobId)>,
+    used: HashMap<JobId, Usage>,
+    more: bool,
+    table: &Table,
+) -> Outcome {
+    let of = Of::Counted {
+        records,
+        used,
+        more,
+    };
+    List::begin(of, table)
 }

@@ -1,13 +1,14 @@
 //! `?usage=true` on records: whose usage is asked for, and the answer once it has been counted.
 //!
 //! In: records that fit, later what each of them has used. Out: the same answers as without, each
-//! record with `usage`. Counts nothing itself.
+//! record with `usage`; a long list comes in pieces, too. Counts nothing itself.
 
 use std::collections::HashMap;
 
 use crate::process::{Process, Table};
 use crate::types::{JobId, ProcessId, Usage};
 
+use super::Outcome;
 use super::list;
 use super::problem::Problem;
 use super::processes;
@@ -47,22 +48,20 @@ impl Asked {
     }
 
     /// The answer, from the records as they are now. Those that are gone are left out.
-    pub fn answer(&self, used: &HashMap<JobId, Usage>, table: &Table) -> Reply {
-        let records = self.of.iter().filter_map(|(id, job)| {
-            let process = table.get(*id)?;
-            Some((process, used.get(job).copied()))
-        });
+    pub fn answer(self, used: HashMap<JobId, Usage>, table: &Table) -> Outcome {
         match (self.shape, self.of.first()) {
-            (Shape::One, Some((id, _))) => match { records }.next() {
+            (Shape::One, Some((id, job))) => Outcome::Reply(match table.get(*id) {
                 None => Problem::from(*id).reply(),
-                Some((process, usage)) => {
+                Some(process) => {
                     let mut out = Vec::with_capacity(384);
-                    processes::write(process, usage, &mut out);
+                    processes::write(process, used.get(job).copied(), &mut out);
                     Reply::json(out)
                 }
-            },
-            (Shape::List { more: true }, _) => list::reply(records, self.of.last().map(|of| of.0)),
-            _ => list::reply(records, None),
+            }),
+            (shape, _) => {
+                let more = shape == Shape::List { more: true };
+                list::counted(self.of, used, more, table)
+            }
         }
     }
 }

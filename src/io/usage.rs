@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::pin::pin;
 
 use crate::api::usage::Asked;
-use crate::api::{Problem, Reply};
+use crate::api::{Outcome, Problem};
 use crate::config::timeouts;
 use crate::process::Notify;
 use crate::supervisor::message::Command;
@@ -126,15 +126,16 @@ pub(crate) async fn usage_of(
 /// Answers with records and what they have used; None if the client is gone.
 pub(super) async fn answer(
     server: &Server,
-    asked: &Asked,
+    asked: Asked,
     client: &mut impl Client,
-) -> Option<Reply> {
+) -> Option<Outcome> {
     let jobs = asked.jobs();
     let is_empty = jobs.is_empty();
     let used = counted(server, jobs, client).await?;
     if used.is_empty() && !is_empty {
         let message = "what processes use has not been counted in time";
-        return Some(Problem::unavailable(message, Some("timeout")).reply());
+        let problem = Problem::unavailable(message, Some("timeout"));
+        return Some(Outcome::Reply(problem.reply()));
     }
-    Some(asked.answer(&used, &server.table.borrow()))
+    Some(asked.answer(used, &server.table.borrow()))
 }

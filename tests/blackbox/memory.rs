@@ -286,7 +286,7 @@ fn a_list_of_long_records_comes_in_pieces_and_cuts_their_arguments(backend: Back
         })
         .collect();
     let short = server.spawn(&json!({"command": "true", "args": ["a"]}));
-    for query in ["", "?limit=21"] {
+    for query in ["", "?limit=21", "?usage=true"] {
         let answer = server.get(&format!("/v1/processes{query}")).expect(200);
         assert!(answer.text().len() > 20 * 60_000);
         let list = answer.json();
@@ -303,9 +303,26 @@ fn a_list_of_long_records_comes_in_pieces_and_cuts_their_arguments(backend: Back
         assert_eq!(last["id"], *short);
         assert!(last.get("argsTruncated").is_none());
     }
-    let page = server.get("/v1/processes?limit=7").json();
-    assert_eq!(page["processes"].as_array().unwrap().len(), 7);
-    assert_eq!(page["nextAfter"], *ids[6]);
+    for query in ["", "&usage=true"] {
+        let page = server.get(&format!("/v1/processes?limit=7{query}")).json();
+        assert_eq!(page["processes"].as_array().unwrap().len(), 7);
+        assert_eq!(page["nextAfter"], *ids[6]);
+        // A client that reads nothing holds a piece, once the socket has taken what it can.
+        let mut stalled = Conn::narrow(server.address);
+        let list = format!(
+            "GET /v1/processes?limit=20{query} HTTP/1.1\r\nHost: {}\r\n\r\n",
+            server.address
+        );
+        stalled.send(list.repeat(8));
+        eventually("a piece to be held", || {
+            (held(&server, "answersBytes") > 0).then_some(())
+        });
+        assert!(held(&server, "answersBytes") < 400_000);
+        stalled.reset();
+        eventually("it to be given back", || {
+            (held(&server, "answersBytes") == 0).then_some(())
+        });
+    }
     // The record itself shows all of them.
     let record = server.info(&ids[3]);
     assert_eq!(record["args"].as_array().unwrap().len(), 101);

@@ -67,6 +67,7 @@ use crate::io::events::{Watch, events};
 use crate::io::follow::follow;
 use crate::io::host::input::Offer;
 use crate::io::host::run::{Answered, Long, carry_out};
+use crate::io::memory::SMALL_BYTES;
 use crate::io::host::start::start;
 use crate::io::metrics;
 use crate::io::recording::record;
@@ -364,6 +365,13 @@ impl Conn {
                 Some(outcome) => outcome,
                 None => return Stage::Over(Then::Drop),
             },
+            Outcome::Usage(asked) => {
+                let counted = usage::answer(&self.server, asked, &mut self.reader);
+                match Box::pin(counted).await {
+                    Some(outcome) => outcome,
+                    None => return Stage::Over(Then::Drop),
+                }
+            }
             other => other,
         };
         let reply = match outcome {
@@ -514,7 +522,6 @@ impl Conn {
             Outcome::Signal { id, signal, wait } => {
                 signal_and_wait(&server, id, signal, wait, &mut self.reader).await
             }
-            Outcome::Usage(asked) => usage::answer(&server, &asked, &mut self.reader).await,
             Outcome::ServerInfo => server_info(&server, &mut self.reader).await,
             Outcome::Upgrade { binary } => self.upgraded(binary).await,
             Outcome::Healthz => {
@@ -548,6 +555,7 @@ impl Conn {
             | Outcome::Stdin { .. }
             | Outcome::Fetch(_)
             | Outcome::List(_)
+            | Outcome::Usage(_)
             | Outcome::Events { .. }
             | Outcome::Wait { .. }
             | Outcome::Stream(..)
@@ -625,6 +633,8 @@ impl Conn {
         };
         let mut out = Vec::with_capacity(320);
         self.write_head(&facts, &reply, length, &mut out);
+        let bytes = list.bytes();
+        let _held = (bytes >= SMALL_BYTES).then(|| self.server.budget.hold(Kind::Answers, bytes));
         let whole = match facts.head_only {
             true => self.writer.all(out).await.is_ok(),
             false => send_list(&self.server, &mut list, out, chunked, &mut self.writer).await,
