@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::api::idempotency::{Begun, Name, Repeats, kept};
 use crate::api::{Outcome, Problem, Reply};
-use crate::budget::{Budget, Kind};
+use crate::budget::{Budget, Charge, Kind};
 use crate::config::timeouts;
 use crate::process::Notify;
 use crate::types::Monotonic;
@@ -174,7 +174,8 @@ pub(super) enum Repeat {
     Answered(Rc<Reply>),
 }
 
-/// Begins a request; `execute` says what it comes to, if it is the first of its kind.
+/// Begins a request, whose body is charged; `execute` says what it comes to, if it is the first of
+/// its kind.
 ///
 /// # Errors
 /// 409 for a key that another request has had, and for an answer that is no longer kept; 503 where
@@ -183,6 +184,7 @@ pub(super) fn begin(
     server: &Rc<Server>,
     name: Box<Name>,
     body: &[u8],
+    charge: Option<Charge>,
     execute: impl FnOnce() -> Outcome,
 ) -> Result<Repeat, Problem> {
     let under_way = Rc::new(UnderWay::default());
@@ -194,13 +196,19 @@ pub(super) fn begin(
         Begun::UnderWay(first) => Repeat::Waits(Waiting::new(&first)),
         Begun::First => {
             let waiting = Waiting::new(&under_way);
-            carry_out(server, name, under_way, execute());
+            carry_out(server, name, under_way, execute(), charge);
             Repeat::First(waiting)
         }
     })
 }
 
-fn carry_out(server: &Rc<Server>, name: Box<Name>, under_way: Rc<UnderWay>, outcome: Outcome) {
+fn carry_out(
+    server: &Rc<Server>,
+    name: Box<Name>,
+    under_way: Rc<UnderWay>,
+    outcome: Outcome,
+    charge: Option<Charge>,
+) {
     let is_theirs = match outcome {
         Outcome::Reply(reply) => return finish(server, &name, &under_way, Some(reply)),
         Outcome::Run(ref run) => {
@@ -218,7 +226,7 @@ fn carry_out(server: &Rc<Server>, name: Box<Name>, under_way: Rc<UnderWay>, outc
             under_way: under_way.clone(),
             is_theirs,
         };
-        let reply = start::start(&server, outcome, &mut waiters).await;
+        let reply = start::start(&server, outcome, charge, &mut waiters).await;
         finish(&server, &name, &under_way, reply);
     });
 }

@@ -11,6 +11,7 @@ on_both!(
     the_time_of_a_run_counts_from_its_start,
     whoever_leaves_the_line_is_passed_over,
     those_in_line_are_told_of_the_end_of_the_server,
+    what_a_run_in_line_is_to_start_is_charged_until_it_is_over,
 );
 
 fn with(backend: Backend, concurrent: &str, queued: &str) -> Server {
@@ -178,4 +179,38 @@ fn those_in_line_are_told_of_the_end_of_the_server(backend: Backend) {
     server.signal(libc::SIGTERM);
     let problem = second.response("POST").problem(503, "unavailable");
     assert_eq!(problem["code"], "shutting_down");
+}
+
+fn what_a_run_in_line_is_to_start_is_charged_until_it_is_over(backend: Backend) {
+    let server = with(backend, "1", "8");
+    let bodies = || server.get("/v1/server").json()["memory"]["bodiesBytes"].clone();
+    let given_back = || {
+        eventually("what it was to start to be given back", || {
+            (bodies() == 0).then_some(())
+        });
+    };
+    let holds = gate(&server, "charged");
+    let mut first = ask(&server, &held_by(&holds), "");
+    await_count(&server, "runs", 1);
+    let mut body = json!({"command": "true", "args": vec!["x".repeat(10_000); 30]});
+    for accept in ["", "Accept: text/event-stream\r\n"] {
+        let waits = ask(&server, &body, accept);
+        await_count(&server, "queuedRuns", 1);
+        assert!(bodies().as_u64() >= Some(300_000), "{accept}{}", bodies());
+        // Its place and what it holds go with its client.
+        waits.reset();
+        await_count(&server, "queuedRuns", 0);
+        given_back();
+    }
+    // One that may be asked for again waits on without its client.
+    body["killOnDisconnect"] = json!(false);
+    let waits = ask(&server, &body, "Idempotency-Key: waits\r\n");
+    await_count(&server, "queuedRuns", 1);
+    waits.reset();
+    await_count(&server, "connections", 2);
+    await_count(&server, "queuedRuns", 1);
+    assert!(bodies().as_u64() >= Some(300_000), "{}", bodies());
+    open(&holds);
+    assert_eq!(first.response("POST").json()["stdout"], "go\n");
+    given_back();
 }

@@ -41,7 +41,7 @@ use crate::api::run::Run;
 use crate::api::stream::Form;
 use crate::api::wait::Wait;
 use crate::api::{self, Action, BodyPolicy, Core, Outcome, Plan, Problem, Reply};
-use crate::budget::Kind;
+use crate::budget::{Charge, Kind};
 use crate::config::timeouts;
 use crate::journal::Event;
 use crate::ledger::heritage::Connection;
@@ -110,7 +110,7 @@ enum Stage {
     /// Its body is passed on as it comes.
     Upload(Facts, ProcessId, StdinQuery),
     /// Its answer begins with its program.
-    Run(Facts, Box<Run>, Form),
+    Run(Facts, Box<Run>, Form, Option<Charge>),
     /// Its answer is a long list.
     List(Facts, Box<List>),
     /// Its answer is made of what the run wrote, piece by piece.
@@ -299,7 +299,7 @@ impl Conn {
             Stage::Events(facts, watch) => Box::pin(self.events(facts, *watch)),
             Stage::Wait(facts, id, wait) => Box::pin(self.wait(facts, id, *wait)),
             Stage::Bytes(facts, bytes) => Box::pin(self.bytes(facts, bytes)),
-            Stage::Run(facts, run, form) => Box::pin(self.stream(facts, run, form)),
+            Stage::Run(facts, run, form, charge) => Box::pin(self.stream(facts, run, form, charge)),
             Stage::Follow(facts, id, cursor) => Box::pin(self.follow(facts, id, cursor)),
             Stage::Recording(facts, id, follow) => Box::pin(self.recording(facts, id, follow)),
             Stage::Upgrade(facts, upgrade) => Box::pin(self.upgrade(facts, *upgrade)),
@@ -353,11 +353,8 @@ impl Conn {
             };
             return Stage::Once(facts, Box::new(once));
         }
-        // What it becomes is charged until it is answered.
-        let Received {
-            body,
-            charge: _charge,
-        } = received;
+        // What it becomes is charged until it is gone: a run takes the charge with it.
+        let Received { body, charge } = received;
         let outcome = self.execute(action, &body, &facts);
         drop(body);
         let outcome = match outcome {
@@ -379,17 +376,19 @@ impl Conn {
                 return Stage::Over(self.refuse_body_and_reply(facts, reply).await);
             }
             Outcome::Reply(reply) => reply,
-            Outcome::Run(run) => match carry_out(&self.server, run, &mut self.reader).await {
-                Some(Answered::Whole(reply)) => reply,
-                Some(Answered::Long(long)) => return Stage::Ran(facts, long),
-                None => return Stage::Over(Then::Drop),
-            },
+            Outcome::Run(run) => {
+                match carry_out(&self.server, run, charge, &mut self.reader).await {
+                    Some(Answered::Whole(reply)) => reply,
+                    Some(Answered::Long(long)) => return Stage::Ran(facts, long),
+                    None => return Stage::Over(Then::Drop),
+                }
+            }
             Outcome::Upgrade { .. } if facts.framing != BodyFraming::Empty => {
                 // The request is begun again by another server, which sees its head only.
                 Problem::invalid("an upgrade has no body; binary stands in the query").reply()
             }
             Outcome::Stdin { id, query } => return Stage::Upload(facts, id, query),
-            Outcome::Stream(run, form) => return Stage::Run(facts, run, form),
+            Outcome::Stream(run, form) => return Stage::Run(facts, run, form, charge),
             Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
             Outcome::List(list) => return Stage::List(facts, list),
             Outcome::Bytes(bytes) => return Stage::Bytes(facts, bytes),
@@ -477,18 +476,16 @@ impl Conn {
             action,
             received,
         } = once;
-        let Received {
-            body,
-            charge: _charge,
-        } = received;
+        let Received { body, charge } = received;
         let execute = || self.execute(action, &body, &facts);
-        let (answer, replayed) = match repeats::begin(&self.server, name, &body, execute) {
+        let begun = repeats::begin(&self.server, name, &body, charge, execute);
+        drop(body);
+        let (answer, replayed) = match begun {
             Err(problem) => return self.reply(&facts, problem.reply()).await,
             Ok(Repeat::Answered(answer)) => (Some(answer), true),
             Ok(Repeat::First(waiting)) => (waiting.answer(&mut self.reader).await, false),
             Ok(Repeat::Waits(waiting)) => (waiting.answer(&mut self.reader).await, true),
         };
-        drop(body);
         match answer {
             Some(answer) => self.shared_reply(&facts, &answer, replayed).await,
             None => Then::Drop,
@@ -518,7 +515,7 @@ impl Conn {
     async fn carry_out(&mut self, outcome: Outcome) -> Option<Reply> {
         let server = self.server.clone();
         match outcome {
-            Outcome::Create { .. } => start(&server, outcome, &mut self.reader).await,
+            Outcome::Create { .. } => start(&server, outcome, None, &mut self.reader).await,
             Outcome::Signal { id, signal, wait } => {
                 signal_and_wait(&server, id, signal, wait, &mut self.reader).await
             }

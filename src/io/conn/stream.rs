@@ -7,6 +7,7 @@ use std::pin::pin;
 use crate::api::Reply;
 use crate::api::run::Run;
 use crate::api::stream::Form;
+use crate::budget::Charge;
 use crate::wire::http::response::Length;
 use crate::wire::say::run::Format;
 
@@ -19,7 +20,13 @@ use crate::io::wait::{Waited, for_client};
 
 impl Conn {
     /// Starts a run and streams it.
-    pub(super) async fn stream(&mut self, mut facts: Facts, run: Box<Run>, form: Form) -> Then {
+    pub(super) async fn stream(
+        &mut self,
+        mut facts: Facts,
+        run: Box<Run>,
+        form: Form,
+        charge: Option<Charge>,
+    ) -> Then {
         let server = self.server.clone();
         let reader = &mut self.reader;
         let place = match admit(&server, run.timeout, half_closed(&run), reader).await {
@@ -27,7 +34,7 @@ impl Conn {
             Err(None) => return Then::Drop,
             Err(Some(problem)) => return self.reply(&facts, problem.reply()).await,
         };
-        let underway = match Underway::begin(&server, run, place) {
+        let underway = match Underway::begin(&server, run, charge, place) {
             Ok(underway) => underway,
             Err(problem) => return self.reply(&facts, problem.reply()).await,
         };

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::run::{Answer, Progress, Run, answer};
 use crate::api::{Problem, Reply};
+use crate::budget::Charge;
 use crate::config::timeouts;
 use crate::journal;
 use crate::ledger;
@@ -55,9 +56,10 @@ const ESCAPED: u64 = 6;
 pub(crate) async fn run(
     server: &Rc<Server>,
     run: Box<Run>,
+    charge: Option<Charge>,
     client: &mut impl Client,
 ) -> Option<Reply> {
-    match carry_out(server, run, client).await? {
+    match carry_out(server, run, charge, client).await? {
         Answered::Whole(reply) => Some(reply),
         Answered::Long(long) => long.whole(),
     }
@@ -107,10 +109,11 @@ impl Long {
     }
 }
 
-/// Runs `run`; None if the client is gone.
+/// Runs `run`, which is charged as `charge`; None if the client is gone.
 pub(crate) async fn carry_out(
     server: &Rc<Server>,
     run: Box<Run>,
+    charge: Option<Charge>,
     client: &mut impl Client,
 ) -> Option<Answered> {
     let whole = |problem: Problem| Answered::Whole(problem.reply());
@@ -118,7 +121,7 @@ pub(crate) async fn carry_out(
         Ok(place) => place,
         Err(problem) => return problem.map(whole),
     };
-    let mut underway = match Underway::begin(server, run, place) {
+    let mut underway = match Underway::begin(server, run, charge, place) {
         Ok(underway) => underway,
         Err(problem) => return Some(whole(problem)),
     };
@@ -170,6 +173,8 @@ pub(crate) struct Underway {
     server: Rc<Server>,
     job: JobId,
     run: Box<Run>,
+    /// What its body is charged as: what it became is in `run`, and on its way to the program.
+    _charge: Option<Charge>,
     started: Instant,
     created_at: UnixMs,
     /// What it is listed under, from its start.
@@ -222,6 +227,7 @@ impl Underway {
     pub(crate) fn begin(
         server: &Rc<Server>,
         mut run: Box<Run>,
+        charge: Option<Charge>,
         place: Place,
     ) -> Result<Self, Problem> {
         let (started, created_at) = (Instant::now(), UnixMs::now());
@@ -271,6 +277,7 @@ impl Underway {
             server: server.clone(),
             job,
             run,
+            _charge: charge,
             started,
             created_at,
             id,
