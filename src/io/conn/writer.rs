@@ -1,9 +1,10 @@
 //! The sending half of a connection: whole buffers, and a limit on a peer that takes nothing.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::RawFd;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -110,6 +111,9 @@ impl Writer {
     pub(crate) async fn all(&mut self, data: Vec<u8>) -> io::Result<()> {
         let sent = self.try_small(&data)?;
         let len = data.len();
+        if sent == len {
+            return Ok(());
+        }
         self.noting(data, sent..len, |_| {}).await.map(|_| ())
     }
 
@@ -148,6 +152,9 @@ impl Writer {
         let Chunk { bytes, mut range } = chunk;
         let data = bytes.get(range.clone()).unwrap_or_default();
         range.start += self.try_small(data)?;
+        if range.is_empty() {
+            return Ok(());
+        }
         self.noting::<Rc<Vec<u8>>>(bytes, range, |_| {})
             .await
             .map(|_| ())
@@ -158,7 +165,18 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Writer::all`].
-    pub(crate) async fn noting<B: IoBuf>(
+    // Boxed, since all who may write would have to carry room for it while they do not; and an
+    // `async fn` would keep its arguments beside the box.
+    pub(crate) fn noting<'a, B: IoBuf>(
+        &'a mut self,
+        buffer: B,
+        range: Range<usize>,
+        took: impl FnMut(usize) + 'a,
+    ) -> Pin<Box<impl Future<Output = io::Result<B>> + 'a>> {
+        Box::pin(self.wait(buffer, range, took))
+    }
+
+    async fn wait<B: IoBuf>(
         &mut self,
         mut buffer: B,
         mut range: Range<usize>,
@@ -168,10 +186,9 @@ impl Writer {
         while range.start < range.end {
             let slice = buffer.slice(range.clone());
             let len = range.len();
-            // Boxed, since all who may write would have to carry room for it while they do not.
             let write = self.half.write(slice);
-            let mut write = Box::pin(async { within(patience, pin!(write)).await });
-            let written = self.turn.take(write.as_mut(), |_| len).await;
+            let write = pin!(async { within(patience, pin!(write)).await });
+            let written = self.turn.take(write, |_| len).await;
             let Some((result, slice)) = written else {
                 self.has_stalled = true;
                 return Err(io::ErrorKind::TimedOut.into());
