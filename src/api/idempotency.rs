@@ -3,7 +3,7 @@
 //! In: who asks for what, with which body, under which key, and when. Out: whether it is the first
 //! of its kind, has to wait for that one, or is answered as it was. Owns the answers that are kept,
 //! within bounds. Knows no clock, and nothing of how a repeat waits: `W` is whatever the first one
-//! left for the others.
+//! left for the others, `A` an answer that several may hold.
 //!
 //! - A key belongs to a caller and a route. Of a body its length and two keyed hashes are kept,
 //!   128 bits that no client can aim at.
@@ -13,9 +13,9 @@
 //!   is started twice. Keys that are too many go with their answers, the oldest first. One under
 //!   way never goes.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::config::timeouts;
@@ -87,36 +87,36 @@ struct Print {
 }
 
 #[derive(Debug)]
-enum State<W> {
+enum State<W, A> {
     UnderWay(W),
     /// Its answer; None once it has made room for others.
     Answered {
-        answer: Option<Rc<Reply>>,
+        answer: Option<A>,
         until: Monotonic,
     },
 }
 
 #[derive(Debug)]
-struct Entry<W> {
+struct Entry<W, A> {
     print: Print,
-    state: State<W>,
+    state: State<W, A>,
 }
 
 /// What becomes of a request.
 #[derive(Debug)]
-pub enum Begun<W> {
+pub enum Begun<W, A> {
     /// It is the first of its kind; [`Repeats::finish`] is to follow.
     First,
     /// The first of its kind is under way.
     UnderWay(W),
     /// The first of its kind was answered so.
-    Answered(Rc<Reply>),
+    Answered(A),
 }
 
 /// See the module.
 #[derive(Debug)]
-pub struct Repeats<W> {
-    entries: BTreeMap<Rc<Name>, Entry<W>>,
+pub struct Repeats<W, A = Rc<Reply>> {
+    entries: BTreeMap<Rc<Name>, Entry<W, A>>,
     /// Those that have been answered, oldest first.
     answered: VecDeque<Rc<Name>>,
     /// Those of them whose answers are kept, oldest first.
@@ -127,13 +127,13 @@ pub struct Repeats<W> {
     hashers: [RandomState; 2],
 }
 
-impl<W> Default for Repeats<W> {
+impl<W, A: Clone + Deref<Target = Reply>> Default for Repeats<W, A> {
     fn default() -> Self {
         Self::new(KEYS_MAX, ANSWERS_BYTES_MAX)
     }
 }
 
-impl<W> Repeats<W> {
+impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
     fn new(keys_max: usize, bytes_max: usize) -> Self {
         Self {
             entries: BTreeMap::new(),
@@ -158,7 +158,7 @@ impl<W> Repeats<W> {
         body: &[u8],
         waiting: W,
         now: Monotonic,
-    ) -> Result<Begun<W>, Problem>
+    ) -> Result<Begun<W, A>, Problem>
     where
         W: Clone,
     {
@@ -195,26 +195,39 @@ impl<W> Repeats<W> {
     }
 
     /// The first of its kind has been answered at `now`; None if nobody will be.
-    pub fn finish(&mut self, name: &Name, answer: Option<&Rc<Reply>>, now: Monotonic) {
-        let good = answer.filter(|answer| (200..300).contains(&answer.status));
-        let Some(answer) = good else {
-            self.entries.remove(name);
-            return;
-        };
+    pub fn finish(&mut self, name: &Name, answer: Option<&A>, now: Monotonic) {
+        match answer.filter(|answer| (200..300).contains(&answer.status)) {
+            None => {
+                self.entries.remove(name);
+            }
+            Some(answer) => {
+                let fits = self.keeps(answer.body.len() as u64);
+                self.answer(name, fits.then(|| answer.clone()), now);
+            }
+        }
+    }
+
+    /// Whether an answer of so many bytes is kept.
+    pub fn keeps(&self, bytes: u64) -> bool {
+        bytes <= self.bytes_max as u64
+    }
+
+    /// The first of its kind has been answered well at `now`; with more than is kept if `answer` is
+    /// None.
+    pub fn answer(&mut self, name: &Name, answer: Option<A>, now: Monotonic) {
         let Some((name, _)) = self.entries.get_key_value(name) else {
             return;
         };
         let name = name.clone();
-        let fits = answer.body.len() <= self.bytes_max;
-        if let Some(entry) = self.entries.get_mut(&name) {
-            entry.state = State::Answered {
-                answer: fits.then(|| answer.clone()),
-                until: now + timeouts::ANSWER_KEPT,
-            };
-        }
-        if fits {
+        if let Some(answer) = &answer {
             self.held_bytes += answer.body.len();
             self.held.push_back(name.clone());
+        }
+        if let Some(entry) = self.entries.get_mut(&name) {
+            entry.state = State::Answered {
+                answer,
+                until: now + timeouts::ANSWER_KEPT,
+            };
         }
         self.answered.push_back(name);
         while self.held_bytes > self.bytes_max {
@@ -254,11 +267,6 @@ impl<W> Repeats<W> {
         self.bytes_max = ANSWERS_BYTES_MAX.min(bytes);
     }
 
-    /// Bytes of the answers that are kept.
-    pub fn held_bytes(&self) -> usize {
-        self.held_bytes
-    }
-
     /// Lets go of the oldest answer; its key stays. False if there is none.
     pub fn drop_oldest_answer(&mut self) -> bool {
         let oldest = self.held.pop_front();
@@ -275,14 +283,6 @@ impl<W> Repeats<W> {
             self.held_bytes = self.held_bytes.saturating_sub(bytes);
         }
     }
-}
-
-/// An answer as it is kept: without room that it does not use.
-pub fn kept(mut answer: Reply) -> Rc<Reply> {
-    if let Cow::Owned(body) = &mut answer.body {
-        body.shrink_to_fit();
-    }
-    Rc::new(answer)
 }
 
 #[cfg(test)]

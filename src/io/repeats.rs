@@ -8,21 +8,25 @@
 //! a run is ended when the last of them has gone, a process is started all the same, and then its
 //! answer is there for the next repeat.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::ops::Deref;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::idempotency::{Begun, Name, Repeats, kept};
+use crate::api::idempotency::{Begun, Name, Repeats};
 use crate::api::{Outcome, Problem, Reply};
 use crate::budget::{Budget, Charge, Kind};
 use crate::config::timeouts;
 use crate::process::Notify;
 use crate::types::Monotonic;
 
+use crate::io::conn::ran::{measure, whole};
 use crate::io::conn::reader::{Filled, Reader};
-use crate::io::host::run::half_closed;
-use crate::io::host::start;
+use crate::io::host::create::create;
+use crate::io::host::run::{self, Answered, Long, half_closed};
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
 use crate::io::wait::{Client, Limits, Waited, for_client, until};
@@ -31,15 +35,19 @@ use crate::io::wait::{Client, Limits, Waited, for_client, until};
 const SWEEP_PAUSE_MIN: Duration = Duration::from_secs(60);
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Store {
-    repeats: RefCell<Repeats<Rc<UnderWay>>>,
+    repeats: RefCell<Repeats<Rc<UnderWay>, Shared>>,
     /// A task waits to forget what is too old.
     sweeping: Cell<bool>,
-    /// Where kept answers are counted.
+    /// Of which they take a part.
     budget: Budget,
-    /// What is counted for them.
-    counted: Cell<u64>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
 }
 
 /// The part of the budget that kept answers take at most.
@@ -69,28 +77,43 @@ impl Store {
         while !enough()
             && let Ok(mut repeats) = self.repeats.try_borrow_mut()
             && repeats.drop_oldest_answer()
-        {
-            self.count(&repeats);
-        }
-    }
-
-    /// Forgets what has been kept long enough. Returns when the next one has.
-    fn forget(&self, now: Monotonic) -> Option<Monotonic> {
-        let mut repeats = self.repeats.borrow_mut();
-        let next = repeats.forget(now);
-        self.count(&repeats);
-        next
-    }
-
-    fn count(&self, repeats: &Repeats<Rc<UnderWay>>) {
-        let now = repeats.held_bytes() as u64;
-        let before = self.counted.replace(now);
-        self.budget.recount(Kind::Answers, before, now);
+        {}
     }
 }
 
+/// A whole answer that several are sent, counted as long as one of them or the store has it.
+#[derive(Clone, Debug)]
+pub(super) struct Shared(Rc<(Reply, Charge)>);
+
+impl Shared {
+    /// Without room that it does not use.
+    fn new(budget: &Budget, mut reply: Reply) -> Self {
+        if let Cow::Owned(body) = &mut reply.body {
+            body.shrink_to_fit();
+        }
+        let charge = budget.hold(Kind::Answers, reply.body.len() as u64);
+        Self(Rc::new((reply, charge)))
+    }
+}
+
+impl Deref for Shared {
+    type Target = Reply;
+
+    fn deref(&self) -> &Reply {
+        &self.0.0
+    }
+}
+
+/// What a request came to, for all who wait.
+#[derive(Clone)]
+pub(super) enum Answer {
+    Whole(Shared),
+    /// So many bytes, made of what the run wrote for each of them: it is too much to be kept.
+    Long(Rc<Long>, u64),
+}
+
 /// A request that is carried out, and who waits for it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct UnderWay {
     end: RefCell<Option<End>>,
     /// Tells of the end, and that nobody waits any more.
@@ -101,10 +124,9 @@ pub(super) struct UnderWay {
 }
 
 /// What it came to; nothing where there is nothing to say to anybody.
-type End = Option<Rc<Reply>>;
+type End = Option<Answer>;
 
 /// A client that waits, counted until it is dropped.
-#[derive(Debug)]
 pub(super) struct Waiting(Rc<UnderWay>);
 
 impl Waiting {
@@ -171,7 +193,7 @@ pub(super) enum Repeat {
     /// The first of its kind is under way.
     Waits(Waiting),
     /// The first of its kind was answered so.
-    Answered(Rc<Reply>),
+    Answered(Shared),
 }
 
 /// Begins a request, whose body is charged; `execute` says what it comes to, if it is the first of
@@ -210,7 +232,10 @@ fn carry_out(
     charge: Option<Charge>,
 ) {
     let is_theirs = match outcome {
-        Outcome::Reply(reply) => return finish(server, &name, &under_way, Some(reply)),
+        Outcome::Reply(reply) => {
+            let answer = Answer::Whole(Shared::new(&server.budget, reply));
+            return finish(server, &name, &under_way, Some(answer));
+        }
         Outcome::Run(ref run) => {
             under_way.half_closed.set(half_closed(run));
             run.kill_on_disconnect
@@ -226,18 +251,59 @@ fn carry_out(
             under_way: under_way.clone(),
             is_theirs,
         };
-        let reply = start::start(&server, outcome, charge, &mut waiters).await;
-        finish(&server, &name, &under_way, reply);
+        let answer = start(&server, outcome, charge, &mut waiters).await;
+        finish(&server, &name, &under_way, answer);
     });
 }
 
-fn finish(server: &Rc<Server>, name: &Name, under_way: &UnderWay, reply: Option<Reply>) {
-    let answer = reply.map(kept);
+/// Starts a run or a process, whose body is charged; None if nobody is there to be answered.
+async fn start(
+    server: &Rc<Server>,
+    outcome: Outcome,
+    charge: Option<Charge>,
+    waiters: &mut Waiters,
+) -> End {
+    let reply = match outcome {
+        Outcome::Run(asked) => match run::carry_out(server, asked, charge, waiters).await? {
+            Answered::Whole(reply) => reply,
+            Answered::Long(long) => {
+                // It is over, and must not be done again, whoever is gone.
+                waiters.is_theirs = false;
+                let len = measure(&long, waiters).await?;
+                let keeps = server.repeats.repeats.borrow().keeps(len);
+                return Some(match keeps.then(|| server.charge(Kind::Answers, len)) {
+                    Some(Ok(charge)) => {
+                        let reply = whole(&long, len).await;
+                        Answer::Whole(Shared(Rc::new((reply, charge))))
+                    }
+                    Some(Err(_)) | None => Answer::Long(Rc::from(long), len),
+                });
+            }
+        },
+        Outcome::Create {
+            job,
+            launch,
+            terminal,
+            deadline,
+            stdin,
+        } => create(server, job, launch, terminal, deadline, stdin, waiters).await?,
+        // Nothing else may come twice.
+        _ => return None,
+    };
+    Some(Answer::Whole(Shared::new(&server.budget, reply)))
+}
+
+fn finish(server: &Rc<Server>, name: &Name, under_way: &UnderWay, end: End) {
+    let now = Monotonic::now();
     let mut repeats = server.repeats.repeats.borrow_mut();
-    repeats.finish(name, answer.as_ref(), Monotonic::now());
-    server.repeats.count(&repeats);
+    match &end {
+        None => repeats.finish(name, None, now),
+        Some(Answer::Whole(reply)) => repeats.finish(name, Some(reply), now),
+        Some(Answer::Long(..)) => repeats.answer(name, None, now),
+    }
     drop(repeats);
-    *under_way.end.borrow_mut() = Some(answer);
+    // Whoever waits takes a copy of it, and what nobody waits for goes.
+    *under_way.end.borrow_mut() = Some(end);
     under_way.changed.notify();
     sweep_later(server);
 }
@@ -251,7 +317,7 @@ fn sweep_later(server: &Rc<Server>) {
     monoio::spawn(async move {
         loop {
             let now = Monotonic::now();
-            let next = server.repeats.forget(now);
+            let next = server.repeats.repeats.borrow_mut().forget(now);
             let Some(next) = next else {
                 server.repeats.sweeping.set(false);
                 return;
@@ -259,4 +325,21 @@ fn sweep_later(server: &Rc<Server>) {
             sleep(next.since(now).max(SWEEP_PAUSE_MIN)).await;
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_counted_until_the_last_who_is_sent_it_has_it() {
+        let budget = Budget::new(100);
+        let kept = Shared::new(&budget, Reply::json(vec![b'x'; 30]));
+        let sent = kept.clone();
+        assert_eq!(budget.held(Kind::Answers), 30);
+        drop(kept);
+        assert_eq!((budget.held(Kind::Answers), sent.body.len()), (30, 30));
+        drop(sent);
+        assert_eq!(budget.total(), 0);
+    }
 }

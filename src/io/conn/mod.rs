@@ -11,7 +11,7 @@ pub(crate) mod fetch;
 mod list;
 pub(crate) mod listener;
 pub(super) mod open;
-mod ran;
+pub(crate) mod ran;
 pub(crate) mod reader;
 pub(crate) mod receive;
 mod request_id;
@@ -33,7 +33,7 @@ use crate::api::access::Peer;
 use crate::api::attach::AttachQuery;
 use crate::api::bytes::Bytes;
 use crate::api::health::healthz;
-use crate::api::idempotency::Name;
+use crate::api::idempotency::{Name, REPLAYED};
 use crate::api::list::List;
 use crate::api::logs::{AwaitEntry, Fetch};
 use crate::api::query::{StdinQuery, TerminalQuery};
@@ -65,13 +65,13 @@ use crate::io::control::{delete, resize, signal_and_wait};
 use crate::io::entry::await_entry;
 use crate::io::events::{Watch, events};
 use crate::io::follow::follow;
+use crate::io::host::create::create;
 use crate::io::host::input::Offer;
 use crate::io::host::run::{Answered, Long, carry_out};
 use crate::io::memory::SMALL_BYTES;
-use crate::io::host::start::start;
 use crate::io::metrics;
 use crate::io::recording::record;
-use crate::io::repeats::{self, Repeat};
+use crate::io::repeats::{self, Answer, Repeat};
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
 use crate::io::screen;
@@ -482,12 +482,13 @@ impl Conn {
         drop(body);
         let (answer, replayed) = match begun {
             Err(problem) => return self.reply(&facts, problem.reply()).await,
-            Ok(Repeat::Answered(answer)) => (Some(answer), true),
+            Ok(Repeat::Answered(answer)) => (Some(Answer::Whole(answer)), true),
             Ok(Repeat::First(waiting)) => (waiting.answer(&mut self.reader).await, false),
             Ok(Repeat::Waits(waiting)) => (waiting.answer(&mut self.reader).await, true),
         };
         match answer {
-            Some(answer) => self.shared_reply(&facts, &answer, replayed).await,
+            Some(Answer::Whole(answer)) => self.shared_reply(&facts, &answer, replayed).await,
+            Some(Answer::Long(long, len)) => self.send_ran(facts, &long, len, replayed).await,
             None => Then::Drop,
         }
     }
@@ -515,7 +516,16 @@ impl Conn {
     async fn carry_out(&mut self, outcome: Outcome) -> Option<Reply> {
         let server = self.server.clone();
         match outcome {
-            Outcome::Create { .. } => start(&server, outcome, None, &mut self.reader).await,
+            Outcome::Create {
+                job,
+                launch,
+                terminal,
+                deadline,
+                stdin,
+            } => {
+                let client = &mut self.reader;
+                create(&server, job, launch, terminal, deadline, stdin, client).await
+            }
             Outcome::Signal { id, signal, wait } => {
                 signal_and_wait(&server, id, signal, wait, &mut self.reader).await
             }
@@ -640,14 +650,23 @@ impl Conn {
     }
 
     /// Answers a run piece by piece.
-    async fn ran(&mut self, facts: Facts, mut long: Box<Long>) -> Then {
-        let Some(len) = measure(&mut long, &mut self.reader).await else {
-            return Then::Drop;
-        };
-        let reply = Reply::new(200).typed("application/json", Vec::new());
+    async fn ran(&mut self, facts: Facts, long: Box<Long>) -> Then {
+        match measure(&long, &mut self.reader).await {
+            Some(len) => self.send_ran(facts, &long, len, false).await,
+            None => Then::Drop,
+        }
+    }
+
+    /// Sends an answer of `len` bytes piece by piece. `replayed`: it was another request's.
+    async fn send_ran(&mut self, facts: Facts, long: &Long, len: u64, replayed: bool) -> Then {
+        let mut reply = Reply::new(200).typed("application/json", Vec::new());
+        if replayed {
+            let (name, value) = REPLAYED;
+            reply = reply.header(name, value);
+        }
         let mut out = Vec::with_capacity(320);
         self.write_head(&facts, &reply, Length::Known(len), &mut out);
-        let whole = send_long(&mut long, out, facts.head_only, &mut self.writer).await;
+        let whole = send_long(long, out, facts.head_only, &mut self.writer).await;
         self.after_stream(&facts, whole)
     }
 

@@ -6,13 +6,16 @@
 
 use std::pin::pin;
 
+use crate::api::Reply;
+use crate::api::run::Progress;
 use crate::config::timeouts;
 
-use crate::io::conn::reader::{Filled, Reader};
+use crate::io::conn::reader::Filled;
 use crate::io::conn::writer::Writer;
 use crate::io::host::run::Long;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::turn::rest;
+use crate::io::wait::Client;
 
 /// Output of one piece; it may become six times as much.
 const PIECE_BYTES: u64 = 64 << 10;
@@ -21,36 +24,50 @@ const PIECE_BYTES: u64 = 64 << 10;
 const PIECES_MAX: usize = 8;
 
 /// How long the answer will be; None if the client is gone.
-pub(super) async fn measure(long: &mut Long, reader: &mut Reader) -> Option<u64> {
+pub(crate) async fn measure(long: &Long, client: &mut impl Client) -> Option<u64> {
     let (mut len, mut pieces) = (0, 0);
+    let mut progress = Progress::default();
     let mut piece = Vec::new();
     loop {
         piece.clear();
-        let more = long.piece(PIECE_BYTES, &mut piece);
+        let more = long.piece(&mut progress, PIECE_BYTES, &mut piece);
         len += piece.len() as u64;
         if !more {
-            long.rewind();
             return Some(len);
         }
         pieces += 1;
         if pieces % PIECES_MAX == 0
-            && let First::Right(Filled::Broken) = race(pin!(rest()), pin!(reader.lost())).await
+            && let First::Right(Filled::Broken) = race(pin!(rest()), pin!(client.lost())).await
         {
             return None;
         }
     }
 }
 
+/// All of an answer of `len` bytes.
+pub(crate) async fn whole(long: &Long, len: u64) -> Reply {
+    let mut body = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+    let (mut progress, mut pieces) = (Progress::default(), 0);
+    while long.piece(&mut progress, PIECE_BYTES, &mut body) {
+        pieces += 1;
+        if pieces % PIECES_MAX == 0 {
+            rest().await;
+        }
+    }
+    Reply::json(body)
+}
+
 /// Sends `head` and the answer. False if the connection cannot go on.
 pub(super) async fn send_long(
-    long: &mut Long,
+    long: &Long,
     mut head: Vec<u8>,
     head_only: bool,
     writer: &mut Writer,
 ) -> bool {
+    let mut progress = Progress::default();
     let mut more = !head_only;
     if more {
-        more = long.piece(PIECE_BYTES, &mut head);
+        more = long.piece(&mut progress, PIECE_BYTES, &mut head);
     }
     loop {
         if writer.within(head, timeouts::HELD_PIECE_MAX).await.is_err() {
@@ -60,6 +77,6 @@ pub(super) async fn send_long(
             return true;
         }
         head = Vec::new();
-        more = long.piece(PIECE_BYTES, &mut head);
+        more = long.piece(&mut progress, PIECE_BYTES, &mut head);
     }
 }

@@ -19,7 +19,8 @@ use crate::io::telling::Told;
 /// Bodies shorter than this are sent together with their head.
 const SMALL_BODY_BYTES: usize = 16 << 10;
 
-/// A body that others are sent, too, is sent in pieces of this size.
+/// A body that others are sent, too, is sent in pieces of this size, each to be taken within a time,
+/// since it is held meanwhile.
 const SHARED_PIECE_BYTES: usize = 256 << 10;
 
 impl Conn {
@@ -127,7 +128,8 @@ impl Conn {
             return Then::Drop;
         }
         for piece in answer.body.chunks(SHARED_PIECE_BYTES) {
-            if self.writer.all(piece.to_vec()).await.is_err() {
+            let sent = self.writer.within(piece.to_vec(), timeouts::HELD_PIECE_MAX);
+            if sent.await.is_err() {
                 return Then::Drop;
             }
         }

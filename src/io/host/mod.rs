@@ -19,6 +19,5 @@ mod paced;
 pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod sizes;
-pub(crate) mod start;
 mod tally;
 mod told;

@@ -52,19 +52,6 @@ const WHOLE_BYTES_MAX: u64 = 1 << 20 | 256 << 10;
 /// Bytes of an answer for one of output, at most.
 const ESCAPED: u64 = 6;
 
-/// Runs `run` for a client that is to have all of the answer at once; None if it is gone.
-pub(crate) async fn run(
-    server: &Rc<Server>,
-    run: Box<Run>,
-    charge: Option<Charge>,
-    client: &mut impl Client,
-) -> Option<Reply> {
-    match carry_out(server, run, charge, client).await? {
-        Answered::Whole(reply) => Some(reply),
-        Answered::Long(long) => long.whole(),
-    }
-}
-
 /// How a run is answered.
 pub(crate) enum Answered {
     /// With this.
@@ -77,17 +64,12 @@ pub(crate) enum Answered {
 pub(crate) struct Long {
     underway: Underway,
     answer: Answer,
-    progress: Progress,
 }
 
 impl Long {
     /// Appends the next piece, of at most so many bytes of output. False after the last.
-    pub(crate) fn piece(&mut self, most: u64, out: &mut Vec<u8>) -> bool {
-        let Self {
-            underway,
-            answer,
-            progress,
-        } = self;
+    pub(crate) fn piece(&self, progress: &mut Progress, most: u64, out: &mut Vec<u8>) -> bool {
+        let Self { underway, answer } = self;
         let table = underway.server.table.borrow();
         let run = table.job(underway.job);
         match run.and_then(|run| run.captures.as_ref()) {
@@ -95,17 +77,6 @@ impl Long {
             // They are there until this is dropped.
             None => false,
         }
-    }
-
-    /// The next piece is the first again.
-    pub(crate) fn rewind(&mut self) {
-        self.progress = Progress::default();
-    }
-
-    fn whole(self) -> Option<Reply> {
-        let table = self.underway.server.table.borrow();
-        let captures = table.job(self.underway.job)?.captures.as_ref()?;
-        Some(self.answer.reply(captures, table.arena()))
     }
 }
 
@@ -161,11 +132,7 @@ pub(crate) async fn carry_out(
     }
     // The next run may begin.
     underway.place = None;
-    Some(Answered::Long(Box::new(Long {
-        underway,
-        answer,
-        progress: Progress::default(),
-    })))
+    Some(Answered::Long(Box::new(Long { underway, answer })))
 }
 
 /// A run under way; dropped before it is over, it ends the tree.
