@@ -150,13 +150,27 @@ impl Log {
         }
     }
 
-    /// The last entry that goes if [`Log::tail_within`] gives up the oldest slot; 0 if none is in it.
-    pub fn last_in_oldest(&self) -> u64 {
-        let oldest = self.slots.front().copied();
-        let inside = self
-            .from(self.first())
-            .take_while(|entry| Some(entry.slot) == oldest);
-        inside.last().map_or(0, |entry| entry.sequence)
+    /// The last entry that goes if [`Log::tail_within`] takes no more than `slots_max` slots; 0 if none
+    /// does.
+    pub fn given_up_within(&self, slots_max: usize) -> u64 {
+        let beyond = match self.needs_slot() {
+            true => (self.slots.len() + 1).saturating_sub(slots_max),
+            false => 0,
+        };
+        self.last_in_oldest(beyond.min(self.slots.len()))
+    }
+
+    /// The last entry in the oldest `count` slots; 0 if none is in them.
+    pub fn last_in_oldest(&self, count: usize) -> u64 {
+        match self.slots.get(count) {
+            _ if count == 0 => 0,
+            Some(next) => {
+                let all = self.from(self.first());
+                let inside = all.take_while(|entry| entry.slot != *next);
+                inside.last().map_or(0, |entry| entry.sequence)
+            }
+            None => self.last(),
+        }
     }
 
     /// Gives its oldest slot up, with all entries in it.

@@ -213,4 +213,13 @@ fn what_a_run_in_line_is_to_start_is_charged_until_it_is_over(backend: Backend) 
     open(&holds);
     assert_eq!(first.response("POST").json()["stdout"], "go\n");
     given_back();
+    // What has gone to the program is not held any more.
+    let holds = gate(&server, "held");
+    let mut body = held_by(&holds);
+    body["env"] = json!({"A": "x".repeat(100_000), "B": "x".repeat(100_000)});
+    let mut first = ask(&server, &body, "");
+    await_count(&server, "runs", 1);
+    assert!(bodies().as_u64() < Some(1000), "{}", bodies());
+    open(&holds);
+    first.response("POST").expect(200);
 }

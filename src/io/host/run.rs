@@ -140,7 +140,7 @@ pub(crate) struct Underway {
     server: Rc<Server>,
     job: JobId,
     run: Box<Run>,
-    /// What its body is charged as: what it became is in `run`, and on its way to the program.
+    /// What is kept of its request is charged.
     _charge: Option<Charge>,
     started: Instant,
     created_at: UnixMs,
@@ -194,7 +194,7 @@ impl Underway {
     pub(crate) fn begin(
         server: &Rc<Server>,
         mut run: Box<Run>,
-        charge: Option<Charge>,
+        mut charge: Option<Charge>,
         place: Place,
     ) -> Result<Self, Problem> {
         let (started, created_at) = (Instant::now(), UnixMs::now());
@@ -204,6 +204,9 @@ impl Underway {
             .map_err(|error| Problem::spawn(error, false, &run.launch))?;
         // Nobody asks for them again, and they may be many.
         run.launch.env = Vec::new();
+        if let Some(charge) = &mut charge {
+            charge.set(charge.bytes().min(weight(&run)));
+        }
         let (job, id) = enter(server, &run, created_at)?;
         if id.is_some() {
             for (stream, source) in &mut child.outputs {
@@ -416,6 +419,14 @@ fn name(server: &Server, job: JobId, stream: Stream, source: &mut Rc<Source>) {
     if let (Some(name), Some(source)) = (name, Rc::get_mut(source)) {
         source.set_name(name);
     }
+}
+
+/// What is kept of a request while it is carried out: its arguments, here and on their way to the
+/// program, and its input.
+fn weight(run: &Run) -> u64 {
+    let args = run.launch.args.iter();
+    let args: usize = args.map(|arg| arg.len() + size_of::<String>()).sum();
+    (2 * args + run.stdin.as_ref().map_or(0, Vec::len)) as u64
 }
 
 /// Enters a run into the table, with where its output goes.
