@@ -17,7 +17,8 @@ use crate::config::Settings;
 use crate::config::flags::Given;
 use crate::journal::{Audit, Journal};
 use crate::ledger::RecordId;
-use crate::process::{Notify, Table};
+use crate::log::Arena;
+use crate::process::{Notify, Process, Table};
 use crate::sd_notify::Manager;
 use crate::supervisor::Inbox;
 use crate::supervisor::mailbox::Sender;
@@ -39,7 +40,7 @@ use crate::io::repeats;
 use crate::io::rules::Rules;
 use crate::io::runtime::lane::Lane;
 use crate::io::runtime::source::Source;
-use crate::io::screen::Screens;
+use crate::io::screen::{Screens, before_eviction};
 use crate::io::signal::Asked;
 use crate::io::telling::Telling;
 use crate::io::upgrade::Upgrades;
@@ -251,7 +252,7 @@ impl Server {
         let connections_max = Cell::new(options.connections_max);
         let reloads = Reloads::new(load, options.given.clone());
         let settings = Cell::new(options.settings);
-        Rc::new_cyclic(|me| Self {
+        let server = Rc::new_cyclic(|me| Self {
             me: me.clone(),
             options,
             settings,
@@ -293,7 +294,15 @@ impl Server {
             supervisor,
             ids: RefCell::new(ids),
             date: RefCell::new(DateCache::default()),
-        })
+        });
+        let me = server.me.clone();
+        let before_loss = move |process: &Process, arena: &Arena, going| {
+            if let Some(server) = me.upgrade() {
+                before_eviction(&server, process, arena, going);
+            }
+        };
+        server.table.borrow_mut().before_loss(before_loss);
+        server
     }
 
     /// Where a job is written down, if there is a keeper.

@@ -32,7 +32,7 @@ use crate::ledger::records::{End, Named};
 use crate::log::{Arena, Log};
 use crate::types::{Exit, ExitReason, JobId, Monotonic, ProcessId, StreamFilter, UnixMs};
 
-use self::memory::Counted;
+use self::memory::{BeforeLoss, Counted};
 pub use self::memory::{Held, PROMISED_BYTES};
 
 const GRACES: Graces = Graces {
@@ -412,6 +412,8 @@ pub struct Table {
     dropped: Vec<Dropped>,
     /// Where all of it is written down, if there is a keeper.
     kept: Option<Kept>,
+    /// Told of what a log is about to give up for others.
+    before_loss: BeforeLoss,
 }
 
 impl Table {
@@ -436,6 +438,7 @@ impl Table {
             history_counted: 0,
             dropped: Vec::new(),
             kept: None,
+            before_loss: BeforeLoss::default(),
         }
     }
 

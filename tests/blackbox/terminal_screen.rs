@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Server, Ws, on_both, sh};
+use crate::harness::{Backend, Launch, Server, Ws, on_both, sh};
 use crate::terminal::tty;
 
 on_both!(
     a_screen_is_told_in_three_forms_and_only_of_a_terminal,
     a_screen_is_whole_after_its_output_was_evicted,
     a_screen_is_whole_where_more_is_written_at_once_than_the_log_holds,
+    a_screen_is_whole_after_its_output_made_room_in_memory,
     sizes_hold_for_what_was_written_under_them,
     who_attaches_is_shown_the_screen_where_output_alone_would_not_do,
     nothing_that_is_replayed_acts_again,
@@ -170,6 +171,44 @@ fn a_screen_is_whole_where_more_is_written_at_once_than_the_log_holds(backend: B
         assert_eq!(shown["complete"], true, "{limit}");
         assert!(server.logs(&id, "")["firstSequence"].as_u64().unwrap() > 1);
     }
+}
+
+fn a_screen_is_whole_after_its_output_made_room_in_memory(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&["--no-token", "--memory-max", "2M"])
+        .start();
+    let draw = |bytes: usize| {
+        server.spawn(&tty(&format!(
+            r#"stty -echo; printf '\033[?1049h\033[2J\033[Hheadline'
+            yes "$(printf '\033[10;10Hx')" | head -c {bytes}; printf '\033[12;1Hdone'; read x"#
+        )))
+    };
+    let gone = |id: &str| {
+        server.logs(id, "?tail=1")["droppedBytes"]
+            .as_u64()
+            .unwrap_or(0)
+    };
+    let is_whole = |shown: &Value| {
+        assert_eq!(shown["complete"], true);
+        assert_eq!(shown["lines"][0], "headline");
+        assert_eq!(shown["lines"][9], "         x");
+    };
+    // For itself: it may have no more.
+    let id = draw(3_000_000);
+    is_whole(&await_line(&server, &id, "done"));
+    assert!(gone(&id) > 0, "nothing was given up");
+    server.kill(&id);
+    server
+        .delete(&format!("/v1/processes/{id}"))
+        .expect_empty(204);
+    // For others that begin.
+    let id = draw(1_000_000);
+    is_whole(&await_line(&server, &id, "done"));
+    assert_eq!(gone(&id), 0);
+    while gone(&id) == 0 {
+        server.spawn(&sh("exec sleep 1000"));
+    }
+    is_whole(&screen(&server, &id, ""));
 }
 
 fn sizes_hold_for_what_was_written_under_them(backend: Backend) {

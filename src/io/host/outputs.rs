@@ -28,7 +28,7 @@ use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::sleep;
 use crate::io::runtime::turn::{Share, Turn};
-use crate::io::screen::before_commit;
+use crate::io::screen::before_eviction;
 use crate::io::server::Server;
 
 /// Bytes read from one output before the others have their turn.
@@ -352,24 +352,24 @@ impl Allowed {
 
 /// The room that a log lends for the next read.
 fn tail<'a>(
-    process: &mut Process,
-    arena: &'a mut Arena,
+    server: &Rc<Server>,
+    (process, arena): (&mut Process, &'a mut Arena),
     stream: Stream,
     slots: usize,
 ) -> Result<&'a mut [u8], Stop> {
-    let log = &mut process.log;
     let full = |_| Stop::Failed(Errno::NOMEM);
     if slots == usize::MAX {
-        return log.tail_of(arena, stream).map_err(full);
+        return process.log.tail_of(arena, stream).map_err(full);
     }
+    let going = process.log.given_up_within(slots);
     // What its client has not been sent is not given up for anybody.
-    if let Some(backpressure) = process.extras.get().and_then(|of| of.backpressure.as_ref())
-        && log.needs_slot()
-        && log.slots_held() >= slots
-        && !backpressure.has_taken(log.last_in_oldest())
+    if let Some(backpressure) = process.backpressure()
+        && !backpressure.has_taken(going)
     {
         return Err(Stop::Full);
     }
+    before_eviction(server, process, arena, going);
+    let log = &mut process.log;
     match slots {
         0 => Err(Stop::Failed(Errno::NOMEM)),
         slots => {
@@ -403,7 +403,7 @@ fn read_to_log(
         }
     };
     let most = most.min(output.most(left));
-    let result = match tail(process, arena, stream, allowed.slots) {
+    let result = match tail(server, (process, arena), stream, allowed.slots) {
         Err(Stop::Full) => return Err(Stop::Full),
         Err(_) => {
             let result = discard(server, source, stream, most);
@@ -429,7 +429,8 @@ fn read_to_log(
                 }
             };
             if stream == Stream::Pty {
-                before_commit(server, process, arena, len(&result), limit);
+                let going = process.log.evicted_by(len(&result), limit);
+                before_eviction(server, process, arena, going);
             }
             let now = UnixMs::now();
             process

@@ -1,8 +1,8 @@
 //! The screen of a terminal whose oldest output is about to be evicted.
 //!
-//! In: every read of a terminal, before its bytes become an entry. Out: a screen that shows all
-//! that is going; a second after the last eviction its drawing, and the screen is dropped. Without
-//! an eviction, nothing.
+//! In: what is about to go, of any terminal: with every read, before its bytes become an entry, and
+//! where memory is short. Out: a screen that shows all of it; a second after the last eviction its
+//! drawing, and the screen is dropped. Without an eviction, nothing.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -33,19 +33,12 @@ pub(super) struct Hot {
     used_at: Instant,
 }
 
-/// To be called before `len` bytes become an entry of a log of at most `limit` bytes.
-pub(crate) fn before_commit(
-    server: &Rc<Server>,
-    process: &Process,
-    arena: &Arena,
-    len: usize,
-    limit: u64,
-) {
+/// To be called before the entries of a log up to `going` are evicted.
+pub(crate) fn before_eviction(server: &Rc<Server>, process: &Process, arena: &Arena, going: u64) {
     let Some(terminal) = process.extras.get().and_then(|of| of.terminal.as_deref()) else {
         return;
     };
     let log = &process.log;
-    let going = log.evicted_by(len, limit);
     if going <= terminal.checkpoint().upto {
         return;
     }

@@ -28,7 +28,7 @@ use crate::wire::vt::screen::Screen;
 use crate::io::server::Server;
 
 pub(crate) use answer::{Drawn, answer, redraw};
-pub(crate) use evict::before_commit;
+pub(crate) use evict::before_eviction;
 pub(crate) use make::make;
 pub(crate) use replay::{First, RECENT_BYTES, first};
 

@@ -6,11 +6,12 @@
 //! oldest first; and only for a new process the oldest output of the longest running logs. A running
 //! log keeps what it was promised at its start.
 
+use std::fmt;
 use std::mem::replace;
 
 use super::{Dropped, Process, Table};
 use crate::budget::{Budget, Kind};
-use crate::log::SLOT_BYTES;
+use crate::log::{Arena, SLOT_BYTES};
 use crate::process::life::State;
 use crate::process::tags::Tags;
 use crate::types::JobId;
@@ -59,6 +60,19 @@ impl Counted {
     /// It is gone.
     pub(super) fn end(&mut self, budget: &Budget) {
         self.set(budget, Self::default());
+    }
+}
+
+/// Is told of output before it goes: of a process, up to this entry.
+type Told = dyn Fn(&Process, &Arena, u64);
+
+/// Whoever makes something of it.
+#[derive(Default)]
+pub(super) struct BeforeLoss(Option<Box<Told>>);
+
+impl fmt::Debug for BeforeLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BeforeLoss").finish_non_exhaustive()
     }
 }
 
@@ -119,6 +133,12 @@ impl Table {
         let history = self.budget.max() / FOR_HISTORY;
         self.history
             .keep_within(usize::try_from(history).unwrap_or(usize::MAX));
+    }
+
+    /// Calls `tell` before a running process's log gives up output for another process, up to an entry.
+    /// It must not ask this table for anything.
+    pub fn before_loss(&mut self, tell: impl Fn(&Process, &Arena, u64) + 'static) {
+        self.before_loss = BeforeLoss(Some(Box::new(tell)));
     }
 
     /// Where everything is counted.
@@ -210,6 +230,9 @@ impl Table {
                 return false;
             };
             if let Some(process) = self.jobs.get_mut(&longest) {
+                if let BeforeLoss(Some(tell)) = &self.before_loss {
+                    tell(process, &self.arena, process.log.last_in_oldest(1));
+                }
                 process.log.give_up_oldest(&mut self.arena);
             }
             self.recount(longest);
