@@ -813,6 +813,7 @@ fn options(
         connections_max: args.connections_max,
         runs: run_bounds(args),
         fds_reserved_from: Options::reserve_fds(nofile),
+        fds_few_from: Options::fds_few_from(nofile),
         late_outputs_max: Options::late_outputs_max(nofile),
         base_env: Arc::new(base_env),
         manager,

@@ -32,6 +32,7 @@ pub mod server;
 mod server_info;
 pub(crate) mod signal;
 mod stdin;
+mod strangers;
 mod stream;
 mod telling;
 mod terminal;

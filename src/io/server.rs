@@ -42,6 +42,7 @@ use crate::io::runtime::lane::Lane;
 use crate::io::runtime::source::Source;
 use crate::io::screen::{Screens, before_eviction};
 use crate::io::signal::Asked;
+use crate::io::strangers::Strangers;
 use crate::io::telling::Telling;
 use crate::io::upgrade::Upgrades;
 use crate::io::usage::Counts;
@@ -65,6 +66,9 @@ pub struct Options {
     /// Descriptors from this number on are for accepting and answering only. Numbers are given
     /// lowest first, so a new one that is this high says how many there are.
     pub fds_reserved_from: i32,
+    /// Descriptors from this number on are not for strangers: where connections reach it, those that
+    /// showed no token go ([`crate::io::strangers`]).
+    pub fds_few_from: i32,
     /// Descriptors for outputs that somebody holds open after the exit of their process.
     pub late_outputs_max: usize,
     /// The environment of children, before the request's own variables.
@@ -138,6 +142,8 @@ pub struct Server {
     pub(super) connections: Cell<usize>,
     /// Those of them that are for metrics.
     pub(super) metrics_connections: Cell<usize>,
+    /// Those on which nobody has been let in yet, and the same of connections that are for metrics.
+    pub(super) strangers: [Strangers; 2],
     /// What is counted of answers.
     pub(super) answers: Answers,
     /// Those of them that have a request to answer.
@@ -213,6 +219,12 @@ impl Busy {
 /// Descriptors that are kept for accepting connections and refusing them.
 const FDS_RESERVED: u64 = 16;
 
+/// Descriptors that are kept for what those ask for who are let in, at least.
+const FDS_KEPT_MIN: u64 = 24;
+
+/// One in so many descriptors is kept for them.
+const FDS_PER_KEPT: u64 = 4;
+
 /// One in so many descriptors may be an output that outlives its process.
 const FDS_PER_LATE_OUTPUT: u64 = 4;
 
@@ -221,6 +233,14 @@ impl Options {
     /// no limit.
     pub fn reserve_fds(nofile: Option<u64>) -> i32 {
         let from = nofile.map(|nofile| nofile.saturating_sub(FDS_RESERVED));
+        from.and_then(|from| i32::try_from(from).ok())
+            .unwrap_or(i32::MAX)
+    }
+
+    /// [`Options::fds_few_from`] for a limit of `nofile` descriptors.
+    pub fn fds_few_from(nofile: Option<u64>) -> i32 {
+        let kept = |nofile: u64| FDS_KEPT_MIN.max(nofile / FDS_PER_KEPT);
+        let from = nofile.map(|nofile| nofile.saturating_sub(kept(nofile)));
         from.and_then(|from| i32::try_from(from).ok())
             .unwrap_or(i32::MAX)
     }
@@ -274,6 +294,7 @@ impl Server {
             large_pipes: Cell::new(0),
             connections: Cell::new(0),
             metrics_connections: Cell::new(0),
+            strangers: Default::default(),
             answers: Answers::default(),
             busy: Busy::default(),
             scratch: RefCell::new(Vec::new()),

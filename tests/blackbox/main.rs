@@ -37,6 +37,7 @@ mod cli_terminal;
 mod client_tokens;
 mod config;
 mod configuration;
+mod connections;
 mod console;
 mod cors;
 mod deadline;

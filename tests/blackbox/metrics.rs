@@ -47,7 +47,7 @@ fn number(server: &Server, name: &str) -> f64 {
 }
 
 /// The address that a server serves metrics at.
-fn metrics_address(server: &Server) -> String {
+pub(crate) fn metrics_address(server: &Server) -> String {
     eventually("the address of metrics", || {
         let text = server.stderr();
         let line = text.lines().find(|line| line.contains("(metrics, "))?;
@@ -130,7 +130,12 @@ fn a_full_server_still_tells_how_full_it_is(backend: Backend) {
         .args(&["--metrics-listen", "127.0.0.1:0"])
         .start();
     let address = metrics_address(&server);
-    let _all = [server.conn(), server.conn()];
+    let mut all = [server.conn(), server.conn()];
+    for conn in &mut all {
+        // Who says nothing makes room for others.
+        conn.send("GET /v1/health HTTP/1.1\r\nHost: h\r\n\r\n");
+        conn.response("GET").expect(200);
+    }
     let shown = |name: &str| numbers(get_at(&address, "/metrics").text())[name];
     eventually("a full server", || {
         (shown("procring_connections") == 2.0).then_some(())

@@ -33,6 +33,7 @@ use crate::io::runtime::heap;
 use crate::io::runtime::race::{First, first, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::{self, sleep};
+use crate::io::runtime::turn::rest;
 use crate::io::server::Server;
 use crate::io::upgrade;
 use crate::io::wait::until;
@@ -127,7 +128,12 @@ async fn accept_all(server: &Rc<Server>, socket: &Source, for_metrics: bool) -> 
         match acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok((fd, peer)) => {
                 let peer = peer_of(&fd, peer);
+                let few = server.are_descriptors_few(&fd);
                 start(server, fd, peer, for_metrics);
+                if few || server.strangers(for_metrics).are_many_leaving() {
+                    // Who has been sent off goes meanwhile.
+                    rest().await;
+                }
             }
             Err(Errno::AGAIN) => {
                 if let Err(error) = socket.readable().await {
@@ -142,6 +148,7 @@ async fn accept_all(server: &Rc<Server>, socket: &Source, for_metrics: bool) -> 
                     id: None,
                     count: 1,
                 });
+                server.make_descriptors();
                 sleep(RETRY_AFTER).await;
             }
         }
@@ -224,8 +231,10 @@ impl Place {
         };
         let count = place.count();
         count.set(count.get() + 1);
-        let is_too_much = count.get() > most;
-        (place, is_too_much)
+        let staying = count
+            .get()
+            .saturating_sub(server.strangers(for_metrics).leaving());
+        (place, staying > most)
     }
 }
 
@@ -268,15 +277,17 @@ fn start(server: &Rc<Server>, fd: OwnedFd, peer: Peer, for_metrics: bool) {
     let _ = sockopt::set_tcp_keepintvl(&fd, timeouts::TCP_KEEP_ALIVE_EVERY);
     let _ = sockopt::set_tcp_keepcnt(&fd, timeouts::TCP_KEEP_ALIVE_PROBES);
     let spare = server.may_use(&fd);
+    let made_room = server.make_room_for_descriptor(&fd);
     let Ok(stream) = TcpStream::from_std(fd.into()) else {
         return;
     };
     let (place, is_too_much) = Place::take(server, for_metrics);
-    let full = !spare || is_too_much;
+    // One in, one out.
+    let is_full = is_too_much && !made_room && !server.strangers(for_metrics).send_off_oldest();
     let conn = Conn::new(server.clone(), stream, peer, for_metrics);
     monoio::spawn(async move {
         let _place = place;
-        if full {
+        if !spare || is_full {
             Box::pin(conn::refuse(conn)).await;
         } else {
             conn::serve(conn).await;

@@ -29,7 +29,7 @@ use std::rc::Rc;
 use monoio::io::Splitable;
 use monoio::net::TcpStream;
 
-use crate::api::access::Peer;
+use crate::api::access::{Credential, Peer};
 use crate::api::attach::AttachQuery;
 use crate::api::bytes::Bytes;
 use crate::api::health::healthz;
@@ -79,6 +79,7 @@ use crate::io::server::Server;
 use crate::io::server_info::server_info;
 use crate::io::signal::signal;
 use crate::io::stdin::{Announced, close, input, upload};
+use crate::io::strangers;
 use crate::io::terminal;
 use crate::io::upgrade;
 use crate::io::usage;
@@ -164,10 +165,15 @@ pub(crate) struct Conn {
     busy: bool,
     /// Where it stands, if there is a keeper.
     standing: Option<Rc<Standing>>,
+    /// Nobody has been let in on it yet.
+    stranger: Option<strangers::Number>,
 }
 
 impl Drop for Conn {
     fn drop(&mut self) {
+        if let Some(number) = self.stranger.take() {
+            self.server.strangers(self.for_metrics).gone(number);
+        }
         self.set_busy(false);
         if self.standing.is_some() {
             let socket = self.reader.socket();
@@ -214,11 +220,13 @@ pub(crate) async fn serve(mut conn: Box<Conn>) {
 /// Answers one request with 503 and closes.
 pub(crate) async fn refuse(mut conn: Box<Conn>) {
     conn.does(Doing::Answers);
-    let problem = Problem::unavailable("too many connections", Some("limit_reached"))
-        .because("max_connections");
-    if conn.bare_reply(problem.reply()).await == Then::Linger {
+    if conn.bare_reply(too_many().reply()).await == Then::Linger {
         conn.linger().await;
     }
+}
+
+fn too_many() -> Problem {
+    Problem::unavailable("too many connections", Some("limit_reached")).because("max_connections")
 }
 
 impl Conn {
@@ -239,7 +247,9 @@ impl Conn {
             all.insert(socket, standing.clone());
             standing
         });
+        let stranger = Some(server.strangers(for_metrics).come(socket));
         Box::new(Self {
+            stranger,
             server,
             peer,
             for_metrics,
@@ -263,6 +273,29 @@ impl Conn {
         if let Some(standing) = &self.standing {
             standing.does(doing, self.reader.bytes());
         }
+    }
+
+    /// Whoever asks this may ask: its connection is no stranger's any more.
+    fn let_in(&mut self, plan: &Plan) {
+        let is_known = plan.caller.credential != Credential::None
+            || self.peer == Peer::Starter
+            || !self.server.rules().guard(self.for_metrics).has_token();
+        if let Some(number) = self.stranger
+            && is_known
+            && !self.for_metrics
+            && self.server.strangers(false).let_in(number)
+        {
+            self.stranger = None;
+        }
+    }
+
+    /// Notes that its head is not finished, and has so many bytes; 0 once it is. False if the
+    /// connection has to go.
+    fn hold_head(&self, bytes: usize) -> bool {
+        self.stranger.is_none_or(|number| {
+            let strangers = self.server.strangers(self.for_metrics);
+            strangers.hold_head(number, bytes as u64, &self.server.budget)
+        })
     }
 
     /// Begins with a request.
@@ -318,6 +351,7 @@ impl Conn {
     /// Reads the body of a request and carries it out.
     async fn answer(&mut self, mut facts: Facts, plan: Result<Plan, Reply>) -> Stage {
         if let Ok(plan) = &plan {
+            self.let_in(plan);
             facts.change = Change::of(&self.server, plan, &self.told(&facts));
         }
         let Plan {

@@ -15,7 +15,7 @@ use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
 use crate::wire::http::response::CONTINUE;
 use crate::wire::http::target::split_target;
 
-use super::{Conn, Then, request_id};
+use super::{Conn, Then, request_id, too_many};
 use crate::budget::{Charge, Kind};
 use crate::io::audit::Change;
 use crate::io::conn::body::Body;
@@ -131,6 +131,7 @@ impl Conn {
         let mut scan = HeadScan::default();
         let mut deadline = Instant::now() + timeouts::IDLE_TIME_MAX;
         let mut begun = false;
+        let mut unfinished = false;
         // A long head is of memory that others may need.
         let mut held = Received::default();
         loop {
@@ -150,9 +151,18 @@ impl Conn {
                             standing.has_request(&self.reader.bytes()[..used]);
                         }
                         self.reader.consume(used);
+                        if unfinished {
+                            // One that has to go is told when it is answered.
+                            self.hold_head(0);
+                        }
                         return Ok((facts, plan));
                     }
-                    Ok(Parsed::NeedMore) => {}
+                    Ok(Parsed::NeedMore) => {
+                        unfinished = true;
+                        if !self.hold_head(self.reader.bytes().len()) {
+                            return Err(self.last_reply(&too_many().reply()));
+                        }
+                    }
                     Err(error) => {
                         let status = error.status();
                         let refused = match status {
@@ -179,7 +189,12 @@ impl Conn {
                         return Err(Box::pin(self.bare_reply(problem.reply())).await);
                     }
                 }
-                Some(Filled::End | Filled::Broken) => return Err(Then::Drop),
+                Some(Filled::End | Filled::Broken) => {
+                    return Err(match unfinished && !self.hold_head(0) {
+                        true => self.last_reply(&too_many().reply()),
+                        false => Then::Drop,
+                    });
+                }
                 None if begun => {
                     return Err(Box::pin(self.bare_reply(Reply::new(408))).await);
                 }

@@ -4,6 +4,7 @@
 //! may follow.
 
 use std::borrow::Cow;
+use std::io::IoSlice;
 
 use crate::api::Reply;
 use crate::api::cors::{ALLOW_ORIGIN, EXPOSE, VARY, expose};
@@ -26,7 +27,24 @@ const SHARED_PIECE_BYTES: usize = 256 << 10;
 impl Conn {
     /// An answer to something that is not a request; nothing can follow it.
     pub(super) async fn bare_reply(&mut self, reply: Reply) -> Then {
-        self.server.answers.counts(&reply);
+        let out = self.bare(&reply);
+        if self.writer.all(out).await.is_ok() {
+            Then::Linger
+        } else {
+            Then::Drop
+        }
+    }
+
+    /// The same for who has to go now, as far as it is taken at once.
+    pub(super) fn last_reply(&mut self, reply: &Reply) -> Then {
+        let out = self.bare(reply);
+        // Who is gone already need not be told.
+        let _ = self.writer.at_once(&[IoSlice::new(&out)]);
+        Then::Drop
+    }
+
+    fn bare(&self, reply: &Reply) -> Vec<u8> {
+        self.server.answers.counts(reply);
         let mut out = Vec::with_capacity(256);
         let fields: Vec<(&str, &str)> = reply
             .headers
@@ -48,14 +66,10 @@ impl Conn {
             request: None,
             peer: self.peer,
         };
-        audit::answered(&self.server, None, &told, &reply);
-        self.server.answered(told, &reply);
+        audit::answered(&self.server, None, &told, reply);
+        self.server.answered(told, reply);
         out.extend_from_slice(&reply.body);
-        if self.writer.all(out).await.is_ok() {
-            Then::Linger
-        } else {
-            Then::Drop
-        }
+        out
     }
 
     /// A request, as logs tell of it.

@@ -200,6 +200,7 @@ fn registered(server: &Server, job: JobId, end: End, fd: OwnedFd) -> Result<Rc<S
 }
 
 fn source(server: &Server, fd: OwnedFd) -> Result<Source, Problem> {
+    server.make_room_for_descriptor(&fd);
     if !server.may_use(&fd) {
         return Err(Problem::resource(
             "no descriptor to spare (RLIMIT_NOFILE)",

@@ -192,6 +192,14 @@ pub(crate) fn send(
     })
 }
 
+/// Ends one direction of a connection, or both: whoever waits for it goes on at once.
+pub(crate) fn shut_down(socket: std::os::fd::RawFd, how: rustix::net::Shutdown) {
+    // SAFETY: as in `send`; shutdown(2) says so of what is no socket.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+    // Refused of one that its peer has ended.
+    let _ = rustix::net::shutdown(socket, how);
+}
+
 /// Resets a connection: its peer is not to take what it got for all. (A close with SO_LINGER would
 /// come too late: the runtime sends FIN before it closes.)
 pub(crate) fn reset(socket: std::os::fd::RawFd) {
