@@ -45,7 +45,7 @@
 //! | `supervisor::mailbox` | a queue between two threads and its doorbell | |
 //! | `supervisor::state_dir` | what a killed server left, written down for the next one | supervisor::cgroup, supervisor::living, supervisor::tree, types |
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
-//! | `supervisor::spawn` | starting a child | supervisor, types, metrics, ledger |
+//! | `supervisor::spawn` | starting a child | supervisor, types, metrics, config::timeouts, ledger |
 //! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types, metrics, ledger |
 //! | `io::screen` | screens of terminals | io, types, budget, config, wire, log, process, api |
 //! | `io::host` | our ends of children | io::runtime, io::server, io::upgrade, io::screen, io::usage, io::wait, io::watchdog, io::conn::reader, types, budget, config::timeouts, config::flags::LogLevel, config::Settings, log, process, api, supervisor, journal, metrics, ledger |

@@ -374,7 +374,7 @@ impl Problem {
         let message = format!("failed to spawn {what}: {error}");
         let exhausted = matches!(
             error.errno,
-            libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE
+            libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ETIMEDOUT
         );
         match error.stage {
             SpawnStage::Clone | SpawnStage::Stdio if exhausted => {
@@ -384,6 +384,7 @@ impl Problem {
                          RLIMIT_NPROC or kernel.threads-max): end some or raise the limit"
                     }
                     libc::ENOMEM => "; there is no memory left for it",
+                    libc::ETIMEDOUT => "",
                     _ => "; no descriptor is left (RLIMIT_NOFILE, fs.file-max)",
                 };
                 Self::unavailable(format!("{message}{limit}"), errno_name(error.errno))

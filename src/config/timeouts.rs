@@ -181,6 +181,10 @@ pub const ANSWER_KEPT: Duration = Duration::from_secs(3600);
 
 // The supervisor and trees.
 
+/// A start that has not come to its program after this long, on a dead mount for instance, is killed
+/// and refused: its place goes to others. README, "Limits".
+pub const START_HUNG_MAX: Duration = Duration::from_secs(10);
+
 /// A timed-out run is answered at most this long after its deadline, dead or not: within 100 ms.
 /// README, "Compared with the reference".
 pub const ANSWER_AFTER: Duration = Duration::from_millis(70);

@@ -138,6 +138,8 @@ enum Due {
     Memory,
     /// Spawns may need another thread.
     Relief,
+    /// Spawns may have hung for too long.
+    Hung,
     /// Orphans may have died unnoticed.
     Orphans,
     /// What is left of a tree may have ended.
@@ -484,6 +486,10 @@ impl Supervisor {
         }
         self.pool.submit(order, now);
         self.look_for_relief(now);
+        if !self.deadlines.is_set(Due::Hung) {
+            self.deadlines
+                .set(now + timeouts::START_HUNG_MAX, Due::Hung);
+        }
         if self.shutdown.is_some() {
             self.end(job);
         }
@@ -534,13 +540,32 @@ impl Supervisor {
                 self.send_early_signals(id);
                 self.pass_soon(id);
             }
-            Err(error) => {
-                self.remove(id);
-                self.events.send(Event::SpawnFailed { job: id, error });
-                self.send_early_signals(id);
-                self.look_whether_all_gone();
-            }
+            Err(error) => self.never_ran(id, error),
         }
+    }
+
+    fn never_ran(&mut self, id: JobId, error: SpawnError) {
+        self.remove(id);
+        self.events.send(Event::SpawnFailed { job: id, error });
+        self.send_early_signals(id);
+        self.look_whether_all_gone();
+    }
+
+    /// The time of a run is over that no spawner has begun with. False if one has.
+    fn withdraw(&mut self, id: JobId) -> bool {
+        let is_starting = |job: &Job| job.phase == Phase::Starting;
+        if !self.jobs.get(&id).is_some_and(|job| is_starting(job)) || !self.pool.withdraw(id) {
+            return false;
+        }
+        if self.jobs.get(&id).is_some_and(|job| job.hasty) {
+            self.hasty -= 1;
+        }
+        let error = SpawnError {
+            stage: SpawnStage::Clone,
+            errno: libc::ETIMEDOUT,
+        };
+        self.never_ran(id, error);
+        true
     }
 
     fn stop(&mut self, id: JobId) {
@@ -648,6 +673,9 @@ impl Supervisor {
     fn on_due(&mut self, due: Due, now: Instant) {
         match due {
             Due::Timeout(id) => {
+                if self.withdraw(id) {
+                    return;
+                }
                 if let Some(job) = self.jobs.get_mut(&id)
                     && !matches!(job.phase, Phase::Exited(_))
                 {
@@ -673,6 +701,13 @@ impl Supervisor {
             Due::Pass(id) => self.passing.push(id),
             Due::PassAll => self.pass_all(now),
             Due::Memory => self.listen_to_memory(),
+            Due::Hung => {
+                // Who has come to its program meanwhile has woken nobody.
+                self.on_inbox();
+                if let Some(at) = self.pool.give_up_old(now) {
+                    self.deadlines.set(at, Due::Hung);
+                }
+            }
             Due::Relief => {
                 self.relief = false;
                 self.look_for_relief(now);

@@ -38,6 +38,12 @@ impl fmt::Display for SpawnError {
         match self.stage {
             SpawnStage::Prepare => f.write_str("nul byte found in provided data"),
             SpawnStage::Group if self.errno == 0 => f.write_str("its limits cannot be kept here"),
+            SpawnStage::Clone if self.errno == libc::ETIMEDOUT => {
+                f.write_str("nothing was started in time, since other starts hang")
+            }
+            SpawnStage::Exec if self.errno == libc::ETIMEDOUT => {
+                f.write_str("the program or its directory did not answer in time")
+            }
             _ => write!(f, "{}", std::io::Error::from_raw_os_error(self.errno)),
         }
     }

@@ -14,6 +14,8 @@ on_both!(
     what_a_client_has_sent_ahead_does_not_hide_its_end,
     a_half_closed_client_is_answered_within_a_bound,
     an_abandoned_create_frees_its_connection_and_the_process_is_listed_once_it_runs,
+    a_start_that_hangs_is_given_up_and_says_so,
+    starts_that_hang_keep_nobody_else_from_starting,
     clients_that_vanish_at_any_step_cost_nothing_that_lasts,
 );
 
@@ -218,6 +220,46 @@ fn an_abandoned_create_frees_its_connection_and_the_process_is_listed_once_it_ru
             .delete(&format!("/v1/processes/{id}"))
             .expect_empty(204);
     }
+}
+
+fn a_start_that_hangs_is_given_up_and_says_so(backend: Backend) {
+    let server = Server::open(backend);
+    let leased = Leased::new("given-up", backend);
+    let path = leased.path.to_str().unwrap();
+    let body = json!({"command": path, "args": ["77"], "timeoutMs": 40_000}).to_string();
+    let mut conns = ["/run", ""].map(|target| {
+        let mut conn = server.conn();
+        conn.send(post(target, &body));
+        conn
+    });
+    for conn in &mut conns {
+        let answer = conn.response("POST");
+        assert!(answer.status >= 500, "{} {}", answer.status, answer.text());
+        assert!(answer.text().contains("in time"), "{}", answer.text());
+    }
+    assert_eq!(server.survivors(), [0; 0]);
+    assert_eq!(server.get("/v1/processes").json()["processes"], json!([]));
+}
+
+fn starts_that_hang_keep_nobody_else_from_starting(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
+    let server = Server::open(backend);
+    server.configure(&[("maxConcurrentProcesses", 1000)]);
+    let leased = Leased::new("crowd", backend);
+    let create = json!({"command": leased.path.to_str().unwrap(), "args": ["77"]}).to_string();
+    let conns: Vec<_> = (0..270)
+        .map(|_| {
+            let mut conn = server.conn();
+            conn.send(post("", &create));
+            conn
+        })
+        .collect();
+    for _ in 0..3 {
+        let answer = server.run(&json!({"command": "true", "timeoutMs": 9000}));
+        assert_eq!(answer["exitCode"], 0, "{answer}");
+    }
+    drop(conns);
+    drop(leased);
 }
 
 /// Requests that wait for something, to be left at any step.

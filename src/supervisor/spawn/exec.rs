@@ -26,7 +26,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ledger::PidSlot;
 use crate::supervisor::spawn::clone::{self, Birthplace, Cloned, Files, Parent};
@@ -77,7 +77,8 @@ struct ChildPlan<'a> {
 
 /// Starts `spec`; returns once the program runs or could not be started.
 ///
-/// `mark` is inherited by every descendant. `group` is the cgroup to be born in.
+/// `mark` is inherited by every descendant. `group` is the cgroup to be born in. Whoever kills the
+/// child because it does not come to its program notes that in `given_up` before.
 ///
 /// # Errors
 /// The step and errno.
@@ -86,7 +87,7 @@ pub fn spawn(
     inheritance: &Inheritance,
     mark: Mark,
     group: Option<Birthplace<'_>>,
-    pid_slot: &PidSlot,
+    (pid_slot, given_up): (&PidSlot, &AtomicBool),
     pad: &mut Launchpad,
 ) -> Result<Spawned, SpawnError> {
     let argv = pointers(spec.argv.iter().map(CString::as_c_str));
@@ -165,7 +166,13 @@ pub fn spawn(
             (&raw const plan.oom_score_raised).read_volatile(),
         )
     };
-    match failure {
+    // A program that has begun just before that ends as one that was killed.
+    let killed = || SpawnError {
+        stage: SpawnStage::Exec,
+        errno: libc::ETIMEDOUT,
+    };
+    let is_given_up = failure.is_none() && given_up.load(Ordering::Acquire) && never_ran(pid);
+    match failure.or_else(|| is_given_up.then(killed)) {
         None => {
             if !plan_raised && let Some(score) = &inheritance.oom_score_adj {
                 // A refusal leaves the score as it is.
@@ -187,6 +194,17 @@ pub fn spawn(
             Err(failure)
         }
     }
+}
+
+/// Whether this child of ours, which nobody has collected, has not come to a program.
+fn never_ran(pid: i32) -> bool {
+    // PF_FORKNOEXEC of `flags`, the seventh field behind the name (proc_pid_stat(5)).
+    const FORKED_ONLY: u64 = 0x40;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let flags = fields.split_whitespace().nth(6);
+    let flags = flags.and_then(|flags| flags.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & FORKED_ONLY != 0)
 }
 
 /// Addresses of the strings, and null behind them.
@@ -358,7 +376,14 @@ mod tests {
         let inheritance = Inheritance::for_tests();
         let mut pad = Launchpad::with_staging(inheritance.null.as_fd());
         let mark = Marks::new().take();
-        let child = spawn(&spec, &inheritance, mark, None, &slot, &mut pad)?;
+        let child = spawn(
+            &spec,
+            &inheritance,
+            mark,
+            None,
+            (&slot, &AtomicBool::new(false)),
+            &mut pad,
+        )?;
         assert_eq!(slot.load(Ordering::Relaxed), child.pid);
         drop(spec);
         let mut out = String::new();

@@ -2,7 +2,9 @@
 //!
 //! In: a [`SpawnSpec`] for a job. Out: [`Inbox::SpawnDone`] to the supervisor. Each thread has a
 //! queue of its own; the pool knows which ones are idle. A spawn that hangs (program or working
-//! directory on a dead mount) holds one thread; others are started while it does.
+//! directory on a dead mount) holds one thread; others are started while it does. It is given up
+//! after [`timeouts::START_HUNG_MAX`], and sooner, the one that hangs longest first, where others wait
+//! for a thread and many hang: whoever starts what hangs keeps nobody else from starting.
 //!
 //! A spawn that went well does not wake the supervisor: the thread tells the I/O thread itself,
 //! enters the pidfd into the supervisor's epoll set, and leaves the rest in its inbox, to be read
@@ -14,11 +16,12 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::config::timeouts;
 use crate::ledger::{PidSlot, RecordId};
 use crate::supervisor::Inbox;
 use crate::supervisor::cgroup::Group;
@@ -38,8 +41,14 @@ use crate::types::{SpawnError, SpawnStage};
 /// a busy machine takes long; with two of them two cores started a fifth fewer children.
 const EAGER: usize = 4;
 
-/// Threads at most: this many spawns may hang at the same time.
+/// Threads at most.
 const THREADS_MAX: usize = 256;
+
+/// So many spawns may hang while others wait for a thread.
+const HUNG_MAX: usize = 64;
+
+/// A spawn that has taken so long hangs: on a machine that is busy others take less.
+const HANGS_AFTER: Duration = Duration::from_secs(1);
 
 /// Spawns that may wait for a thread; one more is refused with EAGAIN.
 const QUEUE_MAX: usize = 1024;
@@ -47,6 +56,9 @@ const QUEUE_MAX: usize = 1024;
 /// One more thread is started when spawns wait and none has been finished for this long: the
 /// running ones hang. Threads that are merely busy get no help from more of them.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(5);
+
+/// A child that is being made when its spawn is given up is killed so much later, and again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes; the child's own stack is on the heap.
 const STACK_BYTES: usize = 64 << 10;
@@ -72,7 +84,40 @@ pub(crate) struct Order {
 struct Request {
     order: Order,
     slot: Arc<PidSlot>,
+    given_up: Arc<AtomicBool>,
     ordered: Instant,
+}
+
+/// A child whose report the supervisor has not handled yet.
+#[derive(Debug)]
+struct InFlight {
+    job: JobId,
+    slot: Arc<PidSlot>,
+    /// When a thread got it.
+    since: Option<Instant>,
+    /// It has been killed, since it did not come to exec.
+    given_up: Arc<AtomicBool>,
+}
+
+impl InFlight {
+    fn has_taken(&self, time: Duration, now: Instant) -> bool {
+        self.since
+            .is_some_and(|since| now.saturating_duration_since(since) >= time)
+    }
+
+    /// Kills it, if it exists already.
+    fn kill(&self) {
+        let number = self.slot.load(Ordering::Acquire);
+        let still_so = || self.slot.is_still(number);
+        if let Some(child) = Handle::newborn(number, still_so) {
+            child.kill();
+        }
+    }
+
+    fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.kill();
+    }
 }
 
 /// How a spawner tells what became of a spawn.
@@ -138,9 +183,8 @@ pub(crate) struct Pool {
     waiting: VecDeque<(Instant, Request)>,
     /// When a thread was last seen to be free.
     progress: Instant,
-    /// Pids of children whose report the supervisor has not handled yet. Until then nobody else
-    /// may take them for orphans.
-    in_flight: Vec<(JobId, Arc<PidSlot>)>,
+    /// Until their reports have been handled, nobody else may take them for orphans. Oldest first.
+    in_flight: Vec<InFlight>,
 }
 
 impl Pool {
@@ -175,10 +219,17 @@ impl Pool {
             _ => PidSlot::default(),
         };
         let slot = Arc::new(slot);
-        self.in_flight.push((job, slot.clone()));
+        let given_up = Arc::<AtomicBool>::default();
+        self.in_flight.push(InFlight {
+            job,
+            slot: slot.clone(),
+            since: None,
+            given_up: given_up.clone(),
+        });
         let request = Request {
             order,
             slot,
+            given_up,
             ordered: now,
         };
         self.waiting.push_back((now, request));
@@ -190,7 +241,7 @@ impl Pool {
 
     /// Notes that a spawn has been reported and `thread` is free again; called for every [`Inbox::SpawnDone`].
     pub(crate) fn finished(&mut self, job: JobId, thread: Option<usize>) {
-        self.in_flight.retain(|(reported, _)| *reported != job);
+        self.in_flight.retain(|spawn| spawn.job != job);
         let Some(thread) = thread else { return };
         self.progress = Instant::now();
         self.idle.push(thread);
@@ -214,11 +265,48 @@ impl Pool {
         if now < since + PATIENCE {
             return Some(since + PATIENCE);
         }
+        self.give_up_hung(now);
         if self.running() < THREADS_MAX {
             self.start_thread();
             self.assign();
         }
         self.waiting.front().map(|_| now + PATIENCE)
+    }
+
+    /// Others wait for a thread: of those that hang only so many may.
+    fn give_up_hung(&self, now: Instant) {
+        let hung = self.in_flight.iter().filter(|spawn| {
+            spawn.has_taken(HANGS_AFTER, now) && !spawn.given_up.load(Ordering::Acquire)
+        });
+        let too_many = hung.clone().count().saturating_sub(HUNG_MAX);
+        hung.take(too_many).for_each(InFlight::give_up);
+    }
+
+    /// Gives up spawns that have hung for too long. Returns when to look again.
+    pub(crate) fn give_up_old(&self, now: Instant) -> Option<Instant> {
+        let max = timeouts::START_HUNG_MAX;
+        let old = self.in_flight.iter();
+        old.filter(|spawn| spawn.has_taken(max, now))
+            .for_each(InFlight::give_up);
+        self.next_look(now)
+    }
+
+    /// When a spawn has hung for too long, or must be killed again because it did not exist before.
+    pub(crate) fn next_look(&self, now: Instant) -> Option<Instant> {
+        let oldest = self.in_flight.first()?;
+        let at = oldest.since.unwrap_or(now) + timeouts::START_HUNG_MAX;
+        Some(at.max(now + AGAIN_AFTER))
+    }
+
+    /// Takes a spawn back that no thread has got. False if one has.
+    pub(crate) fn withdraw(&mut self, job: JobId) -> bool {
+        let before = self.waiting.len();
+        self.waiting.retain(|(_, request)| request.order.job != job);
+        let withdrawn = self.waiting.len() < before;
+        if withdrawn {
+            self.in_flight.retain(|spawn| spawn.job != job);
+        }
+        withdrawn
     }
 
     /// Whether spawns wait for a thread; then the next report must wake the supervisor.
@@ -230,18 +318,13 @@ impl Pool {
     pub(crate) fn is_in_flight(&self, pid: i32) -> bool {
         self.in_flight
             .iter()
-            .any(|(_, slot)| slot.load(Ordering::Acquire) == pid)
+            .any(|spawn| spawn.slot.load(Ordering::Acquire) == pid)
     }
 
     /// Kills a child that has not come to exec, if it exists already.
     pub(crate) fn kill_in_flight(&self, job: JobId) {
-        let Some((_, slot)) = self.in_flight.iter().find(|(of, _)| *of == job) else {
-            return;
-        };
-        let number = slot.load(Ordering::Acquire);
-        let still_so = || slot.is_still(number);
-        if let Some(child) = Handle::newborn(number, still_so) {
-            child.kill();
+        if let Some(spawn) = self.in_flight.iter().find(|spawn| spawn.job == job) {
+            spawn.kill();
         }
     }
 
@@ -261,6 +344,10 @@ impl Pool {
                 return;
             };
             self.idle.swap_remove(at);
+            let job = request.order.job;
+            if let Some(spawn) = self.in_flight.iter_mut().find(|spawn| spawn.job == job) {
+                spawn.since = Some(Instant::now());
+            }
             if let Some(Some(queue)) = self.threads.get(thread)
                 && let Err(mpsc::SendError(request)) = queue.send(request)
             {
@@ -285,6 +372,7 @@ impl Pool {
             for Request {
                 order,
                 slot,
+                given_up,
                 ordered,
             } in requests
             {
@@ -297,7 +385,14 @@ impl Pool {
                     record: _,
                 } = order;
                 let group = group.as_deref().and_then(Group::birthplace);
-                let result = spawn(&spec, &inheritance, mark, group, &slot, &mut pad);
+                let result = spawn(
+                    &spec,
+                    &inheritance,
+                    mark,
+                    group,
+                    (&slot, &given_up),
+                    &mut pad,
+                );
                 // The child's ends of its pipes close before anybody hears that it runs.
                 drop(spec);
                 drop(slot);
