@@ -17,6 +17,7 @@ use crate::wire::sse;
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
 use crate::io::runtime::race::{First, race};
+use crate::io::runtime::source::Peer;
 use crate::io::runtime::timer::{sleep, sleep_until};
 
 /// See the module.
@@ -81,6 +82,19 @@ impl<'a> EventStream<'a> {
         }
     }
 
+    /// Sends a comment. One that has sent FIN has half-closed or is gone: what a gone peer is sent
+    /// comes back as a reset. A read does not tell of that (it is at the end), so the kernel is asked.
+    async fn show_life(&mut self) -> io::Result<()> {
+        self.send(sse::KEEP_ALIVE.to_vec()).await?;
+        if !self.watches {
+            sleep(timeouts::STREAM_PROBE_AFTER).await;
+            if self.writer.peer() == Peer::Gone {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for `news`, until `until`, or until it is time to show that the stream lives, and does
     /// so.
     ///
@@ -107,18 +121,10 @@ impl<'a> EventStream<'a> {
         match first {
             First::Left(First::Left(())) => Ok(()),
             First::Left(First::Right(())) if Instant::now() < alive_at => Ok(()),
-            First::Left(First::Right(())) => self.send(sse::KEEP_ALIVE.to_vec()).await,
+            First::Left(First::Right(())) => self.show_life().await,
             First::Right(Filled::End) => {
-                // Half-closed or gone? What a gone peer is sent comes back as a reset.
-                self.send(sse::KEEP_ALIVE.to_vec()).await?;
-                sleep(timeouts::STREAM_PROBE_AFTER).await;
-                self.reader.recheck();
                 self.watches = false;
-                // Answers at once: with the end again, or with the reset.
-                match self.reader.fill().await {
-                    Filled::Broken => Err(io::ErrorKind::ConnectionReset.into()),
-                    Filled::Data | Filled::End => Ok(()),
-                }
+                self.show_life().await
             }
             First::Right(Filled::Data | Filled::Broken) => {
                 Err(io::ErrorKind::ConnectionReset.into())

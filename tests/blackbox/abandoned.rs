@@ -14,6 +14,7 @@ on_both!(
     what_a_client_has_sent_ahead_does_not_hide_its_end,
     a_half_closed_client_is_answered_within_a_bound,
     an_abandoned_create_frees_its_connection_and_the_process_is_listed_once_it_runs,
+    a_follower_that_hangs_up_is_gone_soon_and_one_that_half_closes_goes_on,
     a_start_that_hangs_is_given_up_and_says_so,
     starts_that_hang_keep_nobody_else_from_starting,
     clients_that_vanish_at_any_step_cost_nothing_that_lasts,
@@ -219,6 +220,39 @@ fn an_abandoned_create_frees_its_connection_and_the_process_is_listed_once_it_ru
         server
             .delete(&format!("/v1/processes/{id}"))
             .expect_empty(204);
+    }
+}
+
+fn a_follower_that_hangs_up_is_gone_soon_and_one_that_half_closes_goes_on(backend: Backend) {
+    for of_log in [true, false] {
+        let server = Server::open(backend);
+        let id = server.spawn(&json!({"command": "cat"}));
+        let base = server.connections();
+        let target = match of_log {
+            true => format!("/v1/processes/{id}/logs?follow=true"),
+            false => "/v1/events".to_owned(),
+        };
+        let end = std::time::Instant::now() + crate::harness::WAIT;
+        let follow = || {
+            let mut conn = server.conn();
+            conn.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            assert!(conn.fill(end).expect("the head") > 0);
+            conn
+        };
+        let mut half_closed = follow();
+        half_closed.finish_writing();
+        drop(follow());
+        eventually("one to be gone", || {
+            (server.connections() == base + 1).then_some(())
+        });
+        server.spawn(&json!({"command": "true"}));
+        let line = json!({"data": "line\n", "encoding": "utf8"});
+        server
+            .post(&format!("/v1/processes/{id}/input"), &line)
+            .expect(200);
+        while !half_closed.ahead_text().contains("data:") {
+            assert!(half_closed.fill(end).expect("an event") > 0);
+        }
     }
 }
 

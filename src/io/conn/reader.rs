@@ -228,16 +228,6 @@ impl Reader {
         self.chunk = CHUNK_BYTES_SILENT;
     }
 
-    /// After [`Filled::End`]: asks again, since a peer that closed both directions answers what
-    /// it is sent with a reset, and one that half-closed does not.
-    pub(crate) fn recheck(&mut self) {
-        if let State::Ended(_) = self.state
-            && let State::Ended(half) = std::mem::replace(&mut self.state, State::Failed)
-        {
-            self.state = State::Idle(half);
-        }
-    }
-
     /// Whether the peer has shut down its side.
     pub(crate) fn ended(&self) -> bool {
         matches!(self.state, State::Ended(_) | State::Failed)

@@ -243,7 +243,8 @@ impl Conn {
         line
     }
 
-    fn ahead_text(&self) -> String {
+    /// What was read and not taken, as text.
+    pub(crate) fn ahead_text(&self) -> String {
         String::from_utf8_lossy(&self.ahead).into_owned()
     }
 
