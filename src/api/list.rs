@@ -180,6 +180,11 @@ impl List {
         }
     }
 
+    /// What a piece takes, about.
+    pub fn piece_bytes(&self) -> u64 {
+        self.begun.len() as u64
+    }
+
     /// What was written when it was found to be long.
     pub fn begun(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.begun)

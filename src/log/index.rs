@@ -443,6 +443,11 @@ pub struct Copied {
 }
 
 impl Copied {
+    /// Bytes that it takes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.entries)
+    }
+
     /// The entries from position `at` on.
     pub fn from(&self, at: usize) -> impl Iterator<Item = Entry> + '_ {
         let entries = self.entries.iter().enumerate().skip(at);

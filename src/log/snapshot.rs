@@ -36,6 +36,11 @@ impl Snapshot {
         self.entries.from(at)
     }
 
+    /// Bytes that it takes besides the slots.
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.heap_bytes() + size_of_val(&*self.slots)
+    }
+
     /// Whether its bytes have been given up for want of memory ([`Arena::revoke`]).
     pub fn is_void(&self, arena: &Arena) -> bool {
         let first = self.slots.first();

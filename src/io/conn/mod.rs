@@ -56,7 +56,7 @@ use self::standing::{Doing, Standing};
 use crate::io::attach::attach;
 use crate::io::audit::Change;
 use crate::io::bytes::send;
-use crate::io::conn::fetch::fetch;
+use crate::io::conn::fetch::{Held, fetch};
 use crate::io::conn::list::send_list;
 use crate::io::conn::ran::{measure, send_long};
 use crate::io::conn::reader::{Filled, Reader};
@@ -650,20 +650,22 @@ impl Conn {
     }
 
     async fn fetch(&mut self, facts: Facts, what: Fetch) -> Then {
+        let held = match Held::new(&self.server, what) {
+            Ok(held) => held,
+            Err(problem) => return self.reply(&facts, problem.reply()).await,
+        };
         let reply = Reply::new(200).typed("application/json", Vec::new());
         let mut out = Vec::with_capacity(320);
-        self.write_head(
-            &facts,
-            &reply,
-            Length::Known(what.body_len as u64),
-            &mut out,
-        );
-        let whole = fetch(&self.server, what, out, facts.head_only, &mut self.writer).await;
+        self.write_head(&facts, &reply, Length::Known(held.body_len()), &mut out);
+        let whole = fetch(held, out, facts.head_only, &mut self.writer).await;
         self.after_stream(&facts, whole)
     }
 
     /// Answers with a list piece by piece.
     async fn list(&mut self, mut facts: Facts, mut list: Box<List>) -> Then {
+        if let Err(problem) = self.server.charge(Kind::Answers, list.piece_bytes()) {
+            return self.reply(&facts, problem.reply()).await;
+        }
         let reply = Reply::new(200).typed("application/json", Vec::new());
         let chunked = facts.http_minor > 0;
         // Without chunks only the end of the connection ends the body.
