@@ -326,6 +326,14 @@ struct Allowed {
 }
 
 impl Allowed {
+    /// The limit of a log whose own is this. One that may take no more slots has no more entries
+    /// than go into those: where they are is memory, too, and more than their bytes if those come one
+    /// by one.
+    fn limit(self, own: u64) -> u64 {
+        let bytes = self.slots.saturating_mul(SLOT_BYTES);
+        own.min(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
     fn of(table: &mut Table, job: JobId, stream: Stream) -> Self {
         let Some((process, _)) = table.job_mut(job) else {
             return Self {
@@ -389,7 +397,7 @@ fn read_to_log(
     allowed: Allowed,
 ) -> Result<Read, Stop> {
     let stream = output.stream;
-    let limit = log_limit(server, process);
+    let limit = allowed.limit(log_limit(server, process));
     let most = match (stream, process.backpressure()) {
         // A terminal's log may be small beside one read, and its viewers far behind. Of an entry that
         // is longer than the log the beginning is in no entry, and no screen would be made of it.
