@@ -34,6 +34,10 @@ use crate::io::server::Server;
 /// Bytes read from one output before the others have their turn.
 const TURN_BYTES: u32 = 256 << 10;
 
+/// Between two turns of a flood that nobody reads, while clients have something to do: its writer
+/// sleeps meanwhile, and the thread is theirs (docs/design/043-turns.md).
+const UNREAD_PAUSE: Duration = Duration::from_millis(1);
+
 /// The first pause before a terminal that nobody has open is looked at again.
 const HUNG_UP_PAUSE: Duration = Duration::from_millis(5);
 
@@ -105,7 +109,12 @@ pub(crate) fn ingest(
             | Pumped::Ended { brought }) = pumped;
             turn.charge(usize::try_from(brought).unwrap_or(usize::MAX));
             match pumped {
-                Pumped::Waiting { brought } => capacity.brought(brought),
+                Pumped::Waiting { brought } => {
+                    capacity.brought(brought);
+                    if share.is_used_up(brought) && is_unread(&server, job) {
+                        Box::pin(sleep(UNREAD_PAUSE)).await;
+                    }
+                }
                 Pumped::Full { brought } => {
                     capacity.brought(brought);
                     if !Box::pin(room(&server, job, &source)).await {
@@ -121,6 +130,13 @@ pub(crate) fn ingest(
         drop(capacity);
         happen(&server, job, Event::OutputEnded);
     }
+}
+
+/// Whether what is read of a process pushes out what nobody has read, and nobody is about to.
+fn is_unread(server: &Server, job: JobId) -> bool {
+    server.table.borrow().job(job).is_some_and(|process| {
+        process.is_listed() && process.log.first() > 1 && process.followers() == 0
+    })
 }
 
 /// Waits until there may be room for the output of a streamed run. False if it is given up.

@@ -50,12 +50,19 @@ pub(crate) async fn give_way() {
 
 thread_local! {
     /// What has come so far: from clients, and turns of outputs.
-    static ARRIVALS: Cell<u64> = const { Cell::new(0) };
+    static ARRIVALS: Cell<u32> = const { Cell::new(0) };
+    /// The same from clients.
+    static ASKED: Cell<u16> = const { Cell::new(0) };
 }
 
-/// Something has come that somebody waits for.
+/// Something has come from a client.
 pub(crate) fn arrived() {
-    ARRIVALS.set(ARRIVALS.get() + 1);
+    count_arrival();
+    ASKED.set(ASKED.get().wrapping_add(1));
+}
+
+fn count_arrival() {
+    ARRIVALS.set(ARRIVALS.get().wrapping_add(1));
 }
 
 /// How much one output may read at a time: all that it likes while nobody else has anything to do,
@@ -63,13 +70,19 @@ pub(crate) fn arrived() {
 /// not count.
 #[derive(Debug)]
 pub(crate) struct Share {
-    seen: Cell<u64>,
+    seen: Cell<u32>,
+    asked: Cell<u16>,
+    /// What the turn may bring in KiB, if clients have asked for something since the one before; else
+    /// 0. Small, since every idle output has one of these.
+    contended: Cell<u16>,
 }
 
 impl Default for Share {
     fn default() -> Self {
         Self {
             seen: Cell::new(ARRIVALS.get()),
+            asked: Cell::new(ASKED.get()),
+            contended: Cell::new(0),
         }
     }
 }
@@ -77,11 +90,21 @@ impl Default for Share {
 impl Share {
     /// Bytes of the turn that begins now, of at most `most`.
     pub(crate) fn bytes(&self, most: u64) -> u64 {
-        let others = ARRIVALS.get() - self.seen.get();
-        arrived();
+        let others = u64::from(ARRIVALS.get().wrapping_sub(self.seen.get()));
+        count_arrival();
         self.seen.set(ARRIVALS.get());
         let share = most / others.saturating_mul(PER_OTHER).saturating_add(1);
-        share.max(SHARE_MIN.min(most))
+        let share = share.max(SHARE_MIN.min(most));
+        let is_contended = self.asked.replace(ASKED.get()) != ASKED.get();
+        let contended = u16::try_from(share >> 10).unwrap_or(u16::MAX);
+        self.contended.set(if is_contended { contended } else { 0 });
+        share
+    }
+
+    /// Whether the turn that brought so much took all that it might, and clients have something to do.
+    pub(crate) fn is_used_up(&self, brought: u64) -> bool {
+        let contended = u64::from(self.contended.get()) << 10;
+        contended > 0 && brought >= contended
     }
 }
 
@@ -157,6 +180,19 @@ mod tests {
         assert!(share.bytes(MOST) <= MOST / 4, "somebody has asked");
         assert_eq!(share.bytes(MOST), MOST, "and not again");
         assert_eq!(share.bytes(1000), 1000);
+    }
+
+    #[test]
+    fn a_turn_is_used_up_where_clients_ask_and_there_is_more() {
+        let (share, other) = (Share::default(), Share::default());
+        let most = share.bytes(MOST);
+        assert!(!share.is_used_up(most), "nobody has asked");
+        other.bytes(MOST);
+        let less = share.bytes(MOST);
+        assert!(!share.is_used_up(less), "another output has");
+        arrived();
+        let less = share.bytes(MOST);
+        assert!(share.is_used_up(less) && !share.is_used_up(less / 2));
     }
 
     #[test]
