@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
-use crate::http::Connection;
+use crate::http::{Connection, request};
 use crate::trouble::{During, Result, Trouble};
 
 /// Where the API keeps its processes.
@@ -71,6 +71,16 @@ impl Api {
     /// The connection, for requests that are prepared once.
     pub(crate) fn connection(&mut self) -> &mut Connection {
         &mut self.connection
+    }
+
+    /// Whether the server says that it has `capability` beyond the reference.
+    pub(crate) fn offers(&mut self, capability: &str) -> Result<bool> {
+        let quoted = format!("\"{capability}\"");
+        let status = self
+            .connection
+            .exchange(&request("GET", "/v1/server", b""))?;
+        let told = self.connection.body();
+        Ok(status == 200 && memchr::memmem::find(told, quoted.as_bytes()).is_some())
     }
 
     /// Replaces the configuration's process limit and log limit.

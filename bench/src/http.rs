@@ -131,7 +131,20 @@ impl Connection {
     /// # Errors
     /// `Trouble::Io` when the connection ends first.
     pub(crate) fn exchange(&mut self, request: &[u8]) -> Result<u16> {
-        self.stream.write_all(request).during("send a request")?;
+        self.send(request)?;
+        self.receive()
+    }
+
+    /// Sends a prepared request, or a part of one, and reads nothing.
+    pub(crate) fn send(&mut self, request: &[u8]) -> Result<()> {
+        self.stream.write_all(request).during("send a request")
+    }
+
+    /// Reads the answer to what was sent; the body stays in `self.body()`.
+    ///
+    /// # Errors
+    /// As [`Connection::exchange`].
+    pub(crate) fn receive(&mut self) -> Result<u16> {
         self.body.clear();
         let mut filled = 0;
         let head = loop {

@@ -3,7 +3,9 @@
 //! A scenario starts a fresh server from its [`Stage`], loads it and hands back a
 //! [`Sample`]. It does not know which server it has, nor what the other one did.
 
+mod bare;
 mod calls;
+mod events;
 mod flood;
 mod follow;
 mod http;
@@ -17,6 +19,8 @@ mod scale;
 mod start;
 mod stream;
 mod terminal;
+mod upload;
+mod wait;
 
 use std::path::Path;
 use std::time::Duration;
@@ -116,6 +120,18 @@ const fn less(key: &'static str, label: &'static str, unit: &'static str, goal: 
     }
 }
 
+/// How near procring comes to a bare loop that does the same job in the same round.
+const fn share(label: &'static str) -> Row {
+    Row {
+        key: "share",
+        label,
+        unit: "",
+        better: Better::More,
+        goal: Goal::AtLeast(0.6),
+        limit: None,
+    }
+}
+
 /// One scenario.
 pub(crate) struct Scenario {
     /// Short name, for `--only`.
@@ -172,6 +188,9 @@ pub(crate) fn all() -> Vec<&'static Scenario> {
         stream::SCENARIOS,
         logs::SCENARIOS,
         raw::SCENARIOS,
+        upload::SCENARIOS,
+        wait::SCENARIOS,
+        events::SCENARIOS,
         terminal::SCENARIOS,
         http::SCENARIOS,
         start::SCENARIOS,

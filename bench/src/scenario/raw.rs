@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use super::{Better, Goal, Row, Scenario, Stage, rate};
+use super::{Scenario, Stage, rate, share};
 use crate::account::{Meter, memory};
 use crate::http::request;
 use crate::load::{self, Load};
@@ -22,14 +22,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     title: "a log as bytes, 8 MB held in blocks of 8 kB (reference: as JSON)",
     rows: &[
         rate("rate", "log fetched", "MB/s", 6.0, 20.0),
-        Row {
-            key: "share",
-            label: "of a bare send loop",
-            unit: "",
-            better: Better::More,
-            goal: Goal::AtLeast(0.6),
-            limit: None,
-        },
+        share("of a bare send loop"),
     ],
     run: fetch,
 }];

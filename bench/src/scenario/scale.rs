@@ -148,7 +148,7 @@ fn scale(stage: &Stage<'_>) -> Result<Sample> {
 /// How many processes with a follower each the descriptor limit allows one server: four
 /// descriptors for a process (three pipes and a pidfd) and one for its follower, an eighth of all
 /// for cgroups, and room for the terminals and the server's own.
-fn allowed_size(terminals: usize) -> usize {
+pub(super) fn allowed_size(terminals: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.map_or(usize::MAX, |limit| {
         usize::try_from(limit).unwrap_or(usize::MAX)
@@ -259,6 +259,6 @@ fn cpu_time(pid: i32) -> Result<Duration> {
     sys::process_cpu(pid).during("read the server's CPU clock")
 }
 
-fn pss_bytes(pid: i32) -> Result<f64> {
+pub(super) fn pss_bytes(pid: i32) -> Result<f64> {
     Ok(memory(pid)?.pss as f64 * 1024.0)
 }
