@@ -6,7 +6,7 @@
 //! Owns the sequence that is arriving. Knows no process and no socket; live output does not pass
 //! here.
 //!
-//! Cut are, in their 7-bit forms: ENQ, DSR, DA1 (`ESC Z` too), DA2, DA3, DECRQM, XTVERSION, window
+//! Cut are: ENQ, DSR, DA1 (`ESC Z` too), DA2, DA3, DECRQM, XTVERSION, window
 //! reports and operations, kitty's keyboard mode, XTQMODKEYS, XTSMGRAPHICS and older reports
 //! ([`csi`]); the colour queries of OSC 4, 5 and 10 to 19 and both queries and writes of the
 //! clipboard, OSC 52 ([`osc`]); DECRQSS and XTGETTCAP; BEL; notifications (OSC 9, 99, 777) and OSC
@@ -17,8 +17,8 @@
 //! - At most [`HELD_BYTES_MAX`] bytes are held back; a longer sequence passes.
 //! - A cut never joins what stands before and behind it to a new sequence:
 //!   where the query also ended an unfinished sequence, an ST takes its place.
-//! - 8-bit C1 controls (0x80 to 0x9f) are text: in UTF-8, which is what viewers
-//!   decode, these bytes continue characters.
+//! - C1 controls count as the characters U+0080 to U+009F, as viewers decode them. As bytes (0x80 to
+//!   0x9f) they are text: in UTF-8 these continue characters.
 
 mod csi;
 mod osc;
@@ -42,6 +42,19 @@ const DEL: u8 = 0x7f;
 /// String Terminator.
 const ST: &[u8] = b"\x1b\\";
 
+/// The first byte of U+0080 to U+00BF in UTF-8, among them the C1 controls.
+const C1_LEAD: u8 = 0xc2;
+
+/// The second byte of those that begin a sequence or end a string, or ask who the terminal is.
+const C1_DCS: u8 = 0x90;
+const C1_SOS: u8 = 0x98;
+const C1_DECID: u8 = 0x9a;
+const C1_CSI: u8 = 0x9b;
+const C1_ST: u8 = 0x9c;
+const C1_OSC: u8 = 0x9d;
+const C1_PM: u8 = 0x9e;
+const C1_APC: u8 = 0x9f;
+
 /// Most bytes of questions that are kept for later.
 const ASKED_BYTES_MAX: usize = 4096;
 
@@ -49,8 +62,10 @@ const ASKED_BYTES_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub struct QueryFilter {
     state: State,
-    /// The sequence that is arriving, from its ESC on. Empty outside of one.
+    /// The sequence that is arriving, from its ESC or C1 control on. Empty outside of one.
     held: Vec<u8>,
+    /// A [`C1_LEAD`] has come, and what follows it has not.
+    lead: bool,
     /// What was passed on ends inside a sequence that the held ESC would end.
     unfinished: bool,
     /// The questions that were cut.
@@ -93,8 +108,20 @@ impl QueryFilter {
         out.reserve(input.len());
         let mut rest = input;
         while let Some((&byte, tail)) = rest.split_first() {
+            if std::mem::take(&mut self.lead) {
+                match byte {
+                    0x80..=0x9f => {
+                        self.c1(byte, out);
+                        rest = tail;
+                    }
+                    _ => self.lead_of_text(byte, out),
+                }
+                continue;
+            }
             let plain = match self.state {
-                State::Ground => prefix::len_until(rest, acts_alone),
+                State::Ground => {
+                    prefix::len_until(rest, |byte| acts_alone(byte) || byte == C1_LEAD)
+                }
                 State::Passing { is_osc } => {
                     prefix::len_until(rest, |byte| ends_string(byte, is_osc))
                 }
@@ -112,8 +139,11 @@ impl QueryFilter {
                 continue;
             }
             rest = tail;
-            self.step(byte, out);
-            if self.held.len() >= HELD_BYTES_MAX {
+            match byte {
+                C1_LEAD => self.lead = true,
+                _ => self.step(byte, out),
+            }
+            if self.held.len() + usize::from(self.lead) >= HELD_BYTES_MAX {
                 self.pass_overlong(out);
             }
         }
@@ -122,6 +152,10 @@ impl QueryFilter {
     /// Appends what is held back: the output ended inside a sequence. What was asked stays.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.held);
+        let drops = matches!(self.state, State::Dropping { .. });
+        if self.lead && !drops {
+            out.push(C1_LEAD);
+        }
         match self.state {
             // What follows belongs to a string that does nothing; whoever draws it knows no better.
             State::Dropping { is_osc: true } => out.extend_from_slice(b"\x1b]!"),
@@ -143,6 +177,72 @@ impl QueryFilter {
     fn note_question(&mut self) {
         if self.asked.len() + self.held.len() <= ASKED_BYTES_MAX {
             self.asked.extend_from_slice(&self.held);
+        }
+    }
+
+    /// A [`C1_LEAD`] that `byte` makes no control. By itself it is no character either, and what is
+    /// cut behind it must not have it meet what makes it one.
+    fn lead_of_text(&mut self, byte: u8, out: &mut Vec<u8>) {
+        match self.state {
+            State::Ground | State::Passing { .. } => out.push(C1_LEAD),
+            State::Dropping { .. } => {}
+            _ => self.step(C1_LEAD, out),
+        }
+        if self.state == State::Ground {
+            match byte {
+                ESC | C1_LEAD => self.unfinished = true,
+                ENQ | BEL => out.extend_from_slice(ST),
+                _ => {}
+            }
+        }
+    }
+
+    /// A C1 control as a character. It ends whatever is arriving.
+    fn c1(&mut self, byte: u8, out: &mut Vec<u8>) {
+        match self.state {
+            State::BodyEscape { is_osc } => {
+                self.held.pop();
+                self.end_string(is_osc, b"", out);
+                self.begin();
+            }
+            State::DroppingEscape { .. } => self.begin(),
+            _ => {}
+        }
+        let control = [C1_LEAD, byte];
+        match self.state {
+            State::Dropping { .. } => {
+                self.cut(out);
+                if byte == C1_ST {
+                    return;
+                }
+            }
+            State::OscBody | State::DcsBody => {
+                let is_osc = self.state == State::OscBody;
+                if byte == C1_ST {
+                    self.held.extend_from_slice(&control);
+                    return self.end_string(is_osc, &control, out);
+                }
+                self.end_string(is_osc, b"", out);
+            }
+            State::Ground => {}
+            _ if byte == C1_ST => {}
+            _ => self.pass_unfinished(out),
+        }
+        self.held.extend_from_slice(&control);
+        match byte {
+            C1_CSI => self.state = State::Csi,
+            C1_OSC => self.state = State::OscCode,
+            C1_DCS => self.state = State::DcsHead,
+            C1_DECID => {
+                self.note_question();
+                self.cut(out);
+            }
+            _ => {
+                self.pass(out);
+                if let C1_SOS | C1_PM | C1_APC = byte {
+                    self.state = State::Passing { is_osc: false };
+                }
+            }
         }
     }
 
@@ -351,8 +451,8 @@ impl QueryFilter {
         }
         match kept {
             Kept::Everything => {}
-            Kept::Some(bytes) => self.held = bytes,
-            Kept::Nothing | Kept::Act => {
+            Kept::Some(bytes) if !has_c1(&bytes) => self.held = bytes,
+            Kept::Some(_) | Kept::Nothing | Kept::Act => {
                 self.held.clear();
                 self.cut(out);
                 return;
@@ -367,7 +467,11 @@ impl QueryFilter {
     /// bytes that terminals skip.
     fn printable(&self) -> impl Iterator<Item = u8> + '_ {
         let printable = |byte: &u8| *byte >= 0x20 && *byte != DEL;
-        self.held.iter().copied().filter(printable).skip(1)
+        let (held, introducer) = match self.held.as_slice() {
+            [C1_LEAD, _, held @ ..] => (held, 0),
+            held => (held, 1),
+        };
+        held.iter().copied().filter(printable).skip(introducer)
     }
 }
 
@@ -389,9 +493,15 @@ fn acts_alone(byte: u8) -> bool {
     matches!(byte, ESC | ENQ | BEL)
 }
 
-/// Ends a string that is not looked into. BEL ends an OSC only.
+/// Ends a string that is not looked into, or may do so. BEL ends an OSC only.
 fn ends_string(byte: u8, is_osc: bool) -> bool {
-    matches!(byte, ESC | CAN | SUB) || (is_osc && byte == BEL)
+    matches!(byte, ESC | CAN | SUB | C1_LEAD) || (is_osc && byte == BEL)
+}
+
+/// Whether there is a C1 control in it.
+fn has_c1(bytes: &[u8]) -> bool {
+    let mut pairs = bytes.windows(2);
+    pairs.any(|pair| matches!(pair, [C1_LEAD, 0x80..=0x9f]))
 }
 
 #[cfg(test)]

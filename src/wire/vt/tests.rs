@@ -172,6 +172,66 @@ fn everything_else_passes_byte_for_byte() {
     expect(&bytes, &bytes);
 }
 
+/// The same with its controls as characters: `ESC [` as U+009B, `ESC \\` as U+009C.
+fn with_c1(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(char) = rest.next() {
+        let next = rest.peek().map(|next| u32::from(*next));
+        match next.and_then(|next| char::from_u32(next + 0x40)) {
+            Some(c1) if char == '\x1b' && ('\u{90}'..='\u{9f}').contains(&c1) => {
+                out.push(c1);
+                rest.next();
+            }
+            _ => out.push(char),
+        }
+    }
+    out
+}
+
+#[test]
+fn controls_as_characters_are_what_they_are_with_an_escape() {
+    for query in QUERIES {
+        let query = with_c1(query);
+        expect(query.as_bytes(), b"");
+        expect(
+            format!("\u{a9}{query}\u{a9}").as_bytes(),
+            "\u{a9}\u{a9}".as_bytes(),
+        );
+        let mut filter = QueryFilter::default();
+        filter.push(query.as_bytes(), &mut Vec::new());
+        assert!(filter.asked().starts_with(b"\xc2"), "{query:?}");
+    }
+    for act in ACTS {
+        expect(format!("<{}>", with_c1(act)).as_bytes(), b"<>");
+    }
+    for other in OTHERS {
+        let other = with_c1(other);
+        expect(other.as_bytes(), other.as_bytes());
+    }
+    // Those that draw, and those that nobody knows.
+    let drawing = "a\u{84}b\u{85}\u{88}c\u{8d}d\u{80}\u{99}e";
+    expect(drawing.as_bytes(), drawing.as_bytes());
+    // Each ends what is arriving, as ESC does.
+    expect("\x1b[3\u{9b}6n1m".as_bytes(), b"\x1b[3\x1b\\1m");
+    expect(
+        "\x1b]0;title\u{9b}6nrest".as_bytes(),
+        b"\x1b]0;title\x1b\\rest",
+    );
+    expect("\x1b]9;x\u{9b}1my".as_bytes(), "\u{9b}1my".as_bytes());
+    expect("\x1b]11;?\u{85}x".as_bytes(), "\u{85}x".as_bytes());
+    expect("\x1b]9;x\x1b\u{9b}6ny".as_bytes(), b"\x1b\x1b\\y");
+}
+
+#[test]
+fn a_cut_makes_no_control_of_what_is_left() {
+    expect(b"\xc2\x1b[6n\x9b6n", b"\xc2\x1b\\\x9b6n");
+    expect(b"\xc2\x07\x9b6n", b"\xc2\x1b\\\x9b6n");
+    expect(b"\xc2\xc2\x9a\x9b6n", b"\xc2\x1b\\\x9b6n");
+    expect(b"\x1b[1\xc2\x05\x9b6n", b"\x1b[1\xc2\x1b\\\x9b6n");
+    expect(b"\x1b]4;1;?;2;a\xc2\n\x9b6n\x07>", b">");
+}
+
 #[test]
 fn a_sequence_that_never_ends_passes_at_the_end() {
     for query in QUERIES {
@@ -315,6 +375,15 @@ fn random_output_is_clean_after_one_pass_and_alike_at_every_cut() {
         b"\\",
         b"x",
         b"\xc3\xa9",
+        b"\xc2",
+        b"\x9b",
+        b"\x9d",
+        b"\x90",
+        b"\x9c",
+        b"\x85",
+        b"\x9a",
+        b"\xa9",
+        b"\x05",
         b"Z",
         b"]",
     ];

@@ -28,6 +28,16 @@ const DEL: u8 = 0x7f;
 /// The first byte of U+0080 to U+00BF in UTF-8, among them the C1 controls.
 const C1_LEAD: u8 = 0xc2;
 
+/// The second byte of those that do something.
+const C1_IND: u8 = 0x84;
+const C1_NEL: u8 = 0x85;
+const C1_HTS: u8 = 0x88;
+const C1_DCS: u8 = 0x90;
+const C1_SOS: u8 = 0x98;
+const C1_CSI: u8 = 0x9b;
+const C1_ST: u8 = 0x9c;
+const C1_APC: u8 = 0x9f;
+
 /// Stands for sequences that are too long or malformed: a marker behind a digit is never right.
 const NO_CSI: &[u8] = b"\x1b[0<";
 const NO_OSC: &[u8] = b"\x1b]!";
@@ -171,9 +181,19 @@ impl Parser {
         }
     }
 
+    /// Does what xterm.js does: of the controls that draw it knows IND, NEL and HTS, and an OSC that is
+    /// ended by anything but ST is thrown away.
     fn c1(&mut self, byte: u8, handler: &mut impl Handler) {
-        self.step(ESC, handler);
-        self.step(byte - 0x40, handler);
+        if byte != C1_ST {
+            self.reset();
+        }
+        match byte {
+            C1_IND | C1_NEL | C1_HTS | C1_DCS | C1_SOS | C1_CSI..=C1_APC => {
+                self.step(ESC, handler);
+                self.step(byte - 0x40, handler);
+            }
+            _ => {}
+        }
     }
 
     /// Bytes of a string up to what may end it, or one byte that does something.

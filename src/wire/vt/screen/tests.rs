@@ -122,3 +122,28 @@ fn a_size_that_no_terminal_has_is_cut() {
     };
     assert_eq!(size(u16::MAX, 1001), most);
 }
+
+/// As xterm.js answers them, which knows RI with an ESC only.
+#[test]
+fn controls_as_characters_do_what_the_viewers_terminal_does() {
+    for (output, shown) in [
+        ("a\u{84}b", ["a", " b", "", ""]),
+        ("a\u{85}b", ["a", "b", "", ""]),
+        ("abc\u{88}\ry\tz", ["ybcz", "", "", ""]),
+        ("a\r\nb\u{8d}c", ["a", "bc", "", ""]),
+        ("a\u{80}\u{99}\u{9a}b", ["ab", "", "", ""]),
+        ("\u{9b}2;2Hx\u{9b}1mX", ["", " xX", "", ""]),
+        ("\x1b[3\u{9c}1mx", ["1mx", "", "", ""]),
+        ("\u{90}$qm\u{9c}x\u{9e}hid\u{9c}y", ["xy", "", "", ""]),
+    ] {
+        assert_eq!(lines(&screen(output)), shown, "{output:?}");
+    }
+    for (output, title) in [
+        ("\u{9d}0;hi\u{9c}x", "hi"),
+        ("\u{9d}0;hi\x07x", "hi"),
+        ("\x1b]0;hi\u{9b}1mx", ""),
+        ("\x1b]0;hi\u{85}x", ""),
+    ] {
+        assert_eq!(screen(output).title(), title, "{output:?}");
+    }
+}
