@@ -135,6 +135,10 @@ pub const INPUT_PATIENCE: Duration = Duration::from_millis(4800);
 /// how much was taken, and may go on there. README, "Limits".
 pub const STDIN_STUCK_AFTER: Duration = Duration::from_secs(30);
 
+/// A process may take all of a raw body and end before the end of that has come, as `tar` does: it is
+/// waited for so long, so that the client is not told that something was left.
+pub const BODY_END_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long after a broken pipe the exit of its process may be heard of: whoever sent the input is
 /// told that the process is not running, not of the pipe. The contract on input.
 pub const BROKEN_PIPE_PATIENCE: Duration = Duration::from_millis(100);

@@ -25,9 +25,9 @@ use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
 use crate::io::host::input::{Input, InputError, Offer, Progress};
 use crate::io::runtime::race::{First, race};
-use crate::io::runtime::timer::sleep_until;
+use crate::io::runtime::timer::{sleep, sleep_until};
 use crate::io::server::Server;
-use crate::io::wait::{Limits, Waited, exited, for_client, for_client_until};
+use crate::io::wait::{Limits, Waited, exited, for_client, for_client_until, until};
 
 fn not_running() -> Problem {
     Problem::conflict("process is not running")
@@ -106,13 +106,18 @@ pub(super) async fn close(server: &Server, id: ProcessId, client: &mut Reader) -
 /// Why a body was not passed on to its end.
 enum Stop {
     Problem(Problem),
+    /// The process is over.
+    Over,
     /// Nobody is there to be told.
     Gone,
 }
 
 impl From<InputError> for Stop {
     fn from(error: InputError) -> Self {
-        Stop::Problem(error.into())
+        match error {
+            InputError::NotRunning => Stop::Over,
+            error => Stop::Problem(error.into()),
+        }
     }
 }
 
@@ -170,6 +175,7 @@ pub(super) async fn upload(
     match result {
         Ok(()) => Some((accepted(taken), true)),
         Err(Stop::Problem(problem)) => Some((problem.accepted(taken).reply(), false)),
+        Err(Stop::Over) => Some((not_running().accepted(taken).reply(), false)),
         Err(Stop::Gone) => None,
     }
 }
@@ -208,30 +214,57 @@ impl Upload<'_> {
                 eof: done && query.eof,
             };
             if !offer.data.is_empty() || offer.eof {
-                self.write(offer).await?;
+                match self.write(offer).await {
+                    Err(Stop::Over) if offer.data.is_empty() => {}
+                    written => {
+                        written?;
+                    }
+                }
             }
             if done {
                 return Ok(());
             }
             drop(piece);
             // Some may have come while the process took the piece.
-            if self.client.bytes().is_empty() {
-                self.more().await?;
+            if self.client.bytes().is_empty() && !self.more().await? {
+                return self.last(&mut body).await;
             }
         }
     }
 
-    /// Waits for the client to send more.
-    async fn more(&mut self) -> Result<(), Stop> {
+    /// Waits for the client to send more. False if the process ends first.
+    async fn more(&mut self) -> Result<bool, Stop> {
         let over = exited(self.server, self.id);
         match race(pin!(self.client.fill()), pin!(over)).await {
-            First::Left(Filled::Data) => Ok(()),
-            First::Left(Filled::End) => Err(Stop::Problem(Problem::unreadable(
-                400,
-                "the request body broke off before its end",
-            ))),
-            First::Left(Filled::Broken) => Err(Stop::Gone),
-            First::Right(()) => Err(InputError::NotRunning.into()),
+            First::Left(filled) => came(filled).map(|()| true),
+            First::Right(()) => Ok(false),
+        }
+    }
+
+    /// The process has ended. It may have taken all of the body, as `tar` does, and nothing but the
+    /// body's end is still on its way. A server that ends has no time to wait for that.
+    async fn last(&mut self, body: &mut Body) -> Result<(), Stop> {
+        let server = self.server;
+        let mut over = pin!(async {
+            let ending = until(|| match server.shutting_down.get() {
+                true => Ok(()),
+                false => Err(server.ending.clone()),
+            });
+            let patience = sleep(timeouts::BODY_END_PATIENCE);
+            race(pin!(ending), pin!(patience)).await;
+        });
+        loop {
+            let (piece, done) = body.piece(self.client)?;
+            if !piece.is_empty() {
+                return Err(Stop::Over);
+            }
+            if done {
+                return Ok(());
+            }
+            match race(pin!(self.client.fill()), over.as_mut()).await {
+                First::Left(filled) => came(filled)?,
+                First::Right(()) => return Err(Stop::Over),
+            }
         }
     }
 
@@ -258,6 +291,18 @@ impl Upload<'_> {
             Waited::TimeUp => Err(Stop::Problem(Problem::input_timeout())),
             Waited::Gone => Err(Stop::Gone),
         }
+    }
+}
+
+/// What a read of a body brought, if there is more of it.
+fn came(filled: Filled) -> Result<(), Stop> {
+    match filled {
+        Filled::Data => Ok(()),
+        Filled::End => Err(Stop::Problem(Problem::unreadable(
+            400,
+            "the request body broke off before its end",
+        ))),
+        Filled::Broken => Err(Stop::Gone),
     }
 }
 

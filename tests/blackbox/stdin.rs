@@ -27,6 +27,7 @@ on_both!(
     what_is_sent_to_a_process_that_does_not_read_stays_with_the_client,
     a_body_that_is_not_taken_for_thirty_seconds_is_answered_503,
     a_process_that_ends_meanwhile_is_answered_409_with_what_was_taken,
+    a_process_that_has_taken_all_may_end_before_the_body_has,
     a_server_that_ends_meanwhile_answers,
     a_body_that_breaks_off_is_no_end_of_input,
     a_second_body_waits_and_a_small_input_does_not,
@@ -523,6 +524,25 @@ fn a_process_that_ends_meanwhile_is_answered_409_with_what_was_taken(backend: Ba
             answer.json_of_problem()["detail"],
             "conflict: process is not running"
         );
+    }
+}
+
+fn a_process_that_has_taken_all_may_end_before_the_body_has(backend: Backend) {
+    let server = Server::open(backend);
+    let whole = json!({"bytesWritten": 5, "offset": 5});
+    for (rest, status) in [("0\r\n\r\n", 200), ("1\r\nx\r\n0\r\n\r\n", 409)] {
+        let id = server.spawn(&sh("exec head -c 5"));
+        let mut conn = server.conn();
+        let path = format!("{}?eof=true", stdin(&id));
+        conn.send(head(&server, &path, "Transfer-Encoding: chunked"));
+        conn.send("5\r\nhello\r\n");
+        server.await_exit(&id);
+        conn.send(rest);
+        let answer = conn.response("PUT");
+        match status {
+            200 => assert_eq!(answer.json(), whole),
+            _ => assert_eq!(taken(&answer, 409, "conflict"), (5, 5)),
+        }
     }
 }
 

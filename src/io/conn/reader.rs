@@ -71,8 +71,8 @@ pub(crate) struct Reader {
     /// The socket, which the connection's two halves own.
     socket: RawFd,
     turn: Rc<Turn>,
-    /// What a received byte costs of it.
-    byte_cost: usize,
+    /// What comes is passed on as it is.
+    passes_on: bool,
     /// Who is told of what is not consumed.
     standing: Option<Rc<Standing>>,
 }
@@ -93,7 +93,7 @@ impl Reader {
             start: 0,
             chunk: CHUNK_BYTES_MIN,
             turn,
-            byte_cost: RECEIVED_BYTE_COST,
+            passes_on: false,
         }
     }
 
@@ -147,8 +147,13 @@ impl Reader {
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Filled> {
         let mut read = match std::mem::replace(&mut self.state, State::Failed) {
             State::Idle(half) => {
+                // A byte of a request may ask for a whole answer, one that is passed on for none.
+                let byte_cost = match self.passes_on {
+                    true => 1,
+                    false => RECEIVED_BYTE_COST,
+                };
                 let waits = self.standing.is_some();
-                start(half, self.chunk, self.turn.clone(), self.byte_cost, waits)
+                start(half, self.chunk, self.turn.clone(), byte_cost, waits)
             }
             State::Reading(read) => read,
             State::Ended(half) => {
@@ -171,7 +176,7 @@ impl Reader {
                 heap::passed(len);
                 metrics(|all| all.received_bytes.add(len as u64));
                 arrived();
-                self.chunk = if len < self.chunk {
+                self.chunk = if len < self.chunk && !self.passes_on {
                     CHUNK_BYTES_MIN
                 } else {
                     (self.chunk * 4).min(CHUNK_BYTES_MAX)
@@ -198,11 +203,15 @@ impl Reader {
     }
 
     /// Completes when the peer no longer listens, as far as that can be seen: [`Filled::End`] or
-    /// [`Filled::Broken`]. What it sends meanwhile is kept, up to [`AHEAD_BYTES_MAX`]; past that
-    /// nothing is read, and the kernel is asked now and then.
+    /// [`Filled::Broken`]. What it sends meanwhile is kept, up to [`AHEAD_BYTES_MAX`], or one read of
+    /// what is passed on; past that nothing is read, and the kernel is asked now and then.
     pub(crate) async fn lost(&mut self) -> Filled {
+        let most = match self.passes_on {
+            true => 1,
+            false => AHEAD_BYTES_MAX,
+        };
         loop {
-            if self.bytes().len() < AHEAD_BYTES_MAX {
+            if self.bytes().len() < most {
                 match self.fill().await {
                     Filled::Data => {}
                     end => return end,
@@ -217,10 +226,14 @@ impl Reader {
         }
     }
 
-    /// From now on what comes is passed on as it is, or not: then a few bytes of it may ask for a
-    /// whole answer.
+    /// From now on what comes is passed on as it is, or not. Then reads stay long: a short one says
+    /// that the other end is slower, not that little is to come.
     pub(crate) fn passes_on(&mut self, passes_on: bool) {
-        self.byte_cost = if passes_on { 1 } else { RECEIVED_BYTE_COST };
+        self.passes_on = passes_on;
+        self.chunk = match passes_on {
+            true => CHUNK_BYTES_MAX,
+            false => CHUNK_BYTES_MIN,
+        };
     }
 
     /// Makes the next read small, for a peer that is not expected to send anything.
