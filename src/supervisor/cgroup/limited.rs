@@ -23,7 +23,7 @@ use super::bounds::{Bounds, Controller};
 use super::limits::Limits as Shown;
 use super::ours;
 use super::usage::value;
-use super::{Group, Home};
+use super::{Group, Home, boxed};
 use crate::types::KeptLimits;
 use rustix::fs::{Access, AtFlags, CWD, FlockOperation, accessat, flock};
 
@@ -240,7 +240,10 @@ impl Limited {
         if !bounds.leave_nothing() {
             return None;
         }
-        let same = self.idle.iter().rposition(|group| group.bounds == *bounds);
+        let same = self
+            .idle
+            .iter()
+            .rposition(|group| group.bounds() == *bounds);
         if let Some(at) = same {
             return Some(self.idle.swap_remove(at));
         }
@@ -256,14 +259,14 @@ impl Limited {
             .rposition(|of| Arc::get_mut(of).is_some())?;
         let mut group = self.idle.swap_remove(at);
         let changed = Arc::get_mut(&mut group)?;
-        for (file, text) in changed.bounds.changes_to(bounds, &self.shown) {
+        for (file, text) in changed.bounds().changes_to(bounds, &self.shown) {
             if changed.write(file, &text).is_err() {
                 // It has neither these bounds nor those; there is nobody in it.
                 self.spoilt.push(group);
                 return None;
             }
         }
-        changed.bounds = *bounds;
+        changed.bounds = boxed(*bounds);
         Some(group)
     }
 
@@ -286,7 +289,7 @@ impl Limited {
 
     /// Keeps a group for later, if it is as new. Returns what its descriptors count as.
     pub(super) fn keep(&mut self, group: Arc<Group>) -> Result<usize, Arc<Group>> {
-        if self.idle.len() >= IDLE_MAX || !group.bounds.leave_nothing() {
+        if self.idle.len() >= IDLE_MAX || !group.bounds().leave_nothing() {
             return Err(group);
         }
         // It is most likely kept again and again.
@@ -363,7 +366,7 @@ fn is_as_new(group: &Group, on: &[&'static str]) -> bool {
         Some(lines.all(|line| line.ends_with(b" 0")))
     };
     let of_memory = !on.contains(&"memory") || {
-        let bound = group.bounds.memory.unwrap_or(u64::MAX);
+        let bound = group.bounds().memory.unwrap_or(u64::MAX);
         let left_max = LEFT_MAX.min(bound / LEFT_SHARE);
         all_zero("memory.events") == Some(true)
             && number("memory.current").is_some_and(|left| left <= left_max)
@@ -393,12 +396,12 @@ impl Group {
 
     /// Whether its memory has a bound of its own.
     pub fn bounds_memory(&self) -> bool {
-        self.bounds.memory.is_some()
+        self.bounds().memory.is_some()
     }
 
     /// Whether who is to be born here must not be born anywhere else.
     pub fn is_limited(&self) -> bool {
-        !self.bounds.is_empty()
+        self.bounds.is_some()
     }
 }
 

@@ -151,8 +151,9 @@ impl fmt::Display for Hidden {
 pub struct Group {
     name: String,
     home: Home,
-    /// What its members may use, besides what the server may.
-    bounds: Bounds,
+    /// What its members may use, besides what the server may; None is all that. Boxed, because few
+    /// groups have bounds.
+    bounds: Option<Box<Bounds>>,
     /// None once its job has exited: it may be needed for as long as what the job left behind
     /// lives, and is opened anew then.
     open: Option<Open>,
@@ -162,7 +163,7 @@ pub struct Group {
     /// Under which number changes of its memory are told.
     watch: OnceLock<i32>,
     /// Files that are read each time before it is used again, by their names.
-    held: OnceLock<Vec<(&'static str, OwnedFd)>>,
+    held: OnceLock<Box<[(&'static str, OwnedFd)]>>,
 }
 
 /// The group that groups are made in.
@@ -188,6 +189,11 @@ struct Open {
     events: OwnedFd,
 }
 
+/// As a group has them.
+fn boxed(bounds: Bounds) -> Option<Box<Bounds>> {
+    (!bounds.is_empty()).then(|| Box::new(bounds))
+}
+
 impl Group {
     fn open(home: &Home, name: String, bounds: Bounds) -> io::Result<Self> {
         let dir = open_dir(home.dir.as_fd(), &name)?;
@@ -195,13 +201,17 @@ impl Group {
         Ok(Self {
             name,
             home: home.clone(),
-            bounds,
+            bounds: boxed(bounds),
             open: Some(Open { dir, events }),
             killed: AtomicBool::new(false),
             had_others: AtomicBool::new(false),
             watch: OnceLock::new(),
             held: OnceLock::new(),
         })
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.bounds.as_deref().copied().unwrap_or_default()
     }
 
     /// SIGKILL to every member. Nothing if the descriptor table is full: the sweep follows.
@@ -537,7 +547,10 @@ impl Cgroups {
         let found = free.or_else(|| Some((open(&self.limited.there()?)?, true)));
         let (mut group, is_limited) = found?;
         if is_limited {
-            group.bounds.memory = group.memory_max();
+            group.bounds = boxed(Bounds {
+                memory: group.memory_max(),
+                ..Bounds::default()
+            });
         }
         group.killed.store(true, Ordering::Relaxed);
         self.open += 1;
@@ -637,7 +650,7 @@ impl Cgroups {
         Arc::new(Group {
             name: group.name.clone(),
             home: group.home.clone(),
-            bounds: group.bounds,
+            bounds: group.bounds.clone(),
             open: None,
             killed: AtomicBool::new(group.killed.load(Ordering::Relaxed)),
             had_others: AtomicBool::new(group.had_others.load(Ordering::Relaxed)),
