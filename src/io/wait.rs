@@ -9,8 +9,9 @@
 //! (`nc -N`). The kernel shows no difference until something is sent, and an answer can be sent
 //! once. So it is waited for a little longer, and then answered with things as they are.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::io::conn::reader::{Filled, Reader};
@@ -77,19 +78,35 @@ pub(crate) async fn exited(server: &Server, id: ProcessId) {
 }
 
 /// Waits for `what` as long as `client` listens, within `limits`.
-pub(crate) async fn for_client<F: Future>(
-    what: Pin<&mut F>,
+// Not made of the function below, whose futures each waiter would have room for twice.
+pub(crate) fn for_client<F: Future>(
+    mut what: Pin<&mut F>,
     limits: Limits,
     client: &mut impl Client,
-) -> Waited<F::Output> {
-    let over = async {
-        match limits.in_all {
-            Some(limit) => sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
-    let half_closed = async { sleep(limits.half_closed).await };
-    for_client_until(what, over, half_closed, client).await
+) -> impl Future<Output = Waited<F::Output>> {
+    let mut over = limits.in_all.map(sleep);
+    let half_closed = limits.half_closed;
+    async move {
+        let mut silence = pin!(async {
+            match client.lost().await {
+                Filled::End => sleep(half_closed).await,
+                Filled::Data | Filled::Broken => return Waited::Gone,
+            }
+            Waited::TimeUp
+        });
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = what.as_mut().poll(cx) {
+                return Poll::Ready(Waited::Done(output));
+            }
+            if let Some(over) = &mut over
+                && Pin::new(over).poll(cx).is_ready()
+            {
+                return Poll::Ready(Waited::TimeUp);
+            }
+            silence.as_mut().poll(cx)
+        })
+        .await
+    }
 }
 
 /// Waits for `what` as long as `client` listens, until `over` completes; once the client has sent

@@ -30,7 +30,7 @@ const SEARCH_WORK: usize = 64 << 10;
 pub(super) async fn wait_for(
     server: &Rc<Server>,
     id: ProcessId,
-    wait: Wait,
+    wait: Box<Wait>,
     client: &mut Reader,
 ) -> Option<Reply> {
     let deadline = Instant::now() + wait.timeout;
@@ -62,7 +62,8 @@ pub(super) async fn wait_for(
     };
     let job = server.table.borrow().get(id).map(|process| process.job);
     let usage = match job.filter(|_| wants_usage) {
-        Some(job) => usage_of(server, job, client).await?,
+        // Boxed: what is asked for seldom must not make every wait large.
+        Some(job) => Box::pin(usage_of(server, job, client)).await?,
         None => None,
     };
     Some(match server.table.borrow().get(id) {

@@ -127,7 +127,7 @@ fn shown_path(target: &str) -> &str {
 
 impl Conn {
     /// Reads a head. `Err` ends the connection.
-    pub(super) async fn head(&mut self) -> Result<(Facts, Result<Plan, Reply>), Then> {
+    pub(super) async fn head(&mut self) -> Result<(Box<Facts>, Result<Plan, Reply>), Then> {
         let mut scan = HeadScan::default();
         let mut deadline = Instant::now() + timeouts::IDLE_TIME_MAX;
         let mut begun = false;
@@ -142,7 +142,7 @@ impl Conn {
                     &self.server.options.head_limits,
                 ) {
                     Ok(Parsed::Done { value: head, used }) => {
-                        let mut facts = Facts::of(&head);
+                        let mut facts = Box::new(Facts::of(&head));
                         let rules = self.server.rules();
                         let guard = rules.guard(self.for_metrics);
                         let plan = api::plan(&head, guard, self.peer);
@@ -185,8 +185,10 @@ impl Conn {
             match filled {
                 Some(Filled::Data) => {
                     let len = self.reader.bytes().len() as u64;
-                    if let Err(problem) = held.hold(&self.server, len) {
-                        return Err(Box::pin(self.bare_reply(problem.reply())).await);
+                    let refused = held.hold(&self.server, len).err();
+                    let reply = refused.map(|problem| Box::pin(self.bare_reply(problem.reply())));
+                    if let Some(reply) = reply {
+                        return Err(reply.await);
                     }
                 }
                 Some(Filled::End | Filled::Broken) => {

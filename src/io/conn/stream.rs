@@ -22,7 +22,7 @@ impl Conn {
     /// Starts a run and streams it.
     pub(super) async fn stream(
         &mut self,
-        mut facts: Facts,
+        mut facts: Box<Facts>,
         run: Box<Run>,
         form: Form,
         charge: Option<Charge>,

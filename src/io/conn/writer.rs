@@ -110,11 +110,11 @@ impl Writer {
     /// When the connection is broken or has stalled for [`timeouts::STALL_MAX`].
     pub(crate) async fn all(&mut self, data: Vec<u8>) -> io::Result<()> {
         let sent = self.try_small(&data)?;
-        let len = data.len();
-        if sent == len {
-            return Ok(());
+        let rest = sent..data.len();
+        match rest.is_empty() {
+            true => Ok(()),
+            false => self.noting(data, rest, |_| {}).await.map(|_| ()),
         }
-        self.noting(data, sent..len, |_| {}).await.map(|_| ())
     }
 
     /// Sends at once what is small and the first of its turn of the loop, as much as the socket takes:
@@ -152,12 +152,13 @@ impl Writer {
         let Chunk { bytes, mut range } = chunk;
         let data = bytes.get(range.clone()).unwrap_or_default();
         range.start += self.try_small(data)?;
-        if range.is_empty() {
-            return Ok(());
+        match range.is_empty() {
+            true => Ok(()),
+            false => {
+                let rest = self.noting::<Rc<Vec<u8>>>(bytes, range, |_| {});
+                rest.await.map(|_| ())
+            }
         }
-        self.noting::<Rc<Vec<u8>>>(bytes, range, |_| {})
-            .await
-            .map(|_| ())
     }
 
     /// Sends a part of a buffer, which is given back; `took` is called with how much of it the kernel
@@ -165,48 +166,39 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Writer::all`].
-    // Boxed, since all who may write would have to carry room for it while they do not; and an
-    // `async fn` would keep its arguments beside the box.
+    // Boxed, since all who may write would have to carry room for it while they do not.
     pub(crate) fn noting<'a, B: IoBuf>(
         &'a mut self,
-        buffer: B,
-        range: Range<usize>,
-        took: impl FnMut(usize) + 'a,
-    ) -> Pin<Box<impl Future<Output = io::Result<B>> + 'a>> {
-        Box::pin(self.wait(buffer, range, took))
-    }
-
-    async fn wait<B: IoBuf>(
-        &mut self,
         mut buffer: B,
         mut range: Range<usize>,
-        mut took: impl FnMut(usize),
-    ) -> io::Result<B> {
-        let (_held, patience) = self.hold(range.len());
-        while range.start < range.end {
-            let slice = buffer.slice(range.clone());
-            let len = range.len();
-            let write = self.half.write(slice);
-            let write = pin!(async { within(patience, pin!(write)).await });
-            let written = self.turn.take(write, |_| len).await;
-            let Some((result, slice)) = written else {
-                self.has_stalled = true;
-                return Err(io::ErrorKind::TimedOut.into());
-            };
-            buffer = slice.into_inner();
-            match result {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) => {
-                    range.start += sent;
-                    heap::passed(sent);
-                    metrics(|all| all.sent_bytes.add(sent as u64));
-                    took(sent);
+        mut took: impl FnMut(usize) + 'a,
+    ) -> Pin<Box<impl Future<Output = io::Result<B>>>> {
+        Box::pin(async move {
+            let (_held, patience) = self.hold(range.len());
+            while range.start < range.end {
+                let slice = buffer.slice(range.clone());
+                let len = range.len();
+                let write = pin!(self.half.write(slice));
+                let written = pin!(within(patience, write));
+                let Some((result, slice)) = self.turn.take(written, |_| len).await else {
+                    self.has_stalled = true;
+                    return Err(io::ErrorKind::TimedOut.into());
+                };
+                buffer = slice.into_inner();
+                match result {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(sent) => {
+                        range.start += sent;
+                        heap::passed(sent);
+                        metrics(|all| all.sent_bytes.add(sent as u64));
+                        took(sent);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
             }
-        }
-        Ok(buffer)
+            Ok(buffer)
+        })
     }
 
     /// Sends FIN; what was sent before arrives first.

@@ -37,7 +37,7 @@ pub(crate) struct Input {
     /// Inputs under way; the first one's bytes are being written.
     inputs: Line,
     /// Bodies that come in pieces, each an input of its own; the first one's pieces are written.
-    bodies: OnceCell<Line>,
+    bodies: OnceCell<Box<Line>>,
     /// Bytes that were ever taken, of all channels.
     accepted: Cell<u64>,
     /// When the process last took a byte.
@@ -200,7 +200,7 @@ impl Input {
     }
 
     fn bodies(&self) -> &Line {
-        self.bodies.get_or_init(Line::default)
+        self.bodies.get_or_init(Box::default)
     }
 
     /// The end of input comes behind all that waits now. False for a terminal, whose end of input

@@ -3,7 +3,7 @@
 //! In: who comes and who leaves. Out: whose turn it is. Owns numbers, no bytes; a number is never
 //! given twice.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 
 use crate::process::Notify;
@@ -15,7 +15,8 @@ pub(crate) struct Line {
     waiting: RefCell<VecDeque<u64>>,
     /// The number that was given last.
     last: Cell<u64>,
-    moved: Notify,
+    /// Made for the first who has to wait.
+    moved: OnceCell<Notify>,
 }
 
 impl Line {
@@ -30,17 +31,16 @@ impl Line {
     /// Gives a place up.
     pub(crate) fn leave(&self, number: u64) {
         self.waiting.borrow_mut().retain(|place| *place != number);
-        self.moved.notify();
+        if let Some(moved) = self.moved.get() {
+            moved.notify();
+        }
     }
 
     /// Completes when it is this one's turn.
     pub(crate) async fn turn(&self, number: u64) {
-        loop {
-            let seen = self.moved.version();
-            if self.waiting.borrow().front() == Some(&number) {
-                return;
-            }
-            self.moved.changed(seen).await;
+        while self.waiting.borrow().front() != Some(&number) {
+            let moved = self.moved.get_or_init(Notify::default);
+            moved.changed(moved.version()).await;
         }
     }
 

@@ -13,7 +13,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -30,7 +30,6 @@ use crate::config::timeouts;
 use crate::types::Monotonic;
 
 use crate::io::runtime::meter;
-use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 
 /// Everything that waits, by time and number.
@@ -189,12 +188,15 @@ async fn drive(clock: Rc<Source>) -> io::Error {
 }
 
 /// What `future` comes to, or None if it takes longer than `limit`.
-pub(crate) async fn within<F: Future>(limit: Duration, future: Pin<&mut F>) -> Option<F::Output> {
+pub(crate) fn within<F: Future>(
+    limit: Duration,
+    mut future: Pin<&mut F>,
+) -> impl Future<Output = Option<F::Output>> {
     let mut timer = sleep(limit);
-    match race(future, Pin::new(&mut timer)).await {
-        First::Left(output) => Some(output),
-        First::Right(()) => None,
-    }
+    poll_fn(move |cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Pin::new(&mut timer).poll(cx).map(|()| None),
+    })
 }
 
 #[cfg(test)]

@@ -135,10 +135,8 @@ impl Peer {
                 self.room_in_outbox().await;
             }
             reader.consume(there);
-            if let Err(problem) = hold(server, &mut charge, messages.held_bytes() as u64) {
-                self.error(&problem.detail());
-                let mut frame = Vec::new();
-                write_close(CLOSE_TRY_AGAIN, "no memory for this message", &mut frame);
+            let held = messages.held_bytes() as u64;
+            if let Some(frame) = self.refused(hold(server, &mut charge, held)) {
                 return self.close(&frame).await;
             }
             match reader.fill().await {
@@ -146,6 +144,14 @@ impl Peer {
                 Filled::End | Filled::Broken => return,
             }
         }
+    }
+
+    /// What a message is refused with for which there is no memory.
+    fn refused(&self, held: Result<(), Problem>) -> Option<Vec<u8>> {
+        self.error(&held.err()?.detail());
+        let mut frame = Vec::new();
+        write_close(CLOSE_TRY_AGAIN, "no memory for this message", &mut frame);
+        Some(frame)
     }
 
     /// The client has been heard; also if it could not be, because it was not read.
@@ -235,9 +241,8 @@ impl Peer {
         if let Some(until) = until {
             at = at.min(until);
         }
-        let outbox = self.bell.changed(seen);
-        let news = async { race(pin!(news), pin!(outbox)).await };
-        race(pin!(news), pin!(sleep_until(at))).await;
+        let (news, outbox) = (pin!(news), pin!(self.bell.changed(seen)));
+        race(pin!(race(news, outbox)), pin!(sleep_until(at))).await;
         Idle::Look
     }
 
