@@ -219,8 +219,15 @@ fn read<T: DeserializeOwned>(place: &str, bytes: &[u8], strict: bool) -> Result<
             let field = shortened(&field, MESSAGE_CHARS_MAX);
             let error = shortened(&error.to_string(), MESSAGE_CHARS_MAX);
             let message = format!("{place} has the wrong shape: {field}{error}");
-            let logged = format!("{place} has the wrong shape at {field}");
-            Problem::unreadable(422, message).logged(logged.trim_end_matches([':', ' ']))
+            // What is missing is a word of ours.
+            let logged = match error.starts_with("missing field") {
+                true => message.clone(),
+                false => match field.trim_end_matches([':', ' ']) {
+                    "" => format!("{place} has the wrong shape"),
+                    field => format!("{place} has the wrong shape at {field}"),
+                },
+            };
+            Problem::unreadable(422, message).logged(logged)
         } else {
             unreadable(error)
         }
@@ -317,6 +324,23 @@ mod tests {
         match object::<RunBody>(body.as_bytes(), false) {
             Ok(_) => (200, String::new()),
             Err(problem) => (problem.reply().status, problem.detail()),
+        }
+    }
+
+    #[test]
+    fn a_log_says_where_a_body_is_wrong_and_nothing_that_it_holds() {
+        let logged = |body: &str| {
+            let problem = object::<RunBody>(body.as_bytes(), false).unwrap_err();
+            problem.reply().detail.unwrap().into_string()
+        };
+        for (body, expected) in [
+            ("{}", ": missing field `command` at line 1 column 2"),
+            (r#"{"command":{"a":"s3cret"}}"#, " at command"),
+            (r#"{"command":"s3cret","command":"b"}"#, ""),
+            (r#"{"command":"a","args":["b",7]}"#, " at args[1]"),
+        ] {
+            let expected = format!("the request body has the wrong shape{expected}");
+            assert_eq!(logged(body), expected, "{body}");
         }
     }
 
