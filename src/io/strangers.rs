@@ -38,6 +38,8 @@ struct Stranger {
     socket: RawFd,
     /// Bytes of its unfinished head.
     head: u64,
+    /// It has asked for something.
+    is_answered: bool,
 }
 
 /// See the module.
@@ -66,7 +68,11 @@ impl Strangers {
     pub(super) fn come(&self, socket: RawFd) -> Number {
         let number = self.last.get().saturating_add(1);
         self.last.set(number);
-        let stranger = Stranger { socket, head: 0 };
+        let stranger = Stranger {
+            socket,
+            head: 0,
+            is_answered: false,
+        };
         self.all.borrow_mut().insert(number, stranger);
         number
     }
@@ -78,6 +84,13 @@ impl Strangers {
             self.heads.set(self.heads.get() - stranger.head);
         }
         stranger.is_some()
+    }
+
+    /// What one has asked for is being answered, or is no longer.
+    pub(super) fn answers(&self, number: Number, on: bool) {
+        if let Some(stranger) = self.all.borrow_mut().get_mut(&number) {
+            stranger.is_answered = on;
+        }
     }
 
     /// One is there no longer.
@@ -120,12 +133,13 @@ impl Strangers {
         };
         self.heads.set(self.heads.get() - stranger.head);
         self.leaving.set(self.leaving.get() + 1);
-        // Who has begun to ask is told why it is not answered.
+        // What it has sent, or is about to, is answered or told why not; a peer that takes no answer
+        // is not waited for.
         source::shut_down(
             stranger.socket,
-            match stranger.head {
-                0 => Shutdown::Both,
-                _ => Shutdown::Read,
+            match stranger.is_answered {
+                true => Shutdown::Both,
+                false => Shutdown::Read,
             },
         );
         true
@@ -173,7 +187,7 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
+    use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
 
     /// Strangers, and the other ends of their connections.
@@ -181,6 +195,7 @@ mod tests {
         let strangers = Strangers::default();
         let all = (0..count).map(|_| {
             let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
             theirs.set_nonblocking(true).unwrap();
             (strangers.come(ours.as_raw_fd()), ours, theirs)
         });
@@ -198,12 +213,29 @@ mod tests {
         assert!(strangers.let_in(all[0].0));
         assert!(strangers.send_off_oldest());
         assert_eq!(strangers.leaving(), 1);
-        let shut: Vec<bool> = all.iter_mut().map(|(.., theirs)| is_shut(theirs)).collect();
+        let shut: Vec<bool> = all.iter_mut().map(|(_, ours, _)| is_shut(ours)).collect();
         assert_eq!(shut, [false, true, false]);
         assert!(!strangers.let_in(all[1].0), "it goes already");
         strangers.gone(all[1].0);
         assert_eq!(strangers.leaving(), 0);
+        // What it had sent before is there to be answered.
+        let (number, ours, theirs) = &mut all[2];
+        theirs.write_all(b"x").unwrap();
         assert!(strangers.send_off_oldest() && !strangers.send_off_oldest());
+        assert_eq!(ours.read(&mut [0; 2]).unwrap(), 1);
+        assert!(is_shut(ours) && !is_shut(theirs));
+        strangers.gone(*number);
+    }
+
+    #[test]
+    fn one_that_is_being_answered_is_not_waited_for() {
+        let (strangers, mut all) = some(2);
+        strangers.answers(all[0].0, true);
+        strangers.answers(all[1].0, true);
+        strangers.answers(all[1].0, false);
+        assert!(strangers.send_off_oldest() && strangers.send_off_oldest());
+        let shut: Vec<bool> = all.iter_mut().map(|(.., theirs)| is_shut(theirs)).collect();
+        assert_eq!(shut, [true, false]);
     }
 
     #[test]

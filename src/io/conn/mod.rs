@@ -354,6 +354,11 @@ impl Conn {
             (true, false) => self.server.busy.end(),
             _ => {}
         }
+        if let Some(number) = self.stranger {
+            self.server
+                .strangers(self.for_metrics)
+                .answers(number, busy);
+        }
     }
 
     /// Reads the body of a request and carries it out.

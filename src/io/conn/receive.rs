@@ -192,9 +192,10 @@ impl Conn {
                     }
                 }
                 Some(Filled::End | Filled::Broken) => {
-                    return Err(match unfinished && !self.hold_head(0) {
-                        true => self.last_reply(&too_many().reply()),
-                        false => Then::Drop,
+                    return Err(match self.hold_head(0) {
+                        true => Then::Drop,
+                        // It has to go. What it is about to ask is not answered otherwise.
+                        false => self.last_reply(&too_many().reply()),
                     });
                 }
                 None if begun => {
