@@ -444,6 +444,12 @@ fn what_the_first_server_has_said_is_not_said_again(backend: Backend) {
         line.map(str::to_owned)
     };
     assert_eq!(deaths().as_deref(), Some("procring_server_deaths_total 0"));
+    // What a server has not had the time to say nobody says.
+    eventually("what the supervisor has found out", || {
+        let said = server.told_so_far();
+        (said.contains("the limits memoryBytes") && said.contains("no cgroup for each process"))
+            .then_some(())
+    });
     for _ in 0..2 {
         kill_server(&server);
     }
