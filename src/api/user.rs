@@ -93,17 +93,21 @@ impl UserRules {
     }
 
     fn forbidden(&self, name: &UserName) -> Problem {
-        let allowed = match &*self.allowed {
-            [] => "nobody, since the server was started without --allow-user".to_owned(),
+        Problem::forbidden(match &*self.allowed {
+            // "Nobody" would be the name of a user.
+            [] => format!(
+                "user {name} is not allowed: the server was started without --allow-user, so a \
+                 request may not name a user"
+            ),
             allowed => {
                 let names: Vec<_> = allowed.iter().map(AllowUser::to_string).collect();
-                format!("--allow-user {}", names.join(", "))
+                format!(
+                    "user {name} is not allowed; allowed are: --allow-user {} (a user's own groups \
+                     with it; * is everybody but root)",
+                    names.join(", ")
+                )
             }
-        };
-        Problem::forbidden(format!(
-            "user {name} is not allowed; allowed are: {allowed} (a user's own groups with it; * is \
-             everybody but root)"
-        ))
+        })
     }
 }
 
@@ -221,6 +225,19 @@ mod tests {
         let problem = rules.settle(name.as_ref()).unwrap_err();
         assert_eq!(problem.reply().status, 501);
         assert_eq!(rules.settle(None), Ok(None));
+    }
+
+    #[test]
+    fn a_refusal_names_those_who_are_allowed_and_no_user_where_there_is_none() {
+        let said = |allowed: &[&str]| {
+            let name = named(Some("bob")).unwrap();
+            rules(allowed).settle(name.as_ref()).unwrap_err()
+        };
+        let problem = said(&["alice", "adm:adm"]);
+        let names = "allowed are: --allow-user alice, adm:adm (";
+        assert!(problem.detail().contains(names), "{}", problem.detail());
+        let problem = said(&[]);
+        assert!(!problem.detail().contains("nobody"), "{}", problem.detail());
     }
 
     #[test]
