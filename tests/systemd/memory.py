@@ -187,6 +187,9 @@ def logs():
     time.sleep(30)
     for process in made:
         assert get(f"/v1/processes/{process['id']}")["status"] == "running"
+        # What a running process is promised.
+        text = ask("GET", f"/v1/processes/{process['id']}/logs?format=text").body
+        assert len(text) >= 64 << 10, len(text)
     return f"{len(made)} of 40; {small.holds()}"
 
 

@@ -27,7 +27,7 @@ use crate::supervisor::mailbox::Receiver;
 use crate::supervisor::message::{self, Command};
 
 use crate::io::conn::open::{Kind, Listening};
-use crate::io::conn::{self, Conn};
+use crate::io::conn::{self, Conn, unread};
 use crate::io::host::events;
 use crate::io::runtime::heap;
 use crate::io::runtime::race::{First, first, race};
@@ -256,6 +256,12 @@ pub(in crate::io) fn take_up(server: &Rc<Server>, fd: OwnedFd, about: &Connectio
         true => Peer::Starter,
         false => peer_of(&fd, address),
     };
+    unread::bound(
+        &fd,
+        &peer,
+        server.budget.max(),
+        server.connections.get() + 1,
+    );
     let Ok(stream) = TcpStream::from_std(fd.into()) else {
         return;
     };
@@ -276,6 +282,12 @@ fn start(server: &Rc<Server>, fd: OwnedFd, peer: Peer, for_metrics: bool) {
     let _ = sockopt::set_tcp_keepidle(&fd, timeouts::TCP_KEEP_ALIVE_AFTER);
     let _ = sockopt::set_tcp_keepintvl(&fd, timeouts::TCP_KEEP_ALIVE_EVERY);
     let _ = sockopt::set_tcp_keepcnt(&fd, timeouts::TCP_KEEP_ALIVE_PROBES);
+    unread::bound(
+        &fd,
+        &peer,
+        server.budget.max(),
+        server.connections.get() + 1,
+    );
     let spare = server.may_use(&fd);
     let made_room = server.make_room_for_descriptor(&fd);
     let Ok(stream) = TcpStream::from_std(fd.into()) else {

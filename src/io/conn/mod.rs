@@ -18,6 +18,7 @@ mod request_id;
 mod send;
 pub(crate) mod standing;
 mod stream;
+mod unread;
 pub(crate) mod writer;
 
 use std::future::{Future, ready};
