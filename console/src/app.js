@@ -11,6 +11,7 @@ import { runView } from "./run.js";
 import { serverView } from "./server.js";
 import { signIn } from "./signin.js";
 import * as store from "./store.js";
+import { tabOf } from "./tab.js";
 
 const TABS = "procring.tabs";
 const THEME = "procring.theme";
@@ -182,12 +183,9 @@ function drawTabs() {
   }
   for (const id of open) {
     if (!tabElements.has(id)) {
-      const dot = h("span", { class: "dot" });
-      const text = h("span", { class: "text" });
-      const to = h("a", { href: `#${id}` }, dot, text);
-      const element = h("span", { class: "tab" }, to, button("×", () => close(id), { class: "close" }));
-      tabs.append(element);
-      tabElements.set(id, { element, to, dot, text });
+      const tab = tabOf(id, () => close(id));
+      tabs.append(tab.element);
+      tabElements.set(id, tab);
     }
     const { element, to, dot, text } = tabElements.get(id);
     const process = store.processes.get(id);

@@ -9,7 +9,8 @@ import { terminalView } from "./screen.js";
 
 const MAKERS = { logs: logsView, terminal: terminalView };
 
-export function processView(id) {
+/** What stands above its parts; `draw` says what it is now. */
+export function headOf(id) {
   const dot = h("span", { class: "dot" });
   const name = h("h1");
   const command = h("code", { class: "command" });
@@ -38,23 +39,13 @@ export function processView(id) {
     ),
     place,
   );
-  const parts = {};
-  let shown = null;
-  let isVisible = false;
-  let bornAt;
 
-  function draw() {
-    const process = processes.get(id);
+  function draw(process) {
     if (!process) {
       setText(how, "deleted");
       stopIt.hidden = more.hidden = true;
       return;
     }
-    if (bornAt !== undefined && bornAt !== process.createdAtMs) {
-      // Another process of this id, in another life of the server.
-      for (const part of Object.values(parts)) part.retry?.();
-    }
-    bornAt = process.createdAtMs;
     const { text, kind } = state(process);
     dot.className = `dot ${process.status} ${kind}`;
     setText(name, called(process));
@@ -68,6 +59,26 @@ export function processView(id) {
     links.terminal.hidden = !process.tty;
     stopIt.hidden = process.status !== "running";
     more.hidden = false;
+  }
+
+  return { element, place, links, draw };
+}
+
+export function processView(id) {
+  const { element, place, links, draw: drawHead } = headOf(id);
+  const parts = {};
+  let shown = null;
+  let isVisible = false;
+  let bornAt;
+
+  function draw() {
+    const process = processes.get(id);
+    if (process && bornAt !== undefined && bornAt !== process.createdAtMs) {
+      // Another process of this id, in another life of the server.
+      for (const part of Object.values(parts)) part.retry?.();
+    }
+    bornAt = process?.createdAtMs ?? bornAt;
+    drawHead(process);
   }
 
   const unsubscribe = subscribe(() => isVisible && draw());

@@ -5,15 +5,37 @@ import { button, h, setText, toast, visit } from "./dom.js";
 
 let loaded = null;
 
+const tools = { socket, call, of, button, h, setText, toast, visit };
+
+const load = () =>
+  (loaded ??= import("./terminal.js").catch((error) => {
+    // To be tried again.
+    loaded = null;
+    throw error;
+  }));
+
+/** The size of a terminal in `place`, which is where it will be; nothing if that is not to be had. */
+export async function sizeIn(place) {
+  try {
+    const { terminal } = await load();
+    const one = terminal("", tools);
+    place.replaceChildren(one.element);
+    const size = one.size();
+    one.dispose();
+    return size;
+  } catch {
+    return {};
+  }
+}
+
 export function terminalView(id) {
   const element = h("div", { class: "terminal" }, h("p", { class: "quiet" }, "Loading the terminal…"));
   let inner = null;
   let isVisible = false;
   let isGone = false;
 
-  function load() {
-    loaded ??= import("./terminal.js");
-    loaded.then(
+  function begin() {
+    load().then(
       ({ terminal, build }) => {
         if (isGone || inner) return;
         if (build !== BUILD) {
@@ -21,18 +43,17 @@ export function terminalView(id) {
           element.replaceChildren(h("p", { class: "problem", role: "alert" }, "The server is of another version than this page."), h("p", null, again));
           return;
         }
-        inner = terminal(id, { socket, call, of, button, h, setText, toast, visit });
+        inner = terminal(id, tools);
         element.replaceChildren(inner.element);
         if (isVisible) inner.show();
       },
       () => {
-        loaded = null;
-        element.replaceChildren(h("p", { class: "problem", role: "alert" }, "The terminal could not be loaded."), button("Try again", load));
+        element.replaceChildren(h("p", { class: "problem", role: "alert" }, "The terminal could not be loaded."), button("Try again", begin));
       },
     );
   }
 
-  load();
+  begin();
   return {
     element,
     show() {

@@ -3,6 +3,7 @@
 import { call, of } from "./api.js";
 import { button, dialog, h } from "./dom.js";
 import { typed, words } from "./say.js";
+import { terminalSize } from "./size.js";
 import { learn } from "./store.js";
 
 const lines = (text) => text.split("\n").filter((line) => line !== "");
@@ -91,6 +92,7 @@ export async function startDialog(like) {
             if (labels.value.trim()) body.labels = pairs(labels);
             if (user.value) body.user = user.value;
             if (limits.value.trim()) body.limits = pairs(limits, amount);
+            if (body.tty) Object.assign(body, await terminalSize(body));
             try {
               // A misspelt limit would else be none.
               close(await call("POST", "processes", { body, headers: { prefer: "handling=strict" } }));

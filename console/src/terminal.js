@@ -151,9 +151,8 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, visi
         term.options.screenReaderMode = on;
       }, "Have a screen reader read what is printed"),
     ),
-    host,
+    h("div", { class: "stage" }, host, line),
     keys,
-    line,
   );
   // What tests and extensions look at; it is the page's own.
   host.terminal = term;
@@ -172,6 +171,9 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, visi
   let parsed = 0;
   let ackTimer = null;
   let wasAt = null;
+  /** Whether the screen that a connection begins with has been drawn: until then it keeps the size it was asked for. */
+  let isDrawn = false;
+  let fitsThen = false;
 
   const say = (text, isBad = false, canRetry = false) => {
     line.hidden = !text;
@@ -194,6 +196,7 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, visi
     const mine = socket(of(id, "/terminal/ws"), query);
     ws = mine;
     received = parsed = acked = 0;
+    isDrawn = fitsThen = false;
     let isReady = false;
     mine.onmessage = ({ data }) => {
       if (ws !== mine) return;
@@ -220,8 +223,10 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, visi
         const typed = early;
         early = [];
         typed.forEach(send);
-      } else if (frame.type === "cursor") ({ offset } = frame);
-      else if (frame.type === "redraw") {
+      } else if (frame.type === "cursor") {
+        ({ offset } = frame);
+        if (!isDrawn) term.write("", () => ws === mine && drawn());
+      } else if (frame.type === "redraw") {
         // Until the next cursor it is not known where in the output this is.
         offset = null;
       } else if (frame.type === "resized") {
@@ -235,6 +240,7 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, visi
       else if (frame.type === "error") say(frame.message, true);
       else if (frame.type === "exit") {
         isOver = true;
+        line.classList.add("last");
         const code = frame.exitCode;
         say(code === null || code === undefined ? "Ended by a signal." : `Ended with exit code ${code}.`);
         term.options.cursorBlink = false;
@@ -259,6 +265,7 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, visi
       } catch (error) {
         if (error.status === 404) {
           isOver = true;
+          line.classList.add("last");
           return say("The process was deleted.", true);
         }
         if (error.status === 401) return say("Signed out.", true);
@@ -419,7 +426,14 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, visi
     if (!isVisible || !host.clientWidth || !term.element) return;
     // Who only looks sees it as it is.
     if (readOnly.checked) return;
-    fitting.fit();
+    // The server would not hear of it, and what it is about to draw is of the size that it was told.
+    if (ws && !isDrawn) fitsThen = true;
+    else fitting.fit();
+  }
+
+  function drawn() {
+    isDrawn = true;
+    if (fitsThen) fit();
   }
 
   let fitSoon;
@@ -468,6 +482,12 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, visi
       old?.close(1000);
       term.dispose();
     },
+    /** What fits into it where it is, which need not be seen. */
+    size() {
+      term.open(host);
+      const { cols, rows } = fitting.proposeDimensions() ?? {};
+      return cols && rows ? { cols: clamp(cols), rows: clamp(rows) } : {};
+    },
     /** From the beginning, as if it were another terminal. */
     retry() {
       const old = ws;
@@ -476,6 +496,7 @@ export function terminal(id, { socket, call, of, button, h, setText, toast, visi
       offset = null;
       retries = 0;
       isOpen = isOver = false;
+      line.classList.remove("last");
       if (isVisible) connect();
     },
   };

@@ -13,6 +13,7 @@ on_both!(
     what_is_no_longer_retained_is_said_and_drawn_anew,
     a_viewer_that_is_outrun_is_told_what_it_missed,
     an_attach_may_bring_its_size_and_the_last_resize_wins,
+    who_is_drawn_the_screen_has_the_program_hear_of_another_size_only,
     sizes_out_of_range_are_refused_with_the_range,
     who_has_not_asked_meets_no_other_frame,
     a_viewer_is_told_the_title_and_every_change_of_it,
@@ -250,6 +251,43 @@ fn an_attach_may_bring_its_size_and_the_last_resize_wins(backend: Backend) {
             Some(other) => panic!("{other:?}"),
         }
     }
+    server.kill(&id);
+}
+
+fn who_is_drawn_the_screen_has_the_program_hear_of_another_size_only(backend: Backend) {
+    let server = Server::open(backend);
+    server.configure(&[("maxLogBytesPerProcess", 5_000)]);
+    let script = "stty raw -echo; trap 'stty size' WINCH; seq 1 20000; echo on;
+        while :; do read x && echo got $x; done";
+    let mut body = tty(script);
+    (body["cols"], body["rows"]) = (90.into(), 30.into());
+    let id = server.spawn(&body);
+    server.await_output(&id, "on");
+    let output = || String::from_utf8(server.output(&id, "pty")).unwrap();
+    for (n, query) in [
+        "&since=0&cols=90&rows=30",
+        "&offset=0",
+        "&replay=screen&scrollback=10&cols=90&rows=30",
+        "&replay=screen",
+        "&mode=ro&replay=screen&cols=100&rows=40",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut ws = attach(&server, &id, query);
+        let (shown, _, _) = cursor(&mut ws);
+        assert!(String::from_utf8_lossy(&shown).contains("20000"), "{query}");
+        // A signal would have come before this.
+        server.feed(&id, &format!("{n}\n"));
+        server.await_output(&id, &format!("got {n}"));
+        assert!(!output().contains("30 90"), "{query}: {}", output());
+    }
+    let mut ws = attach(&server, &id, "&since=0&cols=91&rows=30");
+    cursor(&mut ws);
+    server.await_output(&id, "30 91");
+    server.feed(&id, "last\n");
+    server.await_output(&id, "got last");
+    assert_eq!(output().matches("30 91").count(), 1, "{}", output());
     server.kill(&id);
 }
 

@@ -41,9 +41,12 @@ class Proxy {
     const proxy = new Proxy();
     proxy.open = new Set();
     proxy.refuses = false;
+    proxy.holds = false;
+    proxy.held = new Set();
     proxy.server = createServer((client) => {
       if (proxy.refuses) return client.destroy();
       const server = connect(to, "127.0.0.1");
+      if (proxy.holds) proxy.held.add(client.pause());
       proxy.open.add(client);
       client.on("data", (data) => server.write(rewrite(data)));
       server.on("data", (data) => client.write(data));
@@ -59,6 +62,17 @@ class Proxy {
 
   cut() {
     for (const client of this.open) client.destroy();
+  }
+
+  /** Nothing of connections that come now is passed on until they are released. */
+  hold() {
+    this.holds = true;
+  }
+
+  release() {
+    this.holds = false;
+    for (const client of this.held) client.resume();
+    this.held.clear();
   }
 
   async stop() {
@@ -527,6 +541,59 @@ await run({
     await tabs.getByRole("button", { name: "Close the tab of one" }).click();
     await eventually("the other tab", () => page.url().endsWith("#/proc_2/terminal"));
     await seesOnScreen(page, /^two$/m);
+  },
+
+  async "a terminal that is started here has this page's size from its start on"(after) {
+    const { server, page } = await begin(after);
+    // The first tab takes room that there was before; a narrow page has bars of several lines.
+    for (const [width, height] of [[1280, 800], [900, 600], [360, 740]]) {
+      await page.setViewportSize({ width, height });
+      await page.goto(`${server.console}#/processes`);
+      await page.getByRole("button", { name: "Start…" }).click();
+      const dialog = page.getByRole("dialog");
+      await dialog.getByLabel("Command").fill(`trap 'echo another size' WINCH; stty size; read line; stty size; read line`);
+      await dialog.getByLabel(/Through a shell/).check();
+      await dialog.getByLabel("Name").fill(`at-${width}`);
+      await dialog.getByRole("button", { name: "Start" }).click();
+      await dialog.waitFor({ state: "detached" });
+      await page.locator(".xterm:visible").waitFor();
+      const size = await eventually("the size", () => page.evaluate(() => {
+        const term = [...document.querySelectorAll(".screen")].find((one) => one.offsetParent)?.terminal;
+        return term && `${term.rows} ${term.cols}`;
+      }));
+      await seesOnScreen(page, new RegExp(`^${size}$`, "m"));
+      await page.locator(".xterm:visible").click();
+      await page.keyboard.press("Enter");
+      await seesOnScreen(page, new RegExp(`^${size}\n\n${size}$`, "m"));
+      const all = await (await fetch(`${server.base}/v1/processes/at-${width}/logs/raw`)).text();
+      assert.doesNotMatch(all, /another size/);
+    }
+  },
+
+  async "a page that changes its size while it connects tells so once it can"(after) {
+    const { server, page } = await begin(after);
+    const proxy = await Proxy.start(portOf(server));
+    after(() => proxy.stop());
+    await server.create({ ...BASH, name: "shell" });
+    const home = `http://127.0.0.1:${proxy.port}/console/`;
+    await page.goto(home);
+    await rowOf(page, "shell").waitFor();
+    const sizeOf = () => page.evaluate(() => (({ cols, rows }) => `${rows} ${cols}`)(document.querySelector(".screen").terminal));
+    proxy.hold();
+    await rowOf(page, "shell").getByRole("link", { name: /terminal/i }).click();
+    await eventually("the page to connect", () => page.asked.some((address) => address.startsWith("ws:")));
+    await page.setViewportSize({ width: 800, height: 500 });
+    await page.evaluate(() => new Promise((done) => setTimeout(done, 200)));
+    proxy.release();
+    await seesOnScreen(page, /^\$/);
+    await eventually("the size of this page", async () => {
+      const { cols, rows } = await server.call("GET", "processes/shell/terminal/screen");
+      return cols < 110 && rows < 30 && `${rows} ${cols}` === (await sizeOf());
+    }, sizeOf);
+    assert.equal(await page.getByRole("button", { name: "Fit to this page" }).count(), 0);
+    await page.locator(".xterm:visible").click();
+    await page.keyboard.type("clear; stty size\n");
+    await seesOnScreen(page, new RegExp(`^${await sizeOf()}$`, "m"));
   },
 
   async "two pages see one terminal, and the last one that sizes it does so for both"(after) {
