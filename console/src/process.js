@@ -61,11 +61,22 @@ export function headOf(id) {
     more.hidden = false;
   }
 
-  return { element, place, links, draw };
+  return {
+    element,
+    place,
+    draw,
+    turnTo(part) {
+      for (const [word, link] of Object.entries(links)) {
+        if (word === part) link.setAttribute("aria-current", "page");
+        else link.removeAttribute("aria-current");
+      }
+    },
+  };
 }
 
 export function processView(id) {
-  const { element, place, links, draw: drawHead } = headOf(id);
+  const head = headOf(id);
+  const { element, place } = head;
   const parts = {};
   let shown = null;
   let isVisible = false;
@@ -78,7 +89,7 @@ export function processView(id) {
       for (const part of Object.values(parts)) part.retry?.();
     }
     bornAt = process?.createdAtMs ?? bornAt;
-    drawHead(process);
+    head.draw(process);
   }
 
   const unsubscribe = subscribe(() => isVisible && draw());
@@ -86,10 +97,7 @@ export function processView(id) {
   return {
     element,
     turnTo(part) {
-      for (const [word, link] of Object.entries(links)) {
-        if (word === part) link.setAttribute("aria-current", "page");
-        else link.removeAttribute("aria-current");
-      }
+      head.turnTo(part);
       if (shown === part) return;
       if (shown && isVisible) parts[shown].hide();
       parts[part] ??= MAKERS[part](id);

@@ -15,6 +15,7 @@ export async function terminalSize({ command, args, name }) {
   const process = { id: SOME_ID, name, command, args, tty: true, status: "running" };
   const head = headOf(process.id);
   head.draw(process);
+  head.turnTo("terminal");
   const tabs = document.querySelector(".tabs").cloneNode(true);
   tabs.hidden = false;
   const tab = tabOf(process.id, () => {});

@@ -2,14 +2,18 @@
 // the same, to the last attribute. On both I/O backends.
 
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { spawn, spawnSync } from "node:child_process";
 import { look } from "../terminal/look.mjs";
 import { BASH, ENV, Plain } from "../terminal/terminals.mjs";
 import { Server, eventually, open, run } from "./harness.mjs";
 
+/** How long a flood lasts. */
+const YES_SECONDS = Number(process.env.PROCRING_YES_SECONDS ?? 5);
 const KEYS = { "\r": "Enter", "\x1b": "Escape", "\x1bOQ": "F2", "\x1b[21~": "F10" };
 const CTRL = (letter) => String.fromCharCode(letter.charCodeAt(0) - 64);
 
@@ -281,6 +285,101 @@ const programs = {
     await pair.ended();
   },
 
+  /** As long as it is wanted: all of it arrives, the page stays alive, and Ctrl-C ends it. */
+  async yes(after, backend) {
+    const server = await Server.start(["--io-backend", backend]);
+    after(() => server.stop());
+    const page = await open();
+    after(async () => {
+      await page.context().close();
+      assert.deepEqual(page.wrongs, []);
+    });
+    // What comes behind the first word of where in the output the page is, and what it missed.
+    await page.addInitScript(() => {
+      globalThis.came = { bytes: 0, redraws: 0 };
+      globalThis.WebSocket = class extends WebSocket {
+        constructor(...args) {
+          super(...args);
+          this.addEventListener("message", ({ data }) => {
+            const { came } = globalThis;
+            if (typeof data !== "string") came.bytes += data.byteLength;
+            else if (data.includes('"redraw"')) came.redraws += 1;
+            else if (data.includes('"cursor"')) {
+              came.offset = JSON.parse(data).offset;
+              came.from ??= came.offset - came.bytes;
+            }
+          });
+        }
+      };
+    });
+    await server.create({ command: "bash", args: BASH, env: ENV, tty: true, name: "shell" });
+    await page.goto(`${server.console}#shell`);
+    const inPage = new InPage(page);
+    const sees = (what) => eventually(`${what} in the page`, async () => what.test((await inPage.look()).text), async () => (await inPage.look()).text);
+    await sees(/^\$\s*$/);
+    await page.locator(".xterm:visible").click();
+    await inPage.type("yes\r");
+    await sees(/(y\n){5}/);
+    for (const end = Date.now() + YES_SECONDS * 1000; Date.now() < end; ) {
+      assert.equal(await page.evaluate(() => 6 * 7), 42);
+      await new Promise((done) => setTimeout(done, 250));
+    }
+    await inPage.type(CTRL("C"));
+    await sees(/\^Cy?\n\$\s*$/);
+    const { endOffset } = await server.call("GET", "processes/shell/logs?offset=0&maxBytes=1");
+    await eventually("the end of it", () => page.evaluate((end) => globalThis.came.offset === end, endOffset));
+    const { bytes, from, redraws } = await page.evaluate(() => globalThis.came);
+    assert.deepEqual([from + bytes, redraws], [endOffset, 0]);
+    const others = (await inPage.lines(/./)).filter((line) => line !== "y");
+    assert(others.length === 2 && /^y?\^Cy?$/.test(others[0]) && /^\$ ?$/.test(others[1]), others.join("\n"));
+    await inPage.type("clear; echo al''ive\r");
+    await sees(/^alive\n\$\s*$/);
+  },
+
+  /** A recording in the public player, at its end: from the beginning, and where that has been evicted. */
+  async recording(after, backend) {
+    const server = await Server.start(["--io-backend", backend]);
+    after(() => server.stop());
+    const player = dirname(createRequire(import.meta.url).resolve("asciinema-player/dist/bundle/asciinema-player.min.js"));
+    const files = { "/": '<link rel="stylesheet" href="/asciinema-player.css"><body><script src="/asciinema-player.min.js"></script>' };
+    const web = createServer(({ url }, answer) => {
+      answer.setHeader("content-type", url === "/" ? "text/html" : url.endsWith(".css") ? "text/css" : "text/javascript");
+      answer.end(files[url] ?? (/^\/[\w.-]+$/.test(url) && existsSync(join(player, url)) ? readFileSync(join(player, url)) : ""));
+    });
+    await new Promise((done) => web.listen(0, "127.0.0.1", done));
+    after(() => web.close());
+    const page = await open();
+    after(async () => {
+      await page.context().close();
+      assert.deepEqual(page.wrongs, []);
+    });
+    const script = "stty raw -echo; for w in one two; do while read x; do [ $x = vi ] && break; seq -f 'line %g\r' 1 $x; done; [ $w = one ] && printf '\\033[?1049h\\033[2J\\033[7mgr\\303\\274n \\346\\227\\245\\033[m'; done";
+    for (const limit of [undefined, 20_000]) {
+      if (limit) await server.config({ maxLogBytesPerProcess: limit });
+      const { id } = await server.create({ command: "bash", args: ["-c", script], env: ENV, tty: true, cols: 80, rows: 24 });
+      const path = `processes/${id}`;
+      const type = (data) => server.call("POST", `${path}/input`, { data, encoding: "utf8" });
+      const shown = (what) => eventually(what, async () => (await server.call("GET", `${path}/terminal/screen`)).lines.includes(what));
+      await type("20000\n");
+      await shown("line 20000");
+      await type("vi\n");
+      await shown("grün 日");
+      await server.call("POST", `${path}/terminal/resize`, { cols: 100, rows: 30 });
+      await type("7\n");
+      await shown("line 7");
+      const { lines } = await server.call("GET", `${path}/terminal/screen`);
+      files["/cast"] = await (await fetch(`${server.base}/v1/${path}/logs/recording`)).text();
+      await page.goto(`http://127.0.0.1:${web.address().port}/`);
+      await page.evaluate(() => {
+        const player = globalThis.AsciinemaPlayer.create("/cast", document.body, { autoPlay: true, speed: 50, idleTimeLimit: 0.1 });
+        player.addEventListener("ended", () => (globalThis.ended = true));
+      });
+      await page.waitForFunction(() => globalThis.ended);
+      const played = () => page.evaluate(() => [...document.querySelectorAll(".ap-line")].map((line) => line.textContent.trimEnd()));
+      await eventually("the last screen", async () => (await played()).join("\n") === lines.join("\n"), async () => [...lines, "---", ...(await played())].join("\n"));
+    }
+  },
+
   /** What flows while the size changes arrives whole, and what comes then is drawn for the new size. */
   async resizes(after, backend) {
     const pair = await (await Pair.start(after, backend, "bash", BASH)).begin();
@@ -304,7 +403,7 @@ const programs = {
 const tests = {};
 for (const backend of ["auto", "epoll"]) {
   for (const [name, program] of Object.entries(programs)) {
-    tests[`${name} looks in the page as on a plain PTY (${backend})`] = (after) => program(after, backend);
+    tests[`${name} as on a plain PTY (${backend})`] = (after) => program(after, backend);
   }
 }
 await run(tests);
