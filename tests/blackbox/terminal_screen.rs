@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 
 use crate::harness::{Backend, Launch, Server, Ws, on_both, sh};
 use crate::terminal::tty;
+use crate::terminal_viewers::anonymous_kib;
 
 on_both!(
     a_screen_is_told_in_three_forms_and_only_of_a_terminal,
     a_screen_is_whole_after_its_output_was_evicted,
+    what_screens_have_taken_is_given_back,
     a_screen_is_whole_where_more_is_written_at_once_than_the_log_holds,
     a_screen_is_whole_after_its_output_made_room_in_memory,
     sizes_hold_for_what_was_written_under_them,
@@ -156,6 +158,36 @@ fn a_screen_is_whole_after_its_output_was_evicted(backend: Backend) {
     ws.until("done");
     ws.input("\n");
     assert!(ws.until("\u{1b}[?1049l").contains("last"));
+}
+
+fn what_screens_have_taken_is_given_back(backend: Backend) {
+    const TERMINALS: u64 = 40;
+    let server = Server::open(backend);
+    server.configure(&[("maxLogBytesPerProcess", 10_000)]);
+    let begin = |script: &str| {
+        let ids: Vec<String> = (0..TERMINALS / 4)
+            .map(|_| server.spawn(&tty(script)))
+            .collect();
+        for id in &ids {
+            await_line(&server, id, "done");
+        }
+    };
+    let script = "stty -echo; seq 1 3000; printf 'done'; read x";
+    // What the first ones make the server hold anyway.
+    begin(script);
+    let before = anonymous_kib(&server);
+    for _ in 0..4 {
+        begin(script);
+    }
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let each = anonymous_kib(&server).saturating_sub(before) / TERMINALS;
+        if each <= 16 {
+            return;
+        }
+        assert!(Instant::now() < end, "{each} KiB each");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn a_screen_is_whole_where_more_is_written_at_once_than_the_log_holds(backend: Backend) {

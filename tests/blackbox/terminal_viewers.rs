@@ -169,7 +169,7 @@ fn viewers_that_come_and_go_in_the_middle_miss_and_repeat_nothing(backend: Backe
     assert!(expected.ends_with(&end.output) && end.output.len() > 128 << 10);
 }
 
-fn anonymous_kib(server: &Server) -> u64 {
+pub(crate) fn anonymous_kib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid)).unwrap();
     let line = status
         .lines()

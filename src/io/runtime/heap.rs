@@ -1,6 +1,6 @@
 //! The heap, given back to the kernel when a burst is over.
 //!
-//! In: what passes through connections. Out: free memory of the C library's allocator, back to the
+//! In: what passes through connections, and what screens took. Out: free memory of the C library's allocator, back to the
 //! kernel, once, a moment after the last of it. Knows no connection.
 //!
 //! glibc keeps what is freed below something that is not, and of large buffers as much as it has

@@ -129,7 +129,7 @@ pub(super) fn bytes(server: &Server, id: ProcessId, scrollback: u16) -> u64 {
     terminal.map_or(0, |terminal| {
         let size = terminal.size();
         let lines = u64::from(size.rows) + u64::from(scrollback);
-        lines * u64::from(size.cols) * CELL_BYTES
+        lines * u64::from(size.cols) * CELL_BYTES as u64
     })
 }
 

@@ -25,6 +25,7 @@ use crate::process::terminal::{Checkpoint, Terminal};
 use crate::types::{JobId, ProcessId, WindowSize};
 use crate::wire::vt::screen::Screen;
 
+use crate::io::runtime::heap;
 use crate::io::server::Server;
 
 pub(crate) use answer::{Drawn, answer, redraw};
@@ -36,7 +37,7 @@ pub(crate) use replay::{First, RECENT_BYTES, first};
 /// screens are made anew whenever they are wanted.
 const CELLS_MAX: usize = 4 << 20;
 
-const CELL_BYTES: u64 = 20;
+const CELL_BYTES: usize = 20;
 
 /// The part of the budget that they take at most.
 const FOR_SCREENS: u64 = 16;
@@ -135,6 +136,13 @@ impl Position {
     }
 }
 
+impl Drop for Position {
+    /// Between the drawings of many terminals the room of their screens is nobody's, and much.
+    fn drop(&mut self) {
+        heap::passed(self.screen.cells() * CELL_BYTES);
+    }
+}
+
 /// Screens in use.
 #[derive(Debug, Default)]
 pub(crate) struct Screens {
@@ -155,7 +163,7 @@ struct Watched {
 impl Screens {
     /// Cells that may be in use together: a sixteenth of the budget at most.
     fn cells_max(budget: &Budget) -> usize {
-        let most = budget.max() / FOR_SCREENS / CELL_BYTES;
+        let most = budget.max() / FOR_SCREENS / CELL_BYTES as u64;
         usize::try_from(most).map_or(CELLS_MAX, |most| CELLS_MAX.min(most))
     }
 
@@ -167,9 +175,9 @@ impl Screens {
             None => terminal.checkpoint().clone(),
         };
         if border.upto > 0 {
-            let screen = Position::from(&border, 0).screen;
+            let position = Position::from(&border, 0);
             border.drawing.clear();
-            screen.redraw(0, &mut border.drawing);
+            position.screen.redraw(0, &mut border.drawing);
         }
         border
     }
