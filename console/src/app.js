@@ -112,7 +112,7 @@ async function go() {
         process = await call("GET", of(asked.id));
       } catch (error) {
         if (location.hash !== hash || error.status === 401) return;
-        if (error.status === 404) close(asked.id);
+        if (error.status === 404) drop(asked.id);
         show(h("section", { class: "empty" }, h("h1", null, "Not there"), h("p", null, error.message), link("#/processes", "All processes")));
         return;
       }
@@ -152,13 +152,19 @@ function show(element, view = null) {
   drawTabs();
 }
 
-function close(id) {
+/** Takes a tab away; where it was, -1 if it was not. */
+function drop(id) {
   const key = `process ${id}`;
   const at = open.indexOf(id);
   views.get(key)?.dispose();
   views.delete(key);
   if (at >= 0) open.splice(at, 1);
   keepTabs();
+  return at;
+}
+
+function close(id) {
+  const at = drop(id);
   if (read(location.hash).id === id) {
     const next = open[Math.min(at, open.length - 1)];
     location.hash = next ? `#${next}` : "#/processes";

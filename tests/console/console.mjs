@@ -283,6 +283,19 @@ await run({
     assert.deepEqual((await server.call("GET", "processes/proc_3")).args, ["-c", "echo three"]);
   },
 
+  async "an address of what is not there says so, and stays"(after) {
+    const { server, page } = await begin(after);
+    await server.create(sh("sleep 1000", { name: "other" }));
+    for (const address of ["#/nothing/logs", "#proc_77"]) {
+      await page.goto("about:blank");
+      await page.goto(`${server.console}${address}`);
+      await page.getByRole("heading", { name: "Not there" }).waitFor();
+      assert.equal(new URL(page.url()).hash, address);
+      await page.getByRole("link", { name: "All processes" }).click();
+      await rowOf(page, "other").waitFor();
+    }
+  },
+
   async "light and dark are the system's until one is chosen"(after) {
     const { page } = await begin(after);
     const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
@@ -712,6 +725,10 @@ await run({
     await field.fill(secret);
     await field.press("Enter");
     await page.getByText("Nothing has been started yet.").waitFor();
+    // There is one button more at the top; it has room on a phone, too.
+    await page.setViewportSize({ width: 360, height: 740 });
+    assert.equal(await page.evaluate(() => Math.max(0, document.scrollingElement.scrollWidth - innerWidth)), 0);
+    await page.setViewportSize({ width: 1280, height: 800 });
     await server.create({ ...BASH, name: "shell" }, tokenOf(server));
     await rowOf(page, "shell").getByRole("link", { name: /terminal/i }).click();
     await seesOnScreen(page, /^\$/);
