@@ -4,9 +4,10 @@
 //! In: pieces, as they come. Out: the same as chunks, or as they are to HTTP/1.0. Owns when the client
 //! was last sent something.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Instant;
 
 use crate::config::timeouts;
@@ -16,9 +17,16 @@ use crate::wire::sse;
 
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
+use crate::io::runtime::meter;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Peer;
-use crate::io::runtime::timer::{sleep, sleep_until};
+use crate::io::runtime::timer::{Timer, sleep, sleep_until};
+
+/// What a wait comes to besides news.
+enum Time {
+    IsOver,
+    ToShowLife,
+}
 
 /// See the module.
 pub(super) struct EventStream<'a> {
@@ -26,6 +34,9 @@ pub(super) struct EventStream<'a> {
     writer: &'a mut Writer,
     chunked: bool,
     quiet_since: Instant,
+    /// Fires when it may be time to show that the stream lives. It is not put off when something is
+    /// sent: it looks when it fires.
+    life: Timer,
     /// The client has not said its end.
     watches: bool,
 }
@@ -38,7 +49,8 @@ impl<'a> EventStream<'a> {
             reader,
             writer,
             chunked,
-            quiet_since: Instant::now(),
+            quiet_since: meter::now(),
+            life: sleep_until(meter::now() + timeouts::STREAM_KEEP_ALIVE_AFTER),
             watches: true,
         }
     }
@@ -50,7 +62,7 @@ impl<'a> EventStream<'a> {
     pub(super) async fn send(&mut self, piece: Vec<u8>) -> io::Result<()> {
         let framed = if self.chunked { chunk(&piece) } else { piece };
         self.writer.all(framed).await?;
-        self.quiet_since = Instant::now();
+        self.quiet_since = meter::now();
         Ok(())
     }
 
@@ -66,7 +78,7 @@ impl<'a> EventStream<'a> {
             chunk.range = chunk.range.start + head..chunk.range.end - CHUNK_END.len();
         }
         self.writer.chunk(chunk).await?;
-        self.quiet_since = Instant::now();
+        self.quiet_since = meter::now();
         Ok(())
     }
 
@@ -107,21 +119,34 @@ impl<'a> EventStream<'a> {
     ) -> io::Result<()> {
         let alive_at = self.quiet_since + timeouts::STREAM_KEEP_ALIVE_AFTER;
         let first = {
-            let at = until.map_or(alive_at, |until| until.min(alive_at));
-            let timer = pin!(sleep_until(at));
-            let news = pin!(race(news, timer));
+            let mut end = until.map(sleep_until);
+            let (reader, life, watches) = (&mut *self.reader, &mut self.life, self.watches);
+            let times = pin!(poll_fn(|cx| {
+                if let Some(end) = &mut end
+                    && Pin::new(end).poll(cx).is_ready()
+                {
+                    return Poll::Ready(Time::IsOver);
+                }
+                while Pin::new(&mut *life).poll(cx).is_ready() {
+                    if alive_at <= meter::now() {
+                        return Poll::Ready(Time::ToShowLife);
+                    }
+                    *life = sleep_until(alive_at);
+                }
+                Poll::Pending
+            }));
+            let news = pin!(race(news, times));
             let peer = pin!(async {
-                match self.watches {
-                    true => self.reader.lost().await,
+                match watches {
+                    true => reader.lost().await,
                     false => std::future::pending().await,
                 }
             });
             race(news, peer).await
         };
         match first {
-            First::Left(First::Left(())) => Ok(()),
-            First::Left(First::Right(())) if Instant::now() < alive_at => Ok(()),
-            First::Left(First::Right(())) => self.show_life().await,
+            First::Left(First::Left(()) | First::Right(Time::IsOver)) => Ok(()),
+            First::Left(First::Right(Time::ToShowLife)) => self.show_life().await,
             First::Right(Filled::End) => {
                 self.watches = false;
                 self.show_life().await

@@ -21,6 +21,7 @@ use crate::io::audit::Change;
 use crate::io::conn::body::Body;
 use crate::io::conn::reader::Filled;
 use crate::io::memory::SMALL_BYTES;
+use crate::io::runtime::meter;
 use crate::io::runtime::timer::within;
 use crate::io::server::Server;
 
@@ -65,7 +66,7 @@ impl Facts {
         Self {
             head_only: head.method() == Method::Head,
             route: None,
-            since: Instant::now(),
+            since: meter::now(),
             http_minor: head.http_minor(),
             close: head.close(),
             keep_alive: head.asks_keep_alive(),
@@ -129,7 +130,7 @@ impl Conn {
     /// Reads a head. `Err` ends the connection.
     pub(super) async fn head(&mut self) -> Result<(Box<Facts>, Result<Plan, Reply>), Then> {
         let mut scan = HeadScan::default();
-        let mut deadline = Instant::now() + timeouts::IDLE_TIME_MAX;
+        let mut deadline = meter::now() + timeouts::IDLE_TIME_MAX;
         let mut begun = false;
         let mut unfinished = false;
         // A long head is of memory that others may need.
@@ -177,10 +178,10 @@ impl Conn {
                 }
                 // Not for an empty line, which a client may send after a body.
                 if scan.started() && !std::mem::replace(&mut begun, true) {
-                    deadline = Instant::now() + timeouts::HEAD_TIME_MAX;
+                    deadline = meter::now() + timeouts::HEAD_TIME_MAX;
                 }
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(meter::now());
             let filled = within(left, pin!(self.reader.fill())).await;
             match filled {
                 Some(Filled::Data) => {
@@ -234,7 +235,7 @@ impl Conn {
             return Err(None);
         }
         let mut rest = Body::new(facts.framing, BODY_BYTES_MAX);
-        let deadline = Instant::now() + timeouts::BODY_TIME_MAX;
+        let deadline = meter::now() + timeouts::BODY_TIME_MAX;
         loop {
             let body = &mut received.body;
             let Progress { used, done } = match rest.take(self.reader.bytes(), body) {
@@ -259,7 +260,7 @@ impl Conn {
                 return Ok(received);
             }
             let left = deadline
-                .saturating_duration_since(Instant::now())
+                .saturating_duration_since(meter::now())
                 .min(timeouts::BODY_PAUSE_MAX);
             let filled = within(left, pin!(self.reader.fill())).await;
             match filled {

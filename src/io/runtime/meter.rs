@@ -55,6 +55,12 @@ pub(crate) fn begin() {
     });
 }
 
+/// What time it was when this turn began, or what time it is if none has. For what lasts seconds, and
+/// costs no look at the clock.
+pub(crate) fn now() -> Instant {
+    BEGUN.get().unwrap_or_else(Instant::now)
+}
+
 /// Whether nothing has been sent at once in this turn before, and notes that something is now. The
 /// first who is answered need not wait for the others' turns; many who are answered in one turn
 /// cost less together, through the driver.

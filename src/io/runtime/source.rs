@@ -176,19 +176,20 @@ impl AsFd for Source {
 /// Sends as much of these slices as a connected socket takes at once, from where they lie.
 ///
 /// # Errors
-/// As sendmsg(2); `WouldBlock` when it is full.
+/// As send(2); `WouldBlock` when it is full.
 pub(crate) fn send(
     socket: std::os::fd::RawFd,
     slices: &[io::IoSlice<'_>],
 ) -> rustix::io::Result<usize> {
-    use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+    use rustix::net::{self, SendAncillaryBuffer, SendFlags};
 
-    // SAFETY: borrowed for one sendmsg(2). Of a number that is no socket it says so (EBADF,
+    // SAFETY: borrowed for one send(2). Of a number that is no socket it says so (EBADF,
     // ENOTSOCK); the caller, a connection's writer, owns a half of the socket meanwhile.
     let socket = unsafe { BorrowedFd::borrow_raw(socket) };
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    rustix::io::retry_on_intr(|| {
-        sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags)
+    rustix::io::retry_on_intr(|| match slices {
+        [slice] => net::send(socket, slice, flags),
+        _ => net::sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags),
     })
 }
 

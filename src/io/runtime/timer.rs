@@ -95,17 +95,22 @@ impl Future for Timer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.at <= Instant::now() {
-            return Poll::Ready(());
-        }
         QUEUE.with(|queue| {
-            if self.number == 0 {
-                self.number = queue.last.get() + 1;
-                queue.last.set(self.number);
+            if self.number != 0 {
+                // What is no longer in the queue has been fired.
+                return match queue.wakes((self.at, self.number), cx.waker()) {
+                    true => Poll::Pending,
+                    false => Poll::Ready(()),
+                };
             }
+            if self.at <= meter::now() {
+                return Poll::Ready(());
+            }
+            self.number = queue.last.get() + 1;
+            queue.last.set(self.number);
             queue.wait((self.at, self.number), cx.waker());
-        });
-        Poll::Pending
+            Poll::Pending
+        })
     }
 }
 
@@ -120,14 +125,22 @@ impl Drop for Timer {
 }
 
 impl Queue {
+    /// Puts a timer in.
     fn wait(&self, key: (Instant, u64), waker: &Waker) {
-        self.waiting
-            .borrow_mut()
-            .entry(key)
-            .and_modify(|known| known.clone_from(waker))
-            .or_insert_with(|| waker.clone());
+        self.waiting.borrow_mut().insert(key, waker.clone());
         if self.armed.get().is_none_or(|armed| key.0 < armed) {
             self.arm(key.0);
+        }
+    }
+
+    /// Whether a timer still waits; then it wakes this one.
+    fn wakes(&self, key: (Instant, u64), waker: &Waker) -> bool {
+        match self.waiting.borrow_mut().get_mut(&key) {
+            Some(known) => {
+                known.clone_from(waker);
+                true
+            }
+            None => false,
         }
     }
 
@@ -187,12 +200,13 @@ async fn drive(clock: Rc<Source>) -> io::Error {
     }
 }
 
-/// What `future` comes to, or None if it takes longer than `limit`.
+/// What `future` comes to, or None if it takes longer than `limit`, counted from when this turn of the
+/// loop began.
 pub(crate) fn within<F: Future>(
     limit: Duration,
     mut future: Pin<&mut F>,
 ) -> impl Future<Output = Option<F::Output>> {
-    let mut timer = sleep(limit);
+    let mut timer = sleep_until(meter::now() + limit.min(timeouts::WAIT_MAX));
     poll_fn(move |cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => Pin::new(&mut timer).poll(cx).map(|()| None),
@@ -254,6 +268,21 @@ mod tests {
                 assert!(asked.elapsed() >= Duration::from_millis(ms));
             }
         });
+    }
+
+    #[test]
+    fn who_polls_a_timer_last_is_woken_and_what_has_fired_is_ready() {
+        let woken = Arc::new(Mutex::new(Vec::new()));
+        let waker = |number| Waker::from(Arc::new(Note(number, woken.clone())));
+        let mut timer = sleep(Duration::from_secs(3600));
+        for number in [1, 2] {
+            let polled = Pin::new(&mut timer).poll(&mut Context::from_waker(&waker(number)));
+            assert!(polled.is_pending());
+        }
+        QUEUE.with(|queue| queue.fire_at(Instant::now() + Duration::from_secs(3600)));
+        assert_eq!(*woken.lock().unwrap(), [2]);
+        let polled = Pin::new(&mut timer).poll(&mut Context::from_waker(&waker(3)));
+        assert!(polled.is_ready());
     }
 
     #[test]
