@@ -89,6 +89,9 @@ async fn count(server: &Server, jobs: Vec<JobId>) -> HashMap<JobId, Usage> {
             used,
             input_bytes: input + server.accepted_input(job),
             output_bytes: process.map_or(0, |process| process.output_bytes()),
+            followers: process.map_or(0, |process| {
+                u32::try_from(process.followers()).unwrap_or(u32::MAX)
+            }),
         };
         (job, usage)
     });

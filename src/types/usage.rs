@@ -44,4 +44,6 @@ pub struct Usage {
     pub input_bytes: u64,
     /// Output that went through the server.
     pub output_bytes: u64,
+    /// Who follows its output now.
+    pub followers: u32,
 }

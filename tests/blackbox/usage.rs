@@ -76,6 +76,7 @@ fn a_record_says_what_its_tree_uses_if_asked(backend: Backend) {
             "processes",
             "inputBytes",
             "outputBytes",
+            "followers",
         ];
         assert_eq!(keys(shown.strip_suffix('}').unwrap()), wanted);
         for without in ["", "?usage=false"] {

@@ -126,6 +126,7 @@ pub fn write_usage(usage: &Usage, out: &mut Vec<u8>) {
     write_number(b",\"processes\":", used.processes.into(), out);
     write_number(b",\"inputBytes\":", usage.input_bytes, out);
     write_number(b",\"outputBytes\":", usage.output_bytes, out);
+    write_number(b",\"followers\":", usage.followers.into(), out);
     out.push(b'}');
 }
 
@@ -218,6 +219,7 @@ mod tests {
             },
             input_bytes: 5,
             output_bytes: 6,
+            followers: 7,
         };
         let exit = Exit {
             status: ExitStatus::Signal(9),
@@ -238,7 +240,7 @@ mod tests {
         let (_, new) = text.split_once(r#""exitedAtMs":6,"#).unwrap();
         assert_eq!(
             new,
-            r#""name":"web","labels":{"k":"v","l":"\""},"descendants":2,"usage":{"scope":"tree","maxRssBytes":1,"userCpuUs":2,"systemCpuUs":3,"processes":4,"inputBytes":5,"outputBytes":6},"exitReason":"deadline","signal":"SIGKILL"}"#
+            r#""name":"web","labels":{"k":"v","l":"\""},"descendants":2,"usage":{"scope":"tree","maxRssBytes":1,"userCpuUs":2,"systemCpuUs":3,"processes":4,"inputBytes":5,"outputBytes":6,"followers":7},"exitReason":"deadline","signal":"SIGKILL"}"#
         );
     }
 }
