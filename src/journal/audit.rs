@@ -93,7 +93,7 @@ impl Audit {
 
     /// Appends a line.
     pub fn note(&self, act: &Act<'_>) {
-        self.queue.push(|lines| act.line(lines));
+        self.queue.push(false, |lines| act.line(lines));
     }
 
     /// Opens the name anew: the file may have been moved away.

@@ -113,7 +113,8 @@ impl Journal {
         if self.is_on(event.level()) {
             let (at, level) = (UnixMs::now(), self.level());
             let line = |lines: &mut String| self.shape.line(event, at, level, lines);
-            self.queue.push(line);
+            // Refusals and the like come once a second of each kind.
+            self.queue.push(event.level() <= LogLevel::Warn, line);
         }
     }
 

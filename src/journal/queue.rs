@@ -25,8 +25,8 @@ const KEPT_BYTES_MAX: usize = 16 << 10;
 /// pipe(7)), and does not mix with what others write.
 const PIECE_BYTES: usize = 4096;
 
-/// After a write others may come. Whoever looks does not notice, and where a thousand programs start
-/// in a second their lines wake nobody more than fifty times.
+/// After a write others may come, unless they are news. Whoever looks does not notice, and where a
+/// thousand programs start in a second their lines wake nobody more than fifty times.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The thread formats nothing and calls little.
@@ -48,6 +48,8 @@ pub(super) trait Sink: Send + 'static {
 #[derive(Debug, Default)]
 struct Work {
     lines: String,
+    /// Somebody will look for one of them when the server is killed in a moment.
+    has_news: bool,
     /// Behind so many bytes.
     reopen: Option<usize>,
     /// To be told when all of it is done.
@@ -91,8 +93,9 @@ pub(super) fn queue() -> (Queue, Waiting) {
 }
 
 impl Queue {
-    /// Adds the line that `write` appends; one for which there is no room is lost.
-    pub(super) fn push(&self, write: impl FnOnce(&mut String)) {
+    /// Adds the line that `write` appends; one for which there is no room is lost. News wait for no
+    /// others: those must be rare.
+    pub(super) fn push(&self, is_news: bool, write: impl FnOnce(&mut String)) {
         let state = &self.0.0;
         let mut held = state.held();
         let before = held.work.lines.len();
@@ -100,7 +103,8 @@ impl Queue {
         if held.work.lines.len() + held.taken > WAITING_BYTES_MAX {
             held.work.lines.truncate(before);
             state.lost.fetch_add(1, Ordering::Relaxed);
-        } else if held.sleeps {
+        } else if held.sleeps || is_news {
+            held.work.has_news |= is_news;
             held.sleeps = false;
             state.bell.notify_one();
         }
@@ -136,11 +140,11 @@ impl Drop for Adding {
 
 impl Work {
     fn is_urgent(&self) -> bool {
-        self.reopen.is_some() || !self.finished.is_empty()
+        self.has_news || self.reopen.is_some() || !self.finished.is_empty()
     }
 
     fn is_none(&self) -> bool {
-        self.lines.is_empty() && !self.is_urgent()
+        self.lines.is_empty() && self.reopen.is_none() && self.finished.is_empty()
     }
 }
 
@@ -230,6 +234,7 @@ impl<S: Sink> Writer<S> {
             why = self.write(after).or(why);
             self.tell_lost(why.as_ref());
             work.lines.clear();
+            work.has_news = false;
             if work.lines.capacity() > KEPT_BYTES_MAX {
                 work.lines = String::new();
             }
@@ -317,7 +322,7 @@ mod tests {
     }
 
     fn push(queue: &Queue, text: &str) {
-        queue.push(|lines| {
+        queue.push(false, |lines| {
             lines.push_str(text);
             lines.push('\n');
         });
@@ -363,6 +368,33 @@ mod tests {
         queue.finish(Duration::from_secs(60));
         let all: Vec<u8> = written.try_iter().flatten().collect();
         assert_eq!(String::from_utf8(all).unwrap(), "lost 1\nb\n");
+    }
+
+    #[test]
+    fn news_end_the_pause_and_other_lines_do_not() {
+        let (queue, waiting) = queue();
+        let is_urgent = || waiting.0.held().work.is_urgent();
+        push(&queue, "a run has ended");
+        assert!(!is_urgent());
+        queue.push(true, |lines| lines.push_str("a request was refused\n"));
+        assert!(is_urgent());
+        // It is over with the lines that it came with.
+        let (told, written) = mpsc::channel();
+        let (go, goes) = mpsc::channel();
+        let (state, sink) = (
+            waiting.0.clone(),
+            Gate {
+                go: goes,
+                written: told,
+            },
+        );
+        go.send(true).unwrap();
+        waiting.begin("gate", sink).unwrap();
+        written.recv().unwrap();
+        queue.finish(Duration::from_secs(60));
+        push(&queue, "another run has ended");
+        assert!(!state.held().work.has_news);
+        drop(go);
     }
 
     #[test]
