@@ -71,6 +71,8 @@ fn every_process_and_run_has_a_start_and_an_end_with_its_request(backend: Backen
     post_as(&server, "too-long", "/v1/processes/run", &late).expect(200);
     let missing = json!({"command": "no-such-program"});
     post_as(&server, "not-there", "/v1/processes/run", &missing).expect(502);
+    let missing = json!({"command": "no-such-program", "record": true});
+    post_as(&server, "not-kept", "/v1/processes/run", &missing).expect(502);
     let events = events(&server.told_so_far());
     let of = |name: &str, request: &str| {
         let found = named(&events, name);
@@ -107,6 +109,7 @@ fn every_process_and_run_has_a_start_and_an_end_with_its_request(backend: Backen
     assert_eq!(of("run_ended", "too-long")["reason"], "timeout");
     assert_eq!(of("run_ended", "not-there")["reason"], "not_started");
     assert_eq!(of("refused", "not-there")["reason"], "ENOENT");
+    assert_eq!(of("run_ended", "not-kept")["reason"], "not_started");
     for event in &events {
         assert!(event["ts"].as_str().unwrap().ends_with('Z'), "{event}");
         assert!(event["level"].is_string(), "{event}");

@@ -17,9 +17,9 @@ use crate::config::timeouts;
 use crate::journal;
 use crate::ledger;
 use crate::metrics::Kind;
-use crate::process::Captures;
 use crate::process::life::{End, Event, State};
 use crate::process::table::Description;
+use crate::process::{Captures, Process};
 use crate::supervisor::message::Command;
 use crate::types::{JobId, ProcessId, SpawnError, Stream, UnixMs};
 
@@ -362,9 +362,20 @@ impl Underway {
     }
 
     /// Tells how it ended, once, and under which id it is listed from now on; None if its client is
-    /// gone. One that is listed from its start is told of as processes are.
+    /// gone. One that is listed from its start is told of as processes are, if it began.
     fn tell_end(&mut self, end: Option<(End, Option<ProcessId>)>) {
-        if self.id.is_none() && !std::mem::replace(&mut self.is_told, true) {
+        let is_told_of = |run: &Process| !matches!(run.life.state(), State::Failed(_));
+        if self.id.is_some()
+            && self
+                .server
+                .table
+                .borrow()
+                .job(self.job)
+                .is_none_or(is_told_of)
+        {
+            return;
+        }
+        if !std::mem::replace(&mut self.is_told, true) {
             told::run_ended(
                 &self.server,
                 self.job,
