@@ -91,6 +91,8 @@ pub enum StartError {
     Listen(ListenError),
     /// So few descriptors are allowed that nobody could be answered.
     Descriptors(u64),
+    /// No descriptor is allowed any more, and with that poll(2) waits for none.
+    NothingToWaitWith,
     /// There is no memory for logs.
     Arena(ArenaError),
     /// Groups were demanded and are not to be had.
@@ -154,6 +156,10 @@ impl Display for StartError {
             Self::Arena(error) => error.fmt(f),
             Self::Cgroups(error) => write!(f, "--cgroup on: {error}"),
             Self::StateDir { dir, error } => write!(f, "--state-dir {}: {error}", dir.display()),
+            Self::NothingToWaitWith => f.write_str(
+                "the limit of descriptors (RLIMIT_NOFILE) was set to 0 from outside, so that nothing \
+                 can be waited for, and the server ends: leave it at 64 at least (prlimit --nofile)",
+            ),
             Self::Step { what, error } => write!(f, "{what}: {error}"),
         }
     }
@@ -333,7 +339,12 @@ fn begin(args: &ServerArgs, heritage: Option<Heritage>) -> Result<Ready, StartEr
     signals::block_all();
     signals::reset_child_signal();
     let nofile = heritage.map(|heritage| heritage.nofile);
-    let inheritance = Inheritance::prepare(nofile).map_err(step("standard descriptors"))?;
+    let inheritance = Inheritance::prepare(nofile).map_err(|error| {
+        match getrlimit(Resource::Nofile).current {
+            Some(few @ ..DESCRIPTORS_MIN) => StartError::Descriptors(few),
+            _ => step("standard descriptors")(error),
+        }
+    })?;
     // A server that listens and can answer nobody is worse than none.
     if let Some(few @ ..DESCRIPTORS_MIN) = getrlimit(Resource::Nofile).current {
         return Err(StartError::Descriptors(few));
@@ -633,7 +644,10 @@ impl Ready {
             audit.finish();
         }
         journal.finish();
-        result.map_err(step("serving"))
+        result.map_err(|error| match getrlimit(Resource::Nofile).current {
+            Some(0) => StartError::NothingToWaitWith,
+            _ => step("serving")(error),
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Launch, Response, Server, on_both, sh};
+use crate::harness::{Backend, Launch, Response, Server, eventually, on_both, sh};
 
 on_both!(
     each_process_is_held_to_its_own_limits,
@@ -308,4 +308,37 @@ fn limits_are_a_capability(backend: Backend) {
     let told = server.get("/v1/server").json();
     let words = told["capabilities"].as_array().unwrap();
     assert!(words.contains(&json!("limits")), "{told}");
+}
+
+#[test]
+fn a_server_that_may_have_no_descriptors_says_so_in_a_sentence() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    for few in ["0", "2", "40"] {
+        let output = std::process::Command::new("prlimit")
+            .args([
+                &format!("--nofile={few}:{few}"),
+                env!("CARGO_BIN_EXE_procring"),
+            ])
+            .args(["server", "--listen", "127.0.0.1:0", "--no-token"])
+            .output()
+            .expect("prlimit");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{few}: {errors}");
+        let said = format!("procring: at most {few} descriptors");
+        assert!(errors.starts_with(&said), "{few}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{few}: {errors}");
+    }
+    // From outside, while it runs: nobody can be waited for, and it ends.
+    let mut server = Server::open(Backend::Epoll);
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    prlimit(Pid::from_raw(server.pid), Resource::Nofile, none).expect("a limit");
+    let _ = std::net::TcpStream::connect(server.address);
+    let status = server.await_end(crate::harness::WAIT);
+    assert_eq!(status.code(), Some(1));
+    eventually("its last line", || server.stderr_has_ended().then_some(()));
+    let told = server.stderr();
+    assert!(told.contains("RLIMIT_NOFILE) was set to 0"), "{told}");
 }
