@@ -9,13 +9,18 @@ use procring::notice;
 use procring::server::{self, Asked, Ready, StartError};
 
 fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let mut args: Vec<_> = std::env::args_os().skip(1).collect();
+    if args.first().is_some_and(|word| word == "help") {
+        // `help COMMAND` is `COMMAND --help`.
+        args.remove(0);
+        args.push("--help".into());
+    }
     if let Some(asked) = server::heritage_asked(&args) {
         return take_over(asked);
     }
     #[cfg(feature = "cli")]
     if procring::cli::is_meant(&args) {
-        return procring::cli::main(args);
+        return procring::cli::main(args, flags::all().collect());
     }
     match flags::parse(args, std::env::vars_os()) {
         Ok(Invocation::Help) => answer(&help()),

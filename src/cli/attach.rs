@@ -86,6 +86,7 @@ pub(super) fn stay(
                 return Ok(Left::Ended(signal));
             }
             Ok(Ended::Cut) => std::thread::sleep(PAUSE),
+            Ok(Ended::Redrawn) => {}
             Err(error) => {
                 user.leave(true)?;
                 return Err(error);

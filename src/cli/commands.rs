@@ -29,6 +29,8 @@ pub(super) enum Names {
     Processes,
     /// One of these.
     Words(&'static [&'static str]),
+    /// A program, and what that takes.
+    Program,
     /// Files, or anything else.
     Anything,
 }
@@ -134,7 +136,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "run",
         usage: "[--] COMMAND [ARG]...",
         operands: Operands::Program,
-        names: Names::Anything,
+        names: Names::Program,
         about: "run a command, with its output and exit code as one's own",
         more: "Output comes as it is written; input that is no terminal is passed on, whatever \
                its length. Ctrl-C reaches the command, a second one kills it. Exits with the \
@@ -169,7 +171,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "start",
         usage: "[--] COMMAND [ARG]...",
         operands: Operands::Program,
-        names: Names::Anything,
+        names: Names::Program,
         about: "start a process and print its id",
         more: "",
         flags: &[
@@ -385,7 +387,12 @@ pub(super) const COMMANDS: &[Command] = &[
         more: "On something that is no terminal it prints once.",
         flags: &[
             flag("interval", None, Some("TIME"), "how often [2s]"),
-            flag("sort", None, Some("COLUMN"), "cpu, memory, in or out [cpu]"),
+            flag(
+                "sort",
+                None,
+                Some("COLUMN"),
+                "cpu, memory, in, out or followers [cpu]",
+            ),
         ],
         action: top::top,
     },

@@ -34,11 +34,7 @@ pub(super) fn config(context: &Context, parsed: &Parsed) -> Result<u8> {
     let rows: Vec<_> = settings
         .map(|(key, value)| vec![key.clone(), value.to_string()])
         .collect();
-    output::answer(&show::table(
-        &["LIMIT", "VALUE"],
-        &rows,
-        output::is_for_people(),
-    ))?;
+    output::answer(&show::table(&["LIMIT", "VALUE"], &rows, output::look()))?;
     Ok(0)
 }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::ServerFlag;
 use super::error::{CliError, Result};
 use super::parse::Parsed;
+use super::terminal;
 use crate::client::{Client, ClientError, Endpoint, Request, segment};
 
 /// How long a server that is away for a moment (a restart, a proxy that is reloaded) is tried.
@@ -22,11 +24,13 @@ pub(super) struct Context {
     pub(super) client: Client,
     /// Somebody named it.
     pub(super) is_named: bool,
+    /// The other half of this program's flags.
+    pub(super) server_flags: Vec<ServerFlag>,
 }
 
 impl Context {
     /// Finds the server: the flags, then the variables, then the usual address.
-    pub(super) fn new(parsed: &Parsed) -> Result<Self> {
+    pub(super) fn new(parsed: &Parsed, server_flags: Vec<ServerFlag>) -> Result<Self> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let url = parsed.value("url")?.or_else(|| variable("PROCRING_URL"));
         let endpoint = url.as_deref().map(Endpoint::parse).transpose();
@@ -54,7 +58,9 @@ impl Context {
         }
         Ok(Self {
             is_named: endpoint.is_some(),
-            client: Client::new(endpoint.unwrap_or_default(), token),
+            client: Client::new(endpoint.unwrap_or_default(), token)
+                .telling(terminal::tell_waiting),
+            server_flags,
         })
     }
 
@@ -80,13 +86,15 @@ impl Context {
         if self.capabilities()?.iter().any(|word| word == capability) {
             return Ok(());
         }
-        Err(CliError::Failed(
-            format!(
-                "the server at {} cannot do this ({what}); it is too old, or another program",
-                self.client.endpoint().url()
-            ),
-            1,
-        ))
+        Err(self.too_old(what))
+    }
+
+    /// What is said of a server that cannot do what a command needs.
+    pub(super) fn too_old(&self, what: &str) -> CliError {
+        CliError::TooOld {
+            url: self.client.endpoint().url().to_owned(),
+            what: what.to_owned(),
+        }
     }
 
     /// Does something for each of several processes, and goes on after a failure.

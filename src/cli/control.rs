@@ -14,7 +14,10 @@ use crate::client::{Request, segment};
 /// Between SIGTERM and SIGKILL, as docker(1) has it.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Beyond a grace: the kernel may take a moment to end a large process.
+/// A server that ends a grace itself has done it by then.
+const BEHIND_GRACE: Duration = Duration::from_millis(500);
+
+/// For a SIGKILL: the kernel may take a moment to end a large process.
 const AFTER_GRACE: Duration = Duration::from_secs(5);
 
 /// One wait of the server's; it is asked again.
@@ -24,26 +27,38 @@ fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn still_runs(what: &str) -> CliError {
-    CliError::Failed(format!("it still runs after {what}"), 1)
-}
-
 pub(super) fn stop(context: &Context, parsed: &Parsed) -> Result<u8> {
     let grace = parsed.time("time")?.unwrap_or(GRACE);
-    let wait = grace.saturating_add(AFTER_GRACE);
+    let wait = grace.saturating_add(BEHIND_GRACE);
     context.for_each(parsed, |name| {
         let what = format!("/stop?graceMs={}&waitMs={}", ms(grace), ms(wait));
         let record = context.act(name, &what)?;
         if record["status"] == "running" {
-            return Err(still_runs("SIGKILL"));
+            // The reference knows no grace.
+            end(context, name)?;
         }
         output::line(name)
     })
 }
 
+/// Kills a process with all that it started.
+fn end(context: &Context, name: &str) -> Result<()> {
+    let what = format!("/kill?waitMs={}", ms(AFTER_GRACE));
+    if context.act(name, &what)?["status"] == "running" {
+        return Err(CliError::Failed(
+            "it still runs after SIGKILL".to_owned(),
+            1,
+        ));
+    }
+    Ok(())
+}
+
 pub(super) fn kill(context: &Context, parsed: &Parsed) -> Result<u8> {
     let signal = parsed.value("signal")?;
     let signal = signal.filter(|signal| crate::types::signal::number(signal) != Some(9));
+    if signal.is_some() {
+        context.require("signals", "another signal than SIGKILL")?;
+    }
     context.for_each(parsed, |name| {
         match &signal {
             Some(signal) => {
@@ -51,12 +66,7 @@ pub(super) fn kill(context: &Context, parsed: &Parsed) -> Result<u8> {
                     .client
                     .post(&path(name, "/signal"), &json!({ "signal": signal }))?;
             }
-            None => {
-                let what = format!("/kill?waitMs={}", ms(AFTER_GRACE));
-                if context.act(name, &what)?["status"] == "running" {
-                    return Err(still_runs("SIGKILL"));
-                }
-            }
+            None => end(context, name)?,
         }
         output::line(name)
     })
@@ -96,15 +106,16 @@ fn wait_for(
     what: &str,
     until: Option<Instant>,
 ) -> Result<(String, Value)> {
+    // It has been there a moment ago.
+    let client = context.client.patient(super::context::PATIENCE);
     loop {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let wait = left.map_or(WAIT, |left| left.min(WAIT));
         let request = Request::get(&path(name, &format!("/wait?timeoutMs={}{what}", ms(wait))));
         // A proxy, or a server that is replaced, may cut a long wait: it is asked again.
-        let answer = match context.client.json(request) {
-            Err(crate::client::ClientError::Lost(_)) => {
-                let patient = context.client.patient(super::context::PATIENCE);
-                let record = patient.get(&path(name, ""))?;
+        let answer = match client.json(request) {
+            Err(error) if error.may_pass() => {
+                let record = client.get(&path(name, ""))?;
                 json!({"outcome": "timeout", "process": record})
             }
             answer => answer?,

@@ -25,6 +25,13 @@ pub(super) enum CliError {
         /// Why.
         error: io::Error,
     },
+    /// The server cannot do what a command needs: where it is, and what that is.
+    TooOld {
+        /// Where.
+        url: String,
+        /// What is needed.
+        what: String,
+    },
     /// A sentence, and a code of its own.
     Failed(String, u8),
     /// Nobody reads the output any more, which is no news for anybody.
@@ -41,7 +48,7 @@ impl CliError {
             Self::Usage(_) => 2,
             Self::Failed(_, code) => *code,
             Self::Gone => READER_GONE,
-            Self::Client(_) | Self::Local { .. } => 1,
+            Self::Client(_) | Self::Local { .. } | Self::TooOld { .. } => 1,
         }
     }
 
@@ -69,6 +76,10 @@ impl fmt::Display for CliError {
             ),
             Self::Client(error) => error.fmt(f),
             Self::Local { what, error } => write!(f, "{what}: {error}"),
+            Self::TooOld { url, what } => write!(
+                f,
+                "the server at {url} cannot do this ({what}); it is too old, or another program"
+            ),
             Self::Gone => f.write_str("nobody reads the output"),
         }
     }

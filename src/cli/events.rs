@@ -63,6 +63,7 @@ fn print(event: &Event, as_json: bool) -> Result<()> {
         "deleted" if data["reason"] == "evicted" => "deleted(evicted)".to_owned(),
         other => other.to_owned(),
     };
+    let what = output::look().paint(&what, show::colour_of(&what));
     let command = show::plain(&show::shortened(&command(record), 80));
     output::line(format_args!(
         "{at} {what} {}{name} {command}",

@@ -28,6 +28,7 @@ pub(super) fn input(context: &Context, parsed: &Parsed) -> Result<u8> {
         context.client.post(&path(name, "/input"), &body)?;
         return Ok(0);
     }
+    context.require("stdin", "input without a text")?;
     let mut stdin = io::stdin();
     if eof && stdin.is_terminal() {
         // Nothing but the end.

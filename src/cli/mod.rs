@@ -54,14 +54,17 @@ pub fn is_meant(args: &[OsString]) -> bool {
     parse::word(args).is_some_and(|word| word != "server" && word != "man")
 }
 
+/// A flag of `procring server`, for completions: its name, what follows it, its help.
+pub type ServerFlag = (&'static str, Option<&'static str>, &'static str);
+
 /// Carries out a command.
-pub fn main(args: Vec<OsString>) -> ExitCode {
+pub fn main(args: Vec<OsString>, server_flags: Vec<ServerFlag>) -> ExitCode {
     let done = Parsed::read(args).and_then(|parsed| {
         if parsed.has("help") {
             output::answer(&text::help(parsed.command()))?;
             return Ok(0);
         }
-        let context = Context::new(&parsed)?;
+        let context = Context::new(&parsed, server_flags)?;
         (parsed.command().action)(&context, &parsed)
     });
     match done {

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::error::{CliError, Result};
+use super::show::Look;
 
 /// Writes a text to standard output.
 pub(super) fn answer(text: &str) -> Result<()> {
@@ -30,4 +31,17 @@ pub(super) fn stderr(bytes: &[u8]) -> Result<()> {
 /// Whether standard output is a terminal, so that a person reads it.
 pub(super) fn is_for_people() -> bool {
     io::stdout().is_terminal()
+}
+
+/// How something is to look on standard output.
+pub(super) fn look() -> Look {
+    if !is_for_people() {
+        return Look::Plain;
+    }
+    let says = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    // https://no-color.org
+    if says("NO_COLOR").is_some() || says("TERM").is_none_or(|term| term == "dumb") {
+        return Look::Aligned;
+    }
+    Look::Coloured
 }

@@ -75,7 +75,7 @@ impl Parsed {
                     }
                 },
                 (None, Arg::Long(long)) => return Err(unknown(command, &format!("--{long}"))),
-                (None, Arg::Short(short)) => return Err(unknown(command, &format!("-{short}"))),
+                (None, Arg::Short(short)) => return Err(unknown_letter(command, short)),
             }
         }
         let Some(command) = command else {
@@ -218,6 +218,22 @@ fn unknown(command: Option<&'static Command>, given: &str) -> CliError {
     usage(format!("{given} is no flag{of}; the nearest is --{near}"))
 }
 
+/// A letter has no nearest one; what begins with it may be meant.
+fn unknown_letter(command: Option<&'static Command>, given: char) -> CliError {
+    let own = command.map_or(&[][..], |command| command.flags);
+    let name = command.map_or("procring".to_owned(), |command| {
+        format!("procring {}", command.name)
+    });
+    let mut all = own.iter().chain(COMMON);
+    let near = all.find(|flag| flag.long.starts_with(given.to_ascii_lowercase()));
+    let meant = near.map_or(String::new(), |flag| {
+        format!("; the nearest is --{}", flag.long)
+    });
+    usage(format!(
+        "-{given} is no flag of `{name}`{meant}; `{name} --help` lists all"
+    ))
+}
+
 fn text(word: impl AsRef<OsStr>) -> Result<String> {
     let word = word.as_ref();
     let text = word.to_str().map(str::to_owned);
@@ -280,6 +296,11 @@ mod tests {
             error(&["lgos"])
         );
         assert!(error(&["logs", "--folow", "x"]).contains("--follow"));
+        assert!(error(&["rm", "-F", "x"]).contains("--force"));
+        assert_eq!(
+            error(&["ps", "-z"]),
+            "-z is no flag of `procring ps`; `procring ps --help` lists all"
+        );
         assert!(error(&["logs"]).contains("PROCESS"));
         assert!(error(&["ps", "x"]).contains("too many"));
         assert!(error(&["--verbose"]).contains("is no flag"));

@@ -15,6 +15,9 @@ const COMMAND_MAX: usize = 60;
 pub(super) fn ps(context: &Context, parsed: &Parsed) -> Result<u8> {
     let all = parsed.has("all");
     let labels = parsed.pairs("label")?;
+    if !labels.is_empty() {
+        context.require("names", "labels")?;
+    }
     let mut query = vec![];
     if !all {
         query.push("status=running".to_owned());
@@ -48,10 +51,12 @@ pub(super) fn ps(context: &Context, parsed: &Parsed) -> Result<u8> {
         output::line(show::indented(&serde_json::json!(records).to_string()))?;
         return Ok(0);
     }
-    let for_people = output::is_for_people();
-    let rows: Vec<_> = records.map(|record| row(record, for_people)).collect();
+    let look = output::look();
+    let rows: Vec<_> = records
+        .map(|record| row(record, look.is_for_people()))
+        .collect();
     let header = ["ID", "NAME", "STATUS", "PID", "AGE", "COMMAND"];
-    output::answer(&show::table(&header, &rows, for_people))?;
+    output::answer(&show::table(&header, &rows, look))?;
     Ok(0)
 }
 

@@ -8,14 +8,14 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::os::fd::AsFd;
 use std::sync::mpsc;
-use std::thread;
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::attach::{self, Left};
-use super::context::{Context, PATIENCE, path};
+use super::context::{Context, PATIENCE, PAUSE, path};
 use super::detach::Keys;
 use super::embedded;
 use super::error::{CliError, Result, SERVER_TROUBLE};
@@ -62,16 +62,30 @@ pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<u8> {
     };
     done.map_err(|error| match error {
         CliError::Client(ClientError::Refused(problem)) => {
-            let code = match problem.code.as_deref() {
-                Some("ENOENT") => NOT_FOUND,
-                Some("EACCES" | "ENOEXEC") => NOT_EXECUTABLE,
-                _ => SERVER_TROUBLE,
-            };
+            let code = not_started(problem.code.as_deref(), &problem.detail);
             CliError::Failed(ClientError::Refused(problem).to_string(), code)
         }
-        CliError::Client(_) => CliError::Failed(error.to_string(), SERVER_TROUBLE),
+        CliError::Client(_) | CliError::TooOld { .. } => {
+            CliError::Failed(error.to_string(), SERVER_TROUBLE)
+        }
         error => error,
     })
+}
+
+/// The code that a shell has for a program that could not be started. The reference names the error
+/// by its number, and only in its text.
+fn not_started(code: Option<&str>, detail: &str) -> u8 {
+    let number = detail
+        .rsplit_once("failed to spawn process: ")
+        .and_then(|(_, why)| why.rsplit_once("(os error "))
+        .and_then(|(_, number)| number.strip_suffix(')')?.parse().ok());
+    match (code, number) {
+        (Some("ENOENT"), _) | (None, Some(libc::ENOENT)) => NOT_FOUND,
+        (Some("EACCES" | "ENOEXEC"), _) | (None, Some(libc::EACCES | libc::ENOEXEC)) => {
+            NOT_EXECUTABLE
+        }
+        _ => SERVER_TROUBLE,
+    }
 }
 
 /// In a terminal: a process that is attached to.
@@ -95,7 +109,15 @@ fn in_terminal(context: &Context, mut body: Map<String, Value>, keys: Keys) -> R
         .patient(PATIENCE)
         .post("/v1/processes", &body.into())?;
     let id = text(&record, "id");
-    match attach::stay(context, id, Kind::Terminal, false, keys)? {
+    let left =
+        attach::stay(context, id, Kind::Terminal, false, keys).map_err(|error| match error {
+            CliError::Client(error) => CliError::Failed(
+                format!("the connection broke before the end of {id} was heard: {error}"),
+                SERVER_TROUBLE,
+            ),
+            error => error,
+        });
+    match left? {
         Left::Exited(record) => {
             if !is_named {
                 remove(&context.client, id);
@@ -185,7 +207,7 @@ fn streamed(context: &Context, mut body: Map<String, Value>) -> Result<u8> {
         is_interrupted: false,
     };
     let lines = BufReader::new(response);
-    thread::spawn(move || {
+    signals::beside(move || {
         for line in lines.lines() {
             if hear.send(Heard::Line(line)).is_err() {
                 return;
@@ -193,7 +215,7 @@ fn streamed(context: &Context, mut body: Map<String, Value>) -> Result<u8> {
         }
         let cut = io::ErrorKind::UnexpectedEof.into();
         let _ = hear.send(Heard::Line(Err(cut)));
-    });
+    })?;
     let code = run.serve(&heard);
     if let Some(id) = run.id.as_deref().filter(|_| !is_named && code.is_ok()) {
         remove(&context.client, id);
@@ -208,7 +230,7 @@ fn send(
     heard: &mpsc::Receiver<Heard>,
 ) -> Result<Response> {
     let (answer, answered) = mpsc::channel();
-    thread::spawn(move || answer.send(client.expect(request)));
+    signals::beside(move || answer.send(client.expect(request)))?;
     loop {
         let pause = std::time::Duration::from_millis(20);
         match answered.recv_timeout(pause) {
@@ -291,23 +313,26 @@ impl Run<'_> {
         };
         let (client, hear) = (self.context.client.clone(), self.hear.clone());
         let id = id.to_owned();
-        thread::spawn(move || {
+        let begun = signals::beside(move || {
             if let Err(error) = feed(&client, &id, &mut input) {
                 let _ = hear.send(Heard::Input(error));
             }
         });
+        if let Err(error) = begun {
+            let _ = self.hear.send(Heard::Input(error));
+        }
     }
 
     fn wish(&mut self, wish: Wish) -> Result<()> {
         let Some(id) = self.id.clone() else {
             return match wish {
-                Wish::Resized => Ok(()),
+                Wish::Resized | Wish::Continued => Ok(()),
                 Wish::Interrupt => signals::exit_by(libc::SIGINT),
                 Wish::End(signal) => signals::exit_by(signal),
             };
         };
         match wish {
-            Wish::Resized => {}
+            Wish::Resized | Wish::Continued => {}
             Wish::Interrupt if !self.is_interrupted => {
                 self.is_interrupted = true;
                 let signal = json!({"signal": "SIGINT"});
@@ -339,20 +364,31 @@ impl Run<'_> {
         )
     }
 
+    /// Its record, once the server has noticed that its client is gone and has ended it, or when that
+    /// takes too long.
+    fn ended(&self, id: &str) -> std::result::Result<Value, ClientError> {
+        let client = self.context.client.patient(PATIENCE);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let record = client.get(&path(id, ""))?;
+            if text(&record, "status") == "exited" || Instant::now() > until {
+                return Ok(record);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     /// The stream broke. What became of the command is asked for, and never guessed.
     fn lost(&self) -> CliError {
-        let known = self.id.as_deref().map(|id| {
-            let record = self.context.client.patient(PATIENCE).get(&path(id, ""));
-            match record {
-                Ok(record) => match text(&record, "status") {
-                    "exited" => format!("; it is {}", super::ps::status(&record)),
-                    _ => format!("; it still runs, as {id}"),
-                },
-                Err(ClientError::Refused(problem)) if problem.status == 404 => {
-                    "; the server does not know it any more".to_owned()
-                }
-                Err(error) => format!("; {error}"),
+        let known = self.id.as_deref().map(|id| match self.ended(id) {
+            Ok(record) => match text(&record, "status") {
+                "exited" => format!("; it is {}", super::ps::status(&record)),
+                _ => format!("; it still runs, as {id}"),
+            },
+            Err(ClientError::Refused(problem)) if problem.status == 404 => {
+                "; the server does not know it any more".to_owned()
             }
+            Err(error) => format!("; {error}"),
         });
         let known = known.unwrap_or_default();
         CliError::Failed(
@@ -372,5 +408,24 @@ fn whole(answer: &Value) -> Result<u8> {
     match answer["timedOut"] == true {
         true => Ok(TIMED_OUT),
         false => exit_code(answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_missing_or_cannot_run_has_the_code_of_a_shell_with_the_reference_too() {
+        let of = |number: u8| {
+            format!("stream error: failed to spawn process: It is so (os error {number})")
+        };
+        assert_eq!(not_started(Some("ENOENT"), "any"), 127);
+        assert_eq!(not_started(Some("EACCES"), "any"), 126);
+        assert_eq!(not_started(None, &of(2)), 127);
+        assert_eq!([13, 8].map(|n| not_started(None, &of(n))), [126, 126]);
+        assert_eq!(not_started(None, &of(11)), 125);
+        assert_eq!(not_started(None, "(os error 2)"), 125);
+        assert_eq!(not_started(Some("EAGAIN"), &of(2)), 125);
     }
 }

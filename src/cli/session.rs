@@ -50,6 +50,8 @@ pub(super) enum Ended {
     Signal(i32),
     /// It broke.
     Cut,
+    /// The terminal is to be drawn again.
+    Redrawn,
 }
 
 /// What the loop hears of.
@@ -140,7 +142,7 @@ impl User {
         if !read_only {
             let keys = raw.is_some().then_some(keys);
             let hear = hear.clone();
-            thread::spawn(move || read_input(keys, &hear));
+            signals::beside(move || read_input(keys, &hear))?;
         }
         Ok(Self {
             kind,
@@ -179,7 +181,7 @@ impl User {
         let sender = socket.sender();
         let breaker = socket.breaker();
         let messages = self.hear.clone();
-        let reader = thread::spawn(move || {
+        let reader = signals::beside(move || {
             loop {
                 let message = socket.receive();
                 let is_last = matches!(message, Ok(Message::Close(_)) | Err(_));
@@ -187,7 +189,7 @@ impl User {
                     return socket;
                 }
             }
-        });
+        })?;
         if self.has_ended {
             self.end_input(&sender);
         }
@@ -216,7 +218,7 @@ impl User {
                 heard => self.pending.push_back(heard),
             }
         }
-        if let Ok(Ended::Cut) = ended {
+        if let Ok(Ended::Cut | Ended::Redrawn) = ended {
             let unsure = self.input.cut();
             // On a terminal that is drawn again nobody could read it.
             if self.raw.is_none() {
@@ -270,6 +272,13 @@ impl User {
             }
             Heard::Detach => return Ok(Some(Ended::Detached)),
             Heard::Wish(Wish::Resized) => self.resize(sender),
+            Heard::Wish(Wish::Continued) => {
+                if let Some(raw) = &self.raw {
+                    // It may have been hung up, which is heard of otherwise.
+                    let _ = raw.again();
+                    return Ok(Some(Ended::Redrawn));
+                }
+            }
             Heard::Wish(Wish::End(signal)) => return Ok(Some(Ended::Signal(signal))),
             Heard::Wish(Wish::Interrupt) => match (self.kind, self.is_interrupted) {
                 // In raw mode Ctrl-C is a key; here somebody sent a signal, or stdin is no terminal.

@@ -7,8 +7,55 @@ use crate::wire::rfc3339;
 /// What stands where there is nothing to show, so that columns can be counted.
 const NOTHING: &str = "-";
 
-/// Lines of a table: columns are aligned for people, and separated by tabs for programs.
-pub(super) fn table(header: &[&str], rows: &[Vec<String>], for_people: bool) -> String {
+/// How a table looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Columns are separated by tabs, for programs.
+    Plain,
+    /// Columns are aligned, for people.
+    Aligned,
+    /// The same, on a terminal that shows colours to somebody who wants them.
+    Coloured,
+}
+
+impl Look {
+    /// Whether a person reads it.
+    pub(super) fn is_for_people(self) -> bool {
+        self != Self::Plain
+    }
+
+    /// A word with what makes it stand out, if anything may.
+    pub(super) fn paint(self, word: &str, colour: Option<Colour>) -> String {
+        match (self, colour) {
+            (Self::Coloured, Some(colour)) => format!("\x1b[{}m{word}\x1b[0m", colour as u8),
+            _ => word.to_owned(),
+        }
+    }
+}
+
+/// What a word stands out by (ECMA-48, 8.3.117).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Colour {
+    /// A heading.
+    Bold = 1,
+    /// Trouble.
+    Red = 31,
+    /// It runs.
+    Green = 32,
+}
+
+/// The colour of what is said of a process.
+pub(super) fn colour_of(status: &str) -> Option<Colour> {
+    let quiet = ["exited(0)", "deleted"];
+    match status {
+        "running" | "created" => Some(Colour::Green),
+        _ if quiet.iter().any(|quiet| status.starts_with(quiet)) => None,
+        _ => Some(Colour::Red),
+    }
+}
+
+/// Lines of a table.
+pub(super) fn table(header: &[&str], rows: &[Vec<String>], look: Look) -> String {
     let shown = |cell: &str| {
         if cell.is_empty() {
             NOTHING.to_owned()
@@ -26,7 +73,7 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>], for_people: bool) -> 
         rows.iter()
             .map(|row| row.iter().map(|cell| shown(cell)).collect()),
     );
-    if !for_people {
+    if look == Look::Plain {
         return lines.iter().map(|line| line.join("\t") + "\n").collect();
     }
     let width = |column: usize| {
@@ -35,12 +82,18 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>], for_people: bool) -> 
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let mut out = String::new();
-    for line in &lines {
-        let mut text = String::new();
-        for (cell, width) in line.iter().zip(&widths) {
-            text.push_str(&format!("{cell:width$}   "));
+    for (row, line) in lines.iter().enumerate() {
+        let mut blanks = String::new();
+        for ((cell, width), column) in line.iter().zip(&widths).zip(header) {
+            let colour = match *column {
+                _ if row == 0 => Some(Colour::Bold),
+                "STATUS" => colour_of(cell),
+                _ => None,
+            };
+            out.push_str(&blanks);
+            out.push_str(&look.paint(cell, colour));
+            blanks = " ".repeat(width - cell.chars().count() + 3);
         }
-        out.push_str(text.trim_end());
         out.push('\n');
     }
     out
@@ -184,12 +237,18 @@ mod tests {
             vec!["p".into(), "a\tb".into()],
         ];
         assert_eq!(
-            table(&["ID", "NAME"], &rows, true),
+            table(&["ID", "NAME"], &rows, Look::Aligned),
             "ID       NAME\nproc_1   -\np        a\\tb\n"
         );
         assert_eq!(
-            table(&["ID", "NAME"], &rows, false),
+            table(&["ID", "NAME"], &rows, Look::Plain),
             "ID\tNAME\nproc_1\t-\np\ta\\tb\n"
+        );
+        let rows = ["running", "exited(0)", "exited(SIGKILL)"].map(|cell| vec![cell.to_owned()]);
+        assert_eq!(
+            table(&["STATUS"], &rows, Look::Coloured),
+            "\x1b[1mSTATUS\x1b[0m\n\x1b[32mrunning\x1b[0m\nexited(0)\n\
+             \x1b[31mexited(SIGKILL)\x1b[0m\n"
         );
     }
 

@@ -2,8 +2,9 @@
 
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
 use super::error::{CliError, Result};
 use super::terminal;
@@ -17,22 +18,39 @@ pub(super) enum Wish {
     End(i32),
     /// The window has another size.
     Resized,
+    /// This program was stopped (SIGTSTP, SIGSTOP) and goes on; the terminal may be as others left it.
+    Continued,
 }
 
 /// Calls `heard` for each signal, on a thread of its own.
 pub(super) fn listen(heard: impl Fn(Wish) + Send + 'static) -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH])
-        .map_err(CliError::local("signals"))?;
-    thread::spawn(move || {
+    let all = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP, SIGCONT];
+    let mut signals = Signals::new(all).map_err(CliError::local("signals"))?;
+    beside(move || {
         for signal in signals.forever() {
             heard(match signal {
                 SIGINT => Wish::Interrupt,
                 SIGWINCH => Wish::Resized,
+                SIGCONT => Wish::Continued,
+                SIGTSTP => {
+                    terminal::hand_back();
+                    // It stops here, as who sent the signal wants; SIGCONT is heard behind that.
+                    let _ = emulate_default_handler(SIGTSTP);
+                    continue;
+                }
                 signal => Wish::End(signal),
             });
         }
-    });
+    })?;
     Ok(())
+}
+
+/// Does something on a thread of its own.
+pub(super) fn beside<T: Send + 'static>(
+    what: impl FnOnce() -> T + Send + 'static,
+) -> Result<thread::JoinHandle<T>> {
+    let begun = thread::Builder::new().spawn(what);
+    begun.map_err(CliError::local("a thread of this command"))
 }
 
 /// Ends this program as a signal would have, with the terminal put back.

@@ -37,7 +37,8 @@ pub(super) fn request(parsed: &Parsed) -> Result<Map<String, Value>> {
     for (key, value) in parsed.pairs("limit")? {
         // A server passes over what it does not know, and a limit would be missing.
         let read = Limits::parse(&format!("{key}={value}"));
-        let read = read.map_err(|error| CliError::Usage(format!("--limit {error}")))?;
+        let read =
+            read.map_err(|error| CliError::Usage(format!("--limit {key}={value}: {error}")))?;
         for (limit, value) in read.iter() {
             limits.insert(limit.name().to_owned(), value.into());
         }
@@ -82,8 +83,8 @@ pub(super) fn in_terminal(body: &mut Map<String, Value>) {
 pub(super) fn check(context: &Context, body: &Map<String, Value>) -> Result<()> {
     for (fields, capability) in [
         (&["name", "labels"][..], "names"),
-        (&["limits"], "limits"),
-        (&["user"], "user"),
+        // A server that knows both and may not change the user says so itself.
+        (&["limits", "user"], "limits"),
         (&["stdin", "deadlineMs"], "stdin"),
     ] {
         if let Some(field) = fields.iter().find(|field| body.contains_key(**field)) {

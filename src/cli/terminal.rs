@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::panic;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
@@ -19,9 +20,12 @@ const LEAVE: &[u8] = b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x
 /// The terminal as it was when the first session began.
 static BEFORE: OnceLock<Termios> = OnceLock::new();
 
+/// Whether a program draws on the terminal now.
+static IS_DRAWN: AtomicBool = AtomicBool::new(false);
+
 /// Raw mode, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Raw(());
+pub(super) struct Raw(Termios);
 
 impl Raw {
     /// Begins.
@@ -40,23 +44,48 @@ impl Raw {
             // A release build ends at a panic, and runs this before that.
             let usual = panic::take_hook();
             panic::set_hook(Box::new(move |info| {
-                put_back();
-                if output::is_for_people() {
-                    // Past the lock that another thread may hold for ever.
-                    let _ = rustix::io::write(io::stdout(), LEAVE);
-                }
+                hand_back();
                 usual(info);
             }));
         }
         raw.make_raw();
-        tcsetattr(&stdin, OptionalActions::Drain, &raw).map_err(wrong)?;
-        Ok(Self(()))
+        let raw = Self(raw);
+        raw.again().map_err(wrong)?;
+        Ok(raw)
+    }
+
+    /// Raw once more, behind a stop.
+    pub(super) fn again(&self) -> rustix::io::Result<()> {
+        IS_DRAWN.store(true, Ordering::Relaxed);
+        tcsetattr(io::stdin(), OptionalActions::Drain, &self.0)
     }
 }
 
 impl Drop for Raw {
     fn drop(&mut self) {
+        IS_DRAWN.store(false, Ordering::Relaxed);
         put_back();
+    }
+}
+
+/// Says that this program draws on the terminal, or has left it.
+pub(super) fn is_drawn(is: bool) {
+    IS_DRAWN.store(is, Ordering::Relaxed);
+}
+
+/// Says to a person what is waited for, where no program draws.
+pub(super) fn tell_waiting(url: &str) {
+    if io::stderr().is_terminal() && !IS_DRAWN.load(Ordering::Relaxed) {
+        crate::notice::line(format_args!("waiting for the server at {url}"));
+    }
+}
+
+/// Gives the terminal to whoever has it next, from any thread and whatever the others do.
+pub(super) fn hand_back() {
+    put_back();
+    if IS_DRAWN.load(Ordering::Relaxed) && output::is_for_people() {
+        // Past the lock that another thread may hold for ever.
+        let _ = rustix::io::write(io::stdout(), LEAVE);
     }
 }
 

@@ -65,12 +65,9 @@ pub fn commands_man() -> String {
     let escape = |text: &str| text.replace('\\', "\\e").replace('-', "\\-");
     let mut out = String::from(".SH COMMANDS\n");
     for command in COMMANDS {
-        let _ = writeln!(
-            out,
-            ".SS {} [\\fIOPTIONS\\fR] {}",
-            escape(command.name),
-            escape(command.usage)
-        );
+        let (name, usage) = (escape(command.name), escape(command.usage));
+        let head = format!(".SS {name} [\\fIOPTIONS\\fR] {usage}");
+        let _ = writeln!(out, "{}", head.trim_end());
         let _ = writeln!(out, "{}.", escape(&capitalized(command.about)));
         if !command.more.is_empty() {
             let _ = writeln!(out, "{}", escape(command.more));

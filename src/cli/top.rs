@@ -8,17 +8,19 @@ use super::context::Context;
 use super::error::Result;
 use super::parse::Parsed;
 use super::ps::{command, text};
+use super::show::{Colour, Look};
 use super::signals::{self, Wish};
 use super::{output, show, terminal};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// What can be sorted by, with the key of `usage`.
-const COLUMNS: [(&str, &str); 4] = [
+const COLUMNS: [(&str, &str); 5] = [
     ("cpu", ""),
     ("memory", "maxRssBytes"),
     ("in", "inputBytes"),
     ("out", "outputBytes"),
+    ("followers", "followers"),
 ];
 
 /// CPU time of a process at a moment.
@@ -29,14 +31,14 @@ pub(super) fn top(context: &Context, parsed: &Parsed) -> Result<u8> {
         .time("interval")?
         .unwrap_or(INTERVAL)
         .max(Duration::from_millis(100));
-    let by = parsed.read_value("sort", "cpu, memory, in or out", |word| {
+    let by = parsed.read_value("sort", "cpu, memory, in, out or followers", |word| {
         COLUMNS.iter().position(|(name, _)| *name == word)
     })?;
     let by = by.unwrap_or(0);
     let mut before = Before::new();
     if !output::is_for_people() {
         let rows = rows(context, &mut before, by)?;
-        output::answer(&show::table(&HEADER, &rows, false))?;
+        output::answer(&show::table(&HEADER, &rows, Look::Plain))?;
         return Ok(0);
     }
     let (hear, heard) = mpsc::channel();
@@ -45,6 +47,7 @@ pub(super) fn top(context: &Context, parsed: &Parsed) -> Result<u8> {
         let _ = hear.send(wish);
     })?;
     let shown = watch(context, &mut before, by, interval, &heard);
+    terminal::is_drawn(false);
     output::stdout(b"\x1b[?25h\x1b[?1049l")?;
     shown?;
     Ok(0)
@@ -57,26 +60,35 @@ fn watch(
     interval: Duration,
     heard: &mpsc::Receiver<Wish>,
 ) -> Result<()> {
-    output::stdout(b"\x1b[?1049h\x1b[?25l")?;
+    const BEGIN: &[u8] = b"\x1b[?1049h\x1b[?25l";
+    terminal::is_drawn(true);
+    output::stdout(BEGIN)?;
     loop {
         let rows = rows(context, before, by)?;
         let (cols, lines) = terminal::size().unwrap_or((80, 24));
-        let table = show::table(&HEADER, &rows, true);
+        let table = show::table(&HEADER, &rows, Look::Aligned);
+        let look = output::look();
         let mut frame = String::from("\x1b[H");
-        for line in table.lines().take(usize::from(lines).saturating_sub(1)) {
-            frame.push_str(&show::shortened(line, cols.into()));
+        let shown = table.lines().take(usize::from(lines).saturating_sub(1));
+        for (row, line) in shown.enumerate() {
+            let colour = (row == 0).then_some(Colour::Bold);
+            frame.push_str(&look.paint(&show::shortened(line, cols.into()), colour));
             frame.push_str("\x1b[K\r\n");
         }
         frame.push_str("\x1b[J");
         output::answer(&frame)?;
         match heard.recv_timeout(interval) {
             Ok(Wish::Interrupt | Wish::End(_)) => return Ok(()),
+            Ok(Wish::Continued) => {
+                terminal::is_drawn(true);
+                output::stdout(BEGIN)?;
+            }
             Ok(Wish::Resized) | Err(_) => {}
         }
     }
 }
 
-const HEADER: [&str; 8] = [
+const HEADER: [&str; 9] = [
     "ID",
     "NAME",
     "CPU%",
@@ -84,6 +96,7 @@ const HEADER: [&str; 8] = [
     "IN",
     "OUT",
     "PROCESSES",
+    "FOLLOWERS",
     "COMMAND",
 ];
 
@@ -112,6 +125,7 @@ fn rows(context: &Context, before: &mut Before, by: usize) -> Result<Vec<Vec<Str
             _ => usage[COLUMNS[by].1].as_f64().unwrap_or(-1.0),
         };
         let bytes = |key: &str| usage[key].as_u64().map_or(String::new(), show::size);
+        let number = |key: &str| usage[key].as_u64().map_or(String::new(), |n| n.to_string());
         rows.push((
             key,
             vec![
@@ -121,9 +135,8 @@ fn rows(context: &Context, before: &mut Before, by: usize) -> Result<Vec<Vec<Str
                 bytes("maxRssBytes"),
                 bytes("inputBytes"),
                 bytes("outputBytes"),
-                usage["processes"]
-                    .as_u64()
-                    .map_or(String::new(), |n| n.to_string()),
+                number("processes"),
+                number("followers"),
                 command(record),
             ],
         ));

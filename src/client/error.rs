@@ -59,7 +59,12 @@ impl ClientError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Lost(_) => true,
-            Self::Refused(problem) => matches!(problem.status, 502 | 504),
+            // A server of this API says which of its bounds is reached; a proxy knows of none.
+            Self::Refused(problem) => match problem.status {
+                502 | 504 => true,
+                503 => problem.kind.is_none(),
+                _ => false,
+            },
             error => error.is_absence(),
         }
     }

@@ -31,12 +31,16 @@ pub use websocket::{Message, Sender, WebSocket, Written};
 /// The pause between two tries to reach a server.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// Who waits longer than this wants to know for what.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+
 /// Where a server is and what it asks for.
 #[derive(Clone, Debug)]
 pub struct Client {
     endpoint: Arc<Endpoint>,
     token: Option<String>,
     patience: Duration,
+    tell_waiting: fn(&str),
 }
 
 impl Client {
@@ -46,6 +50,16 @@ impl Client {
             endpoint: Arc::new(endpoint),
             token,
             patience: Duration::ZERO,
+            tell_waiting: |_| {},
+        }
+    }
+
+    /// The same, that calls this with the server's address when it has tried for a while.
+    #[must_use]
+    pub fn telling(self, tell_waiting: fn(&str)) -> Self {
+        Self {
+            tell_waiting,
+            ..self
         }
     }
 
@@ -69,10 +83,14 @@ impl Client {
     /// # Errors
     /// When there is no server, after the client's patience.
     pub fn connect(&self) -> Result<Connection> {
-        let until = Instant::now() + self.patience;
+        let since = Instant::now();
+        let mut is_told = false;
         loop {
             match Connection::open(&self.endpoint) {
-                Err(error) if error.is_absence() && Instant::now() < until => {
+                Err(error) if error.is_absence() && since.elapsed() < self.patience => {
+                    if since.elapsed() > TELL_AFTER && !std::mem::replace(&mut is_told, true) {
+                        (self.tell_waiting)(self.endpoint.url());
+                    }
                     std::thread::sleep(RETRY_PAUSE);
                 }
                 result => return result,

@@ -85,7 +85,7 @@ impl WebSocket {
         let connection = response.into_connection();
         let (sender, outgoing) = mpsc::channel();
         let socket = connection.socket.clone();
-        let writer = thread::spawn(move || write_all(socket, &outgoing));
+        let writer = thread::Builder::new().spawn(move || write_all(socket, &outgoing))?;
         Ok(Self {
             connection,
             sender: Sender(sender),

@@ -11,6 +11,7 @@ use crate::harness::{Backend, Server, eventually, on_both, sh};
 on_both!(
     input_that_was_under_way_at_a_cut_is_told_and_not_sent_again,
     input_of_a_run_goes_on_where_its_connection_broke,
+    a_run_whose_connection_broke_is_ended_and_its_end_is_told,
 );
 
 fn input_that_was_under_way_at_a_cut_is_told_and_not_sent_again(backend: Backend) {
@@ -77,4 +78,29 @@ fn input_of_a_run_goes_on_where_its_connection_broke(backend: Backend) {
         lines.len()
     );
     assert_eq!(proxy.to_lose(), 0);
+}
+
+fn a_run_whose_connection_broke_is_ended_and_its_end_is_told(backend: Backend) {
+    let server = Server::open(backend);
+    let proxy = Proxy::to(&server);
+    let args = [
+        "--url",
+        &proxy.url(),
+        "run",
+        "--",
+        "sh",
+        "-c",
+        "echo up; sleep 600",
+    ];
+    let mut run = begun(&mut command(&server, &args));
+    let mut out = BufReader::new(run.0.stdout.take().expect("a pipe"));
+    out.read_line(&mut String::new()).expect("a line");
+    proxy.cut();
+    let said = Said::of(run.wait_with_output());
+    assert_eq!(said.code, Some(125), "{said:?}");
+    let told = "the connection broke before the command's end was heard; it is exited(SIGKILL)";
+    assert!(said.err.contains(told), "{said:?}");
+    eventually("no survivor", || {
+        server.survivors().is_empty().then_some(())
+    });
 }

@@ -10,12 +10,15 @@ use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::harness::cli::{Begun, begun, command, procring};
 use crate::harness::launch::{Before, before_exec};
-use crate::harness::{Backend, Server, WAIT, on_both, sh};
+use crate::harness::{Backend, Server, WAIT, eventually, on_both, sh};
 
 on_both!(
     a_run_in_a_terminal_is_that_program_and_ends_with_its_code,
     leaving_a_terminal_ends_nothing_and_attaching_draws_it_again,
     a_terminal_is_put_back_after_a_signal,
+    a_terminal_is_put_back_where_the_command_is_stopped_and_taken_again_where_it_goes_on,
+    a_terminal_is_put_back_where_the_server_is_gone_or_nobody_reads,
+    tables_are_coloured_on_a_terminal_unless_that_is_not_wanted,
     a_new_size_reaches_the_program,
 );
 
@@ -40,6 +43,17 @@ fn resize(master: &OwnedFd, cols: u16, rows: u16) {
 
 impl Terminal {
     fn with(server: &Server, args: &[&str]) -> Self {
+        let mut command = command(server, args);
+        command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        Self::of(command)
+    }
+
+    fn of(command: std::process::Command) -> Self {
+        Self::shown_by(command, None)
+    }
+
+    /// With an output of its own, or on the terminal.
+    fn shown_by(mut command: std::process::Command, out: Option<OwnedFd>) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).expect("a terminal");
         grantpt(&master).expect("a terminal");
@@ -47,9 +61,9 @@ impl Terminal {
         let slave = ioctl_tiocgptpeer(&master, flags).expect("its other side");
         resize(&master, 91, 23);
         let before = tcgetattr(&slave).expect("modes");
-        let mut command = command(server, args);
         let side = || slave.try_clone().expect("a descriptor");
-        command.stdin(side()).stdout(side()).stderr(side());
+        let out = out.unwrap_or_else(side);
+        command.stdin(side()).stdout(out).stderr(side());
         let of_terminal = Before {
             terminal: Some(slave.as_raw_fd()),
             ..Before::default()
@@ -64,6 +78,11 @@ impl Terminal {
         }
     }
 
+    fn is_raw(&self) -> bool {
+        let now = tcgetattr(&self.slave).expect("modes");
+        !now.local_modes.contains(LocalModes::ICANON)
+    }
+
     fn type_in(&self, text: &str) {
         assert_eq!(
             rustix::io::write(&self.master, text.as_bytes()),
@@ -73,11 +92,15 @@ impl Terminal {
 
     /// Reads until `text` has been shown since the last time.
     fn expect(&mut self, text: &str) {
+        self.upto(text);
+    }
+
+    /// The same, with all that was shown up to there.
+    fn upto(&mut self, text: &str) -> String {
         let until = Instant::now() + WAIT;
         loop {
             if let Some(at) = self.shown.find(text) {
-                self.shown.drain(..at + text.len());
-                return;
+                return self.shown.drain(..at + text.len()).collect();
             }
             assert!(Instant::now() < until, "no {text:?} in {:?}", self.shown);
             let tick = Timespec {
@@ -174,7 +197,7 @@ fn leaving_a_terminal_ends_nothing_and_attaching_draws_it_again(backend: Backend
 
 fn a_terminal_is_put_back_after_a_signal(backend: Backend) {
     let server = Server::open(backend);
-    for signal in [libc::SIGTERM, libc::SIGHUP] {
+    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
         let args = ["-c", "echo drawn; cat"];
         let program = serde_json::json!({"command": "sh", "args": args, "tty": true});
         let id = server.spawn(&program);
@@ -208,4 +231,83 @@ fn a_new_size_reaches_the_program(backend: Backend) {
     terminal.expect("33 77");
     terminal.type_in("\x03");
     assert_eq!(terminal.end(), Some(130));
+}
+
+fn a_terminal_is_put_back_where_the_command_is_stopped_and_taken_again_where_it_goes_on(
+    backend: Backend,
+) {
+    let server = Server::open(backend);
+    let script = "printf '\\033[?1049h'; echo drawn; cat";
+    let mut terminal = Terminal::with(&server, &["run", "-t", "--", "sh", "-c", script]);
+    terminal.expect("drawn");
+    assert!(terminal.is_raw());
+    terminal.command.signal(libc::SIGTSTP);
+    // The alternate screen is left for the shell.
+    terminal.expect("\x1b[?1049l");
+    // A SIGCONT that comes before the stop would be behind it.
+    let stat = format!("/proc/{}/stat", terminal.command.0.id());
+    eventually("the stop", || {
+        let stat = std::fs::read_to_string(&stat).expect("a process");
+        stat.contains(") T ").then_some(())
+    });
+    assert!(!terminal.is_raw());
+    terminal.command.signal(libc::SIGCONT);
+    terminal.expect("drawn");
+    assert!(terminal.is_raw());
+    terminal.type_in("more\r");
+    terminal.expect("more\r\nmore");
+    terminal.type_in("\x04");
+    assert_eq!(terminal.end(), Some(0));
+}
+
+fn a_terminal_is_put_back_where_the_server_is_gone_or_nobody_reads(backend: Backend) {
+    let server = Server::open(backend);
+    let program =
+        serde_json::json!({"command": "sh", "args": ["-c", "echo drawn; cat"], "tty": true});
+    let id = server.spawn(&program);
+    // Its output goes to somebody who has gone.
+    let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+    drop(reader);
+    let args = ["attach", &id];
+    let terminal = Terminal::shown_by(command(&server, &args), Some(writer));
+    assert_eq!(terminal.end(), Some(128 + 13));
+    let mut terminal = Terminal::with(&server, &args);
+    terminal.expect("drawn");
+    server.signal(libc::SIGKILL);
+    terminal.expect("no server at");
+    assert_eq!(terminal.end(), Some(1));
+}
+
+fn tables_are_coloured_on_a_terminal_unless_that_is_not_wanted(backend: Backend) {
+    let server = Server::open(backend);
+    procring(&server, &["start", "--name", "web", "sleep", "600"]).good();
+    for (args, ends) in [
+        (&["ps", "-a"][..], true),
+        (&["config"], true),
+        (&["top"], false),
+        (&["events", "--since", "0"], false),
+    ] {
+        for plain in [None, Some(("NO_COLOR", "1")), Some(("TERM", "dumb"))] {
+            let mut command = command(&server, args);
+            command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+            command.envs(plain);
+            let mut terminal = Terminal::of(command);
+            let seen = if args[0] == "config" {
+                "maxOutputBytes"
+            } else {
+                "sleep 600"
+            };
+            let before = terminal.upto(seen);
+            let is_coloured = ["\x1b[1m", "\x1b[32m"].iter().any(|on| before.contains(on));
+            assert_eq!(
+                is_coloured,
+                plain.is_none(),
+                "{args:?}, {plain:?}: {before:?}"
+            );
+            if !ends {
+                terminal.type_in("\x03");
+            }
+            terminal.end();
+        }
+    }
 }

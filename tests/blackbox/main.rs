@@ -32,6 +32,8 @@ mod child_environment;
 mod cli;
 mod cli_commands;
 mod cli_cuts;
+mod cli_older;
+mod cli_shells;
 mod cli_streams;
 mod cli_terminal;
 mod client_tokens;

@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use lexopt::Arg;
 
 use self::table::{FLAGS, Flag, Takes};
+use crate::types::nearest::nearest;
 
 pub use self::args::{
     AllowUser, BackendChoice, CgroupChoice, Listen, LogFormat, LogLevel, Mode, ReplayChoice,
@@ -115,7 +116,7 @@ pub fn parse(
             Arg::Value(_) => None,
         };
         let Some(flag) = flag else {
-            return Err(arg.unexpected().into());
+            return Err(unknown(arg));
         };
         let value = match flag.takes {
             Takes::Nothing(_) => None,
@@ -137,6 +138,20 @@ pub fn parse(
     }
 }
 
+/// Names the flag that is nearest to one that there is not.
+fn unknown(arg: Arg<'_>) -> UsageError {
+    match arg {
+        Arg::Long(long) => {
+            let names = FLAGS.iter().map(|flag| flag.long);
+            let near = nearest(long, names).unwrap_or("help");
+            UsageError(format!(
+                "--{long} is no flag of `procring server`; the nearest is --{near}"
+            ))
+        }
+        arg => arg.unexpected().into(),
+    }
+}
+
 /// The flag whose variable `token` reads itself: it overwrites it where others could see it.
 const TOKEN: &str = "token";
 
@@ -148,6 +163,17 @@ fn variable(long: &str) -> String {
 /// The key of a flag in a configuration file.
 fn key(long: &str) -> String {
     long.replace('-', "_")
+}
+
+/// Every flag of `procring server`: its name, what follows it if anything does, and its line of help.
+pub fn all() -> impl Iterator<Item = (&'static str, Option<&'static str>, &'static str)> {
+    FLAGS.iter().map(|flag| {
+        let value = match flag.takes {
+            Takes::Nothing(_) => None,
+            Takes::Value(value, _) | Takes::Values(value, _) => Some(value),
+        };
+        (flag.long, value, flag.help)
+    })
 }
 
 /// Whether a variable of the environment is a flag's. Children do not get it: a server that one of
