@@ -48,6 +48,7 @@ fn take_over(asked: Asked) -> ExitCode {
             Err(error) => ended(Err(error), format),
         };
     }
+    server::go_back_on_panic(&heritage);
     let ready = server::take_over(&args, heritage.clone());
     if let Err(error) = &ready {
         server::go_back(&heritage, error);

@@ -43,6 +43,8 @@ use crate::io::upgrade::Upgrades;
 use crate::io::{Kind, ListenError, Listening};
 use crate::journal::{Audit, Event as Told, Journal, Start};
 use crate::ledger::heritage::{Groups as HandedGroups, STATE, Socket};
+#[cfg(debug_assertions)]
+use crate::ledger::variant;
 use crate::ledger::{Heritage, Records};
 use crate::log::{Arena, ArenaError};
 use crate::notice;
@@ -299,6 +301,20 @@ pub fn go_back(heritage: &Heritage, why: &StartError) {
     keeper::go_back(heritage, why.to_string(), |line| notice::line(line));
 }
 
+/// The same if this one panics, as long as there is no server.
+pub fn go_back_on_panic(heritage: &Heritage) {
+    let (heritage, own) = (heritage.clone(), std::process::id());
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        // A server is another process.
+        if std::process::id() == own {
+            let why = "it panicked before it had a server".to_owned();
+            keeper::go_back(&heritage, why, |line| notice::line(line));
+        }
+    }));
+}
+
 /// Goes on with what another program has kept in this process.
 ///
 /// # Errors
@@ -306,6 +322,8 @@ pub fn go_back(heritage: &Heritage, why: &StartError) {
 pub fn take_over(args: &ServerArgs, heritage: Heritage) -> Result<Ready, StartError> {
     // It was begun by the number of a descriptor, and is called so.
     let _ = rustix::thread::set_name(c"procring");
+    #[cfg(debug_assertions)]
+    variant::fail_at_once();
     begin(args, Some(heritage))
 }
 
@@ -628,6 +646,8 @@ impl Ready {
             let server = Server::new(options, info, table, commands, ids, logs, load);
             if let Some(kept) = &kept {
                 if kept.goes_on {
+                    #[cfg(debug_assertions)]
+                    variant::fail(kept.takes_over);
                     let settings = kept.records.settings();
                     crate::io::resume(&server, settings.map(Settings::from_numbers));
                     if let Some(wants_token) = kept.records.was_reloaded() {

@@ -526,6 +526,11 @@ impl Records {
         Some((number(HANDOVER).filter(|&fd| fd > 2)?, number(HANDOVER_TO)?))
     }
 
+    /// It is not to be done: who said so is gone.
+    pub fn forget_handover(&self) {
+        self.words.set(HANDOVER, 0);
+    }
+
     /// It could not be done, for this reason, an errno.
     pub fn handover_failed(&self, errno: i32) {
         self.words.set(HANDOVER, 0);

@@ -42,7 +42,7 @@ use crate::ledger::records::End;
 use crate::ledger::{Heritage, RecordId, Records};
 use crate::supervisor::cgroup::Cgroups;
 use crate::supervisor::reap::Reaped;
-use crate::supervisor::signals;
+use crate::supervisor::signals::{self, Heard};
 use crate::supervisor::spawn::clone;
 use crate::supervisor::spawn::inherit::close_on_exec_above_2;
 use crate::supervisor::tree::procfs;
@@ -97,7 +97,7 @@ impl Kept {
     /// then, and no other thread either.
     ///
     /// # Errors
-    /// When there is no such program; else this process ends.
+    /// When there is no such program, or the keeper is gone; else this process ends.
     pub fn hand_over(&self, heritage: &Heritage) -> io::Result<Infallible> {
         let memory = heritage.write()?;
         for fd in heritage.descriptors().chain([memory.as_raw_fd()]) {
@@ -115,7 +115,10 @@ impl Kept {
                 return Err(io::Error::from_raw_os_error(errno));
             }
             if self.is_lost() {
-                exit(GIVEN_UP);
+                close_on_exec_above_2();
+                // Everybody is ended in order, as ever when it is gone.
+                let why = "it has ended before it had a server";
+                return Err(io::Error::other(why));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -165,7 +168,7 @@ pub fn keep(
             .collect();
         base.retain(|fd| !passed.contains(fd));
     }
-    let mut short_lives = 0;
+    let (mut short_lives, mut before) = (0, 0);
     loop {
         let begun = Instant::now();
         // SAFETY: the caller says that this is the only thread.
@@ -193,25 +196,29 @@ pub fn keep(
         let until = kept
             .takes_over
             .then(|| begun + timeouts::UPGRADE_SERVES_MAX);
-        let status = watch(&kept, server, until);
-        if let Some(heritage) = heritage.filter(|_| kept.takes_over && !records.has_served()) {
+        let status = watch(&kept, server, before, until);
+        before = server;
+        // What it was about to hand over is not whole for another one.
+        records.forget_handover();
+        let has_served = records.has_served();
+        if let Some(heritage) = heritage.filter(|_| kept.takes_over && !has_served) {
             let why = format!("its server died before it served ({})", told(status));
             go_back(heritage, why, &say);
         }
-        if let ExitStatus::Code(code) = status
-            && (code == 0 || !records.has_served())
-        {
-            exit(code);
-        }
-        if !records.has_served() {
-            say(&format!(
-                "the server died before it served ({})",
-                told(status)
-            ));
-            exit(1);
+        match status {
+            ExitStatus::Code(0) => exit(0),
+            ExitStatus::Code(code) if !has_served && !kept.goes_on => exit(code),
+            _ if !has_served && !kept.goes_on => {
+                say(&format!(
+                    "the server died before it served ({})",
+                    told(status)
+                ));
+                exit(1);
+            }
+            _ => {}
         }
         records.count_death();
-        short_lives = match begun.elapsed() < SHORT_LIFE {
+        short_lives = match begun.elapsed() < SHORT_LIFE || !has_served {
             true => short_lives + 1,
             false => 0,
         };
@@ -231,7 +238,8 @@ pub fn keep(
             told(status)
         ));
         kept.goes_on = true;
-        kept.takes_over = false;
+        // One that has not served has not had what was handed over to the first.
+        kept.takes_over &= !has_served;
     }
 }
 
@@ -371,27 +379,37 @@ fn begin(keeper: i32) {
     Cgroups::with_keeper(keeper);
 }
 
-/// Until the server has died; how. One that has not served by then is killed.
-fn watch(kept: &Kept, server: i32, until: Option<Instant>) -> ExitStatus {
+/// Until the server has died; how. One that has not served by then is killed. `before` was the server
+/// until this one began.
+fn watch(kept: &Kept, server: i32, before: i32, until: Option<Instant>) -> ExitStatus {
     loop {
         if let Some(status) = collect(kept, server) {
             return status;
         }
         let impatient = until.filter(|_| !kept.records.has_served());
         let look = impatient.map(|_| LOOK_WHETHER_SERVED);
-        let Some((signal, is_terminals)) = signals::wait(look) else {
+        let Some(Heard {
+            signal,
+            by,
+            is_terminals,
+        }) = signals::wait(look)
+        else {
             if impatient.is_some_and(|until| Instant::now() >= until) {
                 // SAFETY: plain numbers; the server is a child that has not been reaped.
                 unsafe { libc::kill(server, libc::SIGKILL) };
             }
             continue;
         };
-        if signal == libc::SIGUSR2
-            && let Some((heritage, program)) = kept.records.handover()
-        {
-            let errno = become_program(heritage, program);
-            kept.records.handover_failed(errno);
-            continue;
+        if signal == libc::SIGUSR2 {
+            if let Some((heritage, program)) = kept.records.handover() {
+                let errno = become_program(heritage, program);
+                kept.records.handover_failed(errno);
+                continue;
+            }
+            // It was to hand over, and died before that was heard of.
+            if by == before {
+                continue;
+            }
         }
         // What a terminal sends its whole group gets.
         if signal != libc::SIGCHLD && !is_terminals {

@@ -76,24 +76,39 @@ pub fn reset_child_signal() {
     }
 }
 
-/// The next signal that is for the server or of a child, for a process that waits for nothing else;
-/// and whether a terminal has sent it to its whole foreground group. They must be blocked. None if
-/// there is none within the time that there is.
-pub(crate) fn wait(within: Option<Duration>) -> Option<(i32, bool)> {
+/// A signal that was sent to this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard {
+    /// Which one.
+    pub(crate) signal: i32,
+    /// The process that has sent it, or whose end it tells; one of several that sent it before it
+    /// was heard.
+    pub(crate) by: i32,
+    /// A terminal has sent it to its whole foreground group.
+    pub(crate) is_terminals: bool,
+}
+
+/// The next signal that is for the server or of a child, for a process that waits for nothing else.
+/// They must be blocked. None if there is none within the time that there is.
+pub(crate) fn wait(within: Option<Duration>) -> Option<Heard> {
     let within = within.map(|within| libc::timespec {
         tv_sec: i64::try_from(within.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: within.subsec_nanos().into(),
     });
     let within = within.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     loop {
-        // SAFETY: `sigemptyset` initialises the set; all-zero is a valid `siginfo_t`, which the call
-        // fills if it succeeds; a null pointer is no limit (sigwaitinfo(2)).
+        // SAFETY: all-zero is a valid `siginfo_t`, which the call fills if it succeeds, with the
+        // number of a process for each of these signals; a null pointer is no limit (sigwaitinfo(2)).
         unsafe {
             let set = meant();
             let mut info: libc::siginfo_t = std::mem::zeroed();
             let signal = libc::sigtimedwait(&raw const set, &raw mut info, within);
             if signal > 0 {
-                return Some((signal, info.si_code == libc::SI_KERNEL));
+                return Some(Heard {
+                    signal,
+                    by: info.si_pid(),
+                    is_terminals: info.si_code == libc::SI_KERNEL,
+                });
             }
         }
         let error = std::io::Error::last_os_error();

@@ -22,6 +22,9 @@ on_both!(
     a_run_that_does_not_end_refuses_the_upgrade,
     a_program_that_cannot_take_over_is_refused_before,
     a_program_that_fails_later_is_replaced_by_the_one_before,
+    a_program_that_dies_or_hangs_before_it_serves_is_replaced,
+    a_program_that_exits_when_it_should_take_over_ends_all_in_order,
+    killed_at_any_moment_of_an_upgrade_nothing_is_lost,
     the_command_says_what_came_of_it,
     a_version_with_a_field_more_or_less_goes_on_in_both_directions,
     without_a_keeper_it_is_refused_and_said,
@@ -300,6 +303,131 @@ fn a_program_that_cannot_take_over_is_refused_before(backend: Backend) {
     let _ = std::fs::remove_dir_all(path.parent().unwrap());
 }
 
+/// What makes another version of a debug build (`ledger::variant`).
+const MARKER: &str = "procring-record-variant: 0";
+
+/// The built program as another version; None of a release build.
+fn version(backend: Backend, kind: &str, name: &str) -> Option<PathBuf> {
+    memchr::memmem::find(&built(), MARKER.as_bytes())?;
+    let to = MARKER.replace('0', kind);
+    let name = format!("{name}-{backend:?}");
+    Some(program(&name, &with(MARKER.as_bytes(), to.as_bytes())))
+}
+
+/// The lines of a counter, as many as there are.
+#[track_caller]
+fn assert_counted(server: &Server, id: &str) {
+    let text = log(server, id);
+    let count = text.lines().count();
+    let lines: String = (0..count).map(|n| format!("line {n}\n")).collect();
+    assert!(count > 0 && text == lines, "{text}");
+}
+
+fn a_program_that_dies_or_hangs_before_it_serves_is_replaced(backend: Backend) {
+    let server = kept(backend);
+    let id = server.spawn(&counter(5));
+    server.await_output(&id, "line 3");
+    let mut waits = ask(&server, &format!("/v1/processes/{id}/wait?timeoutMs=60000"));
+    let ways = [
+        ("a", "its server died before it served (SIGABRT)"),
+        ("e", "its server died before it served (exit code 3)"),
+        ("h", "its server died before it served (SIGKILL)"),
+        ("p", "it panicked before it had a server"),
+    ];
+    for (kind, why) in ways {
+        let Some(path) = version(backend, kind, &format!("dies-{kind}")) else {
+            return;
+        };
+        let target = format!("/v1/server/upgrade?binary={}", path.display());
+        let mut asks = server.conn();
+        asks.send(format!(
+            "POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+        ));
+        let refused = asks.try_response("POST", Duration::from_secs(40)).unwrap();
+        assert_eq!(refused.status, 409, "{kind}");
+        let problem: Value = serde_json::from_slice(&refused.body).unwrap();
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(why), "{kind}: {detail}");
+        let _ = std::fs::remove_dir_all(path.parent().unwrap());
+    }
+    let pid = server.info(&id)["pid"].as_i64().unwrap() as i32;
+    upgrade(&server);
+    assert_eq!(server.info(&id)["pid"], pid);
+    assert_counted(&server, &id);
+    crate::harness::server::send_signal(pid, libc::SIGUSR1);
+    assert_eq!(waits.response("GET").json()["process"]["exitCode"], 5);
+}
+
+fn a_program_that_exits_when_it_should_take_over_ends_all_in_order(backend: Backend) {
+    // It is the main process then, whose end is that of everything.
+    let Some(path) = version(backend, "x", "exits") else {
+        return;
+    };
+    let mut server = kept(backend);
+    let id = server.spawn(&sh(
+        "trap '' TERM; setsid sleep 1000 & echo ready; wait; sleep 1000",
+    ));
+    server.await_output(&id, "ready");
+    let target = format!("/v1/server/upgrade?binary={}", path.display());
+    let mut asks = server.conn();
+    asks.send(format!(
+        "POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+    ));
+    assert_eq!(server.await_end(WAIT).code(), Some(3));
+    eventually("nobody to be left", || {
+        server.survivors().is_empty().then_some(())
+    });
+    let _ = std::fs::remove_dir_all(path.parent().unwrap());
+}
+
+/// Kills whoever is the server, the one before, the one after, or the one in between.
+fn killed_at_any_moment_of_an_upgrade_nothing_is_lost(backend: Backend) {
+    let _alone = one_heavy_test_at_a_time();
+    let server = kept(backend);
+    let seconds = std::env::var("PROCRING_KEEP_SECONDS");
+    let seconds = seconds.map_or(8, |text| text.parse().expect("PROCRING_KEEP_SECONDS"));
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let writers: Vec<(String, i32)> = (0..6)
+        .map(|_| {
+            let id = server.spawn(&counter(5));
+            server.await_output(&id, "line 1");
+            let pid = server.info(&id)["pid"].as_i64().unwrap() as i32;
+            (id, pid)
+        })
+        .collect();
+    let cat = server.spawn(&json!({"command": "cat", "args": ["-u"]}));
+    let (mut round, mut kills) = (0, 0);
+    while Instant::now() < until {
+        round += 1;
+        let before = server.kept().expect("a server");
+        server.signal(libc::SIGUSR2);
+        // From before the program is asked to when another one serves.
+        std::thread::sleep(Duration::from_micros(round * 7919 % 60_000));
+        if let Some(serving) = server.kept() {
+            crate::harness::server::send_signal(serving, libc::SIGKILL);
+            kills += 1;
+        }
+        eventually("another server", || {
+            server.kept().filter(|pid| *pid != before)
+        });
+        // Whoever asks is answered, by the server that is left.
+        server.feed(&cat, &format!("of {round} \n"));
+        server.await_output(&cat, &format!("of {round} "));
+        // Five deaths in a row within 2 s of their starts are the end.
+        if round % 3 == 0 {
+            std::thread::sleep(Duration::from_millis(2100));
+        }
+    }
+    assert!(kills > 2, "{kills}");
+    for (id, pid) in &writers {
+        crate::harness::server::send_signal(*pid, libc::SIGUSR1);
+        assert_eq!(server.await_exit(id)["exitCode"], 5);
+        assert_counted(&server, id);
+    }
+    let fed: String = (1..=round).map(|n| format!("of {n} \n")).collect();
+    assert_eq!(log(&server, &cat), fed);
+}
+
 /// A program like the built one, with other bytes in the place of these.
 fn with(from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut text = built();
@@ -374,17 +502,15 @@ fn the_command_says_what_came_of_it(backend: Backend) {
 }
 
 fn a_version_with_a_field_more_or_less_goes_on_in_both_directions(backend: Backend) {
-    let marker = b"procring-record-variant: 0";
-    if memchr::memmem::find(&built(), marker).is_none() {
+    let version = |kind, name| version(backend, kind, name);
+    let (Some(same), Some(more), Some(less)) = (
+        version("0", "same"),
+        version("+", "more"),
+        version("-", "less"),
+    ) else {
         // A release build.
         return;
-    }
-    let version = |kind: &str, name: &str| {
-        let to = format!("procring-record-variant: {kind}");
-        program(&format!("{name}-{backend:?}"), &with(marker, to.as_bytes()))
     };
-    let (same, more) = (version("0", "same"), version("+", "more"));
-    let less = version("-", "less");
     let server = kept(backend);
     let made = |number: usize| {
         let mut body = sh("echo $0; read line; exit 3");
