@@ -252,7 +252,11 @@ pub struct Asked {
 const CHECK: &str = "--check";
 
 /// What it says then.
-pub const TAKES_OVER: &str = concat!("procring ", env!("CARGO_PKG_VERSION"), " takes over\n");
+pub const TAKES_OVER: &str = concat!(
+    "procring ",
+    env!("CARGO_PKG_VERSION"),
+    " with runs takes over\n"
+);
 
 /// Whether these arguments, without the program's name, are not a user's but a keeper's.
 pub fn heritage_asked(args: &[OsString]) -> Option<Asked> {
@@ -649,6 +653,7 @@ impl Ready {
                     #[cfg(debug_assertions)]
                     variant::fail(kept.takes_over);
                     let settings = kept.records.settings();
+                    crate::io::resume_keys(&server);
                     crate::io::resume(&server, settings.map(Settings::from_numbers));
                     if let Some(wants_token) = kept.records.was_reloaded() {
                         server.reload_again(wants_token);

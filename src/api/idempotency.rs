@@ -5,26 +5,31 @@
 //! within bounds. Knows no clock, and nothing of how a repeat waits: `W` is whatever the first one
 //! left for the others, `A` an answer that several may hold.
 //!
-//! - A key belongs to a caller and a route. Of a body its length and two keyed hashes are kept,
-//!   128 bits that no client can aim at.
+//! - A key belongs to a caller and a route. Of a body its length and a keyed hash are kept, 128 bits
+//!   that no client can aim at.
 //! - Only answers of 2xx are kept, for [`timeouts::ANSWER_KEPT`]. Who waits for one that fails gets
 //!   that same failure; whoever comes later tries anew.
 //! - Answers that are too many bytes go first, the oldest first; their keys stay, so that nothing
 //!   is started twice. Keys that are too many go with their answers, the oldest first. One under
 //!   way never goes.
 
+pub mod written;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
 use std::rc::Rc;
 
+use sha1::{Digest, Sha1};
+
 use crate::config::timeouts;
-use crate::types::Monotonic;
+use crate::types::{JobId, Monotonic};
 use crate::wire::http::head::Head;
 
 use super::access::{Caller, Credential};
 use super::problem::Problem;
 use super::reply::Reply;
+
+use self::written::{Left, LeftState};
 
 /// Bytes of a key.
 const KEY_BYTES_MAX: usize = 255;
@@ -124,8 +129,14 @@ pub struct Repeats<W, A = Rc<Reply>> {
     held_bytes: usize,
     keys_max: usize,
     bytes_max: usize,
-    hashers: [RandomState; 2],
+    /// What bodies are hashed with.
+    secret: [u8; SECRET_BYTES],
+    /// Names whose keys have changed, where somebody wants to know.
+    changed: Option<Vec<Rc<Name>>>,
 }
+
+/// Bytes of the secret that bodies are hashed with.
+pub const SECRET_BYTES: usize = 32;
 
 impl<W, A: Clone + Deref<Target = Reply>> Default for Repeats<W, A> {
     fn default() -> Self {
@@ -142,7 +153,82 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
             held_bytes: 0,
             keys_max,
             bytes_max,
-            hashers: [RandomState::new(), RandomState::new()],
+            secret: [0; SECRET_BYTES],
+            changed: None,
+        }
+    }
+
+    /// Hashes bodies with this from now on. To be called before the first request.
+    pub fn hash_with(&mut self, secret: [u8; SECRET_BYTES]) {
+        self.secret = secret;
+    }
+
+    /// Notes every change from now on.
+    pub fn note_changes(&mut self) {
+        self.changed = Some(Vec::new());
+    }
+
+    /// The names whose keys have changed since this was asked for.
+    pub fn take_changed(&mut self) -> Vec<Rc<Name>> {
+        self.changed
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    fn note(&mut self, name: &Rc<Name>) {
+        if let Some(changed) = &mut self.changed {
+            changed.push(name.clone());
+        }
+    }
+
+    /// A key as text; `job` says what is carried out for one that is under way. None if it is gone.
+    pub fn write(&self, name: &Name, job: impl FnOnce(&W) -> Option<JobId>) -> Option<Vec<u8>> {
+        let Entry { print, state } = self.entries.get(name)?;
+        Some(match state {
+            State::UnderWay(waiting) => written::write(name, print, job(waiting), None),
+            State::Answered { answer, until } => {
+                let answer = answer.as_ref().map(|answer| &**answer);
+                written::write(name, print, None, Some((answer, *until)))
+            }
+        })
+    }
+
+    /// Goes on with a key that a server has left, which has been answered, or is as good as that:
+    /// `answer` is made of its reply. False if there is no room for it, or it has been kept long enough.
+    pub fn go_on(&mut self, left: Left, now: Monotonic, answer: impl FnOnce(Reply) -> A) -> bool {
+        let (reply, until) = match left.state {
+            LeftState::UnderWay(_) => (None, now + timeouts::ANSWER_KEPT),
+            LeftState::Answered { answer, until } => (answer, until),
+        };
+        if self.entries.len() >= self.keys_max || until <= now {
+            return false;
+        }
+        let name = Rc::new(left.name);
+        let reply = reply.filter(|reply| self.keeps(reply.body.len() as u64));
+        let answer = reply.map(answer);
+        if let Some(answer) = &answer {
+            self.held_bytes += answer.body.len();
+            self.held.push_back(name.clone());
+        }
+        let state = State::Answered { answer, until };
+        let print = left.print;
+        self.entries.insert(name.clone(), Entry { print, state });
+        self.answered.push_back(name);
+        self.within_bytes();
+        true
+    }
+
+    fn print(&self, body: &[u8]) -> Print {
+        let hash = Sha1::new_with_prefix(self.secret).chain_update(body);
+        let hash = hash.finalize();
+        let half = |at: usize| {
+            let bytes = hash.get(at..at + 8).and_then(|half| half.try_into().ok());
+            u64::from_le_bytes(bytes.unwrap_or_default())
+        };
+        Print {
+            len: body.len(),
+            hashes: [half(0), half(8)],
         }
     }
 
@@ -163,10 +249,7 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
         W: Clone,
     {
         self.forget(now);
-        let print = Print {
-            len: body.len(),
-            hashes: self.hashers.each_ref().map(|hasher| hasher.hash_one(body)),
-        };
+        let print = self.print(body);
         if let Some(entry) = self.entries.get(name) {
             if entry.print != print {
                 return Err(Problem::key_of_another(&name.key));
@@ -189,8 +272,9 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
             ));
         }
         let state = State::UnderWay(waiting);
-        self.entries
-            .insert(Rc::new(name.clone()), Entry { print, state });
+        let name = Rc::new(name.clone());
+        self.note(&name);
+        self.entries.insert(name, Entry { print, state });
         Ok(Begun::First)
     }
 
@@ -198,7 +282,9 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
     pub fn finish(&mut self, name: &Name, answer: Option<&A>, now: Monotonic) {
         match answer.filter(|answer| (200..300).contains(&answer.status)) {
             None => {
-                self.entries.remove(name);
+                if let Some((name, _)) = self.entries.remove_entry(name) {
+                    self.note(&name);
+                }
             }
             Some(answer) => {
                 let fits = self.keeps(answer.body.len() as u64);
@@ -229,13 +315,13 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
                 until: now + timeouts::ANSWER_KEPT,
             };
         }
+        self.note(&name);
         self.answered.push_back(name);
-        while self.held_bytes > self.bytes_max {
-            let Some(oldest) = self.held.pop_front() else {
-                break;
-            };
-            self.take_answer(&oldest);
-        }
+        self.within_bytes();
+    }
+
+    fn within_bytes(&mut self) {
+        while self.held_bytes > self.bytes_max && self.drop_oldest_answer() {}
     }
 
     /// Forgets what has been kept long enough at `now`. Returns when the next one has.
@@ -259,6 +345,7 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
             self.take_answer(&oldest);
         }
         self.entries.remove(&oldest);
+        self.note(&oldest);
         true
     }
 
@@ -276,11 +363,12 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
         oldest.is_some()
     }
 
-    fn take_answer(&mut self, name: &Name) {
+    fn take_answer(&mut self, name: &Rc<Name>) {
         let entry = self.entries.get_mut(name).map(|entry| &mut entry.state);
         if let Some(State::Answered { answer, .. }) = entry {
             let bytes = answer.take().map_or(0, |answer| answer.body.len());
             self.held_bytes = self.held_bytes.saturating_sub(bytes);
+            self.note(name);
         }
     }
 }
@@ -353,6 +441,53 @@ mod tests {
                 assert_eq!(what, expected, "{state}: {key} {body}");
             }
         }
+    }
+
+    #[test]
+    fn every_change_is_told_and_what_is_written_goes_on() {
+        let mut repeats = Repeats::<u32>::new(9, 100);
+        repeats.hash_with([7; SECRET_BYTES]);
+        repeats.note_changes();
+        let changed = |repeats: &mut Repeats<u32>| {
+            let names = repeats.take_changed();
+            let keys: Vec<_> = names.iter().map(|name| name.key.to_string()).collect();
+            keys.join(" ")
+        };
+        for key in ["a", "b", "c", "d"] {
+            ask(&mut repeats, &name(key), "body", NOW);
+        }
+        assert_eq!(changed(&mut repeats), "a b c d");
+        repeats.finish(&name("a"), Some(&of_bytes(60)), NOW);
+        repeats.finish(&name("b"), None, NOW);
+        repeats.finish(&name("c"), Some(&of_bytes(50)), NOW);
+        assert_eq!(changed(&mut repeats), "a b c a");
+        let texts: Vec<_> = ["a", "b", "c", "d"]
+            .iter()
+            .filter_map(|key| repeats.write(&name(key), |_| None))
+            .collect();
+        assert_eq!(texts.len(), 3);
+        let mut next = Repeats::<u32>::new(9, 100);
+        next.hash_with([7; SECRET_BYTES]);
+        for text in &texts {
+            next.go_on(written::read(text).unwrap(), NOW, Rc::new);
+        }
+        for (key, body, expected) in [
+            ("a", "body", "409 idempotency_expired"),
+            ("b", "body", "first"),
+            ("c", "body", "answered 50"),
+            ("c", "bodY", "409 idempotency_mismatch"),
+            // It may have begun, and nobody knows its answer.
+            ("d", "body", "409 idempotency_expired"),
+        ] {
+            assert_eq!(
+                ask(&mut next, &name(key), body, NOW),
+                expected,
+                "{key} {body}"
+            );
+        }
+        next.note_changes();
+        next.forget(after(timeouts::ANSWER_KEPT));
+        assert_eq!(changed(&mut next), "a c c d");
     }
 
     #[test]

@@ -792,6 +792,12 @@ impl Found<'_> {
     }
 }
 
+/// The name of a route, if there is one of this name.
+pub fn name(name: &str) -> Option<&'static str> {
+    let mut all = ROUTES.iter().map(|route| route.name);
+    all.find(|known| *known == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -48,6 +48,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// Whether all that there is of it is what it writes, and its answer.
+    pub fn is_alone(&self) -> bool {
+        self.record.is_none() && !self.is_streamed && self.stdin.is_none() && !self.stdin_open
+    }
+
     /// Whether it may be called so now: it may have waited since it was asked for.
     ///
     /// # Errors

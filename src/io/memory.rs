@@ -50,6 +50,7 @@ impl Server {
         self.make_way();
         if !made {
             self.repeats.make_room(|| self.budget.free() >= bytes);
+            crate::io::repeats::write_down(self);
         }
     }
 

@@ -47,3 +47,4 @@ pub use conn::listener::serve;
 pub use conn::open::{Kind, ListenError, Listening, open};
 pub use host::admission::RunBounds;
 pub use host::resume::resume;
+pub use repeats::resume as resume_keys;

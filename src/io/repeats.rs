@@ -7,21 +7,29 @@
 //! while others wait. All clients, the first one included, wait for that task, and it watches them:
 //! a run is ended when the last of them has gone, a process is started all the same, and then its
 //! answer is there for the next repeat.
+//!
+//! Where there is a keeper every key is written down as it changes ([`write_down`]), before anything is
+//! begun for it, and the next server goes on with them ([`resume`]).
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::idempotency::{Begun, Name, Repeats};
-use crate::api::{Outcome, Problem, Reply};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::api::idempotency::written::{self, Left, LeftState};
+use crate::api::idempotency::{Begun, Name, Repeats, SECRET_BYTES};
+use crate::api::{Outcome, Problem, Reply, processes};
 use crate::budget::{Budget, Charge, Kind};
 use crate::config::timeouts;
-use crate::process::Notify;
-use crate::types::Monotonic;
+use crate::ledger::RecordId;
+use crate::process::{Keys, Notify, Table, life};
+use crate::types::{JobId, Monotonic};
 
 use crate::io::conn::ran::{measure, whole};
 use crate::io::conn::reader::{Filled, Reader};
@@ -42,6 +50,8 @@ pub(super) struct Store {
     sweeping: Cell<bool>,
     /// Of which they take a part.
     budget: Budget,
+    /// Where keys are written down, if there is a keeper.
+    records: Option<RefCell<BTreeMap<Rc<Name>, RecordId>>>,
 }
 
 impl fmt::Debug for Store {
@@ -55,13 +65,29 @@ const FOR_ANSWERS: u64 = 8;
 
 impl Store {
     /// Nothing is kept yet.
-    pub(super) fn new(budget: &Budget) -> Self {
+    pub(super) fn new(table: &Table) -> Self {
+        let mut secret = [0; SECRET_BYTES];
+        // It fails never but on kernels that are too old for this server.
+        let _ = getrandom(&mut secret, GetRandomFlags::empty());
+        let mut repeats = Repeats::default();
+        if let Some(kept) = table.kept() {
+            secret = kept.records().secret(secret);
+            repeats.note_changes();
+        }
+        repeats.hash_with(secret);
         let store = Self {
-            budget: budget.clone(),
+            repeats: RefCell::new(repeats),
+            budget: table.budget().clone(),
+            records: table.kept().map(|_| RefCell::default()),
             ..Self::default()
         };
         store.bound();
         store
+    }
+
+    /// How often an answer is in memory.
+    fn copies(&self) -> u64 {
+        1 + u64::from(self.records.is_some())
     }
 
     /// The budget has another maximum.
@@ -87,11 +113,12 @@ pub(super) struct Shared(Rc<(Reply, Charge)>);
 
 impl Shared {
     /// Without room that it does not use.
-    fn new(budget: &Budget, mut reply: Reply) -> Self {
+    fn new(store: &Store, mut reply: Reply) -> Self {
         if let Cow::Owned(body) = &mut reply.body {
             body.shrink_to_fit();
         }
-        let charge = budget.hold(Kind::Answers, reply.body.len() as u64);
+        let bytes = reply.body.len() as u64 * store.copies();
+        let charge = store.budget.hold(Kind::Answers, bytes);
         Self(Rc::new((reply, charge)))
     }
 }
@@ -119,6 +146,8 @@ pub(super) struct UnderWay {
     /// Tells of the end, and that nobody waits any more.
     changed: Notify,
     waiting: Cell<usize>,
+    /// What is carried out, as soon as it may have begun.
+    job: Cell<Option<JobId>>,
     /// How long a client that has sent FIN is waited for.
     half_closed: Cell<Duration>,
 }
@@ -165,6 +194,8 @@ impl Drop for Waiting {
 
 /// All who wait, as what carries the request out sees its client.
 struct Waiters {
+    server: Rc<Server>,
+    name: Rc<Name>,
     under_way: Rc<UnderWay>,
     /// It is not carried out for nobody.
     is_theirs: bool,
@@ -183,6 +214,11 @@ impl Client for Waiters {
         })
         .await;
         Filled::Broken
+    }
+
+    fn begins(&self, job: JobId) {
+        self.under_way.job.set(Some(job));
+        write_down_one(&self.server, &self.name);
     }
 }
 
@@ -218,7 +254,12 @@ pub(super) fn begin(
         Begun::UnderWay(first) => Repeat::Waits(Waiting::new(&first)),
         Begun::First => {
             let waiting = Waiting::new(&under_way);
-            carry_out(server, name, under_way, execute(), charge);
+            let outcome = execute();
+            if let Outcome::Create { job, .. } = &outcome {
+                under_way.job.set(Some(*job));
+            }
+            write_down(server);
+            carry_out(server, Rc::from(name), under_way, outcome, charge);
             Repeat::First(waiting)
         }
     })
@@ -226,14 +267,14 @@ pub(super) fn begin(
 
 fn carry_out(
     server: &Rc<Server>,
-    name: Box<Name>,
+    name: Rc<Name>,
     under_way: Rc<UnderWay>,
     outcome: Outcome,
     charge: Option<Charge>,
 ) {
     let is_theirs = match outcome {
         Outcome::Reply(reply) => {
-            let answer = Answer::Whole(Shared::new(&server.budget, reply));
+            let answer = Answer::Whole(Shared::new(&server.repeats, reply));
             return finish(server, &name, &under_way, Some(answer));
         }
         Outcome::Run(ref run) => {
@@ -248,6 +289,8 @@ fn carry_out(
     let server = server.clone();
     monoio::spawn(async move {
         let mut waiters = Waiters {
+            server: server.clone(),
+            name: name.clone(),
             under_way: under_way.clone(),
             is_theirs,
         };
@@ -290,7 +333,7 @@ async fn start(
         // Nothing else may come twice.
         _ => return None,
     };
-    Some(Answer::Whole(Shared::new(&server.budget, reply)))
+    Some(Answer::Whole(Shared::new(&server.repeats, reply)))
 }
 
 fn finish(server: &Rc<Server>, name: &Name, under_way: &UnderWay, end: End) {
@@ -302,9 +345,102 @@ fn finish(server: &Rc<Server>, name: &Name, under_way: &UnderWay, end: End) {
         Some(Answer::Long(..)) => repeats.answer(name, None, now),
     }
     drop(repeats);
+    // Before anybody is told.
+    write_down(server);
     // Whoever waits takes a copy of it, and what nobody waits for goes.
     *under_way.end.borrow_mut() = Some(end);
     under_way.changed.notify();
+    sweep_later(server);
+}
+
+/// Writes down the keys that have changed, if there is a keeper.
+pub(super) fn write_down(server: &Server) {
+    // Whoever has it borrowed does it when that is over.
+    let Ok(mut repeats) = server.repeats.repeats.try_borrow_mut() else {
+        return;
+    };
+    let changed = repeats.take_changed();
+    drop(repeats);
+    for name in changed {
+        write_down_one(server, &name);
+    }
+}
+
+fn write_down_one(server: &Server, name: &Rc<Name>) {
+    let Some(records) = &server.repeats.records else {
+        return;
+    };
+    let repeats = server.repeats.repeats.borrow();
+    let text = repeats.write(name, |under_way| under_way.job.get());
+    let mut records = records.borrow_mut();
+    let before = records.remove(name);
+    let table = server.table.borrow();
+    if let Some(record) = table.write_key(before, text.as_deref()) {
+        records.insert(name.clone(), record);
+    }
+}
+
+/// Goes on with the keys that another server has left. What was under way for one of them has not
+/// begun, or is there as a process, or its answer is not known.
+pub fn resume(server: &Rc<Server>) {
+    let Keys { texts, not_begun } = server.table.borrow_mut().take_keys();
+    let mut all: BTreeMap<Name, (RecordId, Left)> = BTreeMap::new();
+    let mut gone = Vec::new();
+    for (record, text) in texts {
+        let left = written::read(&text).filter(|left| match left.state {
+            LeftState::UnderWay(job) => job.is_some_and(|job| !not_begun.contains(&job)),
+            LeftState::Answered { .. } => true,
+        });
+        let Some(left) = left else {
+            gone.push(record);
+            continue;
+        };
+        match all.get(&left.name) {
+            Some((_, there)) if !left.is_newer(there) => gone.push(record),
+            _ => gone.extend(
+                all.insert(left.name.clone(), (record, left))
+                    .map(|(of, _)| of),
+            ),
+        }
+    }
+    let table = server.table.borrow();
+    for record in gone {
+        table.write_key(Some(record), None);
+    }
+    let now = Monotonic::now();
+    let until = |left: &Left| match left.state {
+        LeftState::Answered { until, .. } => until,
+        LeftState::UnderWay(_) => now + timeouts::ANSWER_KEPT,
+    };
+    let mut all: Vec<_> = all.into_values().collect();
+    all.sort_by_key(|(_, left)| until(left));
+    let mut changed = Vec::new();
+    for (record, mut left) in all {
+        let mut is_new = false;
+        if let LeftState::UnderWay(Some(job)) = left.state {
+            let created = table.job(job);
+            let created = created.filter(|process| process.life.kind() == life::Kind::Managed);
+            left.state = LeftState::Answered {
+                answer: created.map(processes::reply),
+                until: until(&left),
+            };
+            is_new = true;
+        }
+        let name = Rc::new(left.name.clone());
+        if let Some(records) = &server.repeats.records {
+            records.borrow_mut().insert(name.clone(), record);
+        }
+        let shared = |reply| Shared::new(&server.repeats, reply);
+        let goes_on = server.repeats.repeats.borrow_mut().go_on(left, now, shared);
+        if is_new || !goes_on {
+            changed.push(name);
+        }
+    }
+    drop(table);
+    for name in &changed {
+        write_down_one(server, name);
+    }
+    write_down(server);
     sweep_later(server);
 }
 
@@ -318,6 +454,7 @@ fn sweep_later(server: &Rc<Server>) {
         loop {
             let now = Monotonic::now();
             let next = server.repeats.repeats.borrow_mut().forget(now);
+            write_down(&server);
             let Some(next) = next else {
                 server.repeats.sweeping.set(false);
                 return;
@@ -334,7 +471,11 @@ mod tests {
     #[test]
     fn an_answer_is_counted_until_the_last_who_is_sent_it_has_it() {
         let budget = Budget::new(100);
-        let kept = Shared::new(&budget, Reply::json(vec![b'x'; 30]));
+        let store = Store {
+            budget: budget.clone(),
+            ..Store::default()
+        };
+        let kept = Shared::new(&store, Reply::json(vec![b'x'; 30]));
         let sent = kept.clone();
         assert_eq!(budget.held(Kind::Answers), 30);
         drop(kept);

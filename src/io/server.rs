@@ -266,7 +266,7 @@ impl Server {
     ) -> Rc<Self> {
         let late_outputs = LateOutputs::new(options.late_outputs_max);
         let runs = Runs::new(options.runs);
-        let repeats = repeats::Store::new(table.budget());
+        let repeats = repeats::Store::new(&table);
         let rules = RefCell::new(Rc::new(options.rules.clone()));
         let end_max = Cell::new(options.end_max);
         let connections_max = Cell::new(options.connections_max);

@@ -14,6 +14,8 @@
 //!    Connections that rest or wait for something are among them; requests that wait are begun again,
 //!    less the time that they have waited.
 
+pub(super) mod runs;
+
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
@@ -29,6 +31,7 @@ use std::time::{Duration, Instant};
 use crate::config::timeouts;
 use crate::journal::Event;
 use crate::ledger::Heritage;
+use crate::ledger::heritage::Connection;
 use crate::supervisor::keeper::{self, Kept};
 use crate::supervisor::mailbox;
 use crate::supervisor::message::{self, Rest};
@@ -36,6 +39,7 @@ use crate::types::{JobId, Monotonic};
 
 use crate::io::conn::listener::take_up;
 use crate::io::conn::standing::Doing;
+use crate::io::host::run::Handed;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::sleep;
@@ -113,18 +117,35 @@ async fn try_upgrade(server: &Rc<Server>, binary: Option<PathBuf>) -> Result<Inf
         ..upgrades.heritage.clone()
     };
     let checked = ask(program, &heritage).await;
-    let program = checked.map_err(|why| format!("{}: {why}", path.display()))?;
+    let (program, takes_runs) = checked.map_err(|why| format!("{}: {why}", path.display()))?;
     server.hold(true);
-    answered(server).await?;
-    let (begun, says) = mpsc::channel();
-    // The supervisor rests until this is dropped.
-    let (_rests, until) = mpsc::channel();
-    server.command(message::Command::Rest(Rest { begun, until }));
-    match says.recv_timeout(timeouts::UPGRADE_REST_MAX) {
-        Ok(Some(dues)) => heritage.dues = dues,
-        Ok(None) => return Err("a program is being started; try again".to_owned()),
-        Err(_) => return Err("the supervisor is busy; try again".to_owned()),
-    }
+    let begun = Instant::now();
+    let _rests = loop {
+        answered(server, takes_runs, begun).await?;
+        let (begins, says) = mpsc::channel();
+        // The supervisor rests until this is dropped.
+        let (rests, until) = mpsc::channel::<()>();
+        let begun_to = message::Command::Rest(Rest {
+            begun: begins,
+            until,
+        });
+        server.command(begun_to);
+        match says.recv_timeout(timeouts::UPGRADE_REST_MAX) {
+            Ok(Some(dues)) => {
+                heritage.dues = dues;
+                break rests;
+            }
+            // None is begun any more.
+            Ok(None) if begun.elapsed() < timeouts::UPGRADE_ANSWERS_MAX => {
+                drop(rests);
+                sleep(LOOK_EVERY).await;
+            }
+            Ok(None) => return Err("a program is being started; try again".to_owned()),
+            Err(_) => return Err("the supervisor is busy; try again".to_owned()),
+        }
+    };
+    let (runs, _named) = runs::hand_over(server);
+    heritage.runs = runs;
     let standing = server.standing.borrow();
     heritage.connections = standing.values().filter_map(|of| of.hand_over()).collect();
     drop(standing);
@@ -143,6 +164,7 @@ async fn try_upgrade(server: &Rc<Server>, binary: Option<PathBuf>) -> Result<Inf
         Ok(never) => match never {},
         Err(error) => error,
     };
+    upgrades.kept.records.forget_handover();
     drop(program);
     Err(of(&path, failed))
 }
@@ -156,15 +178,21 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Waits until nothing is being answered.
-async fn answered(server: &Server) -> Result<(), String> {
-    let begun = Instant::now();
+async fn answered(server: &Server, hands_over_runs: bool, begun: Instant) -> Result<(), String> {
     loop {
         let count = |doing| {
             let standing = server.standing.borrow();
             standing.values().filter(|of| of.doing() == doing).count()
         };
         let (answers, sends) = (count(Doing::Answers), count(Doing::Sends));
+        // Another server goes on with those, and with who waits for them.
+        let (waiting, going_on) = match hands_over_runs {
+            true => runs::handable(server),
+            false => (0, 0),
+        };
+        let answers = answers.saturating_sub(waiting);
         let runs = server.table.borrow().counts().runs;
+        let runs = runs.saturating_sub(going_on);
         let took = begun.elapsed();
         if answers == 0 && runs == 0 && (sends == 0 || took >= timeouts::UPGRADE_SENDS_MAX) {
             return Ok(());
@@ -180,15 +208,16 @@ async fn answered(server: &Server) -> Result<(), String> {
     }
 }
 
-/// Asks a program whether it can go on with this, on a thread of its own. Gives its descriptor back.
-async fn ask(program: OwnedFd, heritage: &Heritage) -> Result<OwnedFd, String> {
+/// Asks a program whether it can go on with this, on a thread of its own. Gives its descriptor back,
+/// and whether it goes on with runs, too.
+async fn ask(program: OwnedFd, heritage: &Heritage) -> Result<(OwnedFd, bool), String> {
     let failed = |error: io::Error| format!("it cannot be asked: {error}");
     let heritage = heritage.write().map_err(failed)?;
     let (sender, receiver) = mailbox::channel().map_err(failed)?;
     let asker = thread::Builder::new().name("upgrade".to_owned());
     let asking = move || {
         let checked = check(&program, heritage);
-        sender.send(checked.map(|()| program));
+        sender.send(checked.map(|takes_runs| (program, takes_runs)));
     };
     asker.stack_size(256 << 10).spawn(asking).map_err(failed)?;
     let bell = rustix::io::fcntl_dupfd_cloexec(&receiver, 3).map_err(|error| failed(error.into()));
@@ -201,9 +230,9 @@ async fn ask(program: OwnedFd, heritage: &Heritage) -> Result<OwnedFd, String> {
     checked.unwrap_or_else(|| Err("nobody has asked it".to_owned()))
 }
 
-/// Whether a program says that it can. What it exits with does not matter: it may be reaped by
+/// Whether a program says that it can, and then whether it goes on with runs, too. What it exits with does not matter: it may be reaped by
 /// somebody else.
-fn check(program: &OwnedFd, heritage: OwnedFd) -> Result<(), String> {
+fn check(program: &OwnedFd, heritage: OwnedFd) -> Result<bool, String> {
     let failed = |error: io::Error| error.to_string();
     let mut child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
         .args(["server", &format!("{}0", keeper::HERITAGE), "--check"])
@@ -226,7 +255,7 @@ fn check(program: &OwnedFd, heritage: OwnedFd) -> Result<(), String> {
     let _ = child.wait();
     let (name, rest) = out.split_once(' ').unwrap_or_default();
     match (name, rest.ends_with("takes over"), err.is_empty()) {
-        ("procring", true, _) => Ok(()),
+        ("procring", true, _) => Ok(rest.contains(" with runs ")),
         (.., false) => Err(err.lines().next().unwrap_or_default().to_owned()),
         _ => Err("it is no procring that can take over from this one".to_owned()),
     }
@@ -238,10 +267,17 @@ pub(super) fn arrive(server: &Rc<Server>) {
     let Some(taken) = upgrades.and_then(|upgrades| upgrades.taken.as_ref()) else {
         return;
     };
-    for about in &taken.connections {
+    // All have their places before anybody in line looks for one.
+    let handed = |about: &Connection| Handed::new(server, JobId(about.job?));
+    let handed: Vec<_> = taken.connections.iter().map(handed).collect();
+    for (about, handed) in taken.connections.iter().zip(handed) {
         if let Some(fd) = keeper::owned(about.fd) {
-            take_up(server, fd, about);
+            take_up(server, fd, about, handed);
         }
+    }
+    // Should this server die, who waits is gone.
+    if let Some(upgrades) = upgrades {
+        upgrades.kept.records.forget_handover();
     }
     match &taken.failed {
         Some(why) => server.tell(&Event::UpgradeRefused { why }),

@@ -19,17 +19,24 @@ use crate::io::runtime::race::{First, race};
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
 use crate::process::{Notify, Process};
-use crate::types::ProcessId;
+use crate::types::{JobId, ProcessId};
 
 /// Whoever waits for an answer.
 pub(crate) trait Client {
     /// Completes when it no longer listens, as far as that can be seen.
     fn lost(&mut self) -> impl Future<Output = Filled>;
+
+    /// What it has asked for is about to begin, as this job.
+    fn begins(&self, _job: JobId) {}
 }
 
 impl Client for Reader {
     fn lost(&mut self) -> impl Future<Output = Filled> {
         Reader::lost(self)
+    }
+
+    fn begins(&self, job: JobId) {
+        self.runs(job);
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Heritage {
     pub program: RawFd,
     /// Connections that another server can go on with.
     pub connections: Vec<Connection>,
+    /// Runs that those on connections wait for.
+    pub runs: Vec<Run>,
     /// Bytes of input that jobs have taken, by the numbers of jobs.
     pub inputs: HashMap<u64, u64>,
     /// What was due to happen to jobs.
@@ -119,6 +121,36 @@ pub struct Connection {
     pub waited: u64,
     /// It has asked for this upgrade.
     pub asked: bool,
+    /// It has asked for a run.
+    pub is_run: bool,
+    /// The number of the job that this is, if it has begun.
+    pub job: Option<u64>,
+    /// When it began, in nanoseconds of the monotonic clock and milliseconds of the other.
+    pub since: (u64, u64),
+    /// The body of that request.
+    pub body: Text,
+}
+
+/// A run that somebody waits for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Run {
+    /// The number of the job.
+    pub job: u64,
+    /// When it began, in nanoseconds of the monotonic clock and milliseconds of the other.
+    pub since: (u64, u64),
+    /// What it has written to its standard output and error.
+    pub outputs: [Output; 2],
+}
+
+/// What a run has written to a stream.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Output {
+    /// So many bytes.
+    pub written: u64,
+    /// Of which these are kept: the first, those before the last, and the last.
+    pub kept: [Text; 3],
 }
 
 /// A signal that is due to the tree of a job whose leader runs then.
@@ -131,6 +163,24 @@ pub struct Due {
     pub signal: Option<i32>,
     /// In so many milliseconds.
     pub after_ms: u64,
+}
+
+/// Bytes, written as the text of which they are the code points: much shorter than numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Text(pub Vec<u8>);
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0.into_iter().map(char::from).collect()
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        let byte = |char| u8::try_from(u32::from(char)).unwrap_or(b'?');
+        Self(text.chars().map(byte).collect())
+    }
 }
 
 impl Heritage {
@@ -207,6 +257,7 @@ mod tests {
         let connection = Connection {
             fd: 9,
             bytes: b"GET / HTTP/1.1\r\n\xff".to_vec(),
+            body: Text((0..=255).collect()),
             ..Connection::default()
         };
         let heritage = Heritage {
@@ -219,6 +270,7 @@ mod tests {
         let read = Heritage::read(heritage.write().unwrap()).unwrap();
         assert_eq!(read.arguments, heritage.arguments);
         assert_eq!(read.connections[0].bytes, heritage.connections[0].bytes);
+        assert_eq!(read.connections[0].body, heritage.connections[0].body);
         assert_eq!(read.descriptors().collect::<Vec<_>>(), [5, 9]);
         let newer = format!(r#"{{"state":{STATE},"colour":{{"x":[1]}},"log":7}}"#);
         assert_eq!(Heritage::read(written(&newer)).unwrap().log, 7);

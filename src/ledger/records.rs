@@ -43,6 +43,9 @@ const SETTINGS: usize = 8;
 const HANDOVER: usize = 16;
 const HANDOVER_TO: usize = 17;
 const HANDOVER_ERROR: usize = 18;
+/// What only this machine's servers know, in so many numbers.
+const SECRET: usize = 20;
+const SECRET_WORDS: usize = 4;
 
 /// Numbers of settings.
 pub const SETTINGS_WORDS: usize = 6;
@@ -68,8 +71,10 @@ const OUTPUTS: usize = 16;
 const INPUT: usize = OUTPUTS + Stream::COUNT;
 const USED: usize = INPUT + 1;
 
+const HANDED: usize = USED + 3;
+
 /// Those from here on are nobody's yet, and 0.
-const FREE: usize = USED + 3;
+const FREE: usize = HANDED + 1;
 
 const _: () = assert!(FREE < WORDS);
 
@@ -287,7 +292,18 @@ impl Records {
     /// Whether a server that is gone had it as a record of a process: not a run that somebody waited
     /// for, and not a start that had not come to a process.
     pub fn goes_on(&self, record: RecordId) -> bool {
-        !self.is_io_done(record) && self.id(record).is_some() && self.pid(record).is_some()
+        let is_wanted = self.id(record).is_some() || self.is_handed_over(record);
+        !self.is_io_done(record) && is_wanted && self.pid(record).is_some()
+    }
+
+    /// A run goes on with another program, together with who waits for it; or no longer.
+    pub fn hand_over_run(&self, record: RecordId, is_handed: bool) {
+        self.set(record, HANDED, is_handed.into());
+    }
+
+    /// The same.
+    pub fn is_handed_over(&self, record: RecordId) -> bool {
+        self.get(record, HANDED) != 0
     }
 
     /// How many descriptors it names that may be read.
@@ -497,6 +513,23 @@ impl Records {
         }
     }
 
+    /// What bodies of requests are hashed with, in all servers; made by the first who asks, of these
+    /// bytes.
+    pub fn secret(&self, random: [u8; 32]) -> [u8; 32] {
+        let now: [u64; SECRET_WORDS] = std::array::from_fn(|at| self.words.get(SECRET + at));
+        let mut secret = random;
+        let (words, _) = secret.as_chunks_mut::<8>();
+        if now.contains(&0) {
+            for (at, word) in words.iter().enumerate() {
+                self.words.set(SECRET + at, u64::from_ne_bytes(*word) | 1);
+            }
+        }
+        for (at, word) in words.iter_mut().enumerate() {
+            *word = self.words.get(SECRET + at).to_ne_bytes();
+        }
+        secret
+    }
+
     /// The configuration was read again while a server ran, and a token is wanted since, or none.
     pub fn set_reloaded(&self, wants_token: bool) {
         self.words.set(RELOADED, 1 + u64::from(wants_token));
@@ -529,6 +562,9 @@ impl Records {
     /// It is not to be done: who said so is gone.
     pub fn forget_handover(&self) {
         self.words.set(HANDOVER, 0);
+        for record in self.iter().filter(|&of| self.is_handed_over(of)) {
+            self.hand_over_run(record, false);
+        }
     }
 
     /// It could not be done, for this reason, an errno.

@@ -67,6 +67,41 @@ impl Capture {
         }
     }
 
+    /// What is kept of it, in three pieces: the first bytes, those just before the last ones, and the
+    /// last ones.
+    pub fn kept(&self, arena: &Arena) -> [Vec<u8>; 3] {
+        let bytes = |range: Range<u64>| self.segments(range, arena).flatten().copied().collect();
+        [
+            bytes(self.first()),
+            bytes(self.before_last()),
+            bytes(self.last()),
+        ]
+    }
+
+    /// One of which another server has kept this, of `written` bytes.
+    pub fn resumed(
+        keep: Keep,
+        cap: u64,
+        written: u64,
+        [first, before, last]: [&[u8]; 3],
+        arena: &mut Arena,
+    ) -> Self {
+        let mut capture = Self::new(keep, cap);
+        capture.append(arena, first);
+        let from = written.saturating_sub((before.len() + last.len()) as u64);
+        if written > first.len() as u64 {
+            capture.head_max = first.len() as u64;
+            capture.written = from;
+            capture.tail_from = from;
+            if capture.tail_max > 0 {
+                capture.append(arena, before);
+                capture.append(arena, last);
+            }
+            capture.written = written;
+        }
+        capture
+    }
+
     /// Lends free bytes to read into, or nothing if no more is to be kept: then read elsewhere and
     /// call [`Capture::discard`].
     ///
@@ -158,6 +193,11 @@ impl Capture {
     /// Bytes that were written and are not kept.
     pub fn lost(&self) -> u64 {
         self.last_from() - self.first_len()
+    }
+
+    /// Bytes that are kept.
+    pub fn kept_len(&self) -> u64 {
+        self.written - self.lost()
     }
 
     /// The first bytes that are kept: all of them if nothing was lost.

@@ -6,6 +6,7 @@
 //! default, so that a server of another version understands it. Owns no descriptor.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,15 @@ use crate::ledger::variant;
 use crate::ledger::{CellId, RecordId, Records};
 use crate::log::{Arena, Recovery};
 use crate::types::{Exit, ExitReason, ExitStatus, JobId, Monotonic, ProcessId, UnixMs, WindowSize};
+
+/// Keys of requests that a server has left, and what is known of what was carried out for them.
+#[derive(Debug, Default)]
+pub struct Keys {
+    /// Their texts, and where they are written down.
+    pub texts: Vec<(RecordId, Vec<u8>)>,
+    /// Jobs that had not come to a process.
+    pub not_begun: HashSet<JobId>,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -188,12 +198,24 @@ impl Kept {
     /// The jobs that a server which is gone has left, by what is written down; each of at most
     /// `log_max` bytes of log. Runs that somebody waited for, and starts that had not come to a
     /// process, are not among them.
-    pub(super) fn go_on(&self, arena: &mut Arena, log_max: u64) -> Vec<Process> {
+    pub(super) fn go_on(&self, arena: &mut Arena, log_max: u64) -> (Vec<Process>, Keys) {
         let records = &self.records;
         let mut recovery = Recovery::begin(arena);
         let mut processes = Vec::new();
+        let mut keys = Keys::default();
         let all: Vec<RecordId> = records.iter().collect();
         for record in all {
+            if records.kind(record) == KEY {
+                let text = records.text(record);
+                match text.and_then(|text| recovery.text(text.block, text.bytes)) {
+                    Some(text) => keys.texts.push((record, text)),
+                    None => records.io_is_done(record),
+                }
+                continue;
+            }
+            if records.pid(record).is_none() {
+                keys.not_begun.insert(records.job(record));
+            }
             if records.goes_on(record) {
                 processes.extend(self.resumed(&mut recovery, record));
             } else if !records.is_io_done(record) {
@@ -212,7 +234,38 @@ impl Kept {
                 process.log.enter_read(arena, read, UnixMs::now().0, limit);
             }
         }
-        processes
+        (processes, keys)
+    }
+
+    /// Writes down a key; what was `before` goes when that is done. None if there is no room.
+    pub(super) fn write_key(
+        &self,
+        arena: &Arena,
+        before: Option<RecordId>,
+        text: &[u8],
+    ) -> Option<RecordId> {
+        let record = self.records.begin(JobId(0), KEY, &self.next)?;
+        self.records.supervisor_is_done(record);
+        let written = arena.blocks().write_text(text);
+        let bytes = u32::try_from(text.len()).ok();
+        match written.zip(bytes) {
+            Some((block, bytes)) => self.records.set_text(record, Text { block, bytes }),
+            None => self.records.io_is_done(record),
+        }
+        // Until now both were there.
+        if let Some(before) = before {
+            self.forget_key(arena, before);
+        }
+        written.map(|_| record)
+    }
+
+    /// A key is gone.
+    pub(super) fn forget_key(&self, arena: &Arena, record: RecordId) {
+        let text = self.records.text(record);
+        self.records.io_is_done(record);
+        if let Some(text) = text {
+            arena.blocks().free_text(text.block);
+        }
     }
 
     fn resumed(&self, recovery: &mut Recovery<'_>, record: RecordId) -> Option<Process> {
@@ -249,7 +302,8 @@ impl Kept {
         let life = Life::resumed(kind, state, outputs);
         let mut process = Process::resumed(records.job(record), life);
         process.record = Some(record);
-        process.id = records.id(record)?;
+        // A run has none.
+        process.id = records.id(record).unwrap_or(ProcessId(0));
         let cell = records.cell(record).map(CellId::from_number);
         process.log = cell.and_then(|cell| recovery.log(cell)).unwrap_or_default();
         if description.tty {
@@ -267,6 +321,9 @@ impl Kept {
         Some(process)
     }
 }
+
+/// The kind of a record that is a key's.
+const KEY: u64 = 4;
 
 fn number_of(kind: Kind) -> u64 {
     match kind {

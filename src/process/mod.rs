@@ -18,7 +18,7 @@ pub mod tags;
 pub mod terminal;
 
 pub use captures::Captures;
-pub use kept::Kept;
+pub use kept::{Kept, Keys};
 pub use notify::Notify;
 pub use table::{Dropped, Process, Table};
 pub use tags::Tags;

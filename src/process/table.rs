@@ -21,7 +21,7 @@ use super::backpressure::Backpressure;
 use super::captures::Captures;
 use super::extras;
 use super::history::{self, History, Snapshot};
-use super::kept::Kept;
+use super::kept::{Kept, Keys};
 use super::life::{Effects, Event, Graces, Kind, Life, State};
 use super::notify::Notify;
 use super::tags::Tags;
@@ -412,6 +412,8 @@ pub struct Table {
     dropped: Vec<Dropped>,
     /// Where all of it is written down, if there is a keeper.
     kept: Option<Kept>,
+    /// Keys that another server has left, until somebody takes them.
+    keys: Keys,
     /// Told of what a log is about to give up for others.
     before_loss: BeforeLoss,
 }
@@ -438,6 +440,7 @@ impl Table {
             history_counted: 0,
             dropped: Vec::new(),
             kept: None,
+            keys: Keys::default(),
             before_loss: BeforeLoss::default(),
         }
     }
@@ -459,7 +462,8 @@ impl Table {
             return;
         };
         let records = kept.records().clone();
-        let mut processes = kept.go_on(&mut self.arena, log_max);
+        let (mut processes, keys) = kept.go_on(&mut self.arena, log_max);
+        self.keys = keys;
         processes.sort_by_key(|process| process.ended().map_or(0, |(_, at)| at.0));
         for process in processes {
             let (job, id) = (process.job, process.id);
@@ -468,13 +472,18 @@ impl Table {
                 self.names.insert(name, job);
             }
             self.occupied += u64::from(!is_over && process.life.kind() == Kind::Managed);
-            self.listed.insert(id, job);
+            let is_listed = process.is_listed();
+            if is_listed {
+                self.listed.insert(id, job);
+            }
             let mut process = Box::new(process);
-            process.is_counted_exited = is_over;
+            // Who waits for it comes with it.
+            process.is_owned = !is_listed;
+            process.is_counted_exited = is_over && is_listed;
             process.counted_as = process.counts_as();
             self.counts.moved(Standing::Nothing, process.counted_as);
             self.jobs.insert(job, process);
-            if is_over {
+            if is_over && is_listed {
                 self.exited.push_back(job);
             }
             self.weigh(job);
@@ -484,10 +493,31 @@ impl Table {
         self.last_job = records.last_job();
     }
 
-    /// Notes which descriptor an end of a listed job is, until what is returned is dropped.
+    /// The keys of requests that another server has left; once.
+    pub fn take_keys(&mut self) -> Keys {
+        std::mem::take(&mut self.keys)
+    }
+
+    /// Writes down a key of a request where there is a keeper, in the place of what was `before`; no
+    /// text is its end.
+    pub fn write_key(&self, before: Option<RecordId>, text: Option<&[u8]>) -> Option<RecordId> {
+        let kept = self.kept.as_ref()?;
+        match (before, text) {
+            (before, Some(text)) => kept.write_key(&self.arena, before, text),
+            (Some(before), None) => {
+                kept.forget_key(&self.arena, before);
+                None
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// Notes which descriptor an end of a job is that goes on, until what is returned is dropped.
     pub fn name_end(&self, job: JobId, end: End, fd: i32) -> Option<Named> {
-        let process = self.job(job).filter(|process| process.is_listed())?;
-        self.kept.as_ref()?.name(process, end, fd)
+        let (kept, process) = (self.kept.as_ref()?, self.job(job)?);
+        let is_handed = |record| kept.records().is_handed_over(record);
+        let goes_on = process.is_listed() || process.record.is_some_and(is_handed);
+        goes_on.then(|| kept.name(process, end, fd))?
     }
 
     fn write_down(&mut self, job: JobId) {

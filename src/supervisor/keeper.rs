@@ -198,8 +198,6 @@ pub fn keep(
             .then(|| begun + timeouts::UPGRADE_SERVES_MAX);
         let status = watch(&kept, server, before, until);
         before = server;
-        // What it was about to hand over is not whole for another one.
-        records.forget_handover();
         let has_served = records.has_served();
         if let Some(heritage) = heritage.filter(|_| kept.takes_over && !has_served) {
             let why = format!("its server died before it served ({})", told(status));
@@ -237,6 +235,10 @@ pub fn keep(
             "the server died ({}); another one goes on",
             told(status)
         ));
+        if has_served {
+            // What it was about to hand over is not whole for another one.
+            records.forget_handover();
+        }
         kept.goes_on = true;
         // One that has not served has not had what was handed over to the first.
         kept.takes_over &= !has_served;

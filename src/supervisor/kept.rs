@@ -53,14 +53,15 @@ fn used(records: &Records, record: RecordId) -> Reaped {
 }
 
 /// The records of a server that is gone, which this one's supervisor goes on with. To be asked before
-/// there are others.
-pub(super) fn inherited(kept: Option<&Kept>) -> Vec<RecordId> {
+/// there are others, and before anybody is served: each with whether it is a run that somebody waits for
+/// on a connection that was handed over.
+pub(super) fn inherited(kept: Option<&Kept>) -> Vec<(RecordId, bool)> {
     let gone = kept.filter(|kept| kept.goes_on);
     let all = gone
         .iter()
         .flat_map(|kept| kept.records.iter().map(|of| (of, &kept.records)));
     all.filter(|(record, records)| !records.is_supervisor_done(*record))
-        .map(|(record, _)| record)
+        .map(|(record, records)| (record, records.is_handed_over(record)))
         .collect()
 }
 
@@ -165,8 +166,8 @@ impl Supervisor {
         let Some(kept) = self.options.kept.clone().filter(|kept| kept.goes_on) else {
             return;
         };
-        for record in std::mem::take(&mut self.inherited) {
-            self.take_over(&kept.records, record);
+        for (record, is_handed) in std::mem::take(&mut self.inherited) {
+            self.take_over(&kept.records, record, is_handed);
         }
         let dues = std::mem::take(&mut self.options.dues);
         self.go_on_with_dues(&dues);
@@ -176,7 +177,7 @@ impl Supervisor {
         self.orphans.want(true);
     }
 
-    fn take_over(&mut self, records: &Arc<Records>, record: RecordId) {
+    fn take_over(&mut self, records: &Arc<Records>, record: RecordId, is_handed: bool) {
         let id = records.job(record);
         // A start that had not come to a process has not happened.
         let Some(pid) = records.pid(record) else {
@@ -195,8 +196,8 @@ impl Supervisor {
         };
         let mut job = Job::new(tree);
         job.record = Some(record);
-        let is_wanted = records.id(record).is_some() && !records.is_io_done(record);
-        job.forgotten = !is_wanted;
+        let is_wanted = records.id(record).is_some() || is_handed;
+        job.forgotten = !is_wanted || records.is_io_done(record);
         self.claims.led(id, pid);
         let pidfd = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
         // Its number is its own, unless its end is written down by now.
@@ -236,10 +237,15 @@ impl Supervisor {
         }
         if let Some(until) = records.lifetime(record) {
             let after = until.since(Monotonic::now());
-            self.deadlines
-                .set(Instant::now() + after.min(FOREVER), Due::Lifetime(id));
+            self.deadlines.set(
+                Instant::now() + after.min(FOREVER),
+                match is_handed {
+                    true => Due::Timeout(id),
+                    false => Due::Lifetime(id),
+                },
+            );
         }
-        if records.id(record).is_none() {
+        if records.id(record).is_none() && !is_handed {
             self.end(id);
         }
         self.remove_if_forgotten(id);

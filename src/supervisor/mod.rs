@@ -193,7 +193,7 @@ pub struct Supervisor {
     /// Children that have ended and whose end the keeper has not written down yet.
     unwritten: Vec<JobId>,
     /// What a server that is gone has left to this one.
-    inherited: Vec<RecordId>,
+    inherited: Vec<(RecordId, bool)>,
 }
 
 impl Supervisor {

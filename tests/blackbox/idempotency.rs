@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::server::send_signal;
 use crate::harness::{Backend, Conn, Folder, Response, Server, eventually, on_both, procfs, sh};
-use crate::harness::{WAIT, skipped_anywhere};
+use crate::harness::{Launch, WAIT, skipped_anywhere};
 use crate::supervision_bounds::DeadMount;
 
 on_both!(
@@ -20,6 +21,8 @@ on_both!(
     an_answer_that_has_made_room_is_not_made_again,
     pipelined_repeats_and_old_clients_are_answered_alike,
     a_server_that_ends_answers_all_who_wait,
+    keys_go_on_after_a_crash_and_an_upgrade,
+    what_was_under_way_at_a_crash_is_not_done_twice,
 );
 
 const REPLAYED: &str = "idempotency-replayed";
@@ -414,4 +417,83 @@ fn a_server_that_ends_answers_all_who_wait(backend: Backend) {
         assert_eq!(answer.json()["signal"], "SIGTERM");
     }
     assert!(server.await_end(WAIT).success());
+}
+
+/// Kills the server of a keeper, or has it upgraded, and waits for the next one.
+fn change_server(server: &Server, signal: i32) {
+    let before = server.kept().expect("a keeper's server");
+    match signal {
+        libc::SIGUSR2 => server.signal(signal),
+        _ => send_signal(before, signal),
+    }
+    eventually("the next server", || {
+        let next = server.kept().filter(|pid| *pid != before)?;
+        (server.get("/v1/health").status == 200).then_some(next)
+    });
+}
+
+/// The code of a refusal.
+fn code_of(refused: &Response) -> String {
+    let problem: Value = serde_json::from_slice(&refused.body).unwrap();
+    problem["code"].as_str().unwrap_or_default().to_owned()
+}
+
+fn keys_go_on_after_a_crash_and_an_upgrade(backend: Backend) {
+    let files = Files::new("kept", backend);
+    let done = files.file("done");
+    let server = Launch::new(backend).args(&["--no-token", "--keep"]).start();
+    let create = sh(&format!("echo c >> {done}; exec sleep 1000"));
+    let run = sh(&format!("echo r >> {done}; echo out; echo err >&2; exit 3"));
+    let long = sh("head -c 200000 /dev/zero | tr '\\0' x");
+    let first = [
+        ask(&server, CREATE, "create", &create),
+        ask(&server, RUN, "run", &run),
+        ask(&server, RUN, "long", &long),
+    ];
+    files.await_lines("done", 2);
+    for signal in [libc::SIGUSR2, libc::SIGKILL, libc::SIGKILL, libc::SIGUSR2] {
+        change_server(&server, signal);
+        for (at, (target, key, body)) in [(CREATE, "create", &create), (RUN, "run", &run)]
+            .iter()
+            .enumerate()
+        {
+            let again = ask(&server, target, key, body);
+            assert_eq!(again.status, 200, "{}", again.text());
+            assert_eq!(again.body, first[at].body, "{key}");
+            assert_eq!(again.header(REPLAYED), Some("true"));
+        }
+        let other = ask(&server, RUN, "run", &sh("echo other"));
+        assert_eq!(code_of(&other), "idempotency_mismatch");
+        // Its answer was too much to be written down; nothing is done again.
+        let long = ask(&server, RUN, "long", &long);
+        assert_eq!(code_of(&long), "idempotency_expired");
+        let new = ask(&server, RUN, &format!("new-{signal}"), &run);
+        assert_eq!(new.status, 200);
+    }
+    // Twice for each of the two signals: the second time it is a repeat.
+    assert_eq!(files.lines("done"), 4);
+}
+
+fn what_was_under_way_at_a_crash_is_not_done_twice(backend: Backend) {
+    let files = Files::new("crash", backend);
+    let server = Launch::new(backend).args(&["--no-token", "--keep"]).start();
+    let body = files.gated();
+    let mut asks = server.conn();
+    asks.send(request(&server, RUN, "run", &body));
+    files.await_lines("done", 1);
+    // Its client is lost before the answer is read.
+    let mut create = files.gated();
+    create["name"] = json!("made");
+    let mut lost = server.conn();
+    lost.send(request(&server, CREATE, "create", &create));
+    files.await_lines("done", 2);
+    change_server(&server, libc::SIGKILL);
+    let run = ask(&server, RUN, "run", &body);
+    assert_eq!(code_of(&run), "idempotency_expired");
+    let made = ask(&server, CREATE, "create", &create);
+    assert_eq!(made.status, 200, "{}", made.text());
+    assert_eq!(made.json()["id"], server.info("made")["id"]);
+    files.make("gate");
+    assert_eq!(server.await_exit("made")["exitCode"], 0);
+    assert_eq!(files.lines("done"), 2);
 }

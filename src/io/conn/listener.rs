@@ -29,6 +29,7 @@ use crate::supervisor::message::{self, Command};
 use crate::io::conn::open::{Kind, Listening};
 use crate::io::conn::{self, Conn, unread};
 use crate::io::host::events;
+use crate::io::host::run::Handed;
 use crate::io::runtime::heap;
 use crate::io::runtime::race::{First, first, race};
 use crate::io::runtime::source::Source;
@@ -247,7 +248,12 @@ impl Drop for Place {
 }
 
 /// Goes on with a connection of another program.
-pub(in crate::io) fn take_up(server: &Rc<Server>, fd: OwnedFd, about: &Connection) {
+pub(in crate::io) fn take_up(
+    server: &Rc<Server>,
+    fd: OwnedFd,
+    about: &Connection,
+    run: Option<Handed>,
+) {
     let Ok(address) = getpeername(&fd) else {
         // It is none, or broken.
         return;
@@ -267,7 +273,7 @@ pub(in crate::io) fn take_up(server: &Rc<Server>, fd: OwnedFd, about: &Connectio
     };
     let (place, _) = Place::take(server, about.for_metrics);
     let mut conn = Conn::new(server.clone(), stream, peer, about.for_metrics);
-    conn.goes_on_with(about);
+    conn.goes_on_with(about, run);
     monoio::spawn(async move {
         let _place = place;
         conn::serve(conn).await;

@@ -68,7 +68,7 @@ use crate::io::events::{Watch, events};
 use crate::io::follow::follow;
 use crate::io::host::create::create;
 use crate::io::host::input::Offer;
-use crate::io::host::run::{Answered, Long, carry_out};
+use crate::io::host::run::{Answered, Handed, Long, carry_out, go_on};
 use crate::io::memory::SMALL_BYTES;
 use crate::io::metrics;
 use crate::io::recording::record;
@@ -266,9 +266,9 @@ impl Conn {
     }
 
     /// Of a socket that another program has handed over.
-    pub(crate) fn goes_on_with(&mut self, about: &Connection) {
+    pub(crate) fn goes_on_with(&mut self, about: &Connection, run: Option<Handed>) {
         if let Some(standing) = &self.standing {
-            standing.was(about);
+            standing.was(about, run);
         }
         self.reader.goes_on_with(about.bytes.clone());
     }
@@ -277,6 +277,13 @@ impl Conn {
     fn does(&self, doing: Doing) {
         if let Some(standing) = &self.standing {
             standing.does(doing, self.reader.bytes());
+        }
+    }
+
+    /// Another server could not go on with what it is doing any more.
+    fn answers(&self) {
+        if let Some(standing) = &self.standing {
+            standing.answers();
         }
     }
 
@@ -364,6 +371,14 @@ impl Conn {
 
     /// Reads the body of a request and carries it out.
     async fn answer(&mut self, mut facts: Box<Facts>, plan: Result<Plan, Reply>) -> Stage {
+        let standing = self.standing.as_ref();
+        let had = standing.and_then(|standing| standing.take_run());
+        // Whatever the request comes to now: nothing else goes on with it.
+        let (mut handed, body) = had.map_or((None, None), |(run, body)| (run, Some(body)));
+        if body.is_some() {
+            // Another server has read it.
+            facts.framing = BodyFraming::Empty;
+        }
         if let Ok(plan) = &plan {
             self.let_in(plan);
             facts.change = Change::of(&self.server, plan, &self.told(&facts));
@@ -380,6 +395,11 @@ impl Conn {
         };
         let received = match policy {
             BodyPolicy::Stream => Ok(Received::default()),
+            BodyPolicy::Read if body.is_some() => {
+                let charge = None;
+                let body = body.unwrap_or_default();
+                Ok(Received { body, charge })
+            }
             BodyPolicy::Ignore | BodyPolicy::Read => self.body(&facts, policy).await,
         };
         let received = match received {
@@ -401,7 +421,13 @@ impl Conn {
         // What it becomes is charged until it is gone: a run takes the charge with it.
         let Received { body, charge } = received;
         let outcome = self.execute(action, &body, &facts);
-        drop(body);
+        match (&outcome, &self.standing) {
+            (Outcome::Run(run), Some(standing)) if run.is_alone() => {
+                let held = self.server.budget.hold(Kind::Bodies, body.len() as u64);
+                standing.asks_for_run(body, held, self.reader.bytes());
+            }
+            _ => drop(body),
+        }
         let outcome = match outcome {
             Outcome::AwaitEntry(wait) => match Box::pin(self.await_entry(&facts, wait)).await {
                 Some(outcome) => outcome,
@@ -422,7 +448,14 @@ impl Conn {
             }
             Outcome::Reply(reply) => reply,
             Outcome::Run(run) => {
-                match carry_out(&self.server, run, charge, &mut self.reader).await {
+                let begun = handed.take();
+                let reader = &mut self.reader;
+                let answered = match begun {
+                    Some(begun) => Box::pin(go_on(begun, run, charge, reader)).await,
+                    None => carry_out(&self.server, run, charge, reader).await,
+                };
+                self.answers();
+                match answered {
                     Some(Answered::Whole(reply)) => reply,
                     Some(Answered::Long(long)) => return Stage::Ran(facts, long),
                     None => return Stage::Over(Then::Drop),

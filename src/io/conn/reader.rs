@@ -25,6 +25,7 @@ use crate::io::runtime::tcp;
 use crate::io::runtime::timer::sleep;
 use crate::io::runtime::turn::{RECEIVED_BYTE_COST, Turn, arrived};
 use crate::metrics::metrics;
+use crate::types::JobId;
 
 /// Bytes of the buffer of an idle connection.
 const CHUNK_BYTES_MIN: usize = 1 << 10;
@@ -106,6 +107,13 @@ impl Reader {
     fn note(&self) {
         if let Some(standing) = &self.standing {
             standing.reads(self.bytes());
+        }
+    }
+
+    /// What its client has asked for is this run.
+    pub(crate) fn runs(&self, job: JobId) {
+        if let Some(standing) = &self.standing {
+            standing.runs(job);
         }
     }
 

@@ -9,8 +9,10 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::ledger::heritage::Connection;
-use crate::types::Monotonic;
+use crate::budget::Charge;
+use crate::io::host::run::Handed;
+use crate::ledger::heritage::{Connection, Text};
+use crate::types::{JobId, Monotonic, UnixMs};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +30,19 @@ pub(crate) enum Doing {
     Streams,
 }
 
+/// A run that another server can go on with: it has no input, no record and no key, and nothing of
+/// its answer is sent.
+#[derive(Debug)]
+struct Run {
+    /// None as long as it is in line.
+    begun: Option<(JobId, Since)>,
+    body: Vec<u8>,
+    _charge: Charge,
+}
+
+/// When something began, by the monotonic clock and by that of people.
+pub(crate) type Since = (Monotonic, UnixMs);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Standing {
@@ -42,6 +57,12 @@ pub(crate) struct Standing {
     unread: RefCell<Vec<u8>>,
     /// How long the client waited before this server had the connection.
     waited: Cell<Duration>,
+    /// The run that it has asked for.
+    run: RefCell<Option<Run>>,
+    /// The run that it had asked for when another server had the connection.
+    had: RefCell<Option<(Option<Handed>, Vec<u8>)>>,
+    /// When that began.
+    run_since: Cell<Option<Since>>,
     /// The client waits for the end of an upgrade.
     pub(crate) asks: Cell<bool>,
     /// It has waited for that when another server had the connection.
@@ -60,6 +81,9 @@ impl Standing {
             request: RefCell::default(),
             unread: RefCell::default(),
             waited: Cell::default(),
+            run: RefCell::default(),
+            had: RefCell::default(),
+            run_since: Cell::default(),
             asks: Cell::default(),
             asked: Cell::default(),
         })
@@ -72,6 +96,7 @@ impl Standing {
 
     /// It does something else from now on; this is what has come and is not understood yet.
     pub(crate) fn does(&self, doing: Doing, unread: &[u8]) {
+        self.run.take();
         if doing == Doing::Rests {
             self.request.take();
             self.asks.set(false);
@@ -88,9 +113,43 @@ impl Standing {
 
     /// This is what has come and is not understood yet.
     pub(crate) fn reads(&self, unread: &[u8]) {
-        if matches!(self.doing.get(), Doing::Rests | Doing::Waits) {
+        if matches!(self.doing.get(), Doing::Rests | Doing::Waits) || self.run.borrow().is_some() {
             *self.unread.borrow_mut() = unread.to_vec();
         }
+    }
+
+    /// What it asks for is a run, with this body; until it does something else.
+    pub(crate) fn asks_for_run(&self, body: Vec<u8>, charge: Charge, unread: &[u8]) {
+        *self.run.borrow_mut() = Some(Run {
+            begun: None,
+            body,
+            _charge: charge,
+        });
+        self.reads(unread);
+    }
+
+    /// Its run is about to begin, or goes on.
+    pub(crate) fn runs(&self, job: JobId) {
+        if let Some(run) = &mut *self.run.borrow_mut() {
+            let now = (Monotonic::now(), UnixMs::now());
+            run.begun = Some((job, self.run_since.take().unwrap_or(now)));
+        }
+    }
+
+    /// Its run is over, or its client gone.
+    pub(crate) fn answers(&self) {
+        self.run.take();
+    }
+
+    /// The run that another server can go on with, if it has begun.
+    pub(crate) fn run(&self) -> Option<Option<(JobId, Since)>> {
+        self.run.borrow().as_ref().map(|run| run.begun)
+    }
+
+    /// The run that another server had begun for it, if it had, and the body of the request; asked for
+    /// once.
+    pub(crate) fn take_run(&self) -> Option<(Option<Handed>, Vec<u8>)> {
+        self.had.take()
     }
 
     /// How long the client of a connection that was handed over has waited; asked for once.
@@ -104,9 +163,15 @@ impl Standing {
     }
 
     /// The connection was handed over like this.
-    pub(crate) fn was(&self, before: &Connection) {
+    pub(crate) fn was(&self, before: &Connection, run: Option<Handed>) {
         self.waited.set(Duration::from_millis(before.waited));
         self.asked.set(before.asked);
+        if before.is_run {
+            let (since, at) = before.since;
+            let since = (Monotonic::from_nanos(since), UnixMs(at));
+            self.run_since.set(run.as_ref().map(|_| since));
+            *self.had.borrow_mut() = Some((run, before.body.0.clone()));
+        }
     }
 
     /// What another server needs; None if it cannot go on with the connection.
@@ -114,8 +179,11 @@ impl Standing {
         let waits = match self.doing.get() {
             Doing::Rests => false,
             Doing::Waits => true,
+            Doing::Answers if self.run.borrow().is_some() => false,
             Doing::Answers | Doing::Sends | Doing::Streams => return None,
         };
+        let run = self.run.borrow();
+        let run = run.as_ref();
         let waited = Monotonic::now().since(self.since.get());
         let waited = if waits { waited } else { Duration::ZERO };
         Some(Connection {
@@ -125,6 +193,13 @@ impl Standing {
             bytes: [&self.request.borrow()[..], &self.unread.borrow()[..]].concat(),
             waited: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
             asked: self.asks.get(),
+            is_run: run.is_some(),
+            job: run.and_then(|run| run.begun).map(|(job, _)| job.0),
+            since: run
+                .and_then(|run| run.begun)
+                .map(|(_, (since, at))| (since.nanos(), at.0))
+                .unwrap_or_default(),
+            body: Text(run.map_or(Vec::new(), |run| run.body.clone())),
         })
     }
 }

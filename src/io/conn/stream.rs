@@ -34,7 +34,7 @@ impl Conn {
             Err(None) => return Then::Drop,
             Err(Some(problem)) => return self.reply(&facts, problem.reply()).await,
         };
-        let underway = match Underway::begin(&server, run, charge, place) {
+        let underway = match Underway::begin(&server, run, charge, place, |_| {}) {
             Ok(underway) => underway,
             Err(problem) => return self.reply(&facts, problem.reply()).await,
         };

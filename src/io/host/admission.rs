@@ -44,6 +44,15 @@ struct Waiting {
 /// A place among the runs under way, until dropped.
 pub(crate) struct Place(Rc<Server>);
 
+impl Place {
+    /// Of a run that is under way already.
+    pub(crate) fn of_one_more(server: &Rc<Server>) -> Self {
+        let under_way = &server.runs.under_way;
+        under_way.set(under_way.get() + 1);
+        Self(server.clone())
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.runs.leave();

@@ -20,7 +20,7 @@ use crate::io::host::outputs::ingest;
 use crate::io::host::paced::Output;
 use crate::io::runtime::source::Source;
 use crate::io::server::{Child, Server};
-use crate::io::upgrade::input_before;
+use crate::io::upgrade::{input_before, runs};
 
 /// See the module. `settings` are those that somebody has changed.
 pub fn resume(server: &Rc<Server>, settings: Option<Settings>) {
@@ -30,7 +30,10 @@ pub fn resume(server: &Rc<Server>, settings: Option<Settings>) {
     let jobs: Vec<(JobId, RecordId, bool)> = {
         let table = server.table.borrow();
         let kept = |job| table.job(job).and_then(|process| process.record);
-        let all = table.iter().map(|process| (process.job, process.is_over()));
+        let listed = table.iter().map(|process| process.job);
+        let waited_for = runs::before_all(server).filter_map(|job| Some(table.job(job)?.job));
+        let jobs = listed.chain(waited_for);
+        let all = jobs.filter_map(|job| Some((job, table.job(job)?.is_over())));
         all.filter_map(|(job, is_over)| Some((job, kept(job)?, is_over)))
             .collect()
     };
@@ -54,6 +57,20 @@ pub fn resume(server: &Rc<Server>, settings: Option<Settings>) {
             },
         };
         input.goes_on(input_before(server, job));
+        let is_listed = |job| {
+            server
+                .table
+                .borrow()
+                .job(job)
+                .is_some_and(|of| of.is_listed())
+        };
+        if !is_listed(job) {
+            // A run is read on when who waits for it is there.
+            let input = None;
+            let child = Child { outputs, input };
+            server.children.borrow_mut().insert(job, Rc::new(child));
+            continue;
+        }
         for &(stream, ref source) in &outputs {
             // A limit on how fast it is read is not written down.
             let is_paced = false;

@@ -6,6 +6,7 @@
 //! says that its time is over. A run that leaves living descendants is listed, so that they can be
 //! seen and ended; another one only if its request says so.
 
+use std::fmt;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,13 +16,14 @@ use crate::api::{Problem, Reply};
 use crate::budget::Charge;
 use crate::config::timeouts;
 use crate::journal;
-use crate::ledger;
+use crate::ledger::{self, heritage};
+use crate::log::capture::Capture;
 use crate::metrics::Kind;
 use crate::process::life::{End, Event, State};
 use crate::process::table::Description;
 use crate::process::{Captures, Process};
 use crate::supervisor::message::Command;
-use crate::types::{JobId, ProcessId, SpawnError, Stream, UnixMs};
+use crate::types::{JobId, Monotonic, ProcessId, SpawnError, Stream, UnixMs};
 
 use crate::io::host::admission::{Place, admit};
 use crate::io::host::create::{TermRule, open_run_pipes, refusal, spec};
@@ -36,6 +38,7 @@ use crate::io::host::tally;
 use crate::io::host::told;
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
+use crate::io::upgrade;
 use crate::io::usage::usage_of;
 use crate::io::wait::{Client, Limits, Waited, for_client, until};
 
@@ -92,10 +95,28 @@ pub(crate) async fn carry_out(
         Ok(place) => place,
         Err(problem) => return problem.map(whole),
     };
-    let mut underway = match Underway::begin(server, run, charge, place) {
-        Ok(underway) => underway,
-        Err(problem) => return Some(whole(problem)),
-    };
+    let begun = Underway::begin(server, run, charge, place, |job| client.begins(job));
+    match begun {
+        Ok(underway) => end(underway, client).await,
+        Err(problem) => Some(whole(problem)),
+    }
+}
+
+/// Goes on with a run that another server has begun; None if the client is gone.
+pub(crate) async fn go_on(
+    handed: Handed,
+    run: Box<Run>,
+    charge: Option<Charge>,
+    client: &mut impl Client,
+) -> Option<Answered> {
+    client.begins(handed.job);
+    end(Underway::resumed(handed, run, charge), client).await
+}
+
+/// What a run comes to that has begun; None if the client is gone.
+async fn end(mut underway: Underway, client: &mut impl Client) -> Option<Answered> {
+    let server = &underway.server.clone();
+    let whole = |problem: Problem| Answered::Whole(problem.reply());
     let waited = for_client(pin!(underway.over()), underway.limits(), client).await;
     let end = match waited {
         Waited::Done(Ok(end)) => end,
@@ -133,6 +154,45 @@ pub(crate) async fn carry_out(
     // The next run may begin.
     underway.place = None;
     Some(Answered::Long(Box::new(Long { underway, answer })))
+}
+
+/// A run that another server has begun; dropped, it is ended.
+pub(crate) struct Handed {
+    server: Rc<Server>,
+    job: JobId,
+    /// Taken by what goes on with it.
+    place: Option<Place>,
+}
+
+impl fmt::Debug for Handed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handed({:?})", self.job)
+    }
+}
+
+impl Handed {
+    /// Of this job, with a place among those that are under way. None if it had not begun: its start
+    /// has failed meanwhile.
+    pub(crate) fn new(server: &Rc<Server>, job: JobId) -> Option<Self> {
+        server.table.borrow().job(job)?;
+        Some(Self {
+            server: server.clone(),
+            job,
+            place: Some(Place::of_one_more(server)),
+        })
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        if self.place.is_some() {
+            let (server, job) = (&self.server, self.job);
+            happen(server, job, Event::Abandoned);
+            close(server, job);
+            server.command(Command::End { job });
+            server.table.borrow_mut().disown(job);
+        }
+    }
 }
 
 /// A run under way; dropped before it is over, it ends the tree.
@@ -187,7 +247,7 @@ impl Drop for Underway {
 }
 
 impl Underway {
-    /// Asks for it to be started.
+    /// Asks for it to be started; before that it is told as which job.
     ///
     /// # Errors
     /// When there is something that a run cannot do without.
@@ -196,6 +256,7 @@ impl Underway {
         mut run: Box<Run>,
         mut charge: Option<Charge>,
         place: Place,
+        begins: impl FnOnce(JobId),
     ) -> Result<Self, Problem> {
         let (started, created_at) = (Instant::now(), UnixMs::now());
         let has_input = run.stdin.is_some() || run.stdin_open;
@@ -220,6 +281,7 @@ impl Underway {
             false => id.map(|_| Input::closed()),
         };
         tally::asked(Kind::Run);
+        begins(job);
         server.command(Command::Spawn {
             job,
             spec: Box::new(spec),
@@ -255,6 +317,29 @@ impl Underway {
             place: Some(place),
             is_told: false,
         })
+    }
+
+    /// One that another server has begun, with where what it writes goes.
+    fn resumed(mut handed: Handed, run: Box<Run>, charge: Option<Charge>) -> Self {
+        let (server, job) = (handed.server.clone(), handed.job);
+        let about = upgrade::runs::before(&server, job).unwrap_or_default();
+        let started = Monotonic::from_nanos(about.since.0);
+        let place = handed.place.take();
+        resume_captures(&server, job, &run, &about.outputs);
+        Self {
+            job,
+            _charge: charge,
+            started: Instant::now()
+                .checked_sub(Monotonic::now().since(started))
+                .unwrap_or_else(Instant::now),
+            created_at: UnixMs(about.since.1),
+            id: None,
+            is_let_go: false,
+            place,
+            is_told: false,
+            run,
+            server,
+        }
     }
 
     /// What the supervisor calls it.
@@ -420,6 +505,32 @@ impl Underway {
         let log_max = self.run.output_max.min(usual).saturating_mul(2);
         leftovers::list(&self.server, self.job, id, description, log_max);
         self.is_let_go = true;
+    }
+}
+
+/// Has what a run writes kept from now on, behind what another server has kept.
+fn resume_captures(server: &Rc<Server>, job: JobId, run: &Run, outputs: &[heritage::Output; 2]) {
+    let mut table = server.table.borrow_mut();
+    if let Some((process, arena)) = table.job_mut(job) {
+        let mut resumed = |of: &heritage::Output| {
+            let kept = of.kept.each_ref().map(|piece| &piece.0[..]);
+            Capture::resumed(run.keep, run.output_max, of.written, kept, arena)
+        };
+        let [stdout, stderr] = outputs.each_ref().map(&mut resumed);
+        process.captures = Some(Box::new(Captures { stdout, stderr }));
+    }
+    table.weigh(job);
+    drop(table);
+    let rate = run.launch.output_rate();
+    let child = server.children.borrow().get(&job).cloned();
+    for &(stream, ref source) in child.iter().flat_map(|child| &child.outputs) {
+        // A limit on how fast it is read begins anew.
+        let is_paced = rate.is_some();
+        let output = Output { stream, is_paced };
+        monoio::spawn(ingest(server.clone(), job, output, source.clone()));
+    }
+    if let (Some(rate), Some(child)) = (rate, &child) {
+        limit_rate(server, job, &child.outputs, rate);
     }
 }
 
