@@ -25,16 +25,15 @@ pub(super) fn attach(context: &Context, parsed: &Parsed) -> Result<u8> {
     let record = context.process(name)?;
     let read_only = parsed.has("read-only");
     let keys = Keys::parse(parsed.value("detach-keys")?.as_deref())?;
-    let kind = if record["tty"] == true {
-        Kind::Terminal
+    let (kind, since) = if record["tty"] == true {
+        (Kind::Terminal, None)
     } else {
         context.require("attach", "attach to pipes")?;
-        if let Some(lines) = parsed.number("tail")? {
-            logs::tail(context, name, lines)?;
-        }
-        Kind::Pipes
+        // What is new begins behind this, also if the first connection breaks before any of it.
+        let last = logs::tail(context, name, parsed.number("tail")?.unwrap_or(0))?;
+        (Kind::Pipes, Some(last))
     };
-    match stay(context, name, kind, read_only, keys)? {
+    match stay(context, name, kind, since, read_only, keys)? {
         Left::Exited(record) => exit_code(&record),
         Left::Detached => {
             detached(name);
@@ -52,26 +51,25 @@ pub(super) fn detached(name: &str) {
 }
 
 /// Stays with a process until its exit or until the user leaves. Goes on by itself after a cut: a
-/// terminal is drawn again, pipes go on behind what has come.
+/// terminal is drawn again, pipes go on behind what has come, or behind entry `since` of the log.
 pub(super) fn stay(
     context: &Context,
     name: &str,
     kind: Kind,
+    mut since: Option<u64>,
     read_only: bool,
     keys: Keys,
 ) -> Result<Left> {
-    let mut client = context.client.clone();
+    // It was there a moment ago; one that is away comes back.
+    let client = context.client.patient(PATIENCE);
     let has_screen = context.capabilities()?.iter().any(|word| word == "screen");
     let mut user = session::User::begin(kind, has_screen, read_only, keys)?;
-    let mut since = None;
     loop {
         let socket = client.websocket(&path(name, &user.query(since)));
         let ended = match socket {
             Ok(socket) => user.serve(socket, &mut since),
             Err(error) => Err(error.into()),
         };
-        // From now on a server that is away comes back.
-        client = context.client.patient(PATIENCE);
         match ended {
             Ok(Ended::Exited) => {
                 user.leave(false)?;

@@ -36,11 +36,12 @@ pub(super) fn logs(context: &Context, parsed: &Parsed) -> Result<u8> {
     Ok(0)
 }
 
-/// Prints the last lines of what is retained.
-pub(super) fn tail(context: &Context, name: &str, lines: u64) -> Result<()> {
+/// Prints the last lines of what is retained. Returns the number of the last entry there is.
+pub(super) fn tail(context: &Context, name: &str, lines: u64) -> Result<u64> {
     let mut printer = Printer::default();
     let entries = retained(context, name, Some(lines), None)?;
-    printer.print_behind(&entries, bytes_before(&entries, lines))
+    printer.print_behind(&entries, bytes_before(&entries, lines))?;
+    Ok(printer.last)
 }
 
 /// An entry of a log.
@@ -165,12 +166,11 @@ impl Printer {
 
 /// Follows to the exit, over cuts.
 fn follow(context: &Context, name: &str, printer: &mut Printer) -> Result<()> {
-    let mut client = context.client.clone();
+    // It was there a moment ago; one that is away comes back.
+    let client = context.client.patient(PATIENCE);
     loop {
         let what = format!("/logs?follow=true&since={}", printer.last);
         let response = client.open(&path(name, &what))?;
-        // From now on a server that is away comes back.
-        client = context.client.patient(PATIENCE);
         for event in Events::new(response) {
             let Ok(event) = event else {
                 break;

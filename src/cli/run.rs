@@ -110,7 +110,7 @@ fn in_terminal(context: &Context, mut body: Map<String, Value>, keys: Keys) -> R
         .post("/v1/processes", &body.into())?;
     let id = text(&record, "id");
     let left =
-        attach::stay(context, id, Kind::Terminal, false, keys).map_err(|error| match error {
+        attach::stay(context, id, Kind::Terminal, None, false, keys).map_err(|error| match error {
             CliError::Client(error) => CliError::Failed(
                 format!("the connection broke before the end of {id} was heard: {error}"),
                 SERVER_TROUBLE,

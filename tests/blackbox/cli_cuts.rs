@@ -10,6 +10,7 @@ use crate::harness::{Backend, Server, eventually, on_both, sh};
 
 on_both!(
     input_that_was_under_way_at_a_cut_is_told_and_not_sent_again,
+    what_comes_while_an_attached_client_is_cut_off_is_shown,
     input_of_a_run_goes_on_where_its_connection_broke,
     a_run_whose_connection_broke_is_ended_and_its_end_is_told,
 );
@@ -103,4 +104,26 @@ fn a_run_whose_connection_broke_is_ended_and_its_end_is_told(backend: Backend) {
     eventually("no survivor", || {
         server.survivors().is_empty().then_some(())
     });
+}
+
+fn what_comes_while_an_attached_client_is_cut_off_is_shown(backend: Backend) {
+    let server = Server::open(backend);
+    let proxy = Proxy::to(&server);
+    let id = server.spawn(&sh("echo before; cat"));
+    server.await_output(&id, "before");
+    let args = ["--url", &proxy.url(), "attach", "--read-only", &id];
+    let mut attach = begun(&mut command(&server, &args));
+    let is_there = || {
+        let usage = server.get(&format!("/v1/processes/{id}?usage=true")).json()["usage"].clone();
+        (usage["followers"] == 1).then_some(())
+    };
+    eventually("the client", is_there);
+    // Nothing has come yet, and it does not come back at once.
+    proxy.lose_answers("/attach/ws", 2);
+    proxy.cut();
+    server.feed(&id, "meanwhile\n");
+    let mut out = BufReader::new(attach.0.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    out.read_line(&mut line).expect("a line");
+    assert_eq!(line, "meanwhile\n");
 }
