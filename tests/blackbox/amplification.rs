@@ -2,9 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Server, on_both};
+use crate::harness::{Backend, Launch, Server, Ws, on_both};
+use crate::terminal::tty;
 
-on_both!(a_long_name_and_a_path_of_many_directories_are_not_multiplied);
+on_both!(
+    a_long_name_and_a_path_of_many_directories_are_not_multiplied,
+    screens_for_many_viewers_at_once_are_not_all_made_at_once,
+);
 
 /// The most that a server ever had resident, KiB (proc_pid_status(5), VmHWM).
 fn peak_kib(server: &Server) -> u64 {
@@ -62,4 +66,28 @@ fn a_long_name_and_a_path_of_many_directories_are_not_multiplied(backend: Backen
     let path = format!("{}/bin:/usr/bin", "/nowhere:".repeat(4000));
     let found = json!({"command": "sh", "args": ["-c", "exit 3"], "env": {"PATH": path}});
     assert_eq!(server.run(&found)["exitCode"], 3);
+}
+
+/// A screen of a million cells takes 20 MB, and making one of a long log has rests in it.
+fn screens_for_many_viewers_at_once_are_not_all_made_at_once(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&["--no-token", "--memory-max", "8M"])
+        .start();
+    let mut wide = tty("seq 1 40000; echo done; sleep 1000");
+    wide["cols"] = 1000.into();
+    wide["rows"] = 1000.into();
+    let id = server.spawn(&wide);
+    server.await_output(&id, "\ndone\r\n");
+    let before = peak_kib(&server);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut viewer = Ws::attach(&server, &id, "?replay=screen");
+                viewer.until("done");
+            });
+        }
+    });
+    let grown = peak_kib(&server) - before;
+    eprintln!("{grown} KiB more");
+    assert!(grown < 96 << 10, "{grown} KiB more at the peak");
 }

@@ -12,7 +12,7 @@ use crate::process::terminal::Terminal;
 use crate::types::{JobId, ProcessId};
 use crate::wire::vt::screen::Screen;
 
-use super::{CELL_BYTES, Position, Screens};
+use super::{CELL_BYTES, FOR_SCREENS, Position, Screens};
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
 
@@ -58,7 +58,7 @@ pub(crate) struct Made {
     pub(crate) sequence: u64,
     /// Nothing is missing.
     pub(crate) is_complete: bool,
-    _charge: Charge,
+    _room: Room,
 }
 
 impl Made {
@@ -90,13 +90,48 @@ impl Drop for Made {
     }
 }
 
+/// A share of what screens that are being made may take, given back when dropped. Whoever has one does
+/// not wait for a client.
+struct Room {
+    server: Rc<Server>,
+    bytes: u64,
+    _charge: Charge,
+}
+
+impl Room {
+    /// Waits until there is room for so many bytes beside the others, or there are no others.
+    async fn take(server: &Rc<Server>, bytes: impl Fn() -> u64) -> Self {
+        let screens = &server.screens;
+        loop {
+            let (bytes, others) = (bytes(), screens.making.get());
+            let all = others.saturating_add(bytes);
+            if others == 0 || all <= server.budget.max() / FOR_SCREENS {
+                screens.making.set(all);
+                return Self {
+                    server: server.clone(),
+                    bytes,
+                    _charge: server.budget.hold(Kind::Records, bytes),
+                };
+            }
+            screens.made.changed(screens.made.version()).await;
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let screens = &self.server.screens;
+        let left = screens.making.get().saturating_sub(self.bytes);
+        screens.making.set(left);
+        screens.made.notify();
+    }
+}
+
 /// The screen of a terminal, with `scrollback` lines that have scrolled out; None if the record is
 /// gone or has no terminal.
 pub(crate) async fn make(server: &Rc<Server>, id: ProcessId, scrollback: u16) -> Option<Made> {
     let job = server.table.borrow().get(id)?.job;
-    let charge = server
-        .budget
-        .hold(Kind::Records, bytes(server, id, scrollback));
+    let room = Room::take(server, || bytes(server, id, scrollback)).await;
     let mut making = Making {
         job,
         scrollback,
@@ -113,7 +148,7 @@ pub(crate) async fn make(server: &Rc<Server>, id: ProcessId, scrollback: u16) ->
         job,
         sequence: position.upto,
         is_complete: !position.is_partial,
-        _charge: charge,
+        _room: room,
         kept: Some(Box::new(Kept {
             position,
             scrollback,

@@ -6,6 +6,7 @@
 //! somebody watches ([`make()`](make::make)). Knows no client.
 //!
 //! - A terminal that nobody looks at has no screen until its log is full.
+//! - Those that are being made take a sixteenth of the budget together, or are made one by one.
 //! - What a screen may cost at once is bounded, whatever is written to it: making one has rests in
 //!   it, and where output is evicted a screen that costs too much is given up.
 
@@ -20,8 +21,8 @@ use std::rc::Rc;
 
 use crate::budget::Budget;
 use crate::log::{Arena, Log};
-use crate::process::Process;
 use crate::process::terminal::{Checkpoint, Terminal};
+use crate::process::{Notify, Process};
 use crate::types::{JobId, ProcessId, WindowSize};
 use crate::wire::vt::screen::Screen;
 
@@ -152,6 +153,10 @@ pub(crate) struct Screens {
     cooling: Cell<bool>,
     /// Of terminals that are watched: how many viewers, and the screen once it has been made.
     watched: RefCell<HashMap<JobId, Watched>>,
+    /// Bytes of those that are being made.
+    making: Cell<u64>,
+    /// Tells that one has been made.
+    made: Notify,
 }
 
 #[derive(Debug, Default)]
