@@ -181,7 +181,7 @@ fn zsh(server: &[ServerFlag]) -> String {
         };
         let _ = writeln!(
             out,
-            "    {}) _arguments -s {} {operands} ;;",
+            "    {}) _arguments -s -S {} {operands} ;;",
             command.name,
             flags.join(" ")
         );

@@ -83,8 +83,8 @@ fn shells_offer_commands_flags_and_processes_behind_a_url_too() {
     for name in ["run", "logs", "server", "config", "attach", "play"] {
         let script = format!(
             "compdef() {{}}; _describe() {{}}; zmodload zsh/computil\n\
-             _arguments() {{ shift $(( ${{argv[(i)-s]}} == 1 )); for it; do \
-             [[ $it == *\\[*\\]* || $it == *:* ]] || echo \"no specification: $it\"; done }}\n\
+             _arguments() {{ for it; do \
+             [[ $it == -[sS] || $it == *\\[*\\]* || $it == *:* ]] || echo \"no specification: $it\"; done }}\n\
              source <(procring completion zsh); words=(procring {name} ''); CURRENT=3; _procring"
         );
         if let Some(said) = shell(&server, "zsh", &["-f"], &script) {
