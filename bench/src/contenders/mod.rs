@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::floor;
 use crate::http::request;
 use crate::load;
 use crate::machine::Machine;
@@ -247,6 +248,9 @@ pub(crate) fn serve(args: &[String]) -> Result<()> {
         .parse()
         .map_err(|_| Trouble::Setup("serve NAME PORT".into()))?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).during("bind")?;
+    if name == floor::run::NAME {
+        return floor::run::serve(listener);
+    }
     let contender = HTTP.iter().find(|(other, _)| other == name);
     contender
         .ok_or_else(|| Trouble::Setup("no such responder".into()))?
@@ -254,13 +258,15 @@ pub(crate) fn serve(args: &[String]) -> Result<()> {
 }
 
 /// A responder process; dropped, it is gone.
-struct Responder {
+pub(crate) struct Responder {
     child: Child,
-    address: SocketAddr,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
 }
 
 impl Responder {
-    fn start(name: &str) -> Result<Responder> {
+    /// Starts the responder of this name and waits until it can be connected to.
+    pub(crate) fn start(name: &str) -> Result<Responder> {
         let program = std::env::current_exe().during("find this program")?;
         let address = crate::server::free_address()?;
         let mut command = Command::new(program);
@@ -288,7 +294,8 @@ impl Responder {
         Ok(responder)
     }
 
-    fn pid(&self) -> i32 {
+    /// Its pid.
+    pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap_or(i32::MAX)
     }
 }

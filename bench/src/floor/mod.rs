@@ -4,7 +4,10 @@ mod codec;
 mod pipe;
 mod pty;
 mod relay;
+pub(crate) mod run;
 mod spawn;
+
+use std::time::Duration;
 
 use crate::contenders::{http_floor, rounds};
 use crate::options::Options;
@@ -31,6 +34,25 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Group>> {
             &names,
             options,
             &|index| spawn::measure(index, count),
+        )?);
+    }
+    if options.wants("floor-run") {
+        let columns = [("server CPU", "µs/run"), ("rate", "runs/s"), ("p99", "µs")];
+        let question = "A run of /bin/true over HTTP, a thread for each connection and nothing else: \
+                        what does a run cost that promises nothing?";
+        let names = run::CLIENTS.map(|clients| match clients {
+            1 => "1 client".to_owned(),
+            many => format!("{many} clients"),
+        });
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let duration = Duration::from_millis(if quick { 300 } else { 2000 });
+        groups.push(rounds(
+            "floor-run",
+            question,
+            &columns,
+            &names,
+            options,
+            &|index| run::measure(index, duration),
         )?);
     }
     if options.wants("floor-pipe") {
