@@ -134,6 +134,8 @@ pub struct Server {
     pub(super) all_gone: Cell<bool>,
     /// What searches of logs may take of the thread.
     pub(super) searches: Lane,
+    /// What clients of WebSockets send, in messages that may be as short as they like.
+    pub(super) messages: Lane,
     /// Screens of terminals that are in use.
     pub(super) screens: Screens,
     /// Ports that somebody waits for.
@@ -289,6 +291,7 @@ impl Server {
             ending: Notify::default(),
             all_gone: Cell::new(false),
             searches: Lane::default(),
+            messages: Lane::default(),
             screens: Screens::default(),
             ports: Ports::default(),
             large_pipes: Cell::new(0),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::ws::{BINARY, CLOSE, Got, PING};
+use crate::harness::ws::{BINARY, CLOSE, Got, PING, frame};
 use crate::harness::{Backend, Server, Ws, eventually, on_both};
 use crate::terminal::tty;
 
@@ -13,6 +13,7 @@ on_both!(
     input_that_no_terminal_program_reads_is_answered_503_with_what_was_taken,
     an_unread_terminal_holds_nothing_else_up,
     a_viewer_whose_input_is_not_read_is_served_on,
+    who_types_byte_by_byte_does_not_keep_others_waiting,
     what_is_typed_while_the_program_is_busy_waits_until_it_reads,
     what_may_not_wait_is_refused_whole_and_the_rest_arrives_without_a_hole,
     what_a_viewer_typed_waits_five_seconds_after_it_has_gone,
@@ -169,6 +170,30 @@ fn a_viewer_whose_input_is_not_read_is_served_on(backend: Backend) {
     assert_eq!(ws.next(), Got::Close(Some(1000), String::new()));
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+fn who_types_byte_by_byte_does_not_keep_others_waiting(backend: Backend) {
+    const KEYS: u64 = 3_000;
+    let server = Server::open(backend);
+    let id = server.spawn(&tty("stty raw -echo; echo on; exec cat >/dev/null"));
+    server.await_output(&id, "on");
+    let mut ws = Ws::attach(&server, &id, "?input=binary&replay=none");
+    let burst = frame(true, BINARY, b"x").repeat(KEYS as usize);
+    let typed = || {
+        let process = server.get(&format!("/v1/processes/{id}?usage=true"));
+        let process: Value = serde_json::from_slice(&process.body).unwrap();
+        process["usage"]["inputBytes"].as_u64().unwrap()
+    };
+    // Where this thread is held up, all may have been typed before it asks.
+    for all in (1..=20).map(|round| round * KEYS) {
+        ws.raw(&burst);
+        let is_answered_meanwhile = typed() < all;
+        eventually("all that was typed", || (typed() == all).then_some(()));
+        if is_answered_meanwhile {
+            return;
+        }
+    }
+    panic!("nobody was answered before all was typed");
 }
 
 /// Programs that read nothing until a file is there, and then all of it into another one.

@@ -15,6 +15,12 @@ const BURST: Duration = Duration::from_micros(500);
 /// What is set aside for a piece that has to wait.
 const PIECE: Duration = Duration::from_micros(250);
 
+/// Steps of work that are too short to wait before each of them, since the last that waited.
+#[derive(Debug, Default)]
+pub(crate) struct Steps {
+    took: Duration,
+}
+
 /// One half of the thread's time is the others'.
 const SHARE: u32 = 2;
 
@@ -37,6 +43,18 @@ impl Lane {
         let at = self.free_at.get().filter(|&at| at > now + BURST)?;
         self.free_at.set(Some(at + PIECE));
         Some(at)
+    }
+
+    /// Notes a step that took so long. Whether they are a piece by now, and the next one is to wait for
+    /// [`Lane::turn`].
+    pub(crate) fn is_piece(&self, steps: &mut Steps, took: Duration) -> bool {
+        // More than that it has waited, for a client or a program.
+        steps.took += took.min(PIECE);
+        if steps.took < PIECE {
+            return false;
+        }
+        self.spent(std::mem::take(&mut steps.took));
+        true
     }
 
     /// A piece of work is over that took so long.
@@ -72,6 +90,23 @@ mod tests {
             now - start >= worked * SHARE - BURST * 4,
             "{:?}",
             now - start
+        );
+    }
+
+    #[test]
+    fn many_small_steps_are_a_piece() {
+        let (lane, mut steps) = (Lane::default(), Steps::default());
+        let small = PIECE / 10;
+        for _ in 0..9 {
+            assert!(!lane.is_piece(&mut steps, small));
+        }
+        assert!(lane.is_piece(&mut steps, small));
+        assert!(!lane.is_piece(&mut steps, small), "they begin again");
+        assert!(lane.is_piece(&mut steps, PIECE * 100));
+        let until = lane.free_at.get().unwrap();
+        assert!(
+            until <= Instant::now() + PIECE * SHARE * 3,
+            "a wait is no work"
         );
     }
 

@@ -25,6 +25,7 @@ use crate::wire::ws::message::{Event, Reader as Messages, ReaderLimits};
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
 use crate::io::memory::SMALL_BYTES;
+use crate::io::runtime::lane::Steps;
 use crate::io::runtime::race::race;
 use crate::io::runtime::timer::{sleep, sleep_until, within};
 use crate::io::server::Server;
@@ -102,7 +103,9 @@ impl Peer {
         };
         let mut messages = Messages::new(limits);
         let mut charge: Option<Charge> = None;
+        let mut steps = Steps::default();
         loop {
+            let mut began = Instant::now();
             // All that is there before any of it is forgotten: forgetting moves the rest.
             let there = reader.bytes().len();
             let mut rest = reader.bytes();
@@ -132,7 +135,12 @@ impl Peer {
                         return self.close(&frame).await;
                     }
                 }
+                // A message may be a byte, and thousands of them may be there.
+                if server.messages.is_piece(&mut steps, began.elapsed()) {
+                    Box::pin(server.messages.turn()).await;
+                }
                 self.room_in_outbox().await;
+                began = Instant::now();
             }
             reader.consume(there);
             let held = messages.held_bytes() as u64;

@@ -6,6 +6,7 @@
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Instant;
 
 use crate::api::Problem;
 use crate::types::ProcessId;
@@ -14,6 +15,7 @@ use crate::budget::Kind;
 
 use crate::io::host::backlog::{BYTES_MAX, Place};
 use crate::io::host::input::{InputError, Offer, Progress};
+use crate::io::runtime::lane::Steps;
 use crate::io::runtime::race::race;
 use crate::io::server::Server;
 use crate::io::ws::Peer;
@@ -85,9 +87,14 @@ impl Typist {
     /// Writes what the client types until it is gone and all of that is written or given up.
     pub(crate) async fn pass_on(&self, peer: &Peer) {
         let all = async {
+            let mut steps = Steps::default();
             while let Some(typed) = self.typing.next().await {
+                let began = Instant::now();
                 // Boxed: most of the time nobody types.
                 Box::pin(self.pass(&typed, peer)).await;
+                if self.server.messages.is_piece(&mut steps, began.elapsed()) {
+                    Box::pin(self.server.messages.turn()).await;
+                }
             }
         };
         race(pin!(all), pin!(self.typing.expired())).await;
