@@ -248,7 +248,8 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
 /// requests. Without any the server does not wait. README, "Signals and environment".
 pub const LAST_WORDS: Duration = Duration::from_millis(150);
 
-/// Within this after the last child is gone, a request that is on its way is still taken.
+/// Within this after the last child is gone, a request that is on its way is still taken. Where there
+/// is no connection none can be.
 pub const LAST_REQUESTS: Duration = Duration::from_millis(2);
 
 /// A program that is to take over says within this whether it can. docs/operations.md, "Upgrades".

@@ -100,7 +100,9 @@ pub async fn serve(
     match end {
         First::Left(First::Left(error) | First::Right(error)) => Err(error),
         First::Right(result) => {
-            sleep(timeouts::LAST_REQUESTS).await;
+            if server.connections.get() + server.metrics_connections.get() > 0 {
+                sleep(timeouts::LAST_REQUESTS).await;
+            }
             let answered = pin!(until(|| match server.busy.is_none() {
                 true => Ok(()),
                 false => Err(server.busy.none.clone()),
