@@ -187,6 +187,11 @@ impl Arena {
         Ok(slot)
     }
 
+    /// Bytes of all slots.
+    pub fn capacity(&self) -> u64 {
+        u64::from(self.slots) * SLOT_BYTES as u64
+    }
+
     /// Counts the slots in use in this budget from now on. It refuses none: who takes them asks.
     pub fn count_in(&mut self, budget: Budget) {
         self.budget = budget;

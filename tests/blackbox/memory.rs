@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::harness::server::entry_bytes;
 use crate::harness::ws::{TEXT, frame};
 use crate::harness::{
     Backend, Conn, Launch, Response, Server, WAIT, Ws, eventually, on_both, sh, skipped_anywhere,
@@ -21,6 +22,7 @@ on_both!(
     a_long_answer_is_made_of_what_the_run_wrote_while_it_is_read,
     a_list_of_long_records_comes_in_pieces_and_cuts_their_arguments,
     what_only_a_stalled_fetch_holds_is_taken_from_it,
+    where_a_limit_makes_the_arena_small_nobodys_log_is_empty,
     an_unfinished_message_is_charged_and_its_client_is_told,
     a_server_in_a_group_of_64_mib_takes_an_eighth_and_lives_through_all_of_it,
 );
@@ -38,6 +40,28 @@ fn with(backend: Backend, memory: &str) -> Server {
     Launch::new(backend)
         .args(&["--no-token", "--memory-max", memory])
         .start()
+}
+
+/// RLIMIT_FSIZE holds for the memory that logs are in.
+fn where_a_limit_makes_the_arena_small_nobodys_log_is_empty(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
+    let server = Launch::new(backend)
+        .args(&["--no-token"])
+        .through_exec(&["prlimit", "--fsize=70000000"])
+        .start();
+    for _ in 0..8 {
+        let flood = "yes | head -c 12000000; echo written; exec sleep 60";
+        let id = server.spawn(&sh(flood));
+        eventually("all of it", || {
+            let logs = server.logs(&id, "?tail=1");
+            let last = entry_bytes(logs["entries"].as_array()?.last()?);
+            last.ends_with(b"written\n").then_some(())
+        });
+    }
+    let small = server.spawn(&sh("echo small; exec sleep 60"));
+    server.await_output(&small, "small");
+    assert_eq!(server.run(&sh("echo run"))["stdout"], "run\n");
+    memory(&server);
 }
 
 fn memory(server: &Server) -> Value {

@@ -115,8 +115,9 @@ impl Process {
 }
 
 impl Table {
-    /// Counts everything in this budget from now on.
+    /// Counts everything in this budget from now on; it is never more than there are slots.
     pub fn count_in(&mut self, budget: Budget) {
+        budget.set_max(budget.max().min(self.arena.capacity()));
         self.arena.count_in(budget.clone());
         self.budget = budget;
         self.bound_history();
@@ -124,7 +125,7 @@ impl Table {
 
     /// Another maximum holds from now on. What there is too much of goes as far as it may.
     pub fn bound_memory(&mut self, max: u64) {
-        self.budget.set_max(max);
+        self.budget.set_max(max.min(self.arena.capacity()));
         self.bound_history();
         while self.budget.excess() > 0 && self.give_up() {}
     }
