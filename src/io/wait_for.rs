@@ -3,6 +3,7 @@
 //! In: what is waited for. Out: the answer. A waiter for the exit is woken by changes of the life of
 //! its process only, one for a text by every output, one for a port by the supervisor, which looks.
 
+use std::future::ready;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Instant;
@@ -72,15 +73,19 @@ pub(super) async fn wait_for(
     })
 }
 
-/// What `what` comes to; a timeout when the server is told to end.
-async fn unless_ending<F: Future<Output = Ended>>(server: &Server, what: Pin<&mut F>) -> Ended {
+/// What `what` comes to; a timeout when the server is told to end. What was so before is said, and
+/// nothing that only its ending has brought about.
+async fn unless_ending<F: Future<Output = Ended>>(server: &Server, mut what: Pin<&mut F>) -> Ended {
+    if let First::Left(ended) = race(what.as_mut(), pin!(ready(()))).await {
+        return ended;
+    }
     let ending = until(|| match server.shutting_down.get() {
         true => Ok(()),
         false => Err(server.ending.clone()),
     });
-    match race(what, pin!(ending)).await {
-        First::Left(ended) => ended,
-        First::Right(()) => Ended::Timeout,
+    match race(pin!(ending), what).await {
+        First::Left(()) => Ended::Timeout,
+        First::Right(ended) => ended,
     }
 }
 

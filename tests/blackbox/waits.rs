@@ -20,6 +20,7 @@ on_both!(
     what_a_client_sends_while_it_waits_comes_after_its_answer,
     a_client_that_hangs_up_is_waited_for_no_longer,
     the_end_of_the_server_ends_every_wait,
+    what_the_end_of_the_server_ends_is_no_exit_that_was_waited_for,
     a_text_is_found_wherever_it_is_cut,
     a_text_is_found_in_what_is_retained_and_nowhere_else,
     a_text_that_never_comes_ends_with_the_exit,
@@ -225,6 +226,24 @@ fn the_end_of_the_server_ends_every_wait(backend: Backend) {
         assert_eq!(told["process"]["status"], "running");
     }
     server.signal(libc::SIGTERM);
+    server.await_end(WAIT);
+}
+
+fn what_the_end_of_the_server_ends_is_no_exit_that_was_waited_for(backend: Backend) {
+    let mut server = Server::open(backend);
+    // They die of the signal at once, so their exits come with the news of the end.
+    let ids: Vec<String> = (0..8)
+        .map(|_| server.spawn(&json!({"command": "cat"})))
+        .collect();
+    let mut waiters: Vec<Conn> = ids
+        .iter()
+        .flat_map(|id| ["", "?log=never"].map(|query| begin(&server, id, query)))
+        .collect();
+    taken(&server);
+    server.signal(libc::SIGTERM);
+    for waiter in &mut waiters {
+        assert_eq!(answer(waiter)["outcome"], "timeout");
+    }
     server.await_end(WAIT);
 }
 
