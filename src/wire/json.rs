@@ -161,7 +161,7 @@ enum Escape {
     Hex,
 }
 
-fn escape(byte: u8) -> Escape {
+const fn escape(byte: u8) -> Escape {
     match byte {
         b'"' | b'\\' => Escape::Short(byte),
         0x08 => Escape::Short(b'b'),
@@ -174,28 +174,136 @@ fn escape(byte: u8) -> Escape {
     }
 }
 
-/// Appends the UTF-8 `text` without quotes; runs that need no escape go as a block.
+/// Appends the UTF-8 `text` without quotes.
 fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
-    let mut rest = text;
-    loop {
-        let clean = prefix::len_until(rest, |byte| byte < b' ' || byte == b'"' || byte == b'\\');
-        let (run, behind) = rest.split_at(clean);
-        out.extend_from_slice(run);
-        let Some((&byte, behind)) = behind.split_first() else {
-            return;
-        };
-        match escape(byte) {
-            Escape::None => out.push(byte),
-            Escape::Short(letter) => out.extend_from_slice(&[b'\\', letter]),
-            Escape::Hex => {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                let high = DIGITS[usize::from(byte >> 4)];
-                let low = DIGITS[usize::from(byte & 15)];
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
-            }
-        }
-        rest = behind;
+    let clean = prefix::len_until(text, needs_escape);
+    let (run, behind) = text.split_at(clean);
+    out.extend_from_slice(run);
+    if !behind.is_empty() {
+        write_lines(behind, out);
     }
+}
+
+/// The same for text that has escapes.
+///
+/// Lines are short, and each ends in an escape: what is between two of them is copied block by block
+/// through a buffer that is flushed when it is full. Longer runs go as a block.
+#[inline(never)]
+fn write_lines(text: &[u8], out: &mut Vec<u8>) {
+    let mut buffer = [0; BUFFER_BYTES];
+    let (mut rest, mut filled, mut clean) = (text, 0, 0);
+    while let Some(block) = rest.first_chunk::<BLOCK>() {
+        if filled > BUFFER_BYTES - ROOM_BYTES {
+            out.extend_from_slice(&buffer[..filled]);
+            filled = 0;
+        }
+        buffer[filled..filled + BLOCK].copy_from_slice(block);
+        let len = clean_len(block);
+        filled += len;
+        if len < BLOCK {
+            rest = &rest[len..];
+            while let Some((&byte, behind)) = rest.split_first()
+                && needs_escape(byte)
+                && filled <= BUFFER_BYTES - ESCAPE_ROOM
+            {
+                filled = put_escape(&mut buffer, filled, byte);
+                rest = behind;
+            }
+            clean = 0;
+            continue;
+        }
+        rest = &rest[BLOCK..];
+        clean += 1;
+        if clean == CLEAN_BLOCKS {
+            let len = prefix::len_until(rest, needs_escape);
+            let (run, behind) = rest.split_at(len);
+            out.extend_from_slice(&buffer[..filled]);
+            out.extend_from_slice(run);
+            (rest, filled, clean) = (behind, 0, 0);
+        }
+    }
+    out.extend_from_slice(&buffer[..filled]);
+    filled = 0;
+    for &byte in rest {
+        filled = put_escape(&mut buffer, filled, byte);
+    }
+    out.extend_from_slice(&buffer[..filled]);
+}
+
+/// Bytes that are looked at, and copied, at once.
+const BLOCK: usize = 16;
+
+/// Of [`write_lines`]: some lines.
+const BUFFER_BYTES: usize = 512;
+
+/// What a block, and an escape behind it, may take of it.
+const ROOM_BYTES: usize = BLOCK + ESCAPE_ROOM;
+
+/// The longest escape, and what is copied with it.
+const ESCAPE_ROOM: usize = 8;
+
+/// After so many blocks without an escape the next run is taken for a long one.
+const CLEAN_BLOCKS: u32 = 8;
+
+fn needs_escape(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
+/// How many bytes at the front of `block` need no escape.
+#[inline]
+fn clean_len(block: &[u8; BLOCK]) -> usize {
+    // The compiler makes vector comparisons of this.
+    let is_clean = !block
+        .iter()
+        .fold(false, |any, &byte| any | needs_escape(byte));
+    if is_clean {
+        return BLOCK;
+    }
+    let mut before = 0;
+    for word in block.as_chunks().0 {
+        let stops = stops(u64::from_le_bytes(*word));
+        if stops != 0 {
+            return before + (stops.trailing_zeros() / u8::BITS) as usize;
+        }
+        before += word.len();
+    }
+    before
+}
+
+/// The highest bit of the first of eight bytes that needs an escape, and some bits behind it.
+fn stops(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    // A borrow may set the bits of bytes behind the first one that is below, never of one before it.
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (below(word, b' ') | is(b'"') | is(b'\\')) & HIGHS
+}
+
+/// How a byte is written, and how long that is.
+static ESCAPES: [([u8; ESCAPE_ROOM], u8); 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut escapes = [([0; ESCAPE_ROOM], 0); 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (high, low) = (DIGITS[byte >> 4], DIGITS[byte & 15]);
+        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+        let of = byte as u8;
+        escapes[byte] = match escape(of) {
+            Escape::None => ([of, 0, 0, 0, 0, 0, 0, 0], 1),
+            Escape::Short(letter) => ([b'\\', letter, 0, 0, 0, 0, 0, 0], 2),
+            Escape::Hex => ([b'\\', b'u', b'0', b'0', high, low, 0, 0], 6),
+        };
+        byte += 1;
+    }
+    escapes
+};
+
+/// Writes one byte of a string at `at`, escaped if it needs to be. Returns where it ends.
+fn put_escape(buffer: &mut [u8; BUFFER_BYTES], at: usize, byte: u8) -> usize {
+    let (text, len) = &ESCAPES[usize::from(byte)];
+    buffer[at..at + ESCAPE_ROOM].copy_from_slice(text);
+    at + usize::from(*len)
 }
 
 #[cfg(test)]
@@ -239,6 +347,34 @@ mod tests {
         let mut rng = Rng(5);
         for _ in 0..2000 {
             let text: String = (0..rng.below(20)).map(|_| rng.pick(&pieces)).collect();
+            assert_eq!(written(&text), serde_json::to_vec(&text).unwrap());
+            assert_eq!(written(&text).len(), string_len(&text));
+        }
+    }
+
+    #[test]
+    fn every_byte_is_escaped_at_every_place_of_a_line_whatever_its_length() {
+        for byte in 0..0x80u8 {
+            for before in 0..2 * BLOCK {
+                for behind in [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK] {
+                    let text = "a".repeat(before) + char::from(byte).encode_utf8(&mut [0; 4]);
+                    let text = text + &"b\u{80}".repeat(behind);
+                    assert_eq!(written(&text), serde_json::to_vec(&text).unwrap());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_of_every_length_are_written_as_serde_json_writes_them() {
+        let mut rng = Rng(8);
+        for len in 0..300 {
+            let mut text = String::new();
+            while text.len() < 3 * BUFFER_BYTES {
+                let line = (0..rng.below(len + 1)).map(|_| char::from(rng.below(256) as u8 | 0x20));
+                text.extend(line);
+                text.push(rng.pick(&['\n', '\n', '"', '\\', '\0', '\u{1f}']));
+            }
             assert_eq!(written(&text), serde_json::to_vec(&text).unwrap());
             assert_eq!(written(&text).len(), string_len(&text));
         }
