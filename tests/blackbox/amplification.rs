@@ -8,6 +8,7 @@ use crate::terminal::tty;
 on_both!(
     a_long_name_and_a_path_of_many_directories_are_not_multiplied,
     screens_for_many_viewers_at_once_are_not_all_made_at_once,
+    a_screen_that_is_larger_than_the_memory_is_not_made,
 );
 
 /// The most that a server ever had resident, KiB (proc_pid_status(5), VmHWM).
@@ -68,16 +69,23 @@ fn a_long_name_and_a_path_of_many_directories_are_not_multiplied(backend: Backen
     assert_eq!(server.run(&found)["exitCode"], 3);
 }
 
-/// A screen of a million cells takes 20 MB, and making one of a long log has rests in it.
-fn screens_for_many_viewers_at_once_are_not_all_made_at_once(backend: Backend) {
+/// A terminal of so many columns and lines that has written 40,000 lines, of a server that may hold
+/// 16 MiB.
+fn wide(backend: Backend, cols: u16, rows: u16) -> (Server, String) {
     let server = Launch::new(backend)
-        .args(&["--no-token", "--memory-max", "8M"])
+        .args(&["--no-token", "--memory-max", "16M"])
         .start();
-    let mut wide = tty("seq 1 40000; echo done; sleep 1000");
-    wide["cols"] = 1000.into();
-    wide["rows"] = 1000.into();
+    let mut wide = tty("seq 1 40000; echo done; read line; echo more; sleep 1000");
+    wide["cols"] = cols.into();
+    wide["rows"] = rows.into();
     let id = server.spawn(&wide);
     server.await_output(&id, "\ndone\r\n");
+    (server, id)
+}
+
+/// Such a screen takes 5.3 MB, twice and drawn, and making one of a long log has rests in it.
+fn screens_for_many_viewers_at_once_are_not_all_made_at_once(backend: Backend) {
+    let (server, id) = wide(backend, 700, 380);
     let before = peak_kib(&server);
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -88,6 +96,21 @@ fn screens_for_many_viewers_at_once_are_not_all_made_at_once(backend: Backend) {
         }
     });
     let grown = peak_kib(&server) - before;
-    eprintln!("{grown} KiB more");
-    assert!(grown < 96 << 10, "{grown} KiB more at the peak");
+    assert!(grown < 40 << 10, "{grown} KiB more at the peak");
+}
+
+/// A screen of a million cells takes 20 MB, twice and drawn.
+fn a_screen_that_is_larger_than_the_memory_is_not_made(backend: Backend) {
+    let (server, id) = wide(backend, 1000, 1000);
+    let before = peak_kib(&server);
+    let refused = server.get(&format!("/v1/processes/{id}/terminal/screen"));
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.header("retry-after").is_some());
+    // A viewer has the recent output instead, and what comes.
+    let mut viewer = Ws::attach(&server, &id, "?replay=screen");
+    viewer.until("done");
+    viewer.input("\n");
+    viewer.until("more");
+    let grown = peak_kib(&server) - before;
+    assert!(grown < 8 << 10, "{grown} KiB more at the peak");
 }

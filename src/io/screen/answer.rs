@@ -8,9 +8,10 @@ use crate::api::{Problem, Reply};
 use crate::config::timeouts;
 use crate::types::ProcessId;
 use crate::wire::say::screen as say;
+use crate::wire::vt::screen::BEGIN;
 
 use super::make;
-use super::make::bytes;
+use super::make::{bytes, is_too_large};
 use crate::budget::Kind;
 use crate::io::conn::reader::Reader;
 use crate::io::server::Server;
@@ -69,9 +70,17 @@ pub(crate) struct Drawn {
 }
 
 /// Draws a terminal for a viewer that comes, returns or was outrun, with the last `scrollback`
-/// lines that have scrolled out. None if the record is gone. Takes its time; the entry that follows
-/// is the next one at the moment of return.
+/// lines that have scrolled out. None if the record is gone. One that is too large for the server is
+/// empty: what the program writes next is seen. Takes its time; the entry that follows is the next one
+/// at the moment of return.
 pub(crate) async fn redraw(server: &Rc<Server>, id: ProcessId, scrollback: u16) -> Option<Drawn> {
+    if is_too_large(server, id) {
+        let table = server.table.borrow();
+        return table.get(id).map(|process| Drawn {
+            bytes: BEGIN.to_vec(),
+            sequence: process.log.last(),
+        });
+    }
     let made = make(server, id, scrollback).await?;
     let mut bytes = Vec::new();
     made.screen().redraw(scrollback, &mut bytes);

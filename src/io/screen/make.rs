@@ -34,6 +34,9 @@ const DEAR_BYTES: u64 = 4 << 10;
 /// What that may cost.
 const DEAR_COST_MAX: u64 = 200_000_000;
 
+/// A terminal has two screens, and there is the drawing of one.
+const COPIES: u64 = 3;
+
 /// A screen that is kept for the next who asks.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -128,9 +131,12 @@ impl Drop for Room {
 }
 
 /// The screen of a terminal, with `scrollback` lines that have scrolled out; None if the record is
-/// gone or has no terminal.
+/// gone or has no terminal, or the screen [is too large](is_too_large).
 pub(crate) async fn make(server: &Rc<Server>, id: ProcessId, scrollback: u16) -> Option<Made> {
     let job = server.table.borrow().get(id)?.job;
+    if is_too_large(server, id) {
+        return None;
+    }
     let room = Room::take(server, || bytes(server, id, scrollback)).await;
     let mut making = Making {
         job,
@@ -156,6 +162,12 @@ pub(crate) async fn make(server: &Rc<Server>, id: ProcessId, scrollback: u16) ->
     })
 }
 
+/// Whether one screen of this terminal, whatever has scrolled out of it, would take more than the
+/// server may hold in all.
+pub(super) fn is_too_large(server: &Server, id: ProcessId) -> bool {
+    bytes(server, id, 0) > server.budget.max()
+}
+
 /// What a screen of this terminal takes in memory, with `scrollback` lines.
 pub(super) fn bytes(server: &Server, id: ProcessId, scrollback: u16) -> u64 {
     let table = server.table.borrow();
@@ -163,7 +175,7 @@ pub(super) fn bytes(server: &Server, id: ProcessId, scrollback: u16) -> u64 {
     let terminal = extras.and_then(|extras| extras.terminal.as_deref());
     terminal.map_or(0, |terminal| {
         let size = terminal.size();
-        let lines = u64::from(size.rows) + u64::from(scrollback);
+        let lines = u64::from(size.rows) * COPIES + u64::from(scrollback);
         lines * u64::from(size.cols) * CELL_BYTES as u64
     })
 }

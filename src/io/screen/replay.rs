@@ -12,6 +12,7 @@ use crate::wire::vt::screen::SCROLLBACK_MAX;
 
 use super::answer::{Drawn, redraw};
 use super::make;
+use super::make::is_too_large;
 use crate::io::server::Server;
 
 /// Recent output shown to a new viewer.
@@ -42,6 +43,9 @@ pub(crate) async fn first(server: &Rc<Server>, id: ProcessId, replay: Replay) ->
         }
         (other, _) => return First::Output(other),
     };
+    if is_too_large(server, id) {
+        return First::Output(Replay::Recent);
+    }
     match redraw(server, id, scrollback).await {
         Some(drawn) => First::Screen(drawn),
         // Gone; whatever is shown of it is nothing.

@@ -40,7 +40,7 @@ pub const SCROLLBACK_MAX: u16 = 1000;
 const STRIDE: usize = 4096;
 
 /// Throws away a sequence that is arriving, then everything.
-const BEGIN: &[u8] = b"\x18\x1bc";
+pub const BEGIN: &[u8] = b"\x18\x1bc";
 
 /// See the module.
 pub struct Screen {
