@@ -114,7 +114,7 @@ pub(super) fn write(
     text
 }
 
-/// What [`write`] has written; None if it is damaged, or of a route that is no longer there.
+/// What [`write()`] has written; None if it is damaged, or of a route that is no longer there.
 pub fn read(text: &[u8]) -> Option<Left> {
     let end = memchr::memchr(b'\n', text)?;
     let (head, body) = (text.get(..end)?, text.get(end + 1..)?);
