@@ -306,8 +306,8 @@ pub fn go_back(heritage: &Heritage, why: &StartError) {
 }
 
 /// The same if this one panics, as long as there is no server.
-pub fn go_back_on_panic(heritage: &Heritage) {
-    let (heritage, own) = (heritage.clone(), std::process::id());
+pub fn go_back_on_panic(heritage: Arc<Heritage>) {
+    let own = std::process::id();
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         tell(panic);
@@ -323,7 +323,7 @@ pub fn go_back_on_panic(heritage: &Heritage) {
 ///
 /// # Errors
 /// What is in the way.
-pub fn take_over(args: &ServerArgs, heritage: Heritage) -> Result<Ready, StartError> {
+pub fn take_over(args: &ServerArgs, heritage: Arc<Heritage>) -> Result<Ready, StartError> {
     // It was begun by the number of a descriptor, and is called so.
     let _ = rustix::thread::set_name(c"procring");
     #[cfg(debug_assertions)]
@@ -331,12 +331,13 @@ pub fn take_over(args: &ServerArgs, heritage: Heritage) -> Result<Ready, StartEr
     begin(args, Some(heritage))
 }
 
-fn begin(args: &ServerArgs, heritage: Option<Heritage>) -> Result<Ready, StartError> {
+fn begin(args: &ServerArgs, heritage: Option<Arc<Heritage>>) -> Result<Ready, StartError> {
     let inherited = match heritage {
         None => inherit::listen_fds(),
         Some(_) => Vec::new(),
     };
-    let heritage = heritage.as_ref();
+    let shared = heritage;
+    let heritage = shared.as_deref();
     // Two would write to one memory.
     heritage.into_iter().for_each(keeper::end_predecessor);
     let Found { tokens, exposed } = token::find(args).map_err(StartError::Token)?;
@@ -425,7 +426,7 @@ fn begin(args: &ServerArgs, heritage: Option<Heritage>) -> Result<Ready, StartEr
                 upgrades: heritage.map_or(0, |of| of.upgrades + u64::from(of.failed.is_none())),
                 ..Heritage::default()
             },
-            taken: heritage.filter(|_| kept.takes_over).cloned(),
+            taken: shared.clone().filter(|_| kept.takes_over),
             program: own_program(),
         });
     }

@@ -33,7 +33,7 @@ pub(super) fn attach(context: &Context, parsed: &Parsed) -> Result<u8> {
         let last = logs::tail(context, name, parsed.number("tail")?.unwrap_or(0))?;
         (Kind::Pipes, Some(last))
     };
-    match stay(context, name, kind, since, read_only, keys)? {
+    match stay(context, name, kind, since, read_only, Some(keys))? {
         Left::Exited(record) => exit_code(&record),
         Left::Detached => {
             detached(name);
@@ -58,7 +58,7 @@ pub(super) fn stay(
     kind: Kind,
     mut since: Option<u64>,
     read_only: bool,
-    keys: Keys,
+    keys: Option<Keys>,
 ) -> Result<Left> {
     // It was there a moment ago; one that is away comes back.
     let client = context.client.patient(PATIENCE);

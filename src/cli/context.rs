@@ -24,6 +24,8 @@ pub(super) struct Context {
     pub(super) client: Client,
     /// Somebody named it.
     pub(super) is_named: bool,
+    /// It was started for this one command and ends with it.
+    pub(super) is_own: bool,
     /// The other half of this program's flags.
     pub(super) server_flags: Vec<ServerFlag>,
 }
@@ -58,6 +60,7 @@ impl Context {
         }
         Ok(Self {
             is_named: endpoint.is_some(),
+            is_own: false,
             client: Client::new(endpoint.unwrap_or_default(), token)
                 .telling(terminal::tell_waiting),
             server_flags,

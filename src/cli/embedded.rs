@@ -86,6 +86,7 @@ fn start() -> Result<Context> {
             return Ok(Context {
                 client,
                 is_named: true,
+                is_own: true,
                 server_flags: Vec::new(),
             });
         }

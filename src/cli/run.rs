@@ -109,6 +109,8 @@ fn in_terminal(context: &Context, mut body: Map<String, Value>, keys: Keys) -> R
         .patient(PATIENCE)
         .post("/v1/processes", &body.into())?;
     let id = text(&record, "id");
+    // A server of its own ends with this command: there would be nothing to come back to.
+    let keys = Some(keys).filter(|_| !context.is_own);
     let left =
         attach::stay(context, id, Kind::Terminal, None, false, keys).map_err(|error| match error {
             CliError::Client(error) => CliError::Failed(
@@ -120,7 +122,7 @@ fn in_terminal(context: &Context, mut body: Map<String, Value>, keys: Keys) -> R
     match left? {
         Left::Exited(record) => {
             if !is_named {
-                remove(&context.client, id);
+                remove(context, id);
             }
             say_reason(&record);
             match text(&record, "exitReason") {
@@ -136,16 +138,27 @@ fn in_terminal(context: &Context, mut body: Map<String, Value>, keys: Keys) -> R
             // The window is closed; what was in it ends, as with a local one.
             let _ = context.act(id, "/kill?waitMs=0");
             if !is_named {
-                remove(&context.client, id);
+                remove(context, id);
             }
             signals::exit_by(signal)
         }
     }
 }
 
-/// Removes the record of a command that is over. Nothing of it is lost if that fails.
-fn remove(client: &Client, id: &str) {
-    let _ = client.expect(Request::delete(&path(id, "")));
+/// Removes the record of a command that is over, unless something of it still runs: then that is told,
+/// and the record is how to end it. Nothing is lost if that fails.
+fn remove(context: &Context, id: &str) {
+    let record = context.process(id).unwrap_or_default();
+    match record["descendants"].as_u64() {
+        Some(left @ 1..) if !context.is_own => notice::line(format_args!(
+            "{left} {} of {id} still {}; `procring kill {id}` ends what is left",
+            if left == 1 { "process" } else { "processes" },
+            if left == 1 { "runs" } else { "run" },
+        )),
+        _ => {
+            let _ = context.client.expect(Request::delete(&path(id, "")));
+        }
+    }
 }
 
 /// What the user does, as the loop over the output hears of it.
@@ -218,7 +231,7 @@ fn streamed(context: &Context, mut body: Map<String, Value>) -> Result<u8> {
     })?;
     let code = run.serve(&heard);
     if let Some(id) = run.id.as_deref().filter(|_| !is_named && code.is_ok()) {
-        remove(&context.client, id);
+        remove(context, id);
     }
     code
 }
@@ -344,7 +357,7 @@ impl Run<'_> {
             }
             Wish::End(signal) => {
                 let _ = self.context.act(&id, "/kill?waitMs=5000");
-                remove(&self.context.client, &id);
+                remove(self.context, &id);
                 signals::exit_by(signal);
             }
         }
@@ -356,7 +369,7 @@ impl Run<'_> {
         if let Some(id) = self.id.as_deref() {
             // It may have ended meanwhile.
             let _ = self.context.act(id, "/kill?waitMs=5000");
-            remove(&self.context.client, id);
+            remove(self.context, id);
         }
         CliError::Failed(
             format!("not all of the input reached the command, so it was killed: {error}"),

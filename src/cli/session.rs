@@ -124,9 +124,20 @@ pub(super) struct User {
     input: Progress,
 }
 
+/// What Ctrl-C is in a raw terminal (ETX).
+const CTRL_C: u8 = 3;
+
 impl User {
     /// Begins to listen to the user.
-    pub(super) fn begin(kind: Kind, has_screen: bool, read_only: bool, keys: Keys) -> Result<Self> {
+    ///
+    /// # Errors
+    /// What is wrong with the terminal, or with this program's surroundings.
+    pub(super) fn begin(
+        kind: Kind,
+        has_screen: bool,
+        read_only: bool,
+        keys: Option<Keys>,
+    ) -> Result<Self> {
         let (hear, heard) = mpsc::channel();
         let wishes = hear.clone();
         signals::listen(move |wish| {
@@ -139,8 +150,9 @@ impl User {
         } else {
             None
         };
-        if !read_only {
-            let keys = raw.is_some().then_some(keys);
+        // Who only looks on has no other way out of a raw terminal than keys.
+        if !read_only || raw.is_some() {
+            let keys = raw.as_ref().and(keys);
             let hear = hear.clone();
             signals::beside(move || read_input(keys, &hear))?;
         }
@@ -252,6 +264,13 @@ impl User {
             Heard::Message(Ok(Message::Text(text))) => return self.frame(&text, since),
             Heard::Message(Ok(Message::Pong(count))) => self.input.arrived(&count),
             Heard::Message(Ok(Message::Close(_)) | Err(_)) => return Ok(Some(Ended::Cut)),
+            Heard::Typed(bytes, taken) if self.read_only => {
+                let _ = taken.send(());
+                if bytes.contains(&CTRL_C) {
+                    return Ok(Some(Ended::Detached));
+                }
+            }
+            Heard::InputEnded if self.read_only => {}
             Heard::Typed(bytes, taken) => {
                 let data = STANDARD.encode(&bytes);
                 let frame = json!({"type": "input", "data": data, "encoding": "base64"});

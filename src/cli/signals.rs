@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use rustix::process::{Pid, getpgid, getpgrp, getppid, getsid};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -32,6 +33,8 @@ pub(super) fn listen(heard: impl Fn(Wish) + Send + 'static) -> Result<()> {
                 SIGINT => Wish::Interrupt,
                 SIGWINCH => Wish::Resized,
                 SIGCONT => Wish::Continued,
+                // Nobody could have it go on.
+                SIGTSTP if !has_job_control() => continue,
                 SIGTSTP => {
                     terminal::hand_back();
                     // It stops here, as who sent the signal wants; SIGCONT is heard behind that.
@@ -43,6 +46,24 @@ pub(super) fn listen(heard: impl Fn(Wish) + Send + 'static) -> Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// Whether there is a shell that can have this program go on after it was stopped: a process of the same
+/// session and another process group, which began this program or the leader of its group. (A default
+/// SIGTSTP stops no group without such a one, but this program has to stop itself by SIGSTOP.)
+fn has_job_control() -> bool {
+    let (own, session) = (getpgrp(), getsid(None));
+    let is_shell =
+        |pid: Pid| session.is_ok() && getsid(Some(pid)) == session && getpgid(Some(pid)) != Ok(own);
+    getppid().is_some_and(is_shell) || parent(own).is_some_and(is_shell)
+}
+
+/// The parent of a process (proc_pid_stat(5)).
+fn parent(pid: Pid) -> Option<Pid> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let number = behind_name.split_ascii_whitespace().nth(1)?;
+    Pid::from_raw(number.parse().ok()?)
 }
 
 /// Does something on a thread of its own.

@@ -375,7 +375,9 @@ fn write_down_one(server: &Server, name: &Rc<Name>) {
     let mut records = records.borrow_mut();
     let before = records.remove(name);
     let table = server.table.borrow();
-    if let Some(record) = table.write_key(before, text.as_deref()) {
+    let record = table.write_key(before, text.as_deref());
+    // Where there is no room, what was said last stays.
+    if let Some(record) = record.or(before.filter(|_| text.is_some())) {
         records.insert(name.clone(), record);
     }
 }

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ pub struct Upgrades {
     /// What does not change of what it hands over.
     pub heritage: Heritage,
     /// What it has taken over from another program.
-    pub taken: Option<Heritage>,
+    pub taken: Option<Arc<Heritage>>,
     /// Where its own program is.
     pub program: io::Result<PathBuf>,
 }

@@ -203,11 +203,15 @@ impl Heritage {
     /// Writes it into memory of its own.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is none, and of more than [`Heritage::read`] takes.
     pub fn write(&self) -> io::Result<OwnedFd> {
+        let text = serde_json::to_vec(self)?;
+        if text.len() as u64 > BYTES_MAX {
+            return Err(io::Error::other("there is too much to hand over"));
+        }
         let made = memfd::MemfdOptions::new().create("procring-heritage");
         let mut file = made.map_err(io::Error::other)?.into_file();
-        file.write_all(&serde_json::to_vec(self)?)?;
+        file.write_all(&text)?;
         Ok(file.into())
     }
 

@@ -237,7 +237,8 @@ impl Kept {
         (processes, keys)
     }
 
-    /// Writes down a key; what was `before` goes when that is done. None if there is no room.
+    /// Writes down a key; what was `before` goes when that is done. None if there is no room: then
+    /// that stays.
     pub(super) fn write_key(
         &self,
         arena: &Arena,
@@ -248,15 +249,16 @@ impl Kept {
         self.records.supervisor_is_done(record);
         let written = arena.blocks().write_text(text);
         let bytes = u32::try_from(text.len()).ok();
-        match written.zip(bytes) {
-            Some((block, bytes)) => self.records.set_text(record, Text { block, bytes }),
-            None => self.records.io_is_done(record),
-        }
+        let Some((block, bytes)) = written.zip(bytes) else {
+            self.records.io_is_done(record);
+            return None;
+        };
+        self.records.set_text(record, Text { block, bytes });
         // Until now both were there.
         if let Some(before) = before {
             self.forget_key(arena, before);
         }
-        written.map(|_| record)
+        Some(record)
     }
 
     /// A key is gone.

@@ -408,8 +408,9 @@ fn watch(kept: &Kept, server: i32, before: i32, until: Option<Instant>) -> ExitS
                 kept.records.handover_failed(errno);
                 continue;
             }
-            // It was to hand over, and died before that was heard of.
-            if by == before {
+            // It was to hand over, and died before that was heard of. Who is outside of this pid
+            // namespace has the number 0.
+            if before != 0 && by == before {
                 continue;
             }
         }

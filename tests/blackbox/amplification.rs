@@ -1,5 +1,7 @@
 //! What one request may cost: about its own size, not the product of two of its parts.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::harness::{Backend, Launch, Server, Ws, on_both};
@@ -9,6 +11,7 @@ on_both!(
     a_long_name_and_a_path_of_many_directories_are_not_multiplied,
     screens_for_many_viewers_at_once_are_not_all_made_at_once,
     a_screen_that_is_larger_than_the_memory_is_not_made,
+    a_large_screen_has_its_turn_among_small_ones,
 );
 
 /// The most that a server ever had resident, KiB (proc_pid_status(5), VmHWM).
@@ -113,4 +116,25 @@ fn a_screen_that_is_larger_than_the_memory_is_not_made(backend: Backend) {
     viewer.until("more");
     let grown = peak_kib(&server) - before;
     assert!(grown < 8 << 10, "{grown} KiB more at the peak");
+}
+
+/// One that needs all that there is for screens waits for its turn only, and not until nobody else asks.
+fn a_large_screen_has_its_turn_among_small_ones(backend: Backend) {
+    let (server, large) = wide(backend, 500, 250);
+    let small = server.spawn(&tty("seq 1 400000; echo done; sleep 1000"));
+    server.await_output(&small, "\ndone\r\n");
+    let ask = |id: &str| server.get(&format!("/v1/processes/{id}/terminal/screen"));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    ask(&small);
+                }
+            });
+        }
+        let answers: Vec<u16> = (0..3).map(|_| ask(&large).status).collect();
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(answers, [200; 3]);
+    });
 }

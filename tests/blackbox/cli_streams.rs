@@ -9,6 +9,7 @@ on_both!(
     a_run_passes_on_input_of_any_length,
     a_run_that_is_interrupted_ends_its_command,
     input_goes_as_text_and_as_a_stream,
+    a_run_that_leaves_something_says_so_and_how_to_end_it,
 );
 
 fn a_run_passes_on_input_of_any_length(backend: Backend) {
@@ -63,4 +64,26 @@ fn input_goes_as_text_and_as_a_stream(backend: Backend) {
     let said = procring(&server, &["input", &id, "more"]);
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains("not running"), "{said:?}");
+}
+
+fn a_run_that_leaves_something_says_so_and_how_to_end_it(backend: Backend) {
+    let server = Server::open(backend);
+    let script = "sleep 1000 </dev/null >/dev/null 2>&1 & echo $!";
+    let run = procring(&server, &["run", "--", "sh", "-c", script]);
+    assert_eq!(run.code, Some(0));
+    let left: i32 = run.out.trim().parse().expect("a number");
+    let word = run.err.split("`procring kill ").nth(1).unwrap_or_default();
+    let id = word.split('`').next().unwrap_or_default();
+    assert!(run.err.contains("1 process of"), "{}", run.err);
+    let listed = procring(&server, &["ps", "-a", "-q"]).good();
+    assert_eq!(listed.trim(), id);
+    procring(&server, &["kill", id]).good();
+    eventually("the end of what was left", || {
+        let is_there = std::fs::exists(format!("/proc/{left}")).expect("an answer");
+        (!is_there).then_some(())
+    });
+    // Of one that leaves nothing no record stays.
+    procring(&server, &["rm", id]).good();
+    procring(&server, &["run", "--", "true"]).good();
+    assert_eq!(procring(&server, &["ps", "-a", "-q"]).good().trim(), "");
 }

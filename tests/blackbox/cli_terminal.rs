@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 
@@ -12,11 +13,24 @@ use crate::harness::cli::{Begun, begun, command, procring};
 use crate::harness::launch::{Before, before_exec};
 use crate::harness::{Backend, Server, WAIT, eventually, on_both, sh};
 
+/// Runs its arguments as a shell does a job in the foreground, and waits for the end of it.
+const SHELL: &str = "import os, signal, sys
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+job = os.fork()
+if job == 0:
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpid())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    os.execv(sys.argv[1], sys.argv[1:])
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]))";
+
 on_both!(
     a_run_in_a_terminal_is_that_program_and_ends_with_its_code,
     leaving_a_terminal_ends_nothing_and_attaching_draws_it_again,
     a_terminal_is_put_back_after_a_signal,
     a_terminal_is_put_back_where_the_command_is_stopped_and_taken_again_where_it_goes_on,
+    where_no_shell_could_have_it_go_on_a_command_is_not_stopped,
+    who_only_looks_on_leaves_by_keys_and_types_nothing,
     a_terminal_is_put_back_where_the_server_is_gone_or_nobody_reads,
     tables_are_coloured_on_a_terminal_unless_that_is_not_wanted,
     a_new_size_reaches_the_program,
@@ -46,6 +60,26 @@ impl Terminal {
         let mut command = command(server, args);
         command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
         Self::of(command)
+    }
+
+    /// As a job of a shell, in the foreground.
+    fn of_shell(server: &Server, args: &[&str]) -> Self {
+        let job = command(server, args);
+        let mut shell = std::process::Command::new("python3");
+        shell.arg("-c").arg(SHELL).arg(job.get_program());
+        shell.args(job.get_args()).env("TERM", "xterm-256color");
+        for (name, value) in job.get_envs() {
+            shell.env(name, value.unwrap_or_default());
+        }
+        Self::of(shell)
+    }
+
+    /// The number of a shell's job that runs.
+    fn job(&self) -> Pid {
+        let shell = self.command.0.id();
+        let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"));
+        let job = children.expect("a process").trim().parse();
+        Pid::from_raw(job.expect("one child")).expect("a number")
     }
 
     fn of(command: std::process::Command) -> Self {
@@ -238,22 +272,52 @@ fn a_terminal_is_put_back_where_the_command_is_stopped_and_taken_again_where_it_
 ) {
     let server = Server::open(backend);
     let script = "printf '\\033[?1049h'; echo drawn; cat";
-    let mut terminal = Terminal::with(&server, &["run", "-t", "--", "sh", "-c", script]);
+    let mut terminal = Terminal::of_shell(&server, &["run", "-t", "--", "sh", "-c", script]);
     terminal.expect("drawn");
     assert!(terminal.is_raw());
-    terminal.command.signal(libc::SIGTSTP);
+    let job = terminal.job();
+    kill_process(job, Signal::TSTP).expect("the job");
     // The alternate screen is left for the shell.
     terminal.expect("\x1b[?1049l");
     // A SIGCONT that comes before the stop would be behind it.
-    let stat = format!("/proc/{}/stat", terminal.command.0.id());
+    let stat = format!("/proc/{job}/stat");
     eventually("the stop", || {
         let stat = std::fs::read_to_string(&stat).expect("a process");
         stat.contains(") T ").then_some(())
     });
     assert!(!terminal.is_raw());
-    terminal.command.signal(libc::SIGCONT);
+    kill_process(job, Signal::CONT).expect("the job");
     terminal.expect("drawn");
     assert!(terminal.is_raw());
+    terminal.type_in("more\r");
+    terminal.expect("more\r\nmore");
+    terminal.type_in("\x04");
+    assert_eq!(terminal.end(), Some(0));
+}
+
+fn who_only_looks_on_leaves_by_keys_and_types_nothing(backend: Backend) {
+    let server = Server::open(backend);
+    let program = serde_json::json!({"command": "sh", "args": ["-c", "echo up; cat"], "tty": true});
+    let id = server.spawn(&program);
+    for keys in ["x\x1c", "x\x03"] {
+        let mut terminal = Terminal::with(&server, &["attach", "--read-only", &id]);
+        terminal.expect("up");
+        terminal.type_in(keys);
+        terminal.expect("comes back");
+        assert_eq!(terminal.end(), Some(0));
+    }
+    // It would echo an x.
+    let screen = server.get(&format!("/v1/processes/{id}/terminal/screen?format=text"));
+    assert_eq!(screen.text().trim(), "up");
+    assert_eq!(server.info(&id)["status"], "running");
+}
+
+/// As with `ssh -t` or `docker exec -it`: a default SIGTSTP does nothing there either.
+fn where_no_shell_could_have_it_go_on_a_command_is_not_stopped(backend: Backend) {
+    let server = Server::open(backend);
+    let mut terminal = Terminal::with(&server, &["run", "-t", "--", "sh", "-c", "echo up; cat"]);
+    terminal.expect("up");
+    terminal.command.signal(libc::SIGTSTP);
     terminal.type_in("more\r");
     terminal.expect("more\r\nmore");
     terminal.type_in("\x04");

@@ -146,6 +146,12 @@ impl Standing {
         self.run.borrow().as_ref().map(|run| run.begun)
     }
 
+    /// Bytes of the body that asks for the run.
+    pub(crate) fn run_body_len(&self) -> u64 {
+        let run = self.run.borrow();
+        run.as_ref().map_or(0, |run| run.body.len() as u64)
+    }
+
     /// The run that another server had begun for it, if it had, and the body of the request; asked for
     /// once.
     pub(crate) fn take_run(&self) -> Option<(Option<Handed>, Vec<u8>)> {

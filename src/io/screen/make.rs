@@ -93,6 +93,32 @@ impl Drop for Made {
     }
 }
 
+/// A place among those who wait for room, until dropped.
+struct InLine<'a> {
+    screens: &'a Screens,
+    number: u64,
+}
+
+impl<'a> InLine<'a> {
+    fn join(screens: &'a Screens) -> Self {
+        let mut line = screens.line.borrow_mut();
+        let number = line.last().map_or(0, |last| last + 1);
+        line.insert(number);
+        Self { screens, number }
+    }
+
+    fn is_first(&self) -> bool {
+        self.screens.line.borrow().first() == Some(&self.number)
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.screens.line.borrow_mut().remove(&self.number);
+        self.screens.made.notify();
+    }
+}
+
 /// A share of what screens that are being made may take, given back when dropped. Whoever has one does
 /// not wait for a client.
 struct Room {
@@ -102,13 +128,16 @@ struct Room {
 }
 
 impl Room {
-    /// Waits until there is room for so many bytes beside the others, or there are no others.
+    /// Waits until there is room for so many bytes beside the others, or there are no others. Who has come
+    /// first is first, since small ones would leave a large one no room.
     async fn take(server: &Rc<Server>, bytes: impl Fn() -> u64) -> Self {
         let screens = &server.screens;
+        let place = InLine::join(screens);
         loop {
             let (bytes, others) = (bytes(), screens.making.get());
             let all = others.saturating_add(bytes);
-            if others == 0 || all <= server.budget.max() / FOR_SCREENS {
+            let fits = others == 0 || all <= server.budget.max() / FOR_SCREENS;
+            if place.is_first() && fits {
                 screens.making.set(all);
                 return Self {
                     server: server.clone(),

@@ -16,7 +16,7 @@ mod make;
 mod replay;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use crate::budget::Budget;
@@ -155,7 +155,9 @@ pub(crate) struct Screens {
     watched: RefCell<HashMap<JobId, Watched>>,
     /// Bytes of those that are being made.
     making: Cell<u64>,
-    /// Tells that one has been made.
+    /// Who waits for room to make one, by the order of coming.
+    line: RefCell<BTreeSet<u64>>,
+    /// Tells that one has been made, or that somebody waits no longer.
     made: Notify,
 }
 

@@ -11,7 +11,7 @@ use crate::process::Kept;
 use crate::process::life::State;
 use crate::types::{JobId, Monotonic};
 
-/// What runs have written that are handed over; with more, they are waited for.
+/// What runs that are handed over were asked for with and have written; with more, they are waited for.
 const RUNS_BYTES_MAX: u64 = 16 << 20;
 
 /// Of the runs under way, how many connections wait for one that another server can go on with, and how
@@ -21,16 +21,20 @@ pub(super) fn handable(server: &Server) -> (usize, usize) {
     let table = server.table.borrow();
     let mut kept: u64 = 0;
     let (mut waiting, mut begun) = (0, 0);
-    for run in standing.values().filter_map(|of| of.run()) {
+    for (of, run) in standing.values().filter_map(|of| Some((of, of.run()?))) {
+        let body = of.run_body_len();
         let Some((job, _)) = run else {
-            waiting += 1;
+            if kept + body <= RUNS_BYTES_MAX {
+                kept += body;
+                waiting += 1;
+            }
             continue;
         };
         let Some(process) = table.job(job) else {
             continue;
         };
         let captures = process.captures.as_ref();
-        let held = captures.map_or(0, |of| of.stdout.kept_len() + of.stderr.kept_len());
+        let held = body + captures.map_or(0, |of| of.stdout.kept_len() + of.stderr.kept_len());
         // One whose time is about to be over is not in between.
         let late = Monotonic::now() + timeouts::UPGRADE_REST_MAX;
         let records = table.kept().map(Kept::records);
