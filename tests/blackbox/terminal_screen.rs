@@ -19,6 +19,7 @@ on_both!(
     nothing_that_is_replayed_acts_again,
     a_question_reaches_the_first_who_may_answer_once,
     output_that_costs_too_much_holds_nobody_up,
+    the_very_end_of_output_that_costs_too_much_is_shown,
     a_recording_plays_from_the_beginning_or_from_the_screen,
     a_recording_that_is_followed_ends_with_its_process,
 );
@@ -366,6 +367,22 @@ fn output_that_costs_too_much_holds_nobody_up(backend: Backend) {
     assert!(done.0 > 0, "{:?}", begun.elapsed());
     assert_eq!(done.1["lines"][0], "over");
     assert_eq!(done.1["complete"], false);
+}
+
+/// Where the last 4 KiB cost too much as well, less is looked at.
+fn the_very_end_of_output_that_costs_too_much_is_shown(backend: Backend) {
+    let server = Server::open(backend);
+    server.configure(&[("maxLogBytesPerProcess", 50_000)]);
+    let mut body = tty(
+        r"stty raw -echo; i=0; while [ $i -lt 600 ]; do i=$((i+1)); printf '\033#8x\033[?1049h\033[?1049l\033[2J\033[9999bx\033[3J\033#8x\033[?1049h\033[?1049l\033[2J\033[9999bx\033[3J'; done; printf '\033[?1049l\033[m\033[H\033[2Jover'; sleep 1000",
+    );
+    body["cols"] = 400.into();
+    body["rows"] = 400.into();
+    let id = server.spawn(&body);
+    server.await_output(&id, "over");
+    let shown = screen(&server, &id, "");
+    assert_eq!(shown["lines"][0], "over");
+    assert_eq!(shown["complete"], false);
 }
 
 /// The lines of a recording: its header and its events.

@@ -28,10 +28,11 @@ const REST: Duration = Duration::from_millis(1);
 /// What a whole screen may cost: twice as much as a full log of a program that means well.
 const COST_MAX: u64 = 500_000_000;
 
-/// Of output that costs more only this much is looked at, from its end.
-const DEAR_BYTES: u64 = 4 << 10;
+/// Of output that costs more only this much is looked at, from its end; if that costs too much as well,
+/// only the next.
+const DEAR_BYTES: [u64; 2] = [4 << 10, 512];
 
-/// What that may cost.
+/// What each of them may cost.
 const DEAR_COST_MAX: u64 = 200_000_000;
 
 /// A terminal has two screens, and there is the drawing of one.
@@ -172,7 +173,8 @@ pub(crate) async fn make(server: &Rc<Server>, id: ProcessId, scrollback: u16) ->
         scrollback,
         position: None,
         spent: 0,
-        is_dear: false,
+        cost_max: COST_MAX,
+        dear: 0,
     };
     while !making.slice(server)? {
         sleep(REST).await;
@@ -216,8 +218,10 @@ struct Making {
     position: Option<Position>,
     /// Nanoseconds, in all.
     spent: u64,
-    /// It has begun anew near the end.
-    is_dear: bool,
+    /// What it may spend until it begins anew near the end.
+    cost_max: u64,
+    /// How often it has.
+    dear: usize,
 }
 
 impl Making {
@@ -235,16 +239,18 @@ impl Making {
         };
         let (mut bytes, mut spent) = (0, 0);
         while now.upto < log.last() && bytes < SLICE_BYTES && spent < SLICE_COST {
-            if self.spent + spent > COST_MAX && !self.is_dear {
-                self.is_dear = true;
-                let upto = before_last(log, DEAR_BYTES).max(now.upto);
+            if self.spent + spent > self.cost_max {
+                let Some(&bytes) = DEAR_BYTES.get(self.dear) else {
+                    now.upto = log.last();
+                    now.within = 0;
+                    now.is_partial = true;
+                    break;
+                };
+                self.dear += 1;
+                self.cost_max = self.spent + spent + DEAR_COST_MAX;
+                let upto = before_last(log, bytes).max(now.upto);
                 now.give_up(upto, terminal.size(), self.scrollback);
-            }
-            if self.spent + spent > COST_MAX + DEAR_COST_MAX {
-                now.upto = log.last();
-                now.within = 0;
-                now.is_partial = true;
-                break;
+                now.within = beyond(log, upto + 1, bytes);
             }
             let (taken, cost) = now.advance(terminal, log, arena, SLICE_COST - spent);
             bytes += taken as u64;
@@ -260,7 +266,13 @@ impl Making {
     }
 }
 
-/// The last entry before the newest `bytes`.
+/// How much of an entry is more than `bytes`.
+fn beyond(log: &Log, sequence: u64, bytes: u64) -> usize {
+    let len = log.get(sequence).map_or(0, |entry| entry.len);
+    len.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+/// The last entry before the newest `bytes`, or before the newest one if that is longer.
 fn before_last(log: &Log, bytes: u64) -> u64 {
     let mut left = bytes;
     let newer = log.from(log.first()).rev().take_while(|entry| {
@@ -268,8 +280,8 @@ fn before_last(log: &Log, bytes: u64) -> u64 {
         left = left.saturating_sub(entry.len as u64);
         fits
     });
-    let newest = newer.last().map_or(log.last() + 1, |entry| entry.sequence);
-    newest - 1
+    let newest = newer.last().map_or(log.last(), |entry| entry.sequence);
+    newest.saturating_sub(1)
 }
 
 fn is_retained(position: &Position, log: &Log) -> bool {
