@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::harness::procfs::kib;
 use crate::harness::server::entry_bytes;
 use crate::harness::sse::bytes_of;
 use crate::harness::{Backend, Conn, Follow, Item, Server, WAIT, eventually, on_both, sh};
@@ -116,14 +117,9 @@ fn a_stalled_follower_never_sees_bytes_of_another_process(backend: Backend) {
     items.last().unwrap().event("exit");
 }
 
-/// Resident memory in KiB (proc_pid_status(5)).
+/// Resident memory in KiB.
 pub(crate) fn resident(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid)).unwrap();
-    let line = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmRSS:"))
-        .expect("VmRSS");
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    kib(server.pid, "VmRSS")
 }
 
 /// How much the server grows, in KiB, when thirty readers of `query` ask for a full log of

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::harness::lines::{Lines, NDJSON, run_request, text_of};
+use crate::harness::procfs::kib;
 use crate::harness::{Backend, Conn, Server, eventually, on_both, sh};
 
 on_both!(
@@ -34,13 +35,11 @@ fn numbers(count: u32) -> String {
     (1..=count).map(|n| format!("{n}\n")).collect()
 }
 
-fn proc_field(server: &Server, file: &str, field: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{}/{file}", server.pid)).unwrap();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with(field))
-        .expect(field);
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+/// Bytes that the server has read, of whatever (proc_pid_io(5)).
+fn bytes_read(server: &Server) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/io", server.pid)).unwrap();
+    let number = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+    number.expect("rchar").parse().unwrap()
 }
 
 /// Waits until the server reads nothing any more: the client, and so the program, is stuck.
@@ -48,7 +47,7 @@ fn await_stuck(server: &Server) {
     let mut last = 0;
     let mut same = 0;
     eventually("the stream to be stuck", || {
-        let read = proc_field(server, "io", "rchar:");
+        let read = bytes_read(server);
         same = if read == std::mem::replace(&mut last, read) {
             same + 1
         } else {
@@ -81,7 +80,7 @@ fn a_slow_client_slows_the_program_and_loses_nothing(backend: Backend) {
     let server = Server::open(backend);
     server.run(&json!({"command": "true"}));
     let (done, count) = (flag(&server, "slow"), 1_300_000);
-    let before = proc_field(&server, "status", "VmHWM:");
+    let before = kib(server.pid, "VmHWM");
     let script = format!("seq 1 {count}; touch {}", done.display());
     let mut lines = Lines::run(&server, &patient(&script));
     lines.start();
@@ -90,7 +89,7 @@ fn a_slow_client_slows_the_program_and_loses_nothing(backend: Backend) {
     let all = lines.rest();
     assert!(text_of(&all, "stdout") == numbers(count));
     assert_eq!(all.last().unwrap()["exitCode"], 0);
-    let grown = proc_field(&server, "status", "VmHWM:") - before;
+    let grown = kib(server.pid, "VmHWM") - before;
     assert!(grown < 8 << 10, "{grown} KiB more");
     std::fs::remove_file(done).unwrap();
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::harness::procfs::kib;
 use crate::harness::server::send_signal;
 use crate::harness::{
     Backend, Launch, Problem, Response, Server, eventually, on_both, one_heavy_test_at_a_time, sh,
@@ -401,14 +402,6 @@ fn sum_of(len: u64) -> String {
     String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
 }
 
-/// A number of kibibytes in `/proc/<pid>/status`.
-fn kib(server: &Server, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid)).unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    let number = line.split_whitespace().nth(1).unwrap();
-    number.parse().unwrap()
-}
-
 fn two_hundred_megabytes_arrive_exact_in_flat_memory(backend: Backend) {
     let _alone = one_heavy_test_at_a_time();
     const LEN: u64 = 200_000_000;
@@ -419,7 +412,7 @@ fn two_hundred_megabytes_arrive_exact_in_flat_memory(backend: Backend) {
         "Transfer-Encoding: chunked".to_owned(),
     ] {
         let id = server.spawn(&json!({"command": "sha256sum"}));
-        let before = kib(&server, "VmRSS");
+        let before = kib(server.pid, "VmRSS");
         let mut conn = server.conn();
         conn.send(head(&server, &format!("{}?eof=true", stdin(&id)), &framing));
         let chunked = framing.starts_with('T');
@@ -437,7 +430,7 @@ fn two_hundred_megabytes_arrive_exact_in_flat_memory(backend: Backend) {
         }
         assert_eq!(conn.response("PUT").json()["bytesWritten"], LEN);
         assert_eq!(whole_output(&server, &id), expected);
-        let grown = kib(&server, "VmHWM").saturating_sub(before);
+        let grown = kib(server.pid, "VmHWM").saturating_sub(before);
         assert!(grown < 4096, "{grown} KiB for a body of {LEN} bytes");
     }
 }
@@ -445,7 +438,7 @@ fn two_hundred_megabytes_arrive_exact_in_flat_memory(backend: Backend) {
 fn what_is_sent_to_a_process_that_does_not_read_stays_with_the_client(backend: Backend) {
     let server = Server::open(backend);
     let (id, pid) = sleeper(&server);
-    let before = kib(&server, "VmRSS");
+    let before = kib(server.pid, "VmRSS");
     let mut conn = server.conn();
     const LEN: u64 = 64 << 20;
     conn.send(head(
@@ -464,7 +457,7 @@ fn what_is_sent_to_a_process_that_does_not_read_stays_with_the_client(backend: B
         // Another request has its answer, and the body has not moved on meanwhile.
         server.get("/v1/health").expect(200);
         assert!(!sender.is_finished(), "64 MiB were taken from the client");
-        let held = kib(&server, "VmRSS").saturating_sub(before);
+        let held = kib(server.pid, "VmRSS").saturating_sub(before);
         assert!(held < 2048, "{held} KiB are held");
         // Its output is 64 MiB, which the log keeps the end of.
         send_signal(pid, libc::SIGUSR1);

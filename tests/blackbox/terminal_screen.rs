@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::harness::procfs::kib;
 use crate::harness::{Backend, Launch, Server, Ws, on_both, sh};
 use crate::terminal::tty;
-use crate::terminal_viewers::anonymous_kib;
 
 on_both!(
     a_screen_is_told_in_three_forms_and_only_of_a_terminal,
@@ -176,13 +176,13 @@ fn what_screens_have_taken_is_given_back(backend: Backend) {
     let script = "stty -echo; seq 1 3000; printf 'done'; read x";
     // What the first ones make the server hold anyway.
     begin(script);
-    let before = anonymous_kib(&server);
+    let before = kib(server.pid, "RssAnon");
     for _ in 0..4 {
         begin(script);
     }
     let end = Instant::now() + Duration::from_secs(60);
     loop {
-        let each = anonymous_kib(&server).saturating_sub(before) / TERMINALS;
+        let each = kib(server.pid, "RssAnon").saturating_sub(before) / TERMINALS;
         if each <= 16 {
             return;
         }
@@ -343,16 +343,24 @@ fn a_question_reaches_the_first_who_may_answer_once(backend: Backend) {
     assert!(!third.contains("\u{1b}[6n"), "{third:?}");
 }
 
-fn output_that_costs_too_much_holds_nobody_up(backend: Backend) {
-    let server = Server::open(backend);
+/// A terminal of so many columns and lines that has written what costs a screen so many times more than
+/// it may.
+fn dear(server: &Server, size: u16, times: u16) -> String {
     server.configure(&[("maxLogBytesPerProcess", 50_000)]);
-    let mut body = tty(
-        r"stty raw -echo; i=0; while [ $i -lt 1200 ]; do i=$((i+1)); printf '\033#8x\033[?1049h\033[?1049l\033[2J\033[9999bx\033[3J\033#8x\033[?1049h\033[?1049l\033[2J\033[9999bx\033[3J'; done; printf '\033[?1049l\033[m\033[H\033[2Jover'; sleep 1000",
-    );
-    body["cols"] = 200.into();
-    body["rows"] = 200.into();
+    let dear = r"\033#8x\033[?1049h\033[?1049l\033[2J\033[9999bx\033[3J\033#8x\033[?1049h\033[?1049l\033[2J\033[9999bx\033[3J";
+    let mut body = tty(&format!(
+        r"stty raw -echo; i=0; while [ $i -lt {times} ]; do i=$((i+1)); printf '{dear}'; done; printf '\033[?1049l\033[m\033[H\033[2Jover'; sleep 1000",
+    ));
+    body["cols"] = size.into();
+    body["rows"] = size.into();
     let id = server.spawn(&body);
     server.await_output(&id, "over");
+    id
+}
+
+fn output_that_costs_too_much_holds_nobody_up(backend: Backend) {
+    let server = Server::open(backend);
+    let id = dear(&server, 200, 1200);
     // Everybody else has been served meanwhile, and still is.
     let begun = Instant::now();
     let done = std::thread::scope(|scope| {
@@ -372,14 +380,7 @@ fn output_that_costs_too_much_holds_nobody_up(backend: Backend) {
 /// Where the last 4 KiB cost too much as well, less is looked at.
 fn the_very_end_of_output_that_costs_too_much_is_shown(backend: Backend) {
     let server = Server::open(backend);
-    server.configure(&[("maxLogBytesPerProcess", 50_000)]);
-    let mut body = tty(
-        r"stty raw -echo; i=0; while [ $i -lt 600 ]; do i=$((i+1)); printf '\033#8x\033[?1049h\033[?1049l\033[2J\033[9999bx\033[3J\033#8x\033[?1049h\033[?1049l\033[2J\033[9999bx\033[3J'; done; printf '\033[?1049l\033[m\033[H\033[2Jover'; sleep 1000",
-    );
-    body["cols"] = 400.into();
-    body["rows"] = 400.into();
-    let id = server.spawn(&body);
-    server.await_output(&id, "over");
+    let id = dear(&server, 400, 600);
     let shown = screen(&server, &id, "");
     assert_eq!(shown["lines"][0], "over");
     assert_eq!(shown["complete"], false);

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::harness::procfs::kib;
 use crate::harness::server::entry_bytes;
 use crate::harness::ws::{Got, PONG};
 use crate::harness::{Backend, Server, Ws, on_both};
@@ -169,15 +170,6 @@ fn viewers_that_come_and_go_in_the_middle_miss_and_repeat_nothing(backend: Backe
     assert!(expected.ends_with(&end.output) && end.output.len() > 128 << 10);
 }
 
-pub(crate) fn anonymous_kib(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid)).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let words = line.expect("RssAnon").trim();
-    words.trim_end_matches(" kB").parse().expect("a number")
-}
-
 fn slow_viewers_hold_nobody_up_and_are_shown_the_end(backend: Backend) {
     let server = Server::open(backend);
     let expected = with_returns(&lines(1_500_000)[..9_200_000]);
@@ -190,7 +182,7 @@ fn slow_viewers_hold_nobody_up_and_are_shown_the_end(backend: Backend) {
         .collect();
     let mut fast = Ws::attach(&server, &id, "");
     fast.until("\n");
-    let before = anonymous_kib(&server);
+    let before = kib(server.pid, "RssAnon");
     for ws in &mut slow {
         let _ = ws.poll(Duration::from_millis(50));
     }
@@ -199,7 +191,7 @@ fn slow_viewers_hold_nobody_up_and_are_shown_the_end(backend: Backend) {
     let end = fast.rest();
     assert!(end.output == expected, "{} bytes", end.output.len());
     assert_eq!(server.info(&id)["status"], "exited");
-    let grown = anonymous_kib(&server).saturating_sub(before);
+    let grown = kib(server.pid, "RssAnon").saturating_sub(before);
     assert!(grown < 8 << 10, "{grown} KiB for three slow viewers");
     for ws in &mut slow {
         let mut end = ws.rest();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::json::keys;
+use crate::harness::procfs::kib;
 use crate::harness::{
     Backend, Conn, Launch, Problem, Response, Server, WAIT, eventually, on_both, procfs, sh,
 };
@@ -501,14 +502,7 @@ fn a_thousand_waiters_cost_little_and_are_all_answered(backend: Backend) {
     let id = server.spawn(&sh(
         "read x; yes | head -c 300000; read x; printf done; read x",
     ));
-    let anonymous = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid)).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = line.unwrap().trim().trim_end_matches(" kB");
-        kib.parse::<usize>().unwrap()
-    };
+    let anonymous = || kib(server.pid, "RssAnon");
     let before = anonymous();
     let mut waiters: Vec<Conn> = (0..WAITERS).map(|_| begin(&server, &id, "")).collect();
     let mut texts: Vec<Conn> = (0..WAITERS)
@@ -519,7 +513,7 @@ fn a_thousand_waiters_cost_little_and_are_all_answered(backend: Backend) {
         (server.connections() >= 2 * WAITERS).then_some(())
     });
     let grown = anonymous() - before;
-    assert!(grown <= 2 * WAITERS * 4, "{grown} KiB");
+    assert!(grown <= 2 * WAITERS as u64 * 4, "{grown} KiB");
     server.feed(&id, "\n");
     eventually("the output", || {
         (server.output(&id, "stdout").len() == 300_000).then_some(())

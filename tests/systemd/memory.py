@@ -150,16 +150,22 @@ def flood(small, count, **more):
     return made
 
 
+def readers(kind, made, count, what):
+    """So many clients that ask for logs and read nothing."""
+    held = []
+    for number in range(count):
+        connection = connected(kind)
+        held.append(connection)
+        path = f"/v1/processes/{made[number % len(made)]['id']}/{what}"
+        send(connection, f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+    return held
+
+
 @by_both
 def followers(small, kind):
     """500 followers of floods, who read nothing"""
-    held = []
     made = flood(small, 5, limits={"outputBytesPerSecond": 2_000_000})
-    for number in range(500):
-        connection = connected(kind)
-        held.append(connection)
-        path = f"/v1/processes/{made[number % len(made)]['id']}/logs?follow=true"
-        send(connection, f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+    held = readers(kind, made, 500, "logs?follow=true")
     time.sleep(15)
     return held
 
@@ -167,14 +173,9 @@ def followers(small, kind):
 @by_both
 def fetches(small, kind):
     """300 fetches of long logs, which read nothing"""
-    held = []
     made = flood(small, 5)
     time.sleep(5)
-    for number in range(300):
-        connection = connected(kind)
-        held.append(connection)
-        path = f"/v1/processes/{made[number % len(made)]['id']}/logs"
-        send(connection, f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+    held = readers(kind, made, 300, "logs")
     time.sleep(10)
     return held
 

@@ -65,7 +65,7 @@ impl Books {
             zombies: procfs::zombies_of(server.pid).len(),
             connections: server.connections(),
             arena_kib,
-            private_kib: private_kib(&own),
+            private_kib: procfs::kib(server.pid, "RssAnon"),
         }
     }
 
@@ -111,14 +111,4 @@ impl Books {
 fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.path()))
-}
-
-/// Resident anonymous memory (proc_pid_status(5), RssAnon): heap and stacks.
-fn private_kib(own: &Path) -> u64 {
-    let status = std::fs::read_to_string(own.join("status")).unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    number.expect("RssAnon").parse().expect("a number")
 }

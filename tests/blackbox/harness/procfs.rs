@@ -29,6 +29,16 @@ pub(crate) fn children_of(parent: i32) -> Vec<i32> {
         .collect()
 }
 
+/// A number of kibibytes that the kernel tells of a process: `VmRSS` is what is resident, `VmHWM` the
+/// most that ever was, `RssAnon` heap and stacks (proc_pid_status(5)).
+pub(crate) fn kib(pid: i32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let is_it = |line: &&str| line.split(':').next() == Some(field);
+    let line = status.lines().find(is_it).expect(field);
+    let number = line.split_whitespace().nth(1).expect(field);
+    number.parse().expect("a number")
+}
+
 /// The one-letter state of a process (proc_pid_stat(5), field 3); `None` once it is gone.
 pub(crate) fn state(pid: i32) -> Option<char> {
     after_name(pid)?.chars().next()
