@@ -2,7 +2,6 @@
 
 use std::thread;
 
-use rustix::process::{Pid, getpgid, getpgrp, getppid, getsid};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -51,19 +50,41 @@ pub(super) fn listen(heard: impl Fn(Wish) + Send + 'static) -> Result<()> {
 /// Whether there is a shell that can have this program go on after it was stopped: a process of the same
 /// session and another process group, which began this program or the leader of its group. (A default
 /// SIGTSTP stops no group without such a one, but this program has to stop itself by SIGSTOP.)
+///
+/// The numbers are those of /proc: of who is outside of this PID namespace they are 0 there, and in system
+/// calls as well, where rustix takes it for impossible.
 fn has_job_control() -> bool {
-    let (own, session) = (getpgrp(), getsid(None));
-    let is_shell =
-        |pid: Pid| session.is_ok() && getsid(Some(pid)) == session && getpgid(Some(pid)) != Ok(own);
-    getppid().is_some_and(is_shell) || parent(own).is_some_and(is_shell)
+    let Some(own) = Kin::of("self") else {
+        return false;
+    };
+    let is_shell = |pid: i32| {
+        let kin = Kin::of(&pid.to_string());
+        kin.is_some_and(|kin| kin.session == own.session && kin.group != own.group)
+    };
+    let leader = Kin::of(&own.group.to_string());
+    is_shell(own.parent) || leader.is_some_and(|leader| is_shell(leader.parent))
 }
 
-/// The parent of a process (proc_pid_stat(5)).
-fn parent(pid: Pid) -> Option<Pid> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let number = behind_name.split_ascii_whitespace().nth(1)?;
-    Pid::from_raw(number.parse().ok()?)
+/// To whom a process belongs (proc_pid_stat(5)).
+struct Kin {
+    parent: i32,
+    group: i32,
+    session: i32,
+}
+
+impl Kin {
+    /// Of `/proc/[process]`; none of one that is gone or outside of this PID namespace.
+    fn of(process: &str) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        let (_, behind_name) = stat.rsplit_once(')')?;
+        let mut numbers = behind_name.split_ascii_whitespace().skip(1);
+        let mut next = || numbers.next()?.parse().ok();
+        Some(Self {
+            parent: next()?,
+            group: next()?,
+            session: next()?,
+        })
+    }
 }
 
 /// Does something on a thread of its own.

@@ -10,7 +10,7 @@ use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::harness::cli::{Begun, begun, command, procring};
-use crate::harness::launch::{Before, before_exec};
+use crate::harness::launch::{Before, before_exec, pid_namespace};
 use crate::harness::{Backend, Server, WAIT, eventually, on_both, sh};
 
 /// Runs its arguments as a shell does a job in the foreground, and waits for the end of it.
@@ -64,14 +64,19 @@ impl Terminal {
 
     /// As a job of a shell, in the foreground.
     fn of_shell(server: &Server, args: &[&str]) -> Self {
+        Self::through(&["python3", "-c", SHELL], server, args)
+    }
+
+    /// Through a program that begins it.
+    fn through(wrapper: &[&str], server: &Server, args: &[&str]) -> Self {
         let job = command(server, args);
-        let mut shell = std::process::Command::new("python3");
-        shell.arg("-c").arg(SHELL).arg(job.get_program());
-        shell.args(job.get_args()).env("TERM", "xterm-256color");
+        let mut through = std::process::Command::new(wrapper[0]);
+        through.args(&wrapper[1..]).arg(job.get_program());
+        through.args(job.get_args()).env("TERM", "xterm-256color");
         for (name, value) in job.get_envs() {
-            shell.env(name, value.unwrap_or_default());
+            through.env(name, value.unwrap_or_default());
         }
-        Self::of(shell)
+        Self::of(through)
     }
 
     /// The number of a shell's job that runs.
@@ -315,9 +320,21 @@ fn who_only_looks_on_leaves_by_keys_and_types_nothing(backend: Backend) {
 /// As with `ssh -t` or `docker exec -it`: a default SIGTSTP does nothing there either.
 fn where_no_shell_could_have_it_go_on_a_command_is_not_stopped(backend: Backend) {
     let server = Server::open(backend);
-    let mut terminal = Terminal::with(&server, &["run", "-t", "--", "sh", "-c", "echo up; cat"]);
+    let run = ["run", "-t", "--", "sh", "-c", "echo up; cat"];
+    let mut terminal = Terminal::with(&server, &run);
     terminal.expect("up");
     terminal.command.signal(libc::SIGTSTP);
+    goes_on(terminal);
+    // Its group and its session are outside of its PID namespace, as in a container.
+    if let Some(wrapper) = pid_namespace() {
+        let mut terminal = Terminal::through(wrapper, &server, &run);
+        terminal.expect("up");
+        kill_process(terminal.job(), Signal::TSTP).expect("a signal");
+        goes_on(terminal);
+    }
+}
+
+fn goes_on(mut terminal: Terminal) {
     terminal.type_in("more\r");
     terminal.expect("more\r\nmore");
     terminal.type_in("\x04");

@@ -5,11 +5,11 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::harness::launch::pid_namespace;
 use crate::harness::server::send_signal;
 use crate::harness::{
     Backend, Follow, Launch, Server, eventually, on_both, procfs, sh, skipped_anywhere,
@@ -474,22 +474,8 @@ fn orphans_are_reaped_as_subreaper(backend: Backend) {
 }
 
 fn orphans_are_reaped_as_pid_1(backend: Backend) {
-    let wrapper: &[&str] = match Command::new("unshare")
-        .args(["-fp", "--mount-proc", "true"])
-        .status()
-    {
-        Ok(status) if status.success() => &["unshare", "-fp", "--mount-proc"],
-        _ => match Command::new("unshare")
-            .args(["-Urfp", "--mount-proc", "true"])
-            .status()
-        {
-            Ok(status) if status.success() => &["unshare", "-Urfp", "--mount-proc"],
-            _ => {
-                return skipped_anywhere(
-                    "unshare(1) cannot make a PID namespace; PID 1 is not tested",
-                );
-            }
-        },
+    let Some(wrapper) = pid_namespace() else {
+        return;
     };
     let mut server = Launch::new(backend)
         .args(&["--no-token"])

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::backend::{Backend, Denial, denial_errno};
 use super::server::Server;
-use super::{WAIT, eventually, procfs};
+use super::{WAIT, eventually, procfs, skipped_anywhere};
 
 /// The path of another server to test, from `PROCRING_TEST_BIN`.
 pub(crate) fn foreign() -> Option<String> {
@@ -258,6 +258,25 @@ fn free_port() -> u16 {
         .local_addr()
         .unwrap()
         .port()
+}
+
+/// What starts a program as the first of a PID namespace, for [`Launch::through`]; None, and a line that
+/// says so, where that is not allowed.
+pub(crate) fn pid_namespace() -> Option<&'static [&'static str]> {
+    let is_allowed = |wrapper: &&&[&str]| {
+        let mut tried = Command::new(wrapper[0]);
+        let tried = tried.args(&wrapper[1..]).arg("true").status();
+        tried.is_ok_and(|status| status.success())
+    };
+    let ways: [&[&str]; 2] = [
+        &["unshare", "-fp", "--mount-proc"],
+        &["unshare", "-Urfp", "--mount-proc"],
+    ];
+    let found = ways.iter().find(is_allowed).copied();
+    if found.is_none() {
+        skipped_anywhere("unshare(1) cannot make a PID namespace; PID 1 is not tested");
+    }
+    found
 }
 
 /// The exit code and output of the binary run with `args` until it ends by itself.
