@@ -1,7 +1,6 @@
 //! The `procring` binary: the command line, what it asks for, the exit code.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use procring::config::flags::{self, Invocation, LogFormat, Mode, ServerArgs};
 use procring::config::load::load;
@@ -49,12 +48,7 @@ fn take_over(asked: Asked) -> ExitCode {
             Err(error) => ended(Err(error), format),
         };
     }
-    let heritage = Arc::new(heritage);
-    server::go_back_on_panic(heritage.clone());
-    let ready = server::take_over(&args, heritage.clone());
-    if let Err(error) = &ready {
-        server::go_back(&heritage, error);
-    }
+    let ready = server::take_over(&args, heritage);
     ended(ready.and_then(Ready::run), format)
 }
 

@@ -8,6 +8,7 @@
 //! orphans become children of the process, and descriptors become close-on-exec. So a process
 //! starts one server only, from its first thread and before there are others.
 
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display};
 use std::io;
@@ -299,14 +300,27 @@ pub fn heritage(asked: Asked) -> Result<(Heritage, ServerArgs), String> {
     }
 }
 
-/// The program that has handed over goes on: this one cannot, for this reason. Comes back if that one
-/// cannot either.
-pub fn go_back(heritage: &Heritage, why: &StartError) {
-    keeper::go_back(heritage, why.to_string(), |line| notice::line(line));
+/// Goes on with what another program has kept in this process. If this one cannot, or panics before
+/// there is a server, that program goes on.
+///
+/// # Errors
+/// What is in the way, if that program cannot go on either.
+pub fn take_over(args: &ServerArgs, mut heritage: Heritage) -> Result<Ready, StartError> {
+    // It was begun by the number of a descriptor, and is called so.
+    let _ = rustix::thread::set_name(c"procring");
+    go_back_on_panic(heritage.clone());
+    #[cfg(debug_assertions)]
+    variant::fail_at_once();
+    let ready = begin(args, Some(&mut heritage));
+    // In a server, or where there is to be none.
+    drop(std::panic::take_hook());
+    if let Err(error) = &ready {
+        keeper::go_back(&heritage, error.to_string(), |line| notice::line(line));
+    }
+    ready
 }
 
-/// The same if this one panics, as long as there is no server.
-pub fn go_back_on_panic(heritage: Arc<Heritage>) {
+fn go_back_on_panic(heritage: Heritage) {
     let own = std::process::id();
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -319,25 +333,12 @@ pub fn go_back_on_panic(heritage: Arc<Heritage>) {
     }));
 }
 
-/// Goes on with what another program has kept in this process.
-///
-/// # Errors
-/// What is in the way.
-pub fn take_over(args: &ServerArgs, heritage: Arc<Heritage>) -> Result<Ready, StartError> {
-    // It was begun by the number of a descriptor, and is called so.
-    let _ = rustix::thread::set_name(c"procring");
-    #[cfg(debug_assertions)]
-    variant::fail_at_once();
-    begin(args, Some(heritage))
-}
-
-fn begin(args: &ServerArgs, heritage: Option<Arc<Heritage>>) -> Result<Ready, StartError> {
-    let inherited = match heritage {
+fn begin(args: &ServerArgs, mut inherited: Option<&mut Heritage>) -> Result<Ready, StartError> {
+    let heritage = inherited.as_deref();
+    let listen_fds = match heritage {
         None => inherit::listen_fds(),
         Some(_) => Vec::new(),
     };
-    let shared = heritage;
-    let heritage = shared.as_deref();
     // Two would write to one memory.
     heritage.into_iter().for_each(keeper::end_predecessor);
     let Found { tokens, exposed } = token::find(args).map_err(StartError::Token)?;
@@ -373,7 +374,7 @@ fn begin(args: &ServerArgs, heritage: Option<Arc<Heritage>>) -> Result<Ready, St
         return Err(StartError::Descriptors(few));
     }
     let listening = match heritage {
-        None => open_all(args, inherited)?,
+        None => open_all(args, listen_fds)?,
         Some(heritage) => open_again(heritage)?,
     };
     Places::of(&listening).check(args, !tokens.is_empty())?;
@@ -394,8 +395,12 @@ fn begin(args: &ServerArgs, heritage: Option<Arc<Heritage>>) -> Result<Ready, St
     let kept = match args.keep {
         false => None,
         // From here on this is one of possibly many servers.
-        true => Some(keep(&mut groups, &journal, heritage)?),
+        true => Some(keep(&mut groups, &journal, inherited.as_deref_mut())?),
     };
+    let takes_over = kept.as_ref().is_some_and(|kept| kept.takes_over);
+    let taken = inherited.as_deref_mut().filter(|_| takes_over);
+    let taken = taken.map(Heritage::take);
+    let heritage = inherited.as_deref();
     if let Some(kept) = &kept {
         missing.info.keeper = Some(kept.pid());
         missing.info.goes_on = kept.goes_on;
@@ -426,7 +431,7 @@ fn begin(args: &ServerArgs, heritage: Option<Arc<Heritage>>) -> Result<Ready, St
                 upgrades: heritage.map_or(0, |of| of.upgrades + u64::from(of.failed.is_none())),
                 ..Heritage::default()
             },
-            taken: shared.clone().filter(|_| kept.takes_over),
+            taken: RefCell::new(taken),
             program: own_program(),
         });
     }
@@ -490,7 +495,7 @@ fn begin(args: &ServerArgs, heritage: Option<Arc<Heritage>>) -> Result<Ready, St
         state,
         kept: kept.clone(),
         dues: heritage
-            .filter(|_| kept.as_ref().is_some_and(|kept| kept.takes_over))
+            .filter(|_| takes_over)
             .map_or(Vec::new(), |heritage| heritage.dues.clone()),
     };
     let (supervisor, commands, events) =
@@ -565,13 +570,13 @@ fn own_program() -> io::Result<PathBuf> {
 fn keep(
     groups: &mut Groups,
     journal: &Journal,
-    heritage: Option<&Heritage>,
+    heritage: Option<&mut Heritage>,
 ) -> Result<Kept, StartError> {
     if !Path::new("/proc/self/stat").exists() {
         let why = "it needs /proc: without it nobody is found who lost his parents";
         return Err(step("--keep")(io::Error::other(why)));
     }
-    let records = match heritage {
+    let records = match &heritage {
         None => Records::new(),
         Some(heritage) => Records::again(handed(heritage.records)?),
     };

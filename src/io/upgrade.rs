@@ -16,6 +16,7 @@
 
 pub(super) mod runs;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,7 @@ pub struct Upgrades {
     /// What does not change of what it hands over.
     pub heritage: Heritage,
     /// What it has taken over from another program.
-    pub taken: Option<Arc<Heritage>>,
+    pub taken: RefCell<Option<Heritage>>,
     /// Where its own program is.
     pub program: io::Result<PathBuf>,
 }
@@ -119,24 +120,20 @@ async fn try_upgrade(server: &Rc<Server>, binary: Option<PathBuf>) -> Result<Inf
     let checked = ask(program, &heritage).await;
     let (program, takes_runs) = checked.map_err(|why| format!("{}: {why}", path.display()))?;
     server.hold(true);
-    let begun = Instant::now();
+    let since = Instant::now();
     let _rests = loop {
-        answered(server, takes_runs, begun).await?;
-        let (begins, says) = mpsc::channel();
+        answered(server, takes_runs, since).await?;
+        let (begun, says) = mpsc::channel();
         // The supervisor rests until this is dropped.
-        let (rests, until) = mpsc::channel::<()>();
-        let begun_to = message::Command::Rest(Rest {
-            begun: begins,
-            until,
-        });
-        server.command(begun_to);
+        let (rests, until) = mpsc::channel();
+        server.command(message::Command::Rest(Rest { begun, until }));
         match says.recv_timeout(timeouts::UPGRADE_REST_MAX) {
             Ok(Some(dues)) => {
                 heritage.dues = dues;
                 break rests;
             }
             // None is begun any more.
-            Ok(None) if begun.elapsed() < timeouts::UPGRADE_ANSWERS_MAX => {
+            Ok(None) if since.elapsed() < timeouts::UPGRADE_ANSWERS_MAX => {
                 drop(rests);
                 sleep(LOOK_EVERY).await;
             }
@@ -178,7 +175,7 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Waits until nothing is being answered.
-async fn answered(server: &Server, hands_over_runs: bool, begun: Instant) -> Result<(), String> {
+async fn answered(server: &Server, hands_over_runs: bool, since: Instant) -> Result<(), String> {
     loop {
         let count = |doing| {
             let standing = server.standing.borrow();
@@ -193,7 +190,7 @@ async fn answered(server: &Server, hands_over_runs: bool, begun: Instant) -> Res
         let answers = answers.saturating_sub(waiting);
         let runs = server.table.borrow().counts().runs;
         let runs = runs.saturating_sub(going_on);
-        let took = begun.elapsed();
+        let took = since.elapsed();
         if answers == 0 && runs == 0 && (sends == 0 || took >= timeouts::UPGRADE_SENDS_MAX) {
             return Ok(());
         }
@@ -230,8 +227,8 @@ async fn ask(program: OwnedFd, heritage: &Heritage) -> Result<(OwnedFd, bool), S
     checked.unwrap_or_else(|| Err("nobody has asked it".to_owned()))
 }
 
-/// Whether a program says that it can, and then whether it goes on with runs, too. What it exits with does not matter: it may be reaped by
-/// somebody else.
+/// Whether a program says that it can, and then whether it goes on with runs, too. What it exits with
+/// does not matter: it may be reaped by somebody else.
 fn check(program: &OwnedFd, heritage: OwnedFd) -> Result<bool, String> {
     let failed = |error: io::Error| error.to_string();
     let mut child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
@@ -263,23 +260,22 @@ fn check(program: &OwnedFd, heritage: OwnedFd) -> Result<bool, String> {
 
 /// Goes on with the connections of another program, and tells of the upgrade.
 pub(super) fn arrive(server: &Rc<Server>) {
-    let upgrades = server.options.upgrades.as_ref();
-    let Some(taken) = upgrades.and_then(|upgrades| upgrades.taken.as_ref()) else {
+    let Some(connections) = taken(server, |taken| std::mem::take(&mut taken.connections)) else {
         return;
     };
     // All have their places before anybody in line looks for one.
     let handed = |about: &Connection| Handed::new(server, JobId(about.job?));
-    let handed: Vec<_> = taken.connections.iter().map(handed).collect();
-    for (about, handed) in taken.connections.iter().zip(handed) {
+    let handed: Vec<_> = connections.iter().map(handed).collect();
+    for (about, handed) in connections.into_iter().zip(handed) {
         if let Some(fd) = keeper::owned(about.fd) {
             take_up(server, fd, about, handed);
         }
     }
     // Should this server die, who waits is gone.
-    if let Some(upgrades) = upgrades {
+    if let Some(upgrades) = &server.options.upgrades {
         upgrades.kept.records.forget_handover();
     }
-    match &taken.failed {
+    taken(server, |taken| match &taken.failed {
         Some(why) => server.tell(&Event::UpgradeRefused { why }),
         None => {
             let asked = Monotonic::from_nanos(taken.asked_at);
@@ -289,15 +285,19 @@ pub(super) fn arrive(server: &Rc<Server>) {
                 duration_ms: u64::try_from(took).unwrap_or(u64::MAX),
             });
         }
-    }
+    });
+}
+
+/// What is known of what this server has taken over from another program; None if it has not.
+fn taken<T>(server: &Server, of: impl FnOnce(&mut Heritage) -> T) -> Option<T> {
+    let upgrades = server.options.upgrades.as_ref()?;
+    upgrades.taken.borrow_mut().as_mut().map(of)
 }
 
 /// Bytes of input that a job had taken before another program.
 pub(super) fn input_before(server: &Server, job: JobId) -> u64 {
-    let upgrades = server.options.upgrades.as_ref();
-    let taken = upgrades.and_then(|upgrades| upgrades.taken.as_ref());
-    let bytes = taken.and_then(|taken| taken.inputs.get(&job.0));
-    bytes.copied().unwrap_or_default()
+    let bytes = taken(server, |taken| taken.inputs.get(&job.0).copied());
+    bytes.flatten().unwrap_or_default()
 }
 
 /// What came of the upgrade that this server has taken part in.
@@ -305,9 +305,8 @@ pub(super) fn input_before(server: &Server, job: JobId) -> u64 {
 /// # Errors
 /// Why the other program does not serve.
 pub(super) fn arrived(server: &Server) -> Result<(), String> {
-    let upgrades = server.options.upgrades.as_ref();
-    let taken = upgrades.and_then(|upgrades| upgrades.taken.as_ref());
-    taken.map_or(Ok(()), |taken| taken.failed.clone().map_or(Ok(()), Err))
+    let failed = taken(server, |taken| taken.failed.clone());
+    failed.flatten().map_or(Ok(()), Err)
 }
 
 impl Server {

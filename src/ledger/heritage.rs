@@ -200,6 +200,24 @@ impl Heritage {
             .filter(|&fd| fd > 2)
     }
 
+    /// The same, with what only the first server goes on with, which is much: that is gone here.
+    pub fn take(&mut self) -> Self {
+        let (connections, runs) = self.take_guests();
+        Self {
+            connections,
+            runs,
+            ..self.clone()
+        }
+    }
+
+    /// What only the first server goes on with.
+    pub fn take_guests(&mut self) -> (Vec<Connection>, Vec<Run>) {
+        (
+            std::mem::take(&mut self.connections),
+            std::mem::take(&mut self.runs),
+        )
+    }
+
     /// Writes it into memory of its own.
     ///
     /// # Errors

@@ -141,12 +141,12 @@ impl Kept {
 /// When no process can be made; then there is no keeper.
 pub fn keep(
     records: &Arc<Records>,
-    heritage: Option<&Heritage>,
+    mut heritage: Option<&mut Heritage>,
     say: impl Fn(&str),
     end: impl FnOnce(),
 ) -> io::Result<Kept> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let bell = match heritage {
+    let bell = match &heritage {
         Some(heritage) => handed_over(heritage.bell).ok_or(io::ErrorKind::NotFound)?,
         None => eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
     };
@@ -159,7 +159,7 @@ pub fn keep(
         takes_over: heritage.is_some(),
     };
     let mut base = open_now();
-    if let Some(heritage) = heritage {
+    if let Some(heritage) = &heritage {
         // Not what is passed on to the first server, and closed by those after it.
         let passed: HashSet<RawFd> = records
             .iter()
@@ -176,7 +176,7 @@ pub fn keep(
             Ok(0) => {
                 begin(own);
                 if kept.goes_on {
-                    let first = heritage.filter(|_| kept.takes_over);
+                    let first = heritage.as_ref().filter(|_| kept.takes_over);
                     let connections = first.iter().flat_map(|first| &first.connections);
                     base.extend(connections.map(|of| of.fd));
                     close_others(records, &base);
@@ -196,10 +196,10 @@ pub fn keep(
         let until = kept
             .takes_over
             .then(|| begun + timeouts::UPGRADE_SERVES_MAX);
-        let status = watch(&kept, server, before, until);
+        let status = watch(&kept, server, before, until, &mut heritage);
         before = server;
         let has_served = records.has_served();
-        if let Some(heritage) = heritage.filter(|_| kept.takes_over && !has_served) {
+        if let Some(heritage) = heritage.as_ref().filter(|_| kept.takes_over && !has_served) {
             let why = format!("its server died before it served ({})", told(status));
             go_back(heritage, why, &say);
         }
@@ -382,9 +382,22 @@ fn begin(keeper: i32) {
 }
 
 /// Until the server has died; how. One that has not served by then is killed. `before` was the server
-/// until this one began.
-fn watch(kept: &Kept, server: i32, before: i32, until: Option<Instant>) -> ExitStatus {
+/// until this one began. What was handed over is let go when it serves.
+fn watch(
+    kept: &Kept,
+    server: i32,
+    before: i32,
+    until: Option<Instant>,
+    heritage: &mut Option<&mut Heritage>,
+) -> ExitStatus {
     loop {
+        if kept.records.has_served()
+            && let Some(heritage) = heritage.take()
+        {
+            heritage.take_guests();
+            // The way back was held by what a panic would do.
+            drop(std::panic::take_hook());
+        }
         if let Some(status) = collect(kept, server) {
             return status;
         }

@@ -121,6 +121,7 @@ mod terminal_screen;
 mod terminal_viewers;
 mod tree_limits;
 mod upgrade;
+mod upgrade_runs;
 mod usage;
 mod users;
 mod waits;

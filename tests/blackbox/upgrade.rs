@@ -9,18 +9,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::launch::run_binary;
+use crate::harness::launch::{pid_namespace, run_binary};
 use crate::harness::{
-    Backend, Conn, Folder, Follow, Launch, Server, WAIT, Ws, eventually, on_both,
-    one_heavy_test_at_a_time, sh,
+    Backend, Conn, Follow, Launch, Server, WAIT, Ws, eventually, on_both, one_heavy_test_at_a_time,
+    sh,
 };
 
 on_both!(
     what_runs_and_what_has_ended_is_there_after_an_upgrade,
     under_load_nothing_is_lost_and_nobody_refused,
     who_waits_is_answered_by_the_next_server,
-    runs_in_flight_are_answered_by_the_next_server,
-    a_run_with_input_that_does_not_end_refuses_the_upgrade,
+    a_signal_from_outside_of_the_pid_namespace_is_heard,
     a_program_that_cannot_take_over_is_refused_before,
     a_program_that_fails_later_is_replaced_by_the_one_before,
     a_program_that_dies_or_hangs_before_it_serves_is_replaced,
@@ -33,7 +32,7 @@ on_both!(
     what_was_taken_of_an_input_and_what_is_due_goes_on,
 );
 
-fn kept(backend: Backend) -> Server {
+pub(crate) fn kept(backend: Backend) -> Server {
     Launch::new(backend).args(&["--no-token", "--keep"]).start()
 }
 
@@ -43,7 +42,7 @@ fn upgrades(server: &Server) -> usize {
 
 /// Upgrades to the same program and waits until it serves.
 #[track_caller]
-fn upgrade(server: &Server) {
+pub(crate) fn upgrade(server: &Server) {
     let refused = || server.stderr().matches("nothing was upgraded").count();
     let before = (upgrades(server), refused());
     server.signal(libc::SIGUSR2);
@@ -54,7 +53,7 @@ fn upgrade(server: &Server) {
 }
 
 /// A line a time, until SIGUSR1.
-fn counter(code: u8) -> Value {
+pub(crate) fn counter(code: u8) -> Value {
     sh(&format!(
         "trap 'exit {code}' USR1; i=0; while :; do echo line $i; i=$((i+1)); sleep 0.01; done"
     ))
@@ -225,114 +224,19 @@ fn who_waits_is_answered_by_the_next_server(backend: Backend) {
     assert_eq!(for_exit.response("GET").status, 200);
 }
 
-fn runs_in_flight_are_answered_by_the_next_server(backend: Backend) {
+/// Whoever is outside has the number 0 inside.
+fn a_signal_from_outside_of_the_pid_namespace_is_heard(backend: Backend) {
+    let Some(wrapper) = pid_namespace() else {
+        return;
+    };
     let server = Launch::new(backend)
-        .args(&["--no-token", "--keep", "--max-concurrent-runs", "6"])
+        .args(&["--no-token", "--keep"])
+        .through(wrapper)
         .start();
-    let folder = Folder::new("upgrade-runs", backend);
-    let gate = folder.file("gate");
-    let gated = |script: &str, more: Value| {
-        let mut body = sh(&format!(
-            "{script}; while [ ! -e {gate} ]; do sleep 0.02; done; {script}; \
-                                    echo err >&2; exit 3"
-        ));
-        for (key, value) in more.as_object().unwrap() {
-            body[key] = value.clone();
-        }
-        body
-    };
-    let asks = |body: &Value| {
-        let mut conn = server.conn();
-        conn.send(crate::harness::lines::run_request("1.1", &[], body));
-        conn
-    };
-    let flood = "seq 1 60000";
-    let bodies = [
-        gated("echo out", json!({})),
-        gated(flood, json!({})),
-        gated(flood, json!({"maxOutputBytes": 70_001})),
-        gated(flood, json!({"maxOutputBytes": 70_001, "keep": "tail"})),
-        gated(flood, json!({"maxOutputBytes": 70_001, "keep": "both"})),
-        gated("echo slow", json!({"timeoutMs": 3000})),
-        // In line behind the others.
-        gated("echo late", json!({})),
-    ];
-    let gone = {
-        let mut answered: Vec<Conn> = bodies.iter().map(&asks).collect();
-        eventually("all runs", || {
-            let counts = &server.get("/v1/server").json()["counts"];
-            (counts["runs"] == 6).then_some(())
-        });
-        std::thread::sleep(Duration::from_millis(300));
-        // Behind a run comes another request.
-        answered[0].send("GET /v1/health HTTP/1.1\r\nHost: h\r\n\r\n");
-        upgrade(&server);
-        upgrade(&server);
-        assert_eq!(server.get("/v1/server").json()["counts"]["runs"], 6);
-        let late = answered[5].response("POST").json();
-        assert_eq!(late["timedOut"], true, "{late}");
-        assert_eq!(late["stdout"], "slow\n");
-        assert!(late["durationMs"].as_u64() >= Some(3000), "{late}");
-        std::fs::write(&gate, "").unwrap();
-        for (at, body) in bodies.iter().enumerate().filter(|(at, _)| *at != 5) {
-            let answer = answered[at].response("POST").json();
-            // The same that is not interrupted.
-            let plain = server.run(body);
-            for key in [
-                "stdout",
-                "stderr",
-                "exitCode",
-                "timedOut",
-                "stdoutTruncated",
-            ] {
-                assert_eq!(answer[key], plain[key], "{key} of run {at}");
-            }
-            assert_eq!(answer["exitCode"], 3);
-        }
-        assert_eq!(answered[0].response("GET").status, 200);
-        std::fs::remove_file(&gate).unwrap();
-        asks(&bodies[0])
-    };
-    // Who waits goes away behind an upgrade: the run ends with that.
-    let begun = || server.get("/v1/server").json()["counts"]["runs"].as_u64();
-    eventually("a run", || (begun() == Some(1)).then_some(()));
-    upgrade(&server);
-    assert_eq!(begun(), Some(1));
-    drop(gone);
-    eventually("no run", || (begun() == Some(0)).then_some(()));
-    // And so it does behind a crash.
-    let _lost = asks(&bodies[0]);
-    eventually("a run", || (begun() == Some(1)).then_some(()));
-    upgrade(&server);
-    crate::harness::server::send_signal(server.kept().unwrap(), libc::SIGKILL);
-    let children = || {
-        let mut all = crate::harness::procfs::children_of(server.pid);
-        all.retain(|pid| Some(*pid) != server.kept());
-        all
-    };
-    eventually("nobody of the run", || children().is_empty().then_some(()));
-}
-
-fn a_run_with_input_that_does_not_end_refuses_the_upgrade(backend: Backend) {
-    let server = kept(backend);
     let id = server.spawn(&counter(5));
-    let mut conn = server.conn();
-    let mut body = sh("cat; sleep 8; echo end");
-    body["stdin"] = json!("in\n");
-    conn.send(crate::harness::lines::run_request("1.1", &[], &body));
-    eventually("a run", || {
-        (server.get("/v1/server").json()["counts"]["runs"] == 1).then_some(())
-    });
-    server.signal(libc::SIGUSR2);
-    eventually("a refusal", || {
-        let stderr = server.stderr();
-        stderr
-            .contains("nothing was upgraded: after 5 s 1 runs")
-            .then_some(())
-    });
     server.await_output(&id, "line");
-    assert_eq!(conn.response("POST").json()["stdout"], "in\nend\n");
     upgrade(&server);
+    assert_counted(&server, &id);
 }
 
 /// A file in a folder of its own.

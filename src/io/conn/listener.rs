@@ -249,11 +249,17 @@ impl Drop for Place {
     }
 }
 
+/// Has a socket that is one more take its share of what the kernel holds.
+fn bound_unread(server: &Server, fd: &OwnedFd, peer: &Peer) {
+    let connections = server.connections.get() + 1;
+    unread::bound(fd, peer, server.budget.max(), connections);
+}
+
 /// Goes on with a connection of another program.
 pub(in crate::io) fn take_up(
     server: &Rc<Server>,
     fd: OwnedFd,
-    about: &Connection,
+    about: Connection,
     run: Option<Handed>,
 ) {
     let Ok(address) = getpeername(&fd) else {
@@ -264,17 +270,13 @@ pub(in crate::io) fn take_up(
         true => Peer::Starter,
         false => peer_of(&fd, address),
     };
-    unread::bound(
-        &fd,
-        &peer,
-        server.budget.max(),
-        server.connections.get() + 1,
-    );
+    bound_unread(server, &fd, &peer);
     let Ok(stream) = TcpStream::from_std(fd.into()) else {
         return;
     };
-    let (place, _) = Place::take(server, about.for_metrics);
-    let mut conn = Conn::new(server.clone(), stream, peer, about.for_metrics);
+    let for_metrics = about.for_metrics;
+    let (place, _) = Place::take(server, for_metrics);
+    let mut conn = Conn::new(server.clone(), stream, peer, for_metrics);
     conn.goes_on_with(about, run);
     monoio::spawn(async move {
         let _place = place;
@@ -290,12 +292,7 @@ fn start(server: &Rc<Server>, fd: OwnedFd, peer: Peer, for_metrics: bool) {
     let _ = sockopt::set_tcp_keepidle(&fd, timeouts::TCP_KEEP_ALIVE_AFTER);
     let _ = sockopt::set_tcp_keepintvl(&fd, timeouts::TCP_KEEP_ALIVE_EVERY);
     let _ = sockopt::set_tcp_keepcnt(&fd, timeouts::TCP_KEEP_ALIVE_PROBES);
-    unread::bound(
-        &fd,
-        &peer,
-        server.budget.max(),
-        server.connections.get() + 1,
-    );
+    bound_unread(server, &fd, &peer);
     let spare = server.may_use(&fd);
     let made_room = server.make_room_for_descriptor(&fd);
     let Ok(stream) = TcpStream::from_std(fd.into()) else {

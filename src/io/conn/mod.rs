@@ -266,11 +266,12 @@ impl Conn {
     }
 
     /// Of a socket that another program has handed over.
-    pub(crate) fn goes_on_with(&mut self, about: &Connection, run: Option<Handed>) {
+    pub(crate) fn goes_on_with(&mut self, mut about: Connection, run: Option<Handed>) {
+        let unread = std::mem::take(&mut about.bytes);
         if let Some(standing) = &self.standing {
             standing.was(about, run);
         }
-        self.reader.goes_on_with(about.bytes.clone());
+        self.reader.goes_on_with(unread);
     }
 
     /// Notes what it is doing.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::budget::Charge;
 use crate::io::host::run::Handed;
+use crate::io::runtime::heap;
 use crate::ledger::heritage::{Connection, Text};
 use crate::types::{JobId, Monotonic, UnixMs};
 
@@ -38,6 +39,13 @@ struct Run {
     begun: Option<(JobId, Since)>,
     body: Vec<u8>,
     _charge: Charge,
+}
+
+impl Drop for Run {
+    /// Its body is large where it came from another server, and nothing else passes then.
+    fn drop(&mut self) {
+        heap::passed(self.body.len());
+    }
 }
 
 /// When something began, by the monotonic clock and by that of people.
@@ -169,14 +177,14 @@ impl Standing {
     }
 
     /// The connection was handed over like this.
-    pub(crate) fn was(&self, before: &Connection, run: Option<Handed>) {
+    pub(crate) fn was(&self, before: Connection, run: Option<Handed>) {
         self.waited.set(Duration::from_millis(before.waited));
         self.asked.set(before.asked);
         if before.is_run {
             let (since, at) = before.since;
             let since = (Monotonic::from_nanos(since), UnixMs(at));
             self.run_since.set(run.as_ref().map(|_| since));
-            *self.had.borrow_mut() = Some((run, before.body.0.clone()));
+            *self.had.borrow_mut() = Some((run, before.body.0));
         }
     }
 

@@ -31,7 +31,9 @@ pub fn resume(server: &Rc<Server>, settings: Option<Settings>) {
         let table = server.table.borrow();
         let kept = |job| table.job(job).and_then(|process| process.record);
         let listed = table.iter().map(|process| process.job);
-        let waited_for = runs::before_all(server).filter_map(|job| Some(table.job(job)?.job));
+        let waited_for = runs::before_all(server)
+            .into_iter()
+            .filter_map(|job| Some(table.job(job)?.job));
         let jobs = listed.chain(waited_for);
         let all = jobs.filter_map(|job| Some((job, table.job(job)?.is_over())));
         all.filter_map(|(job, is_over)| Some((job, kept(job)?, is_over)))

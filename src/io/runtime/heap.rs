@@ -1,7 +1,7 @@
 //! The heap, given back to the kernel when a burst is over.
 //!
-//! In: what passes through connections, and what screens took. Out: free memory of the C library's allocator, back to the
-//! kernel, once, a moment after the last of it. Knows no connection.
+//! In: what passes through connections, and what screens took. Out: free memory of the C library's
+//! allocator, back to the kernel, once, a moment after the last of it. Knows no connection.
 //!
 //! glibc keeps what is freed below something that is not, and of large buffers as much as it has
 //! ever seen at once (mallopt(3), M_MMAP_THRESHOLD): 470 MB after a burst of long answers, for as

@@ -3,6 +3,7 @@
 //! In: the connections that wait for a run. Out: those that another server can go on with, with what
 //! they have written; and on its side what was handed over of one.
 
+use super::taken;
 use crate::config::timeouts;
 use crate::io::server::Server;
 use crate::ledger::heritage;
@@ -92,16 +93,17 @@ pub(super) fn hand_over(server: &Server) -> (Vec<heritage::Run>, Vec<Named>) {
 }
 
 /// The runs that another program has handed over.
-pub(in crate::io) fn before_all(server: &Server) -> impl Iterator<Item = JobId> + '_ {
-    let upgrades = server.options.upgrades.as_ref();
-    let taken = upgrades.and_then(|upgrades| upgrades.taken.as_ref());
-    taken
-        .into_iter()
-        .flat_map(|taken| taken.runs.iter().map(|run| JobId(run.job)))
+pub(in crate::io) fn before_all(server: &Server) -> Vec<JobId> {
+    let runs = taken(server, |taken| {
+        taken.runs.iter().map(|run| JobId(run.job)).collect()
+    });
+    runs.unwrap_or_default()
 }
 
-/// What another program has handed over of a run.
+/// What another program has handed over of a run; asked for once.
 pub(in crate::io) fn before(server: &Server, job: JobId) -> Option<heritage::Run> {
-    let taken = server.options.upgrades.as_ref()?.taken.as_ref()?;
-    taken.runs.iter().find(|run| run.job == job.0).cloned()
+    taken(server, |taken| {
+        let at = taken.runs.iter().position(|run| run.job == job.0)?;
+        Some(taken.runs.swap_remove(at))
+    })?
 }
