@@ -20,10 +20,10 @@ use std::sync::Arc;
 
 use super::aside::{Aside, Refusal, check_alone, may_be_there};
 use super::bounds::{Bounds, Controller};
+use super::group::{Group, Home, boxed};
 use super::limits::Limits as Shown;
 use super::ours;
 use super::usage::value;
-use super::{Group, Home, boxed};
 use crate::types::KeptLimits;
 use rustix::fs::{Access, AtFlags, CWD, FlockOperation, accessat, flock};
 

@@ -21,42 +21,49 @@
 
 mod aside;
 mod bounds;
+mod error;
+mod group;
 mod handing_on;
+mod left_behind;
 mod limited;
 mod limits;
+mod members;
 mod ours;
+mod place;
+mod succession;
 #[cfg(test)]
 mod testing;
 mod usage;
 mod watch;
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use self::aside::Refusal;
+use rustix::fs::{
+    Access, AtFlags, FlockOperation, Mode, OFlags, accessat, flock, mkdirat, openat, unlinkat,
+};
+
 pub use self::bounds::Bounds;
+pub use self::error::{CgroupError, Hidden};
+pub use self::group::Group;
+use self::group::{Home, is_populated, kill, open_dir};
 use self::handing_on::HandingOn;
+pub(crate) use self::left_behind::end_left_behind;
 use self::limited::Limited;
 pub use self::limited::LimitedError;
 use self::limits::Limits;
+use self::members::{AT_ONCE_MAX, Below, members};
 use self::ours::{PREFIX, remove_stale, remove_with_children};
+use self::place::Place;
 pub use self::usage::Processor;
 pub use self::watch::Watcher;
-use crate::ledger::heritage::Groups as Handed;
-use crate::supervisor::spawn::clone::{self, Birthplace};
+use crate::supervisor::spawn::clone;
 use crate::types::KeptLimits;
-use rustix::fs::{
-    Access, AtFlags, FileType, FlockOperation, Mode, OFlags, accessat, flock, mkdirat, openat,
-    unlinkat,
-};
 
 /// Names tried for the server's own group.
 const NAMES_MAX: u32 = 1024;
@@ -66,12 +73,6 @@ const IDLE_MAX: usize = 64;
 
 /// Births that may fail, for want of memory for instance, before no more are tried.
 const REFUSALS_MAX: u32 = 64;
-
-/// Groups within a job's group that are looked into, one below the other.
-const DEPTH_MAX: u32 = 16;
-
-/// Groups below a job's own that are looked into or removed in one go.
-const AT_ONCE_MAX: usize = 256;
 
 /// Abandoned groups looked at whenever one is wanted.
 const ABANDONED_PER_LOOK: usize = 2;
@@ -83,220 +84,6 @@ pub enum IfHiding {
     Refuse,
     /// Have them all the same.
     Accept,
-}
-
-/// Why there are no cgroups to be had.
-#[derive(Debug)]
-pub enum CgroupError {
-    /// No version 2 hierarchy is mounted, or the server is outside of what is.
-    NotMounted,
-    /// The kernel has no `cgroup.kill` (before 5.14).
-    NoKill,
-    /// A child cannot be born in a group, or does not survive it.
-    NoBirth,
-    /// Children would not see limits that the server has.
-    HidesLimits(Box<Hidden>),
-    /// The server's own group cannot be made or opened.
-    Refused {
-        /// The directory it would be in.
-        parent: PathBuf,
-        /// What the kernel said.
-        error: io::Error,
-    },
-}
-
-impl fmt::Display for CgroupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CgroupError::NotMounted => f.write_str("no cgroup v2 hierarchy is mounted here"),
-            CgroupError::NoKill => f.write_str("this kernel has no cgroup.kill (5.14)"),
-            CgroupError::NoBirth => {
-                f.write_str("no child can be started in a group; likely a seccomp profile")
-            }
-            CgroupError::HidesLimits(hidden) => write!(
-                f,
-                "it would hide {hidden}; alone in a delegated group the server could, and \
-                 --cgroup on hides them"
-            ),
-            CgroupError::Refused { parent, error } => write!(
-                f,
-                "no group can be made in {}: {error}; likely mounted read-only or not delegated",
-                parent.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for CgroupError {}
-
-/// Limits that children in groups of their own do not see.
-#[derive(Debug)]
-pub struct Hidden {
-    limits: Limits,
-    refusal: Refusal,
-}
-
-impl fmt::Display for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { limits, refusal } = self;
-        write!(
-            f,
-            "{limits} from commands, which cannot be handed on: {refusal}"
-        )
-    }
-}
-
-/// A group for one job.
-#[derive(Debug)]
-pub struct Group {
-    name: String,
-    home: Home,
-    /// What its members may use, besides what the server may; None is all that. Boxed, because few
-    /// groups have bounds.
-    bounds: Option<Box<Bounds>>,
-    /// None once its job has exited: it may be needed for as long as what the job left behind
-    /// lives, and is opened anew then.
-    open: Option<Open>,
-    killed: AtomicBool,
-    /// Its counters have counted for others before.
-    had_others: AtomicBool,
-    /// Under which number changes of its memory are told.
-    watch: OnceLock<i32>,
-    /// Files that are read each time before it is used again, by their names.
-    held: OnceLock<Box<[(&'static str, OwnedFd)]>>,
-}
-
-/// The group that groups are made in.
-#[derive(Clone, Debug)]
-struct Home {
-    dir: Arc<OwnedFd>,
-    path: Arc<Path>,
-}
-
-impl Home {
-    fn new(dir: OwnedFd, path: PathBuf) -> Self {
-        Self {
-            dir: Arc::new(dir),
-            path: path.into(),
-        }
-    }
-}
-
-/// The descriptors of a group whose job runs.
-#[derive(Debug)]
-struct Open {
-    dir: OwnedFd,
-    events: OwnedFd,
-}
-
-/// As a group has them.
-fn boxed(bounds: Bounds) -> Option<Box<Bounds>> {
-    (!bounds.is_empty()).then(|| Box::new(bounds))
-}
-
-impl Group {
-    fn open(home: &Home, name: String, bounds: Bounds) -> io::Result<Self> {
-        let dir = open_dir(home.dir.as_fd(), &name)?;
-        let events = open_events(dir.as_fd())?;
-        Ok(Self {
-            name,
-            home: home.clone(),
-            bounds: boxed(bounds),
-            open: Some(Open { dir, events }),
-            killed: AtomicBool::new(false),
-            had_others: AtomicBool::new(false),
-            watch: OnceLock::new(),
-            held: OnceLock::new(),
-        })
-    }
-
-    fn bounds(&self) -> Bounds {
-        self.bounds.as_deref().copied().unwrap_or_default()
-    }
-
-    /// SIGKILL to every member. Nothing if the descriptor table is full: the sweep follows.
-    pub fn kill(&self) {
-        self.killed.store(true, Ordering::Relaxed);
-        let _ = match &self.open {
-            Some(open) => kill(open.dir.as_fd()),
-            None => self.dir().and_then(|dir| kill(dir.as_fd())),
-        };
-    }
-
-    fn dir(&self) -> io::Result<OwnedFd> {
-        open_dir(self.home.dir.as_fd(), &self.name)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.home.path.join(&self.name)
-    }
-
-    /// Whether anybody lives in it; also true if that cannot be found out.
-    pub fn is_populated(&self) -> bool {
-        if let Some(open) = &self.open {
-            return is_populated(open.events.as_fd());
-        }
-        match self.dir().and_then(|dir| open_events(dir.as_fd())) {
-            Ok(events) => is_populated(events.as_fd()),
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
-        }
-    }
-
-    /// What its descriptors count as, two of them for one.
-    fn weight(&self) -> usize {
-        let held = self.held.get().map_or(0, |held| held.len().div_ceil(2));
-        held + usize::from(self.open.is_some())
-    }
-
-    /// Whether it is empty, thawed and without groups within.
-    fn is_as_made(&self) -> bool {
-        let Some(open) = &self.open else {
-            return false;
-        };
-        // `.` and the name in the group above.
-        let alone = |is: rustix::fs::Stat| is.st_nlink <= 2;
-        let events = events(open.events.as_fd());
-        says(&events, b"populated 0")
-            && !says(&events, b"frozen 1")
-            && rustix::fs::fstat(&open.dir).is_ok_and(alone)
-    }
-
-    /// Who is in it and in the groups that members made below it. `cgroup.kill` does not reach a
-    /// process whose main thread has ended (seen on 6.18): it signals that thread.
-    pub fn members(&self) -> Vec<i32> {
-        let mut pids = Vec::new();
-        match &self.open {
-            Some(open) => members_below(open.dir.as_fd(), DEPTH_MAX, &mut pids),
-            None => {
-                if let Ok(dir) = self.dir() {
-                    members_below(dir.as_fd(), DEPTH_MAX, &mut pids);
-                }
-            }
-        }
-        pids
-    }
-
-    /// Where a child can be born.
-    pub(crate) fn birthplace(&self) -> Option<Birthplace<'_>> {
-        self.open.as_ref().map(|open| Birthplace {
-            dir: open.dir.as_fd(),
-            only: self.is_limited(),
-        })
-    }
-
-    /// What its counters of processor time show now, before its next job; None if they cannot be
-    /// read.
-    pub fn used_before(&self) -> Option<Processor> {
-        match self.had_others.load(Ordering::Relaxed) {
-            true => self.processor(),
-            false => Some(Processor::default()),
-        }
-    }
-
-    /// The last part of its path.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
 }
 
 /// All groups of this server.
@@ -533,85 +320,6 @@ impl Cgroups {
         self.watcher.as_ref()
     }
 
-    /// The server has a keeper, which goes where it goes.
-    pub(crate) fn with_keeper(keeper: i32) {
-        aside::with_keeper(keeper);
-    }
-
-    /// The group with this number, which a server that is gone has taken, and whether it has bounds;
-    /// None if it is gone. It is not used again: of its bounds only that of memory is known.
-    pub(crate) fn take_over(&mut self, number: u64) -> Option<(Arc<Group>, bool)> {
-        self.made = self.made.max(number);
-        let open = |home: &Home| Group::open(home, number.to_string(), Bounds::default()).ok();
-        let free = open(&self.home).map(|group| (group, false));
-        let found = free.or_else(|| Some((open(&self.limited.there()?)?, true)));
-        let (mut group, is_limited) = found?;
-        if is_limited {
-            group.bounds = boxed(Bounds {
-                memory: group.memory_max(),
-                ..Bounds::default()
-            });
-        }
-        group.killed.store(true, Ordering::Relaxed);
-        self.open += 1;
-        Some((Arc::new(group), is_limited))
-    }
-
-    /// Groups that a server which is gone had besides those that were taken over are removed as soon
-    /// as nobody lives in them.
-    pub(crate) fn abandon_others(&mut self) {
-        for home in [Some(self.home.clone()), self.limited.there()]
-            .into_iter()
-            .flatten()
-        {
-            let entries = fs::read_dir(&home.path).into_iter().flatten().flatten();
-            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-            for name in names {
-                if let Ok(number) = name.parse::<u64>() {
-                    self.made = self.made.max(number);
-                    self.abandoned.push_back((home.clone(), name));
-                }
-            }
-        }
-    }
-
-    /// What another program needs to go on with them.
-    pub fn hand_over(&self) -> Handed {
-        Handed {
-            dir: self.home.dir.as_raw_fd(),
-            path: self.home.path.as_os_str().as_bytes().to_vec(),
-        }
-    }
-
-    /// Goes on with the groups that a server of this process has made, whose directory is this one. Of
-    /// those in them [`Cgroups::take_over`] and [`Cgroups::abandon_others`] know.
-    ///
-    /// # Errors
-    /// Why there can be none.
-    pub fn again(dir: OwnedFd, path: PathBuf, open_max: usize) -> Result<Self, CgroupError> {
-        let place = Place::own().ok_or(CgroupError::NotMounted)?;
-        let parent = path.parent().unwrap_or(&path).to_owned();
-        let name = path.file_name().unwrap_or_default();
-        aside::with_keeper(std::process::id().cast_signed());
-        let mut groups = Self::of(name.to_string_lossy().into(), dir, path, open_max);
-        let limits = Limits::of(&parent, &place.top);
-        if limits.is_some() {
-            match HandingOn::begin(limits, &parent, &groups.path()) {
-                Ok(handing_on) => groups.hand_on(handing_on),
-                Err(refusal) => groups.hidden = Some(Box::new(Hidden { limits, refusal })),
-            }
-        }
-        Ok(groups)
-    }
-
-    /// No group is open any more, for a server that begins when another one has.
-    pub(crate) fn rest(&mut self) {
-        self.open -= self.idle.len();
-        for group in std::mem::take(&mut self.idle) {
-            self.remove(&group.home, group.name.clone());
-        }
-    }
-
     /// Takes a group back whose job is forgotten. Who still lives in it lives on.
     ///
     /// One that its members have changed as far as that shows (frozen, groups within) is not used
@@ -748,299 +456,9 @@ impl Cgroups {
     }
 }
 
-/// Adds the members of the group `dir` and of those below it.
-fn members_below(dir: BorrowedFd<'_>, depth: u32, pids: &mut Vec<i32>) {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let mut text = String::new();
-    if let Ok(file) = openat(dir, "cgroup.procs", flags, Mode::empty()) {
-        // In part read, in part unreadable: who is missed is met later.
-        if File::from(file).read_to_string(&mut text).is_err() {
-            threads_in(dir, pids);
-        }
-    }
-    pids.extend(text.lines().filter_map(|pid| pid.parse::<i32>().ok()));
-    if depth == 0 {
-        return;
-    }
-    let entries = rustix::fs::Dir::read_from(dir).into_iter().flatten();
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if entry.file_type() == FileType::Directory
-            && !matches!(name.to_bytes(), b"." | b"..")
-            && let Ok(below) = openat(
-                dir,
-                name,
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
-        {
-            members_below(below.as_fd(), depth - 1, pids);
-        }
-    }
-}
-
-/// Adds the threads in the group `dir`: a member may have made it one of threads (`cgroup.type`), for
-/// which there is neither `cgroup.kill` nor a list of processes. The number of a process is that of
-/// its first thread, and nobody can be opened by the number of another one.
-fn threads_in(dir: BorrowedFd<'_>, pids: &mut Vec<i32>) {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let mut text = String::new();
-    if let Ok(file) = openat(dir, "cgroup.threads", flags, Mode::empty()) {
-        let _ = File::from(file).read_to_string(&mut text);
-    }
-    pids.extend(text.lines().filter_map(|thread| thread.parse::<i32>().ok()));
-}
-
-fn open_dir(parent: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(openat(parent, name, flags, Mode::empty())?)
-}
-
-fn open_events(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    Ok(openat(dir, "cgroup.events", flags, Mode::empty())?)
-}
-
-fn kill(dir: BorrowedFd<'_>) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = openat(dir, "cgroup.kill", flags, Mode::empty())?;
-    rustix::io::write(file, b"1")?;
-    Ok(())
-}
-
-/// `populated 1` in cgroup.events; a group that is gone has nobody in it.
-fn is_populated(file: BorrowedFd<'_>) -> bool {
-    says(&events(file), b"populated 1")
-}
-
-/// What cgroup.events says, nothing of a group that is gone.
-fn events(file: BorrowedFd<'_>) -> [u8; 128] {
-    let mut text = [0; 128];
-    let _ = rustix::io::pread(file, &mut text[..], 0);
-    text
-}
-
-fn says(events: &[u8], line: &[u8]) -> bool {
-    events.split(|&b| b == b'\n').any(|is| is == line)
-}
-
-/// Ends everybody in the groups that a killed server left at `path` and beside it, and removes them.
-///
-/// Returns how many there were. Never touches a group whose server lives. `lock` takes the lock of
-/// that server, or says that it cannot be had; `kill_members` is for those whom the group does not
-/// reach.
-pub(crate) fn end_left_behind(
-    path: &Path,
-    lock: impl Fn(&File) -> bool,
-    kill_members: &dyn Fn(Vec<i32>),
-) -> usize {
-    let limited = limited::beside(path);
-    let both = [&*limited, path].map(|path| end_in(path, &lock, kill_members));
-    aside::remove_left_behind(path);
-    both.iter().sum()
-}
-
-fn end_in(path: &Path, lock: &impl Fn(&File) -> bool, kill_members: &dyn Fn(Vec<i32>)) -> usize {
-    let Ok(dir) = File::open(path) else {
-        return 0;
-    };
-    if !path.file_name().is_some_and(ours::is_name) || !lock(&dir) {
-        return 0;
-    }
-    let Ok(events) = File::open(path.join("cgroup.events")) else {
-        return 0;
-    };
-    let members = members(path);
-    // A second at most: what cannot die in that time does so when it can.
-    for pass in 0..200 {
-        if !is_populated(events.as_fd()) {
-            break;
-        }
-        let _ = kill(dir.as_fd());
-        if pass > 1 {
-            // As in `Group::members`.
-            let mut pids = Vec::new();
-            members_below(dir.as_fd(), DEPTH_MAX, &mut pids);
-            kill_members(pids);
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    remove_with_children(path);
-    members
-}
-
-/// How many processes are in the group at `path` and those below, of more than a few hundred at
-/// least so many.
-fn members(path: &Path) -> usize {
-    let list = |group: &PathBuf| fs::read_to_string(group.join("cgroup.procs"));
-    let groups = Below::of(path).take(AT_ONCE_MAX);
-    groups
-        .map(|group| list(&group).map_or(0, |list| list.lines().count()))
-        .sum()
-}
-
-/// A group and those below it, each after the one that it is in. Members may have made any number,
-/// one in the other: this keeps a list, not a stack frame for each.
-struct Below(Vec<PathBuf>);
-
-impl Below {
-    fn of(path: &Path) -> Self {
-        Self(vec![path.to_owned()])
-    }
-}
-
-impl Iterator for Below {
-    type Item = PathBuf;
-
-    fn next(&mut self) -> Option<PathBuf> {
-        let path = self.0.pop()?;
-        let entries = fs::read_dir(&path).into_iter().flatten().flatten();
-        let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        self.0.extend(groups.map(|entry| entry.path()));
-        Some(path)
-    }
-}
-
-/// A group in the file system.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    group: PathBuf,
-    /// Where the hierarchy is mounted: nothing above is to be seen.
-    top: PathBuf,
-}
-
-impl Place {
-    /// This process's group.
-    fn own() -> Option<Self> {
-        let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
-        let own = membership
-            .lines()
-            .find_map(|line| line.strip_prefix("0::"))?;
-        // Names of other mounts may be any bytes.
-        let mountinfo = fs::read("/proc/self/mountinfo").ok()?;
-        place(own, &String::from_utf8_lossy(&mountinfo))
-    }
-}
-
-/// Where the group `own` is, by mountinfo (proc_pid_mountinfo(5)).
-fn place(own: &str, mountinfo: &str) -> Option<Place> {
-    if own.split('/').any(|part| part == "..") {
-        // Outside of this cgroup namespace.
-        return None;
-    }
-    mountinfo.lines().find_map(|line| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        if filesystem.split(' ').next() != Some("cgroup2") {
-            return None;
-        }
-        let mut fields = mount.split(' ').skip(3);
-        let root = unescape(fields.next()?);
-        let top = unescape(fields.next()?);
-        let below = Path::new(own).strip_prefix(root).ok()?;
-        let group = match below.as_os_str().is_empty() {
-            true => top.clone(),
-            false => top.join(below),
-        };
-        Some(Place { group, top })
-    })
-}
-
-/// Spaces, tabs, newlines and backslashes are written as three octal digits.
-fn unescape(field: &str) -> PathBuf {
-    let bytes = field.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let digits = bytes.get(at + 1..at + 4).filter(|_| byte == b'\\');
-        let code = digits
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(code) => {
-                out.push(code);
-                at += 4;
-            }
-            None => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(out))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
-        32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime shared:3 - cgroup cgroup rw,cpu\n\
-        41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw\n";
-
-    #[test]
-    fn the_own_group_is_found_wherever_it_is_mounted() {
-        let found = |own, text: &str| place(own, text).map(|p| p.group.display().to_string());
-        assert_eq!(
-            found("/a/b", HYBRID).as_deref(),
-            Some("/sys/fs/cgroup/unified/a/b")
-        );
-        let bound = r"41 31 0:38 /slice/a /mnt/with\040space rw - cgroup2 none rw";
-        assert_eq!(
-            found("/slice/a/b", bound).as_deref(),
-            Some("/mnt/with space/b")
-        );
-        assert_eq!(found("/slice/ab", bound), None);
-        assert_eq!(found("/../outside", HYBRID), None);
-        assert_eq!(found("/", "31 23 0:28 / /x rw - cgroup cgroup rw\n"), None);
-        assert_eq!(found("/", "garbage\n - cgroup2\n"), None);
-    }
-
-    #[test]
-    fn only_three_octal_digits_are_unescaped() {
-        for (escaped, plain) in [(r"a\040b", "a b"), (r"a\9", r"a\9"), (r"\134\", r"\\")] {
-            assert_eq!(unescape(escaped), Path::new(plain));
-        }
-    }
-
-    #[test]
-    fn a_limited_group_that_is_taken_over_still_says_that_its_memory_has_a_bound() {
-        let tree = testing::Tree::new("taken");
-        let children = tree.group("procring-1-0");
-        let at = |group: &str, max: &str| {
-            tree.group(group);
-            tree.write(&format!("{group}/cgroup.events"), "populated 1\nfrozen 0\n");
-            tree.write(&format!("{group}/memory.max"), max);
-        };
-        at("procring-1-0-limited/5", "67108864\n");
-        at("procring-1-0-limited/6", "max\n");
-        at("procring-1-0/7", "4096\n");
-        let limited = Limited::new(tree.top(), &children, Limits::default(), true);
-        let mut groups = Cgroups {
-            name: "procring-1-0".to_owned(),
-            home: Home::new(File::open(&children).unwrap().into(), children),
-            idle: Vec::new(),
-            abandoned: VecDeque::new(),
-            open: 0,
-            open_max: 9,
-            made: 0,
-            refusals: 0,
-            usable: true,
-            handing_on: None,
-            hidden: None,
-            limited: Box::new(limited),
-            watcher: None,
-            kept: KeptLimits::default(),
-        };
-        let mut taken = |number| {
-            let (group, is_limited) = groups.take_over(number)?;
-            Some((is_limited, group.bounds_memory()))
-        };
-        assert_eq!(taken(5), Some((true, true)));
-        assert_eq!(taken(6), Some((true, false)));
-        assert_eq!(taken(7), Some((false, false)));
-        assert_eq!(taken(9), None);
-        assert_eq!(groups.made, 9, "no number comes again");
-    }
 
     #[test]
     fn a_group_is_used_again_once_it_is_empty_and_all_are_removed_at_the_end() {

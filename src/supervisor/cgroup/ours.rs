@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, XattrFlags, fgetxattr, flock, fsetxattr};
 
-use super::{Below, aside, limited};
+use super::members::Below;
+use super::{aside, limited};
 
 /// What the names of the servers' own groups begin with.
 pub(super) const PREFIX: &str = "procring-";
