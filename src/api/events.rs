@@ -141,8 +141,8 @@ fn record(process: &Snapshot) -> Record<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Description;
     use crate::process::Tags;
-    use crate::process::table::Description;
     use crate::types::{ExitStatus, ProcessId};
 
     fn event(kind: Kind, label: Option<(&str, &str)>) -> Event {

@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::metrics::{
     BOUNDS_US, Durations, Ended, Kind, Metrics, RunResult, SupervisorMetrics, metrics,
 };
-use crate::process::table::Counts;
+use crate::process::Counts;
 
 use super::reply::Reply;
 use super::stream::{QUALITY_MAX, quality};

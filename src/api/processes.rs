@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::process::table::{Description, Refused};
-use crate::process::{Process, Table};
+use crate::process::table::Refused;
+use crate::process::{Description, Process, Table};
 use crate::types::{JobId, Monotonic, ProcessId, Stdin, UnixMs, Usage, WindowSize};
 use crate::wire::say::record::{self, Record};
 

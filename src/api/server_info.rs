@@ -9,7 +9,7 @@
 use serde::Serialize;
 
 use crate::config::Settings;
-use crate::process::table;
+use crate::process::counts;
 use crate::types::{KeptLimits, Limits as TreeLimits, UnixMs};
 
 use super::reply::Reply;
@@ -156,7 +156,7 @@ struct Counts {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counted {
     /// Processes and runs.
-    pub of_table: table::Counts,
+    pub of_table: counts::Counts,
     /// Runs that wait in line.
     pub queued_runs: usize,
     /// Connections.

@@ -12,7 +12,7 @@ use crate::api::Reply;
 use crate::api::access::Peer;
 use crate::config::flags::LogLevel;
 use crate::journal::{Audit, Event, Journal, Offer, Refused, Seldom};
-use crate::process::table::Counts;
+use crate::process::Counts;
 use crate::types::{Monotonic, ProcessId};
 use crate::wire::http::head::Method;
 

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::notify::Notify;
-use super::table::Description;
+use super::record::Description;
 use super::tags::Tags;
 use crate::types::{Exit, ProcessId, UnixMs};
 

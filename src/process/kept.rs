@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::life::{End, Kind, Life, State};
-use super::table::{Description, Process};
+use super::record::{Description, Process};
 use super::tags::Tags;
 use super::terminal::Terminal;
 use crate::ledger::records::{Named, Text};

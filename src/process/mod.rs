@@ -6,6 +6,7 @@
 
 pub mod backpressure;
 pub mod captures;
+pub mod counts;
 pub mod extras;
 pub mod history;
 pub mod kept;
@@ -13,12 +14,15 @@ pub mod life;
 pub mod notify;
 pub mod pacing;
 pub mod rate;
+pub mod record;
 pub mod table;
 pub mod tags;
 pub mod terminal;
 
 pub use captures::Captures;
+pub use counts::Counts;
 pub use kept::{Kept, Keys};
 pub use notify::Notify;
-pub use table::{Dropped, Process, Table};
+pub use record::{Description, Process};
+pub use table::{Dropped, Table};
 pub use tags::Tags;

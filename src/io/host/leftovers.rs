@@ -8,8 +8,8 @@ use std::rc::Rc;
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
 use crate::journal::Event;
+use crate::process::Description;
 use crate::process::Dropped;
-use crate::process::table::Description;
 use crate::supervisor::message::Command;
 use crate::types::{JobId, ProcessId};
 

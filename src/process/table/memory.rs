@@ -9,10 +9,11 @@
 use std::fmt;
 use std::mem::replace;
 
-use super::{Dropped, Process, Table};
+use super::{Dropped, Table};
 use crate::budget::{Budget, Kind};
 use crate::log::{Arena, SLOT_BYTES};
 use crate::process::life::State;
+use crate::process::record::Process;
 use crate::process::tags::Tags;
 use crate::types::JobId;
 
@@ -43,7 +44,7 @@ const FOR_HISTORY: u64 = 16;
 
 /// What the budget counts for one record.
 #[derive(Debug, Default)]
-pub(super) struct Counted {
+pub(in crate::process) struct Counted {
     promised: u64,
     index: u64,
     record: u64,

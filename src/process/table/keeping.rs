@@ -1,0 +1,92 @@
+//! The table where there is a keeper: written down as it changes, and gone on with by the next server.
+
+use super::Table;
+use crate::ledger::RecordId;
+use crate::ledger::records::{End, Named};
+use crate::process::counts::Standing;
+use crate::process::kept::{Kept, Keys};
+use crate::process::life::Kind;
+use crate::types::JobId;
+
+impl Table {
+    /// Everything is written down from now on, for the servers of a keeper.
+    pub fn keep(&mut self, kept: Kept) {
+        self.arena.keep();
+        self.kept = Some(kept);
+    }
+
+    /// Where everything is written down.
+    pub fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
+    }
+
+    /// Goes on with what a server of the same keeper has left. `log_max` is the usual limit of a log.
+    pub fn go_on(&mut self, log_max: u64) {
+        let Some(kept) = &self.kept else {
+            return;
+        };
+        let records = kept.records().clone();
+        let (mut processes, keys) = kept.go_on(&mut self.arena, log_max);
+        self.keys = keys;
+        processes.sort_by_key(|process| process.ended().map_or(0, |(_, at)| at.0));
+        for process in processes {
+            let (job, id) = (process.job, process.id);
+            let is_over = process.is_over();
+            if let Some(name) = process.tags().and_then(|tags| tags.name.clone()) {
+                self.names.insert(name, job);
+            }
+            self.occupied += u64::from(!is_over && process.life.kind() == Kind::Managed);
+            let is_listed = process.is_listed();
+            if is_listed {
+                self.listed.insert(id, job);
+            }
+            let mut process = Box::new(process);
+            // Who waits for it comes with it.
+            process.is_owned = !is_listed;
+            process.is_counted_exited = is_over && is_listed;
+            process.counted_as = process.counts_as();
+            self.counts.moved(Standing::Nothing, process.counted_as);
+            self.jobs.insert(job, process);
+            if is_over && is_listed {
+                self.exited.push_back(job);
+            }
+            self.weigh(job);
+            self.recount(job);
+        }
+        self.last_id = records.last_id();
+        self.last_job = records.last_job();
+    }
+
+    /// The keys of requests that another server has left; once.
+    pub fn take_keys(&mut self) -> Keys {
+        std::mem::take(&mut self.keys)
+    }
+
+    /// Writes down a key of a request where there is a keeper, in the place of what was `before`; no
+    /// text is its end.
+    pub fn write_key(&self, before: Option<RecordId>, text: Option<&[u8]>) -> Option<RecordId> {
+        let kept = self.kept.as_ref()?;
+        match (before, text) {
+            (before, Some(text)) => kept.write_key(&self.arena, before, text),
+            (Some(before), None) => {
+                kept.forget_key(&self.arena, before);
+                None
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// Notes which descriptor an end of a job is that goes on, until what is returned is dropped.
+    pub fn name_end(&self, job: JobId, end: End, fd: i32) -> Option<Named> {
+        let (kept, process) = (self.kept.as_ref()?, self.job(job)?);
+        let is_handed = |record| kept.records().is_handed_over(record);
+        let goes_on = process.is_listed() || process.record.is_some_and(is_handed);
+        goes_on.then(|| kept.name(process, end, fd))?
+    }
+
+    pub(super) fn write_down(&mut self, job: JobId) {
+        if let (Some(kept), Some(process)) = (&self.kept, self.jobs.get_mut(&job)) {
+            kept.write_down(&self.arena, process);
+        }
+    }
+}
