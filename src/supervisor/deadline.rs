@@ -5,15 +5,16 @@
 //! times, and an entry that waits for a year is memory for a year.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+
+use crate::types::Monotonic;
 
 /// Things due, by time. Holds as many entries as there are things with a time.
 #[derive(Debug)]
 pub struct Deadlines<T> {
     /// By time; of the same time, by the order in which they were set.
-    queue: BTreeMap<(Instant, u64), T>,
+    queue: BTreeMap<(Monotonic, u64), T>,
     /// Where each thing is in the queue.
-    places: BTreeMap<T, (Instant, u64)>,
+    places: BTreeMap<T, (Monotonic, u64)>,
     set: u64,
 }
 
@@ -29,7 +30,7 @@ impl<T> Default for Deadlines<T> {
 
 impl<T: Ord + Copy> Deadlines<T> {
     /// Makes `what` due at `when`, and at no other time.
-    pub fn set(&mut self, when: Instant, what: T) {
+    pub fn set(&mut self, when: Monotonic, what: T) {
         self.set += 1;
         let place = (when, self.set);
         if let Some(old) = self.places.insert(what, place) {
@@ -39,7 +40,7 @@ impl<T: Ord + Copy> Deadlines<T> {
     }
 
     /// Makes `what` due at `when`, unless it is due before.
-    pub fn set_if_earlier(&mut self, when: Instant, what: T) {
+    pub fn set_if_earlier(&mut self, when: Monotonic, what: T) {
         if self.places.get(&what).is_none_or(|(at, _)| when < *at) {
             self.set(when, what);
         }
@@ -58,17 +59,17 @@ impl<T: Ord + Copy> Deadlines<T> {
     }
 
     /// Everything that is due, and when.
-    pub fn iter(&self) -> impl Iterator<Item = (Instant, T)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (Monotonic, T)> + '_ {
         self.queue.iter().map(|((when, _), what)| (*when, *what))
     }
 
     /// When the next thing is due.
-    pub fn next(&self) -> Option<Instant> {
+    pub fn next(&self) -> Option<Monotonic> {
         self.queue.first_key_value().map(|((when, _), _)| *when)
     }
 
     /// Takes the earliest thing that is due at `now`.
-    pub fn pop(&mut self, now: Instant) -> Option<T> {
+    pub fn pop(&mut self, now: Monotonic) -> Option<T> {
         let first = self.queue.first_entry()?;
         if first.key().0 > now {
             return None;
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn things_come_in_the_order_of_their_times_and_never_early() {
-        let start = Instant::now();
+        let start = Monotonic::from_nanos(0);
         let at = |ms| start + Duration::from_millis(ms);
         let mut deadlines = Deadlines::default();
         for (ms, what) in [(30, 'c'), (10, 'z'), (20, 'b'), (10, 'a')] {
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_thing_has_one_time_however_often_it_is_set_and_none_once_cancelled() {
-        let start = Instant::now();
+        let start = Monotonic::from_nanos(0);
         let at = |ms| start + Duration::from_millis(ms);
         let mut deadlines = Deadlines::default();
         for ms in [20, 30, 10, 40] {

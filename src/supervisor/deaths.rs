@@ -3,10 +3,10 @@
 //! In: signals, an exited child's pidfd, a look that is due. Out: [`Event::Exited`]; nobody stays a
 //! zombie. What it means for a tree that is being killed is `ending`'s.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::timeouts;
-use crate::supervisor::job::Phase;
+use crate::supervisor::job;
 use crate::supervisor::message::Event;
 use crate::supervisor::signals::Word;
 use crate::supervisor::tree::procfs;
@@ -65,12 +65,13 @@ impl Supervisor {
                 })
             }
         };
-        if !matches!(job.phase, Phase::Exited(_)) {
-            let seen = Instant::now();
-            job.phase = Phase::Exited(status);
-            let reason = job.reason;
+        let seen = self.clock.now();
+        let is_news = !job.life.has_exited();
+        let effects = job.life.on(job::Event::Exited(status), seen);
+        if is_news {
+            let reason = job.life.reason();
             let reason = reason.or_else(|| self.out_of_memory(id, status));
-            if !self.jobs.get(&id).is_some_and(|job| job.timed_out) {
+            if effects.tell_exit {
                 let left = self.left_at_exit(id);
                 if left == 0 {
                     self.deadlines.cancel(Due::Lifetime(id));
@@ -84,7 +85,7 @@ impl Supervisor {
             }
         }
         self.cancel_limits(id);
-        self.pass_soon(id);
+        self.carry_out(id, effects);
         self.remove_if_forgotten(id);
         self.look_whether_all_gone();
     }
@@ -117,7 +118,7 @@ impl Supervisor {
 
     fn look_for_orphans_after(&mut self, pause: Duration) {
         if !std::mem::replace(&mut self.orphan_check, true) {
-            self.deadlines.set(Instant::now() + pause, Due::Orphans);
+            self.deadlines.set(self.clock.now() + pause, Due::Orphans);
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::supervisor::job::{Ending, Job, Pass, Phase};
+use crate::supervisor::job::{Event, Job, Pass};
 use crate::supervisor::tree::claims::Verdict;
 use crate::supervisor::tree::identity::{Leader, Process};
 use crate::supervisor::tree::mark::now_ticks;
@@ -21,9 +21,6 @@ use crate::supervisor::tree::procfs;
 use crate::supervisor::tree::walk::Walk;
 use crate::supervisor::{Due, PASS_PAUSE_MAX, Supervisor};
 use crate::types::JobId;
-
-/// Before the second pass; each further pause is twice as long.
-const PASS_PAUSE_MIN: Duration = Duration::from_micros(500);
 
 /// Steps are made for so long before the supervisor sees to everything else.
 const STEPS: Duration = Duration::from_millis(1);
@@ -46,39 +43,6 @@ const TRACED_MAX: usize = 16;
 const PASSES_BY_GROUP: u32 = 2;
 
 impl Supervisor {
-    /// Begins to kill a tree, or does nothing if that is under way.
-    pub(crate) fn end(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        if job.ending.is_none() {
-            job.ending = Some(Box::new(Ending {
-                pause: PASS_PAUSE_MIN,
-                next: Instant::now(),
-                passes: 0,
-                pass: Pass::Over,
-            }));
-            self.passing.push(id);
-        }
-    }
-
-    /// Something has happened to a tree that is being killed: the next pass is due now.
-    pub(crate) fn pass_soon(&mut self, id: JobId) {
-        if let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) {
-            ending.next = Instant::now();
-            self.passing.push(id);
-        }
-    }
-
-    /// Notes that a starting child must not run unattended: its spawner is to wake us.
-    pub(crate) fn hurry(&mut self, id: JobId) {
-        if let Some(job) = self.jobs.get_mut(&id)
-            && !std::mem::replace(&mut job.hasty, true)
-        {
-            self.hasty += 1;
-        }
-    }
-
     /// Begins a pass over every tree that is due.
     pub(crate) fn run_passes(&mut self) {
         let mut due = std::mem::take(&mut self.passing);
@@ -93,8 +57,9 @@ impl Supervisor {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        let now = Instant::now();
-        let Some(ending) = &mut job.ending else {
+        let now = self.clock.now();
+        let is_starting = job.life.is_starting();
+        let Some(ending) = job.life.ending_mut() else {
             return;
         };
         // A pass that a death brought forward has made others superfluous; one that is under way
@@ -102,12 +67,12 @@ impl Supervisor {
         if now < ending.next || !matches!(ending.pass, Pass::Over) {
             return;
         }
-        if job.phase == Phase::Starting {
+        if is_starting {
             // A start that hangs, on a dead mount for instance; what hangs can often be killed.
             self.pool.kill_in_flight(id);
             ending.next = now + PASS_PAUSE_MAX;
             self.deadlines.set(ending.next, Due::Pass(id));
-            return self.hurry(id);
+            return self.on_event(id, Event::Awaited);
         }
         ending.next = now + ending.pause;
         ending.pause = (ending.pause * 2).min(PASS_PAUSE_MAX);
@@ -160,7 +125,9 @@ impl Supervisor {
             self.step_count(until.min(Instant::now() + STEP));
             let (by_pid, pool) = (&self.by_pid, &self.pool);
             let managed = |pid| by_pid.contains_key(&pid) || pool.is_in_flight(pid);
-            let looked = self.orphans.step(&mut self.claims, &managed, until);
+            let looked = self
+                .orphans
+                .step(&mut self.claims, &managed, (self.clock.now(), until));
             self.note_reaped();
             if let Some(looked) = looked {
                 if let Some(state) = &mut self.options.state {
@@ -178,7 +145,7 @@ impl Supervisor {
     }
 
     fn step_over(&mut self, id: JobId, until: Instant) {
-        let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) else {
+        let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.life.ending_mut()) else {
             return;
         };
         let (walk, whole) = match &mut ending.pass {
@@ -196,7 +163,7 @@ impl Supervisor {
             let stuck: Vec<i32> = stuck.map(|process| process.pid()).collect();
             stuck.into_iter().for_each(|pid| self.kill_tracers(id, pid));
         }
-        let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) else {
+        let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.life.ending_mut()) else {
             return;
         };
         match std::mem::replace(&mut ending.pass, Pass::Over) {
@@ -217,8 +184,8 @@ impl Supervisor {
                 .as_ref()
                 .is_some_and(|leader| !leader.has_ended())
                 && job
-                    .ending
-                    .as_ref()
+                    .life
+                    .ending()
                     .is_some_and(|ending| ending.passes <= PASSES_BY_LEADER) =>
             {
                 self.end_pass(id);
@@ -227,7 +194,7 @@ impl Supervisor {
             Some(group) if !whole || group.is_populated() => self.end_pass(id),
             Some(_) => {
                 // Members that moved themselves elsewhere are few, and no run waits for them.
-                self.answer_timeout(id);
+                self.on_event(id, Event::AnswerDue);
                 self.look(id, true);
             }
         }
@@ -235,14 +202,14 @@ impl Supervisor {
 
     fn look(&mut self, id: JobId, whole: bool) {
         // A run that is to be answered, or who has been told that somebody is left.
-        let unanswered = |job: &Job| job.timed_out && !job.answered;
+        let unanswered = |job: &Job| job.life.is_unanswered();
         let awaited = self.has_left(id) || self.jobs.get(&id).is_some_and(|job| unanswered(job));
         let number = if awaited {
             self.orphans.want(true)
         } else {
             self.plan_look()
         };
-        if let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) {
+        if let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.life.ending_mut()) {
             ending.pass = Pass::Looking { number, whole };
             self.looking.push(id);
         }
@@ -250,7 +217,7 @@ impl Supervisor {
 
     /// Sees to it that there is a look at all children, if not at once; its number.
     pub(crate) fn plan_look(&mut self) -> u64 {
-        let (number, at) = self.orphans.plan(Instant::now());
+        let (number, at) = self.orphans.plan(self.clock.now());
         self.deadlines.set_if_earlier(at, Due::Look);
         number
     }
@@ -259,7 +226,7 @@ impl Supervisor {
     fn on_looked(&mut self, looked: Looked) {
         let waiting = std::mem::take(&mut self.looking);
         for id in waiting {
-            let pass = self.jobs.get(&id).and_then(|job| job.ending.as_ref());
+            let pass = self.jobs.get(&id).and_then(|job| job.life.ending());
             match pass.map(|ending| &ending.pass) {
                 Some(Pass::Looking { number, .. }) if *number > looked.number => {
                     self.looking.push(id);
@@ -272,7 +239,7 @@ impl Supervisor {
 
     fn after_look(&mut self, id: JobId, settled: bool) {
         let members = self.orphans.of(id);
-        let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) else {
+        let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.life.ending_mut()) else {
             return;
         };
         let Pass::Looking { whole, .. } = ending.pass else {
@@ -305,19 +272,17 @@ impl Supervisor {
 
     /// Somebody may be left: there is to be another pass.
     fn end_pass(&mut self, id: JobId) {
-        if let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.ending.as_mut()) {
+        if let Some(ending) = self.jobs.get_mut(&id).and_then(|job| job.life.ending_mut()) {
             ending.pass = Pass::Over;
             self.deadlines.set(ending.next, Due::Pass(id));
         }
     }
 
     fn end_passes(&mut self, id: JobId) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.ending = None;
-        }
+        self.on_event(id, Event::TreeGone);
         self.deadlines.cancel(Due::Pass(id));
         self.tree_is_gone(id);
-        self.answer_timeout(id);
+        self.on_event(id, Event::AnswerDue);
         self.remove_if_forgotten(id);
     }
 

@@ -5,12 +5,12 @@
 //! waited for and that are no records end: whoever waited is gone.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::ledger::{RecordId, Records, heritage};
-use crate::supervisor::job::{Job, Phase};
+use crate::supervisor::job::{self, Job, Life, State};
 use crate::supervisor::keeper::Kept;
 use crate::supervisor::message::Event;
 use crate::supervisor::reap::Reaped;
@@ -65,17 +65,13 @@ pub(super) fn inherited(kept: Option<&Kept>) -> Vec<(RecordId, bool)> {
         .collect()
 }
 
-fn monotonic(at: Instant) -> Monotonic {
-    Monotonic::now() + at.saturating_duration_since(Instant::now())
-}
-
 impl Supervisor {
     /// What another supervisor has to know of a tree, before it is begun.
     pub(super) fn write_down(
         &self,
         record: Option<RecordId>,
         tree: &Tree,
-        deadline: Option<Instant>,
+        deadline: Option<Monotonic>,
     ) {
         let (Some(kept), Some(record)) = (&self.options.kept, record) else {
             return;
@@ -89,15 +85,15 @@ impl Supervisor {
         kept.records
             .set_tree(record, mark, since, group.unwrap_or(0));
         if let Some(at) = deadline {
-            kept.records.set_lifetime(record, monotonic(at));
+            kept.records.set_lifetime(record, at);
         }
     }
 
     /// A tree may live until then.
-    pub(super) fn write_down_lifetime(&self, id: JobId, at: Instant) {
+    pub(super) fn write_down_lifetime(&self, id: JobId, at: Monotonic) {
         let record = self.jobs.get(&id).and_then(|job| job.record);
         if let (Some(kept), Some(record)) = (&self.options.kept, record) {
-            kept.records.set_lifetime(record, monotonic(at));
+            kept.records.set_lifetime(record, at);
         }
     }
 
@@ -121,21 +117,21 @@ impl Supervisor {
             let all: Vec<JobId> = self.jobs.keys().copied().collect();
             for id in all {
                 self.on_exit(id);
-                self.end(id);
+                self.on_event(id, job::Event::Kill);
             }
         }
     }
 
     /// What is due to happen to jobs, for another program.
     pub(super) fn dues(&self) -> Vec<heritage::Due> {
-        let now = Instant::now();
-        let due = |(when, what): (Instant, Due)| {
+        let now = self.clock.now();
+        let due = |(when, what): (Monotonic, Due)| {
             let (job, signal) = match what {
                 Due::Grace(job) => (job, None),
                 Due::Escalation(job, signal) => (job, Some(signal)),
                 _ => return None,
             };
-            let after = when.saturating_duration_since(now).as_millis();
+            let after = when.since(now).as_millis();
             Some(heritage::Due {
                 job: job.0,
                 signal,
@@ -149,14 +145,14 @@ impl Supervisor {
     fn go_on_with_dues(&mut self, dues: &[heritage::Due]) {
         for due in dues {
             let job = JobId(due.job);
-            let runs = |job: &Job| !matches!(job.phase, Phase::Exited(_));
+            let runs = |job: &Job| !job.life.has_exited();
             if self.jobs.get(&job).is_some_and(|job| runs(job)) {
                 let what = match due.signal {
                     None => Due::Grace(job),
                     Some(signal) => Due::Escalation(job, signal),
                 };
                 let after = Duration::from_millis(due.after_ms).min(FOREVER);
-                self.deadlines.set(Instant::now() + after, what);
+                self.deadlines.set(self.clock.now() + after, what);
             }
         }
     }
@@ -197,7 +193,7 @@ impl Supervisor {
         let mut job = Job::new(tree);
         job.record = Some(record);
         let is_wanted = records.id(record).is_some() || is_handed;
-        job.forgotten = !is_wanted || records.is_io_done(record);
+        let is_forgotten = !is_wanted || records.is_io_done(record);
         self.claims.led(id, pid);
         let pidfd = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
         // Its number is its own, unless its end is written down by now.
@@ -205,7 +201,7 @@ impl Supervisor {
             (None, Some(Ok(pidfd))) => {
                 let pidfd = Arc::new(pidfd);
                 self.unwatched |= !watch(&self.epoll, &pidfd, pid);
-                job.phase = Phase::Running;
+                job.life = Life::resumed(State::Running);
                 job.leader = Some(Leader::kept(pid, pidfd));
                 self.by_pid.insert(pid, id);
                 self.jobs.insert(id, Box::new(job));
@@ -217,13 +213,13 @@ impl Supervisor {
                 let status = status.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
                 job.reaped.add(used(records, record));
                 self.claims.left(id, pid);
-                job.phase = Phase::Exited(status);
+                job.life = Life::resumed(State::Exited(status));
                 self.jobs.insert(id, Box::new(job));
                 let left = self.left_at_exit(id);
                 let exit = Exit::from(status);
                 self.events.send(match records.end(record) {
                     None => Event::Exited {
-                        seen: Instant::now(),
+                        seen: self.clock.now(),
                         job: id,
                         exit,
                         left,
@@ -236,19 +232,18 @@ impl Supervisor {
             self.watch_memory_on(id, &group);
         }
         if let Some(until) = records.lifetime(record) {
-            let after = until.since(Monotonic::now());
-            self.deadlines.set(
-                Instant::now() + after.min(FOREVER),
-                match is_handed {
-                    true => Due::Timeout(id),
-                    false => Due::Lifetime(id),
-                },
-            );
+            let what = match is_handed {
+                true => Due::Timeout(id),
+                false => Due::Lifetime(id),
+            };
+            self.deadlines.set(until, what);
         }
         if records.id(record).is_none() && !is_handed {
-            self.end(id);
+            self.on_event(id, job::Event::Kill);
         }
-        self.remove_if_forgotten(id);
+        if is_forgotten {
+            self.forget(id);
+        }
     }
 }
 

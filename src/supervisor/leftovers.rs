@@ -19,14 +19,13 @@
 //! [`Event::Exited`]: super::message::Event::Exited
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
 
 use crate::config::timeouts;
 use crate::supervisor::cgroup::Group;
 use crate::supervisor::message::Event;
 use crate::supervisor::tree::walk;
 use crate::supervisor::{Due, Supervisor, reap};
-use crate::types::JobId;
+use crate::types::{JobId, Monotonic};
 
 /// Orphans that are looked at in one go when a leader exits. After more of them the rest is left
 /// to a look in steps.
@@ -105,7 +104,7 @@ impl Supervisor {
             self.watch_left(id, left);
         }
         if self.leftovers.unconfirmed.is_empty() {
-            let at = Instant::now() + timeouts::LOOK_EVERYWHERE_AFTER;
+            let at = self.clock.now() + timeouts::LOOK_EVERYWHERE_AFTER;
             self.deadlines.set(at, Due::Unconfirmed);
         }
         self.leftovers.unconfirmed.push(id);
@@ -116,7 +115,7 @@ impl Supervisor {
         let first = Left { told, looks: 0 };
         self.leftovers.trees.insert(id, first);
         self.deadlines
-            .set(Instant::now() + timeouts::LOOK_AFTER[0], Due::Left(id));
+            .set(self.clock.now() + timeouts::LOOK_AFTER[0], Due::Left(id));
     }
 
     /// Leaders have exited, and somebody of their trees may not have been found. Of most trees
@@ -143,7 +142,7 @@ impl Supervisor {
             let known = self.orphans.count_of(id);
             let is_counted = self.leftovers.trees.contains_key(&id);
             let found = known > if is_counted { before } else { 0 };
-            if found && self.jobs.get(&id).is_some_and(|job| job.ending.is_none()) {
+            if found && self.jobs.get(&id).is_some_and(|job| !job.life.is_ending()) {
                 if !is_counted {
                     self.watch_left(id, 0);
                 }
@@ -172,7 +171,7 @@ impl Supervisor {
     }
 
     /// A tree is due to be counted again.
-    pub(crate) fn look_at_left(&mut self, id: JobId, now: Instant) {
+    pub(crate) fn look_at_left(&mut self, id: JobId, now: Monotonic) {
         let Some(tree) = self.leftovers.trees.get_mut(&id) else {
             return;
         };
@@ -276,7 +275,7 @@ impl Supervisor {
                 .is_some_and(|group| group.name() == name)
         };
         let tree = leftovers.trees.keys().copied().find(is_in)?;
-        let again = Instant::now() + timeouts::LOOK_AFTER_DEATH;
+        let again = self.clock.now() + timeouts::LOOK_AFTER_DEATH;
         self.deadlines.set_if_earlier(again, Due::Left(tree));
         Some(tree)
     }

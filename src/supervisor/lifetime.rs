@@ -5,42 +5,26 @@
 //! told, and it holds beyond the exit: what a leader has left ends with the time, too, also if its
 //! record has gone meanwhile.
 
-use std::time::Instant;
-
-use crate::supervisor::job::Phase;
+use crate::supervisor::job::Event;
+use crate::supervisor::tree::identity::Leader;
 use crate::supervisor::{Due, Supervisor};
-use crate::types::{ExitReason, JobId};
+use crate::types::{JobId, Monotonic};
 
 impl Supervisor {
     /// The tree of a child may live until `at`.
-    pub(crate) fn limit_lifetime(&mut self, id: JobId, at: Instant) {
-        let lives = match self.jobs.get(&id).map(|job| job.phase) {
-            Some(Phase::Starting | Phase::Running) => true,
-            Some(Phase::Exited(_)) => self.has_left(id),
-            None => false,
+    pub(crate) fn limit_lifetime(&mut self, id: JobId, at: Monotonic) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
         };
-        if lives {
+        if !job.life.has_exited() || self.has_left(id) {
             self.write_down_lifetime(id, at);
             self.deadlines.set(at, Due::Lifetime(id));
         }
     }
 
     pub(crate) fn lifetime_is_over(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        let lives = match job.phase {
-            Phase::Starting => true,
-            Phase::Running => job
-                .leader
-                .as_ref()
-                .is_some_and(|leader| !leader.has_ended()),
-            Phase::Exited(_) => false,
-        };
-        // Whoever is being killed already does not die of this.
-        if lives && job.ending.is_none() {
-            job.reason = Some(ExitReason::Deadline);
-        }
-        self.end(id);
+        let leader = self.jobs.get(&id).and_then(|job| job.leader.as_ref());
+        let has_ended = leader.is_none_or(Leader::has_ended);
+        self.on_event(id, Event::LifetimeOver { has_ended });
     }
 }

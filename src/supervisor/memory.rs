@@ -16,7 +16,7 @@
 //! knows that it was not the leader.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::epoll;
 use rustix::event::epoll::EventFlags;
@@ -26,7 +26,7 @@ use crate::supervisor::message::Event;
 use crate::supervisor::tree::identity::Leader;
 use crate::supervisor::tree::procfs;
 use crate::supervisor::{Due, Supervisor, TOKEN_MEMORY};
-use crate::types::{ExitReason, ExitStatus, JobId};
+use crate::types::{ExitReason, ExitStatus, JobId, Monotonic};
 
 /// Between two looks at what has changed, and at a leader. A SIGKILL of somebody else's that a leader
 /// gets in twice this time after a kill in its tree is taken for the kernel's.
@@ -107,7 +107,7 @@ pub(crate) struct Watches {
     jobs: HashMap<i32, JobId>,
     /// Trees that are looked at, since a change was told, and until when.
     changed: Vec<JobId>,
-    until: Option<Instant>,
+    until: Option<Monotonic>,
     /// Trees whose leaders are to be looked at again.
     unsure: Vec<JobId>,
 }
@@ -162,7 +162,7 @@ impl Supervisor {
         let jobs = changed.iter().flatten();
         let jobs = jobs.filter_map(|watch| self.watches.jobs.get(watch).copied());
         self.watches.changed = jobs.collect();
-        self.watches.until = Some(Instant::now() + UNTOLD_MAX);
+        self.watches.until = Some(self.clock.now() + UNTOLD_MAX);
         self.look_at_changed();
     }
 
@@ -175,7 +175,7 @@ impl Supervisor {
         let trees = u32::try_from(changed.len()).unwrap_or(u32::MAX);
         self.watches.changed = changed;
         let pause = PAUSE.max(PAUSE_EACH.saturating_mul(trees));
-        self.deadlines.set(Instant::now() + pause, Due::Memory);
+        self.deadlines.set(self.clock.now() + pause, Due::Memory);
     }
 
     /// The pause is over.
@@ -184,7 +184,7 @@ impl Supervisor {
             self.settle_memory(id);
         }
         let until = self.watches.until;
-        if until.is_some_and(|until| Instant::now() < until) {
+        if until.is_some_and(|until| self.clock.now() < until) {
             return self.look_at_changed();
         }
         self.watches.until = None;
@@ -234,7 +234,7 @@ impl Supervisor {
             return None;
         }
         let before = job.kills;
-        let asked_to_end = job.ending.is_some();
+        let asked_to_end = job.life.is_ending();
         self.look_at_memory(id);
         // Told before its exit.
         self.settle_memory(id);

@@ -7,14 +7,14 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::ledger::RecordId;
 use crate::ledger::heritage::Due;
 use crate::metrics::SupervisorMetrics;
 pub use crate::supervisor::spawn::spec::SpawnSpec;
 use crate::types::signal::Scope;
-use crate::types::{Exit, ExitStatus, JobId, KeptLimits, SpawnError, Used};
+use crate::types::{Exit, ExitStatus, JobId, KeptLimits, Monotonic, SpawnError, Used};
 
 /// A signal that a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub enum Command {
         /// What to start and with which descriptors.
         spec: Box<SpawnSpec>,
         /// When to kill the tree of a run and say [`Event::TimedOut`].
-        deadline: Option<Instant>,
+        deadline: Option<Monotonic>,
         /// Whether anybody wants to hear of the start ([`Event::Spawned`]).
         announce: bool,
         /// Whether anybody may ask what it uses ([`Command::Count`]).
@@ -74,7 +74,7 @@ pub enum Command {
         /// Which child.
         job: JobId,
         /// When.
-        at: Instant,
+        at: Monotonic,
     },
     /// SIGTERM, then SIGCONT, to the child's process group.
     Stop {
@@ -190,7 +190,7 @@ pub enum Event {
         /// Which child.
         job: JobId,
         /// When that was seen.
-        seen: Instant,
+        seen: Monotonic,
         /// How it ended.
         exit: Exit,
         /// How many others of its tree were alive then.

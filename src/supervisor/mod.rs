@@ -8,11 +8,13 @@
 //! spawns happen on the threads of `spawn::pool`, kills are swept in passes between other events.
 
 pub mod cgroup;
+mod clock;
 pub mod deadline;
 mod deaths;
 mod ending;
 mod groups;
 mod job;
+mod jobs;
 pub mod keeper;
 mod kept;
 mod leftovers;
@@ -27,6 +29,7 @@ mod shutdown;
 mod signalling;
 pub mod signals;
 pub mod spawn;
+mod starting;
 pub mod state_dir;
 pub mod tree;
 mod usage;
@@ -39,12 +42,12 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::EventFlags;
 use rustix::event::{Timespec, epoll};
-use rustix::process::Signal;
 
-use self::cgroup::{Bounds, Cgroups};
+use self::cgroup::Cgroups;
+use self::clock::Clock;
 use self::deadline::Deadlines;
 pub use self::groups::Groups;
-use self::job::{Job, Phase};
+use self::job::Job;
 use self::keeper::Kept;
 use self::leftovers::Leftovers;
 use self::mailbox::{Receiver, Sender};
@@ -56,18 +59,14 @@ use self::signalling::Signalling;
 use self::signals::{Hangup, SignalFd};
 use self::spawn::Spawned;
 use self::spawn::inherit::Inheritance;
-use self::spawn::pool::{Order, Pool, Reports};
-use self::spawn::spec::SpawnSpec;
+use self::spawn::pool::{Pool, Reports};
 use self::state_dir::StateDir;
-use self::tree::Tree;
 use self::tree::claims::Claims;
-use self::tree::identity::Leader;
 use self::tree::orphans::Orphans;
 use self::usage::Counting;
-use crate::config::timeouts;
 use crate::ledger::{RecordId, heritage};
 use crate::metrics::{Histogram, SupervisorMetrics};
-use crate::types::{JobId, SpawnError, SpawnStage};
+use crate::types::{JobId, Monotonic, SpawnError};
 
 /// Longest pause between two passes over a tree that does not die.
 const PASS_PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -137,7 +136,7 @@ enum Due {
     /// Changes of the memory of trees are to be heard of again.
     Memory,
     /// Spawns may need another thread.
-    Relief,
+    SpawnWatchdog,
     /// Spawns may have hung for too long.
     Hung,
     /// Orphans may have died unnoticed.
@@ -163,10 +162,12 @@ pub struct Supervisor {
     /// Boxed, because a table of this kind is half empty at worst.
     jobs: HashMap<JobId, Box<Job>>,
     by_pid: HashMap<i32, JobId>,
+    clock: Clock,
     deadlines: Deadlines<Due>,
     leftovers: Leftovers,
     orphan_check: bool,
-    relief: bool,
+    /// It is known when spawns may need another thread.
+    spawners_watched: bool,
     /// Trees to be looked at before this turn ends.
     passing: Vec<JobId>,
     /// Some child's pidfd could not be waited for; then every dead child is looked for.
@@ -174,7 +175,7 @@ pub struct Supervisor {
     /// Looks for dead orphans so far.
     sweeps: u32,
     /// Children to be stopped or killed as soon as they exist.
-    hasty: usize,
+    awaited: usize,
     claims: Claims,
     orphans: Orphans,
     /// Trees that a step of a pass is to be made over.
@@ -244,14 +245,15 @@ impl Supervisor {
             pool,
             jobs: HashMap::new(),
             by_pid: HashMap::new(),
+            clock: Clock::default(),
             deadlines: Deadlines::default(),
             leftovers: Leftovers::default(),
             orphan_check: false,
-            relief: false,
+            spawners_watched: false,
             passing: Vec::new(),
             unwatched: false,
             sweeps: 0,
-            hasty: 0,
+            awaited: 0,
             claims: Claims::default(),
             orphans: Orphans::default(),
             stepping: VecDeque::new(),
@@ -277,60 +279,72 @@ impl Supervisor {
         let _ = tree::procfs::adopted();
         let mut ready = Vec::with_capacity(64);
         loop {
-            let timeout = if self.has_steps_to_make() {
-                Some(timespec(Duration::ZERO))
-            } else {
-                let next = self.deadlines.next();
-                next.map(|at| timespec(at.saturating_duration_since(Instant::now())))
-            };
-            ready.clear();
-            if let Err(error) =
-                epoll::wait(&self.epoll, spare_capacity(&mut ready), timeout.as_ref())
-                && error != rustix::io::Errno::INTR
-            {
-                // Nothing a caller could do; without this pause it would burn a core.
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            let woken = Instant::now();
-            if ready.iter().any(|event| event.data.u64() == TOKEN_INBOX) {
-                self.inbox.answer();
-            }
-            // First, because what it says may be about the pids below.
-            self.on_inbox();
-            for event in &ready {
-                match event.data.u64() {
-                    TOKEN_INBOX => {}
-                    TOKEN_SIGNALS => self.on_signals(),
-                    TOKEN_MEMORY => self.on_memory(),
-                    TOKEN_KEEPER => self.on_bell(),
-                    token => {
-                        if let Ok(pid) = i32::try_from(token - TOKEN_PIDS)
-                            && let Some(&job) = self.by_pid.get(&pid)
-                        {
-                            self.on_exit(job);
-                        }
+            self.wait(self.pause(), &mut ready);
+            self.turn(&ready);
+        }
+    }
+
+    /// How long nothing is to be done unless something happens; None is for ever.
+    fn pause(&self) -> Option<Duration> {
+        match self.has_steps_to_make() {
+            true => Some(Duration::ZERO),
+            false => Some(self.deadlines.next()?.since(self.clock.now())),
+        }
+    }
+
+    /// Waits for something to happen, so long at most.
+    fn wait(&self, at_most: Option<Duration>, ready: &mut Vec<epoll::Event>) {
+        ready.clear();
+        let timeout = at_most.map(timespec);
+        if let Err(error) = epoll::wait(&self.epoll, spare_capacity(ready), timeout.as_ref())
+            && error != rustix::io::Errno::INTR
+        {
+            // Nothing a caller could do; without this pause it would burn a core.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Sees to what has happened and to what is due.
+    fn turn(&mut self, ready: &[epoll::Event]) {
+        let woken = Instant::now();
+        if ready.iter().any(|event| event.data.u64() == TOKEN_INBOX) {
+            self.inbox.answer();
+        }
+        // First, because what it says may be about the pids below.
+        self.on_inbox();
+        for event in ready {
+            match event.data.u64() {
+                TOKEN_INBOX => {}
+                TOKEN_SIGNALS => self.on_signals(),
+                TOKEN_MEMORY => self.on_memory(),
+                TOKEN_KEEPER => self.on_bell(),
+                token => {
+                    if let Ok(pid) = i32::try_from(token - TOKEN_PIDS)
+                        && let Some(&job) = self.by_pid.get(&pid)
+                    {
+                        self.on_exit(job);
                     }
                 }
             }
-            let now = Instant::now();
-            while let Some(due) = self.deadlines.pop(now) {
-                self.on_due(due, now);
-            }
-            loop {
-                self.run_passes();
-                if !self.waits_for_spawners() {
-                    break;
-                }
-                self.inbox.want();
-                self.on_inbox();
-                if self.passing.is_empty() {
-                    break;
-                }
-            }
-            self.make_steps();
-            self.tell_left();
-            self.turns.observe(woken.elapsed());
         }
+        let now = self.clock.now();
+        while let Some(due) = self.deadlines.pop(now) {
+            self.on_due(due, now);
+        }
+        loop {
+            self.run_passes();
+            if !self.waits_for_spawners() {
+                break;
+            }
+            self.inbox.want();
+            self.on_inbox();
+            if self.passing.is_empty() {
+                break;
+            }
+        }
+        self.make_steps();
+        self.tell_left();
+        self.turns.observe(woken.elapsed());
     }
 
     /// Answers who wants to know whether this loop goes round.
@@ -369,7 +383,7 @@ impl Supervisor {
     fn waits_for_spawners(&self) -> bool {
         // A child is written down as soon as it exists.
         let noted = self.options.state.is_some();
-        noted || self.pool.has_queue() || self.shutdown.is_some() || self.hasty > 0
+        noted || self.pool.has_queue() || self.shutdown.is_some() || self.awaited > 0
     }
 
     fn on_command(&mut self, command: Command) {
@@ -384,12 +398,12 @@ impl Supervisor {
             } => self.start(job, spec, deadline, (announce, counted), record),
             Command::KillAt { job, at } => self.limit_lifetime(job, at),
             Command::Stop { job, grace } => {
-                self.stop(job);
+                self.on_event(job, job::Event::Stop);
                 if let Some(grace) = grace {
                     self.give_grace(job, grace);
                 }
             }
-            Command::Kill { job } => self.end(job),
+            Command::Kill { job } => self.on_event(job, job::Event::Kill),
             Command::Signal {
                 job,
                 request,
@@ -419,283 +433,22 @@ impl Supervisor {
                 drop(master);
             }
             Command::End { job } => {
-                self.end(job);
+                self.on_event(job, job::Event::Kill);
                 self.forget(job);
             }
         }
     }
 
-    fn start(
-        &mut self,
-        job: JobId,
-        spec: Box<SpawnSpec>,
-        deadline: Option<Instant>,
-        (announce, counted): (bool, bool),
-        record: Option<RecordId>,
-    ) {
-        if self.options.kept.is_some() && record.is_none() {
-            // What is not written down would be lost, so it is not begun.
-            let error = SpawnError {
-                stage: SpawnStage::Clone,
-                errno: libc::EAGAIN,
-            };
-            return self.events.send(Event::SpawnFailed { job, error });
-        }
-        let now = Instant::now();
-        let bounds = spec.limits().map(Bounds::from).unwrap_or_default();
-        let group = match self.group_for(&bounds, counted) {
-            Ok(group) => group,
-            Err(error) => return self.events.send(Event::SpawnFailed { job, error }),
-        };
-        if let Some(group) = group.as_ref().filter(|group| group.bounds_memory()) {
-            self.watch_memory(job, group);
-        }
-        // In a group nobody needs to be found by its descriptors.
-        let files = group.as_ref().map_or_else(|| spec.files(), |_| Vec::new());
-        let mark = self.claims.begin(job, &files);
-        let tree = Tree {
-            session: 0,
-            mark,
-            files,
-            used_before: group
-                .as_ref()
-                .filter(|_| counted)
-                .and_then(|of| of.used_before()),
-            group: group.clone(),
-        };
-        if self.claims.marks().wants_census() {
-            self.orphans.want(true);
-        }
-        self.write_down(record, &tree, deadline);
-        let mut known = Job::new(tree);
-        known.record = record;
-        self.jobs.insert(job, Box::new(known));
-        if let Some(at) = deadline {
-            self.deadlines.set(at, Due::Timeout(job));
-        }
-        let order = Order {
-            job,
-            spec,
-            mark,
-            group,
-            announce,
-            record,
-        };
-        if let Some(state) = &mut self.options.state {
-            state.starts(job, mark);
-        }
-        self.pool.submit(order, now);
-        self.look_for_relief(now);
-        if !self.deadlines.is_set(Due::Hung) {
-            self.deadlines
-                .set(now + timeouts::START_HUNG_MAX, Due::Hung);
-        }
-        if self.shutdown.is_some() {
-            self.end(job);
-        }
-    }
-
-    fn on_spawn_done(
-        &mut self,
-        id: JobId,
-        thread: Option<usize>,
-        result: Result<Spawned, SpawnError>,
-    ) {
-        self.pool.finished(id, thread);
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        if job.hasty {
-            self.hasty -= 1;
-        }
-        match result {
-            Ok(Spawned {
-                pid,
-                pidfd,
-                in_group,
-            }) => {
-                job.phase = Phase::Running;
-                let unused = job.tree.group.take_if(|_| !in_group);
-                job.tree.session = pid;
-                self.claims.led(id, pid);
-                if let Some(state) = &mut self.options.state {
-                    state.begun(id, pid, job.tree.mark);
-                }
-                let namesake = self.by_pid.insert(pid, id);
-                job.leader = Some(match self.options.kept {
-                    None => Leader::new(pid, pidfd),
-                    Some(_) => Leader::kept(pid, pidfd),
-                });
-                let stop = std::mem::take(&mut job.stop_pending);
-                if let Some(group) = unused {
-                    self.group_refused(group);
-                }
-                // What would tell of its end tells of this one now.
-                if let Some(namesake) = namesake {
-                    self.on_exit(namesake);
-                }
-                if stop {
-                    self.stop(id);
-                }
-                self.send_early_signals(id);
-                self.pass_soon(id);
-            }
-            Err(error) => self.never_ran(id, error),
-        }
-    }
-
-    fn never_ran(&mut self, id: JobId, error: SpawnError) {
-        self.remove(id);
-        self.events.send(Event::SpawnFailed { job: id, error });
-        self.send_early_signals(id);
-        self.look_whether_all_gone();
-    }
-
-    /// The time of a run is over that no spawner has begun with. False if one has.
-    fn withdraw(&mut self, id: JobId) -> bool {
-        let is_starting = |job: &Job| job.phase == Phase::Starting;
-        if !self.jobs.get(&id).is_some_and(|job| is_starting(job)) || !self.pool.withdraw(id) {
-            return false;
-        }
-        if self.jobs.get(&id).is_some_and(|job| job.hasty) {
-            self.hasty -= 1;
-        }
-        let error = SpawnError {
-            stage: SpawnStage::Clone,
-            errno: libc::ETIMEDOUT,
-        };
-        self.never_ran(id, error);
-        true
-    }
-
-    fn stop(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        match job.phase {
-            Phase::Starting => {
-                job.stop_pending = true;
-                self.hurry(id);
-            }
-            Phase::Running => {
-                if let Some(leader) = &job.leader {
-                    leader.signal_group(Signal::TERM);
-                    // A stopped process handles SIGTERM only once it goes on.
-                    leader.signal_group(Signal::CONT);
-                }
-            }
-            Phase::Exited(_) => {}
-        }
-    }
-
-    /// Has the tree of a job killed after `grace`, unless its leader has exited by then. One grace
-    /// per job: the earlier end holds, as it would if each stop had its own.
-    fn give_grace(&mut self, id: JobId, grace: Duration) {
-        if let Some(job) = self.jobs.get(&id)
-            && !matches!(job.phase, Phase::Exited(_))
-            && let Some(at) = Instant::now().checked_add(grace)
-        {
-            self.deadlines.set_if_earlier(at, Due::Grace(id));
-        }
-    }
-
-    /// Cancels what is due only to a leader that runs.
-    fn cancel_limits(&mut self, id: JobId) {
-        self.deadlines.cancel(Due::Timeout(id));
-        self.deadlines.cancel(Due::Grace(id));
-        self.cancel_escalations(id);
-    }
-
-    fn forget(&mut self, id: JobId) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.forgotten = true;
-            self.remove_if_forgotten(id);
-        }
-    }
-
-    fn remove_if_forgotten(&mut self, id: JobId) {
-        if let Some(job) = self.jobs.get(&id)
-            && job.forgotten
-            && job.ending.is_none()
-            && matches!(job.phase, Phase::Exited(_))
-            // What it left is to be ended when its time is over.
-            && !self.deadlines.is_set(Due::Lifetime(id))
-        {
-            self.remove(id);
-        }
-    }
-
-    fn remove(&mut self, id: JobId) {
-        self.cancel_limits(id);
-        let Some(job) = self.jobs.remove(&id) else {
-            return;
-        };
-        self.deadlines.cancel(Due::Answer(id));
-        self.deadlines.cancel(Due::Lifetime(id));
-        self.deadlines.cancel(Due::Pass(id));
-        let lives = self.forget_left(id);
-        self.forget_ports(id);
-        let tree = &job.tree;
-        self.claims.forget(id, tree.session, tree.mark, &tree.files);
-        self.orphans
-            .forget(id, tree.mark.value().map(|(_, value)| value));
-        if let Some(leader) = &job.leader {
-            // A tracer holds on to it; it is reaped like an orphan.
-            self.by_pid.remove(&leader.pid());
-        }
-        if let Some(state) = &mut self.options.state {
-            state.forgotten(id, lives);
-        }
-        if let Some(group) = &job.tree.group {
-            self.unwatch_memory(group);
-        }
-        if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.cgroups) {
-            cgroups.give_back(group);
-        }
-        if let (Some(kept), Some(record)) = (&self.options.kept, job.record) {
-            kept.records.supervisor_is_done(record);
-        }
-    }
-
-    fn answer_timeout(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        if job.timed_out && !std::mem::replace(&mut job.answered, true) {
-            let status = match job.phase {
-                Phase::Exited(status) => Some(status),
-                _ => None,
-            };
-            self.events.send(Event::TimedOut { job: id, status });
-        }
-    }
-
-    fn on_due(&mut self, due: Due, now: Instant) {
+    fn on_due(&mut self, due: Due, now: Monotonic) {
         match due {
             Due::Timeout(id) => {
-                if self.withdraw(id) {
-                    return;
-                }
-                if let Some(job) = self.jobs.get_mut(&id)
-                    && !matches!(job.phase, Phase::Exited(_))
-                {
-                    job.timed_out = true;
-                    self.deadlines
-                        .set(now + timeouts::ANSWER_AFTER, Due::Answer(id));
-                    self.end(id);
+                if !self.withdraw(id) {
+                    self.on_event(id, job::Event::TimeoutPassed);
                 }
             }
-            Due::Answer(id) => self.answer_timeout(id),
+            Due::Answer(id) => self.on_event(id, job::Event::AnswerDue),
             Due::Lifetime(id) => self.lifetime_is_over(id),
-            Due::Grace(id) => {
-                if self
-                    .jobs
-                    .get(&id)
-                    .is_some_and(|job| !matches!(job.phase, Phase::Exited(_)))
-                {
-                    self.end(id);
-                }
-            }
+            Due::Grace(id) => self.on_event(id, job::Event::GraceOver),
             Due::Escalation(id, signal) => self.escalate(id, signal),
             Due::Ports(id) => self.begin_look_at_ports(id),
             Due::Pass(id) => self.passing.push(id),
@@ -708,9 +461,9 @@ impl Supervisor {
                     self.deadlines.set(at, Due::Hung);
                 }
             }
-            Due::Relief => {
-                self.relief = false;
-                self.look_for_relief(now);
+            Due::SpawnWatchdog => {
+                self.spawners_watched = false;
+                self.watch_spawners(now);
             }
             Due::Orphans => {
                 self.orphan_check = false;
@@ -719,15 +472,6 @@ impl Supervisor {
             Due::Left(id) => self.look_at_left(id, now),
             Due::Unconfirmed => self.confirm_left(),
             Due::Look => self.orphans.begin_planned(),
-        }
-    }
-
-    fn look_for_relief(&mut self, now: Instant) {
-        if !self.relief
-            && let Some(at) = self.pool.relieve(now)
-        {
-            self.relief = true;
-            self.deadlines.set(at, Due::Relief);
         }
     }
 }
@@ -750,113 +494,4 @@ fn timespec(duration: Duration) -> Timespec {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::message::{Escalation, SignalRequest};
-    use super::spawn::spec::Stdio;
-    use super::*;
-    use crate::types::signal::Scope;
-
-    /// Nothing but the child is touched: orphans and signals are left to the other tests' own.
-    fn supervisor() -> Supervisor {
-        let options = Options {
-            hangup: Hangup::Reload,
-            shutdown_grace: Duration::ZERO,
-            inheritance: Inheritance::for_tests(),
-            state: None,
-            kept: None,
-            dues: Vec::new(),
-        };
-        Supervisor::new(options).unwrap().0
-    }
-
-    fn spec(command: &str) -> Box<SpawnSpec> {
-        let null = || std::fs::File::open("/dev/null").unwrap().into();
-        let stdio = Stdio::Outputs(Box::new([null(), null()]));
-        let (base, env) = (Arc::default(), std::iter::empty());
-        Box::new(SpawnSpec::new(command, &[], &base, env, None, stdio).unwrap())
-    }
-
-    #[test]
-    fn nobody_looks_at_a_port_that_nobody_waits_for() {
-        let mut supervisor = supervisor();
-        let job = JobId(1);
-        let watch = |watch| Command::WatchPort {
-            job,
-            port: 1,
-            watch,
-        };
-        supervisor.on_command(watch(1));
-        assert!(
-            supervisor.deadlines.next().is_none(),
-            "there is no such job"
-        );
-        supervisor.start(job, spec("/bin/true"), None, (false, false), None);
-        while supervisor.deadlines.pop(Instant::now()).is_some() {}
-        let before = supervisor.deadlines.next();
-        for number in 2..1000 {
-            supervisor.on_command(watch(number));
-        }
-        supervisor.begin_look_at_ports(job);
-        assert!(supervisor.has_steps_to_make());
-        for number in 2..1000 {
-            supervisor.on_command(Command::UnwatchPort { job, watch: number });
-        }
-        assert!(!supervisor.ports.is_looking());
-        assert_eq!(supervisor.deadlines.next(), before);
-    }
-
-    #[test]
-    fn nothing_is_due_to_a_child_that_has_ended() {
-        const YEAR: Duration = Duration::from_secs(31_536_000);
-        let mut supervisor = supervisor();
-        let job = JobId(1);
-        let year = Instant::now() + YEAR;
-        supervisor.start(job, spec("/bin/true"), Some(year), (false, false), None);
-        supervisor.on_command(Command::KillAt { job, at: year });
-        for _ in 0..3 {
-            supervisor.on_command(Command::Stop {
-                job,
-                grace: Some(YEAR),
-            });
-            for signal in [libc::SIGKILL, libc::SIGHUP, 64] {
-                let after = YEAR;
-                supervisor.on_command(Command::Signal {
-                    job,
-                    request: SignalRequest {
-                        signal: libc::SIGCONT,
-                        scope: Scope::Group,
-                        foreground: 0,
-                        escalation: Some(Escalation { signal, after }),
-                    },
-                    ticket: 0,
-                });
-            }
-        }
-        // The look at orphans is due in a moment, and a pass that has become superfluous.
-        let due_late = |supervisor: &mut Supervisor| {
-            while supervisor
-                .deadlines
-                .pop(Instant::now() + YEAR / 2)
-                .is_some()
-            {}
-            supervisor.deadlines.next()
-        };
-        assert!(due_late(&mut supervisor).is_some());
-        while !matches!(
-            supervisor.jobs.get(&job).map(|job| job.phase),
-            Some(Phase::Exited(_))
-        ) {
-            supervisor.on_inbox();
-            supervisor.on_exit(job);
-            std::thread::yield_now();
-        }
-        assert_eq!(due_late(&mut supervisor), None);
-        // Nor to one that has ended when it is asked for.
-        supervisor.on_command(Command::Stop {
-            job,
-            grace: Some(YEAR),
-        });
-        supervisor.on_command(Command::KillAt { job, at: year });
-        assert_eq!(due_late(&mut supervisor), None);
-    }
-}
+mod tests;

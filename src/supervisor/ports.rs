@@ -96,7 +96,7 @@ impl Supervisor {
         watched.strangers = 0;
         match watched.look {
             Some(_) => watched.again = true,
-            None => self.deadlines.set(Instant::now(), Due::Ports(id)),
+            None => self.deadlines.set(self.clock.now(), Due::Ports(id)),
         }
     }
 
@@ -221,6 +221,6 @@ impl Supervisor {
             true => took,
             false => pause.max(took * SHARE),
         };
-        self.deadlines.set(Instant::now() + pause, Due::Ports(id));
+        self.deadlines.set(self.clock.now() + pause, Due::Ports(id));
     }
 }

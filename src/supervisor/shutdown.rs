@@ -3,19 +3,20 @@
 //! In: a signal, the death of a child, another pass that is due. Out: [`Event::ShuttingDown`],
 //! then [`Event::AllGone`]. What it does to one tree is the supervisor's.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::timeouts;
+use crate::supervisor::job;
 use crate::supervisor::message::Event;
 use crate::supervisor::tree::procfs;
 use crate::supervisor::tree::walk::Walk;
 use crate::supervisor::{Due, PASS_PAUSE_MAX, Supervisor};
-use crate::types::JobId;
+use crate::types::{JobId, Monotonic};
 
 /// A server that ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shutdown {
-    give_up_at: Instant,
+    give_up_at: Monotonic,
     pause: Duration,
     done: bool,
 }
@@ -23,7 +24,7 @@ pub(crate) struct Shutdown {
 impl Supervisor {
     /// SIGTERM to everything; a second call ends the grace.
     pub(crate) fn begin_shutdown(&mut self) {
-        let now = Instant::now();
+        let now = self.clock.now();
         if self.shutdown.is_some() {
             self.pass_all(now);
             return;
@@ -37,7 +38,7 @@ impl Supervisor {
         self.events.send(Event::ShuttingDown);
         let ids: Vec<JobId> = self.jobs.keys().copied().collect();
         for id in ids {
-            self.stop(id);
+            self.on_event(id, job::Event::Stop);
         }
         self.deadlines.set(kill_at, Due::PassAll);
         self.look_whether_all_gone();
@@ -46,12 +47,12 @@ impl Supervisor {
     /// Ends the grace early if nobody needs it. A child whose report is under way may.
     pub(crate) fn look_whether_all_gone(&mut self) {
         if self.shutdown.is_some() && self.by_pid.is_empty() && self.pool.is_quiet() {
-            self.pass_all(Instant::now());
+            self.pass_all(self.clock.now());
         }
     }
 
     /// Kills every descendant there is; says so when none is left.
-    pub(crate) fn pass_all(&mut self, now: Instant) {
+    pub(crate) fn pass_all(&mut self, now: Monotonic) {
         if let Some(cgroups) = &self.cgroups {
             cgroups.kill_all();
         }
@@ -73,7 +74,7 @@ impl Supervisor {
             let unanswered: Vec<JobId> = self.jobs.keys().copied().collect();
             unanswered
                 .into_iter()
-                .for_each(|id| self.answer_timeout(id));
+                .for_each(|id| self.on_event(id, job::Event::AnswerDue));
             if let Some(cgroups) = &mut self.cgroups {
                 cgroups.remove_all();
             }

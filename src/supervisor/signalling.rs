@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::supervisor::job::Phase;
+use crate::supervisor::job::{self, State};
 use crate::supervisor::message::{Escalation, Event, SignalError, SignalRequest};
 use crate::supervisor::tree::identity::Leader;
 use crate::supervisor::tree::walk::Walk;
@@ -59,11 +59,11 @@ impl Supervisor {
         let Some(job) = self.jobs.get(&id) else {
             return self.signalled(waiting, Err(SignalError::NotRunning));
         };
-        let leader = match (job.phase, &job.leader) {
-            (Phase::Running, Some(leader)) => leader,
-            (Phase::Starting, _) => {
+        let leader = match (job.life.state(), &job.leader) {
+            (State::Running, Some(leader)) => leader,
+            (State::Starting { .. }, _) => {
                 self.signalling.early.push(waiting);
-                return self.hurry(id);
+                return self.on_event(id, job::Event::Awaited);
             }
             _ => return self.signalled(waiting, Err(SignalError::NotRunning)),
         };
@@ -71,7 +71,7 @@ impl Supervisor {
             Scope::Leader => leader.send(request.signal),
             Scope::Group => leader.send_to_group(request.signal),
             Scope::Tree if request.signal == libc::SIGKILL => {
-                self.end(id);
+                self.on_event(id, job::Event::Kill);
                 Ok(())
             }
             Scope::Tree | Scope::Foreground => {
@@ -158,13 +158,13 @@ impl Supervisor {
     /// Notes that a signal is due later, or earlier than it was.
     fn escalate_later(&mut self, id: JobId, escalation: Escalation) {
         if let Some(job) = self.jobs.get_mut(&id)
-            && !matches!(job.phase, Phase::Exited(_))
-            && let Some(at) = Instant::now().checked_add(escalation.after)
+            && !job.life.has_exited()
             && let Some(bit) = bit(escalation.signal)
         {
             job.escalations |= bit;
             let due = Due::Escalation(id, escalation.signal);
-            self.deadlines.set_if_earlier(at, due);
+            self.deadlines
+                .set_if_earlier(self.clock.now() + escalation.after, due);
         }
     }
 

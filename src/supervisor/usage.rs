@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use crate::supervisor::Supervisor;
 use crate::supervisor::cgroup::Group;
-use crate::supervisor::job::{Job, Phase};
+use crate::supervisor::job::{Job, State};
 use crate::supervisor::message::Event;
 use crate::supervisor::tree::identity::{Leader, Process};
 use crate::supervisor::tree::procfs;
@@ -113,7 +113,7 @@ impl Supervisor {
         let leader = job.leader.as_ref();
         let stat = leader
             .and_then(|leader| procfs::stat(leader.pid()).filter(|_| leader.had_its_number()))
-            .filter(|_| job.phase == Phase::Running);
+            .filter(|_| job.life.state() == State::Running);
         let (mut user_cpu_us, mut system_cpu_us) = (job.reaped.user_us, job.reaped.system_us);
         if let (Some(pid), Some(stat)) = (leader.map(Leader::pid), stat) {
             user_cpu_us += stat.user_us;

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -18,7 +18,7 @@ use crate::supervisor::message::Command;
 use crate::supervisor::spawn::environment::Environment;
 use crate::supervisor::spawn::pty;
 use crate::supervisor::spawn::spec::{SpawnSpec, Stdio};
-use crate::types::{JobId, SpawnError, SpawnStage, Stdin, Stream, WindowSize};
+use crate::types::{JobId, Monotonic, SpawnError, SpawnStage, Stdin, Stream, WindowSize};
 
 use crate::io::host::input::Input;
 use crate::io::host::paced::limit_rate;
@@ -112,7 +112,8 @@ fn begin(
         record: server.record_of(job),
     });
     // One beyond the end of the clock never comes.
-    if let Some(at) = deadline.and_then(|after| Instant::now().checked_add(after)) {
+    if let Some(after) = deadline {
+        let at = Monotonic::now() + after;
         server.command(Command::KillAt { job, at });
     }
     Ok(())

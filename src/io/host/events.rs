@@ -7,7 +7,7 @@ use crate::metrics::metrics;
 use crate::process::life;
 use crate::supervisor::mailbox::Receiver;
 use crate::supervisor::message::Event;
-use crate::types::UnixMs;
+use crate::types::{Monotonic, UnixMs};
 
 use crate::io::host::effects::happen;
 use crate::io::host::tally;
@@ -118,7 +118,7 @@ pub(crate) async fn handle(
             };
             happen(&server, job, event);
             if let Some(seen) = seen_exit {
-                metrics(|all| all.exit_notice.observe(seen.elapsed()));
+                metrics(|all| all.exit_notice.observe(Monotonic::now().since(seen)));
             }
         }
     }

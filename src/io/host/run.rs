@@ -285,7 +285,7 @@ impl Underway {
         server.command(Command::Spawn {
             job,
             spec: Box::new(spec),
-            deadline: started.checked_add(run.timeout),
+            deadline: Some(Monotonic::now() + run.timeout),
             // Nobody sees the others before they are over.
             announce: id.is_some() || run.is_streamed,
             counted: id.is_some() || run.tells_usage,

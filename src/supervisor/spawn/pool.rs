@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::timeouts;
 use crate::ledger::{PidSlot, RecordId};
@@ -34,8 +34,7 @@ use crate::supervisor::spawn::spec::SpawnSpec;
 use crate::supervisor::spawn::{Spawned, spawn};
 use crate::supervisor::tree::identity::Handle;
 use crate::supervisor::tree::mark::Mark;
-use crate::types::JobId;
-use crate::types::{SpawnError, SpawnStage};
+use crate::types::{JobId, Monotonic, SpawnError, SpawnStage};
 
 /// Threads started without hesitation, which then stay. Each waits for its child's exec, which on
 /// a busy machine takes long; with two of them two cores started a fifth fewer children.
@@ -85,7 +84,7 @@ struct Request {
     order: Order,
     slot: Arc<PidSlot>,
     given_up: Arc<AtomicBool>,
-    ordered: Instant,
+    ordered: Monotonic,
 }
 
 /// A child whose report the supervisor has not handled yet.
@@ -94,15 +93,14 @@ struct InFlight {
     job: JobId,
     slot: Arc<PidSlot>,
     /// When a thread got it.
-    since: Option<Instant>,
+    since: Option<Monotonic>,
     /// It has been killed, since it did not come to exec.
     given_up: Arc<AtomicBool>,
 }
 
 impl InFlight {
-    fn has_taken(&self, time: Duration, now: Instant) -> bool {
-        self.since
-            .is_some_and(|since| now.saturating_duration_since(since) >= time)
+    fn has_taken(&self, time: Duration, now: Monotonic) -> bool {
+        self.since.is_some_and(|since| now.since(since) >= time)
     }
 
     /// Kills it, if it exists already.
@@ -137,10 +135,10 @@ impl Reports {
         job: JobId,
         announce: bool,
         thread: Option<usize>,
-        ordered: Instant,
+        ordered: Monotonic,
         result: Result<Spawned, SpawnError>,
     ) {
-        let took = ordered.elapsed();
+        let took = Monotonic::now().since(ordered);
         let (pid, pidfd) = match &result {
             Ok(spawned) => (spawned.pid, spawned.pidfd.clone()),
             Err(_) => {
@@ -180,9 +178,9 @@ pub(crate) struct Pool {
     idle: Vec<usize>,
     /// For the threads that stay.
     pads: [Option<Launchpad>; EAGER],
-    waiting: VecDeque<(Instant, Request)>,
+    waiting: VecDeque<(Monotonic, Request)>,
     /// When a thread was last seen to be free.
-    progress: Instant,
+    progress: Monotonic,
     /// Until their reports have been handled, nobody else may take them for orphans. Oldest first.
     in_flight: Vec<InFlight>,
 }
@@ -199,13 +197,13 @@ impl Pool {
             idle: Vec::new(),
             pads,
             waiting: VecDeque::new(),
-            progress: Instant::now(),
+            progress: Monotonic::from_nanos(0),
             in_flight: Vec::new(),
         }
     }
 
     /// Hands a spawn to a thread; the answer comes as [`Inbox::SpawnDone`].
-    pub(crate) fn submit(&mut self, order: Order, now: Instant) {
+    pub(crate) fn submit(&mut self, order: Order, now: Monotonic) {
         let job = order.job;
         if self.waiting.len() >= QUEUE_MAX {
             let error = SpawnError {
@@ -236,16 +234,16 @@ impl Pool {
         if self.idle.is_empty() && self.running() < EAGER {
             self.start_thread();
         }
-        self.assign();
+        self.assign(now);
     }
 
     /// Notes that a spawn has been reported and `thread` is free again; called for every [`Inbox::SpawnDone`].
-    pub(crate) fn finished(&mut self, job: JobId, thread: Option<usize>) {
+    pub(crate) fn finished(&mut self, job: JobId, thread: Option<usize>, now: Monotonic) {
         self.in_flight.retain(|spawn| spawn.job != job);
         let Some(thread) = thread else { return };
-        self.progress = Instant::now();
+        self.progress = now;
         self.idle.push(thread);
-        self.assign();
+        self.assign(now);
         self.dismiss();
     }
 
@@ -260,7 +258,7 @@ impl Pool {
     }
 
     /// Starts a thread if spawns wait and nothing moves. Returns when to look again.
-    pub(crate) fn relieve(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn check_progress(&mut self, now: Monotonic) -> Option<Monotonic> {
         let since = self.waiting.front()?.0.max(self.progress);
         if now < since + PATIENCE {
             return Some(since + PATIENCE);
@@ -268,13 +266,13 @@ impl Pool {
         self.give_up_hung(now);
         if self.running() < THREADS_MAX {
             self.start_thread();
-            self.assign();
+            self.assign(now);
         }
         self.waiting.front().map(|_| now + PATIENCE)
     }
 
     /// Others wait for a thread: of those that hang only so many may.
-    fn give_up_hung(&self, now: Instant) {
+    fn give_up_hung(&self, now: Monotonic) {
         let hung = self.in_flight.iter().filter(|spawn| {
             spawn.has_taken(HANGS_AFTER, now) && !spawn.given_up.load(Ordering::Acquire)
         });
@@ -283,7 +281,7 @@ impl Pool {
     }
 
     /// Gives up spawns that have hung for too long. Returns when to look again.
-    pub(crate) fn give_up_old(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn give_up_old(&self, now: Monotonic) -> Option<Monotonic> {
         let max = timeouts::START_HUNG_MAX;
         let old = self.in_flight.iter();
         old.filter(|spawn| spawn.has_taken(max, now))
@@ -292,7 +290,7 @@ impl Pool {
     }
 
     /// When a spawn has hung for too long, or must be killed again because it did not exist before.
-    pub(crate) fn next_look(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_look(&self, now: Monotonic) -> Option<Monotonic> {
         let oldest = self.in_flight.first()?;
         let at = oldest.since.unwrap_or(now) + timeouts::START_HUNG_MAX;
         Some(at.max(now + AGAIN_AFTER))
@@ -337,7 +335,7 @@ impl Pool {
         self.threads.iter().flatten().count()
     }
 
-    fn assign(&mut self) {
+    fn assign(&mut self, now: Monotonic) {
         // The lowest number first: those that stay have a launchpad of their own.
         while let Some((at, &thread)) = self.idle.iter().enumerate().min_by_key(|(_, n)| **n) {
             let Some((_, request)) = self.waiting.pop_front() else {
@@ -346,14 +344,14 @@ impl Pool {
             self.idle.swap_remove(at);
             let job = request.order.job;
             if let Some(spawn) = self.in_flight.iter_mut().find(|spawn| spawn.job == job) {
-                spawn.since = Some(Instant::now());
+                spawn.since = Some(now);
             }
             if let Some(Some(queue)) = self.threads.get(thread)
                 && let Err(mpsc::SendError(request)) = queue.send(request)
             {
                 // The thread is gone, which only a panic in it could do.
                 self.threads[thread] = None;
-                self.waiting.push_front((Instant::now(), request));
+                self.waiting.push_front((now, request));
             }
         }
     }
@@ -453,7 +451,7 @@ mod tests {
         };
         let mut pool = Pool::new(Inheritance::for_tests(), reports, None);
         let mut marks = Marks::new();
-        let now = Instant::now();
+        let now = Monotonic::now();
         let all = EAGER + 3;
         for job in 0..all as u64 {
             let order = Order {
@@ -468,7 +466,7 @@ mod tests {
         }
         // Nothing is heard of the first ones in time.
         for _ in EAGER..all {
-            pool.relieve(now + PATIENCE);
+            pool.check_progress(now + PATIENCE);
         }
         assert_eq!(pool.running(), all);
         let mut reported = Vec::new();
@@ -484,7 +482,7 @@ mod tests {
         // The threads that came to help are free first.
         reported.sort_by_key(|(thread, _)| std::cmp::Reverse(*thread));
         for (thread, job) in reported {
-            pool.finished(job, thread);
+            pool.finished(job, thread, now);
         }
         assert_eq!(pool.running(), EAGER);
         assert_eq!(pool.threads.iter().take(EAGER).flatten().count(), EAGER);

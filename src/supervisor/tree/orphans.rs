@@ -12,7 +12,7 @@ use super::claims::{Claims, Verdict};
 use super::identity::Process;
 use super::procfs;
 use crate::supervisor::reap::{self, Reaped};
-use crate::types::JobId;
+use crate::types::{JobId, Monotonic};
 
 /// Times that the list is read in one look, while it has somebody new in it. Who died meanwhile
 /// may have left children.
@@ -87,7 +87,7 @@ pub(crate) struct Orphans {
     /// The next look is to be at all children, whenever it begins.
     planned: bool,
     /// When it may begin if nobody waits for it.
-    rested_at: Option<Instant>,
+    rested_at: Option<Monotonic>,
     /// Looks have reaped somebody.
     reaped: bool,
     /// What they had used, where their trees are known.
@@ -107,7 +107,7 @@ impl Orphans {
 
     /// Asks for a look at all children that nobody waits for; gives its number, and when
     /// [`Orphans::begin_planned`] is to be called.
-    pub(crate) fn plan(&mut self, now: Instant) -> (u64, Instant) {
+    pub(crate) fn plan(&mut self, now: Monotonic) -> (u64, Monotonic) {
         self.planned = true;
         (self.begun + 1, self.rested_at.map_or(now, |at| at.max(now)))
     }
@@ -229,7 +229,7 @@ impl Orphans {
         &mut self,
         claims: &mut Claims,
         managed: &dyn Fn(i32) -> bool,
-        until: Instant,
+        (now, until): (Monotonic, Instant),
     ) -> Option<Looked> {
         let began = Instant::now();
         let mut look = match self.look.take() {
@@ -273,9 +273,9 @@ impl Orphans {
                         let sure = !census.unsure && settled;
                         claims.marks().release(sure.then_some(&census.carriers));
                     }
-                    let now = Instant::now();
-                    let spent = look.spent + now.duration_since(began);
-                    self.rested_at = Some(now + (spent * REST).min(REST_MAX));
+                    let took = began.elapsed();
+                    let spent = look.spent + took;
+                    self.rested_at = Some(now + took + (spent * REST).min(REST_MAX));
                     return Some(Looked {
                         number: self.begun,
                         settled,
@@ -431,20 +431,22 @@ mod tests {
         let mut claims = Claims::default();
         let far = Instant::now() + Duration::from_secs(60);
         // The children of other tests are none of this one's.
-        orphans.step(&mut claims, &|_| true, far).unwrap()
+        orphans
+            .step(&mut claims, &|_| true, (Monotonic::now(), far))
+            .unwrap()
     }
 
     #[test]
     fn a_look_that_nobody_waits_for_lets_the_supervisor_rest() {
         let mut orphans = Orphans::default();
-        let now = Instant::now();
+        let now = Monotonic::now();
         let (first, at) = orphans.plan(now);
         assert_eq!(at, now);
         assert!(!orphans.is_looking());
 
         orphans.begin_planned();
         assert_eq!(looked(&mut orphans).number, first);
-        let now = Instant::now();
+        let now = Monotonic::now();
         let (second, at) = orphans.plan(now);
         assert!(at > now && at <= now + REST_MAX);
 
