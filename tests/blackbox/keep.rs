@@ -341,7 +341,7 @@ fn at_random_moments_under_load_nothing_is_lost(backend: Backend) {
         random % end
     };
     let (mut writers, mut kills, mut quick) = (Vec::new(), 0, 0);
-    while Instant::now() < until {
+    while Instant::now() < until || kills < 5 {
         let running = list(&server)["processes"]
             .as_array()
             .unwrap()
@@ -370,7 +370,6 @@ fn at_random_moments_under_load_nothing_is_lost(backend: Backend) {
         kill_server(&server);
         kills += 1;
     }
-    assert!(kills > 4, "{kills}");
     for (number, id) in writers.iter().enumerate() {
         let info = server.await_exit(id);
         match number % 5 {

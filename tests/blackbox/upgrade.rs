@@ -391,7 +391,7 @@ fn killed_at_any_moment_of_an_upgrade_nothing_is_lost(backend: Backend) {
         .collect();
     let cat = server.spawn(&json!({"command": "cat", "args": ["-u"]}));
     let (mut round, mut kills) = (0, 0);
-    while Instant::now() < until {
+    while Instant::now() < until || kills < 3 {
         round += 1;
         let before = server.kept().expect("a server");
         server.signal(libc::SIGUSR2);
@@ -412,7 +412,6 @@ fn killed_at_any_moment_of_an_upgrade_nothing_is_lost(backend: Backend) {
             std::thread::sleep(Duration::from_millis(2100));
         }
     }
-    assert!(kills > 2, "{kills}");
     for (id, pid) in &writers {
         crate::harness::server::send_signal(*pid, libc::SIGUSR1);
         assert_eq!(server.await_exit(id)["exitCode"], 5);
