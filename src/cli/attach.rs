@@ -6,7 +6,7 @@ use super::context::{Context, PATIENCE, PAUSE, path};
 use super::detach::Keys;
 use super::error::Result;
 use super::parse::Parsed;
-use super::ps::exit_code;
+use super::ps::{exit_code, text};
 use super::session::{self, Ended, Kind};
 use super::{logs, signals};
 
@@ -36,7 +36,7 @@ pub(super) fn attach(context: &Context, parsed: &Parsed) -> Result<u8> {
     match stay(context, name, kind, since, read_only, Some(keys))? {
         Left::Exited(record) => exit_code(&record),
         Left::Detached => {
-            detached(name);
+            detached(&record);
             Ok(0)
         }
         Left::Ended(signal) => signals::exit_by(signal),
@@ -44,7 +44,9 @@ pub(super) fn attach(context: &Context, parsed: &Parsed) -> Result<u8> {
 }
 
 /// One line that says how to come back.
-pub(super) fn detached(name: &str) {
+pub(super) fn detached(record: &Value) {
+    let id = text(record, "id");
+    let name = record["name"].as_str().unwrap_or(id);
     crate::notice::line(format_args!(
         "detached; `procring attach {name}` comes back"
     ));

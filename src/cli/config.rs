@@ -6,7 +6,7 @@ use super::context::Context;
 use super::error::{CliError, Result};
 use super::parse::Parsed;
 use super::{output, show};
-use crate::types::nearest::nearest;
+use crate::types::nearest::meant;
 use crate::types::size;
 
 const PATH: &str = "/v1/processes/config";
@@ -45,9 +45,13 @@ fn set(settings: &mut Value, change: &str) -> Result<()> {
     let known = settings.as_object_mut();
     let Some(known) = known.filter(|known| known.contains_key(key)) else {
         let names = settings.as_object().into_iter().flatten();
-        let near = nearest(key, names.map(|(name, _)| &**name)).unwrap_or("none");
+        let names: Vec<_> = names.map(|(name, _)| &**name).collect();
+        let way_out = match meant(key, names.iter().copied()) {
+            Some(near) => format!("the nearest is {near}"),
+            None => format!("there are {}", names.join(", ")),
+        };
         return Err(CliError::Usage(format!(
-            "there is no limit {key:?}; the nearest is {near}"
+            "there is no limit {key:?}; {way_out}"
         )));
     };
     let number = if key.ends_with("Ms") {

@@ -134,7 +134,13 @@ pub(super) fn remove(context: &Context, parsed: &Parsed) -> Result<u8> {
             context.act(name, &format!("/kill?waitMs={}", ms(AFTER_GRACE)))?;
         }
         let what = if force { "?tree=true" } else { "" };
-        context.client.expect(Request::delete(&path(name, what)))?;
+        let removed = context.client.expect(Request::delete(&path(name, what)));
+        removed.map_err(|error| match error.status() {
+            Some(409) if !force => {
+                CliError::Failed(format!("{error}; `procring rm -f {name}` does both"), 1)
+            }
+            _ => error.into(),
+        })?;
         output::line(name)
     })
 }

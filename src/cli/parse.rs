@@ -7,7 +7,7 @@ use lexopt::{Arg, Parser};
 
 use super::commands::{COMMANDS, COMMON, Command, Flag, Operands};
 use super::error::{CliError, Result};
-use crate::types::nearest::nearest;
+use crate::types::nearest::meant;
 
 /// See the module.
 #[derive(Debug)]
@@ -106,10 +106,13 @@ impl Parsed {
         let Command {
             name, usage: of, ..
         } = self.command;
-        let what = if self.operands.len() < least {
-            "something is missing"
-        } else {
-            "there is a word too many"
+        let what = match self.operands.get(most) {
+            Some(word) => format!("{word:?} is a word too many"),
+            None => {
+                // No command needs more than one.
+                let first = of.split(' ').find(|word| !word.starts_with('['));
+                format!("{} is missing", first.unwrap_or(of).trim_end_matches('.'))
+            }
         };
         Err(usage(format!("{what}: procring {name} [OPTIONS] {of}")))
     }
@@ -201,29 +204,37 @@ fn find(word: &OsStr) -> Result<&'static Command> {
     }
     let word = word.to_string_lossy();
     let names = COMMANDS.iter().map(|command| command.name);
-    let near = nearest(&word, names.chain(["server"])).unwrap_or("run");
+    let near = meant(&word, names.chain(["server"]));
+    let meant = near.map_or(String::new(), |near| {
+        format!("the nearest is `procring {near}`, and ")
+    });
     Err(usage(format!(
-        "there is no command {word:?}; the nearest is `procring {near}`, and `procring --help` \
-         lists all"
+        "there is no command {word:?}; {meant}`procring --help` lists all"
     )))
 }
 
 fn unknown(command: Option<&'static Command>, given: &str) -> CliError {
     let own = command.map_or(&[][..], |command| command.flags);
     let names = own.iter().chain(COMMON).map(|flag| flag.long);
-    let near = nearest(given, names).unwrap_or("help");
-    let of = command.map_or(String::new(), |command| {
-        format!(" of `procring {}`", command.name)
-    });
-    usage(format!("{given} is no flag{of}; the nearest is --{near}"))
+    let name = spelled(command);
+    let way_out = match meant(given, names) {
+        Some(near) => format!("the nearest is --{near}"),
+        None => format!("`{name} --help` lists all"),
+    };
+    usage(format!("{given} is no flag of `{name}`; {way_out}"))
+}
+
+/// How a command is called.
+fn spelled(command: Option<&'static Command>) -> String {
+    command.map_or("procring".to_owned(), |command| {
+        format!("procring {}", command.name)
+    })
 }
 
 /// A letter has no nearest one; what begins with it may be meant.
 fn unknown_letter(command: Option<&'static Command>, given: char) -> CliError {
     let own = command.map_or(&[][..], |command| command.flags);
-    let name = command.map_or("procring".to_owned(), |command| {
-        format!("procring {}", command.name)
-    });
+    let name = spelled(command);
     let mut all = own.iter().chain(COMMON);
     let near = all.find(|flag| flag.long.starts_with(given.to_ascii_lowercase()));
     let meant = near.map_or(String::new(), |flag| {
@@ -301,8 +312,24 @@ mod tests {
             error(&["ps", "-z"]),
             "-z is no flag of `procring ps`; `procring ps --help` lists all"
         );
-        assert!(error(&["logs"]).contains("PROCESS"));
-        assert!(error(&["ps", "x"]).contains("too many"));
+        assert_eq!(
+            error(&["logs"]),
+            "PROCESS is missing: procring logs [OPTIONS] PROCESS"
+        );
+        assert_eq!(
+            error(&["run", "-t"]),
+            "COMMAND is missing: procring run [OPTIONS] [--] COMMAND [ARG]..."
+        );
+        assert!(error(&["kill"]).starts_with("PROCESS is missing"));
+        assert!(error(&["ps", "x"]).starts_with("\"x\" is a word too many"));
+        assert_eq!(
+            error(&["run", "--xyzzy", "ls"]),
+            "--xyzzy is no flag of `procring run`; `procring run --help` lists all"
+        );
+        assert_eq!(
+            error(&["frobnicate"]),
+            "there is no command \"frobnicate\"; `procring --help` lists all"
+        );
         assert!(error(&["--verbose"]).contains("is no flag"));
         let parsed = read(&["logs", "x", "--tail", "-1"]).unwrap();
         let refused = parsed.number("tail").unwrap_err().to_string();

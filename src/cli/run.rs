@@ -38,6 +38,7 @@ const NOT_FOUND: u8 = 127;
 
 pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<u8> {
     let mut body = start::request(parsed)?;
+    let cwd = parsed.value("workdir")?;
     let timeout = parsed.time("timeout")?;
     let timeout = timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     let keys = Keys::parse(parsed.value("detach-keys")?.as_deref())?;
@@ -63,7 +64,8 @@ pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<u8> {
     done.map_err(|error| match error {
         CliError::Client(ClientError::Refused(problem)) => {
             let code = not_started(problem.code.as_deref(), &problem.detail);
-            CliError::Failed(ClientError::Refused(problem).to_string(), code)
+            let told = ClientError::Refused(start::refused(problem, cwd.as_deref()));
+            CliError::Failed(told.to_string(), code)
         }
         CliError::Client(_) | CliError::TooOld { .. } => {
             CliError::Failed(error.to_string(), SERVER_TROUBLE)
@@ -121,24 +123,27 @@ fn in_terminal(context: &Context, mut body: Map<String, Value>, keys: Keys) -> R
         });
     match left? {
         Left::Exited(record) => {
-            if !is_named {
-                remove(context, id);
+            let is_killed = text(&record, "exitReason") == "deadline";
+            match (is_named, is_killed) {
+                (true, _) => {}
+                (false, true) => remove_killed(context, id),
+                (false, false) => remove(context, id),
             }
             say_reason(&record);
-            match text(&record, "exitReason") {
-                "deadline" => Ok(TIMED_OUT),
-                _ => exit_code(&record),
+            match is_killed {
+                true => Ok(TIMED_OUT),
+                false => exit_code(&record),
             }
         }
         Left::Detached => {
-            attach::detached(id);
+            attach::detached(&record);
             Ok(0)
         }
         Left::Ended(signal) => {
             // The window is closed; what was in it ends, as with a local one.
-            let _ = context.act(id, "/kill?waitMs=0");
+            let _ = context.act(id, "/kill?waitMs=5000");
             if !is_named {
-                remove(context, id);
+                remove_killed(context, id);
             }
             signals::exit_by(signal)
         }
@@ -159,6 +164,14 @@ fn remove(context: &Context, id: &str) {
             let _ = context.client.expect(Request::delete(&path(id, "")));
         }
     }
+}
+
+/// Removes the record of a command that was killed, with all that it started. Those may still be on their
+/// way out.
+fn remove_killed(context: &Context, id: &str) {
+    let _ = context
+        .client
+        .expect(Request::delete(&path(id, "?tree=true")));
 }
 
 /// What the user does, as the loop over the output hears of it.
@@ -218,6 +231,7 @@ fn streamed(context: &Context, mut body: Map<String, Value>) -> Result<u8> {
         hear: hear.clone(),
         id: None,
         is_interrupted: false,
+        is_killed: false,
     };
     let lines = BufReader::new(response);
     signals::beside(move || {
@@ -231,7 +245,10 @@ fn streamed(context: &Context, mut body: Map<String, Value>) -> Result<u8> {
     })?;
     let code = run.serve(&heard);
     if let Some(id) = run.id.as_deref().filter(|_| !is_named && code.is_ok()) {
-        remove(context, id);
+        match run.is_killed {
+            true => remove_killed(context, id),
+            false => remove(context, id),
+        }
     }
     code
 }
@@ -269,6 +286,8 @@ struct Run<'a> {
     hear: mpsc::Sender<Heard>,
     id: Option<String>,
     is_interrupted: bool,
+    /// Its timeout or the user has killed it.
+    is_killed: bool,
 }
 
 impl Run<'_> {
@@ -308,7 +327,10 @@ impl Run<'_> {
             }
             "stdout" => output::stdout(&data()?)?,
             "stderr" => output::stderr(&data()?)?,
-            "exit" if event["timedOut"] == true => return Ok(Some(TIMED_OUT)),
+            "exit" if event["timedOut"] == true => {
+                self.is_killed = true;
+                return Ok(Some(TIMED_OUT));
+            }
             "exit" => {
                 say_reason(&event);
                 return exit_code(&event).map(Some);
@@ -353,11 +375,12 @@ impl Run<'_> {
                 let _ = self.context.client.post(&path(&id, "/signal"), &signal);
             }
             Wish::Interrupt => {
+                self.is_killed = true;
                 let _ = self.context.act(&id, "/kill?waitMs=0");
             }
             Wish::End(signal) => {
                 let _ = self.context.act(&id, "/kill?waitMs=5000");
-                remove(self.context, &id);
+                remove_killed(self.context, &id);
                 signals::exit_by(signal);
             }
         }
@@ -369,7 +392,7 @@ impl Run<'_> {
         if let Some(id) = self.id.as_deref() {
             // It may have ended meanwhile.
             let _ = self.context.act(id, "/kill?waitMs=5000");
-            remove(self.context, id);
+            remove_killed(self.context, id);
         }
         CliError::Failed(
             format!("not all of the input reached the command, so it was killed: {error}"),
@@ -395,17 +418,17 @@ impl Run<'_> {
     fn lost(&self) -> CliError {
         let known = self.id.as_deref().map(|id| match self.ended(id) {
             Ok(record) => match text(&record, "status") {
-                "exited" => format!("; it is {}", super::ps::status(&record)),
-                _ => format!("; it still runs, as {id}"),
+                "exited" => format!("it has ended since, {}", super::ps::status(&record)),
+                _ => format!("it still runs, and `procring kill {id}` ends it"),
             },
             Err(ClientError::Refused(problem)) if problem.status == 404 => {
-                "; the server does not know it any more".to_owned()
+                "the server knows nothing of it any more".to_owned()
             }
-            Err(error) => format!("; {error}"),
+            Err(error) => format!("what became of it is not known: {error}"),
         });
-        let known = known.unwrap_or_default();
+        let known = known.unwrap_or_else(|| "whether it began is not known".to_owned());
         CliError::Failed(
-            format!("the connection broke before the command's end was heard{known}"),
+            format!("the connection broke while the command ran; {known}"),
             SERVER_TROUBLE,
         )
     }

@@ -7,6 +7,7 @@ use super::error::{CliError, Result};
 use super::output;
 use super::parse::{Parsed, time};
 use super::terminal;
+use crate::client::{ClientError, Problem};
 use crate::types::Limits;
 
 /// Fields of a request that start something, from the flags that `start` and `run` share.
@@ -94,6 +95,32 @@ pub(super) fn check(context: &Context, body: &Map<String, Value>) -> Result<()> 
     Ok(())
 }
 
+/// Why nothing was started, in a sentence. The server's own names the error, and what it is about apart
+/// from that.
+pub(super) fn refused(problem: Problem, cwd: Option<&str>) -> Problem {
+    let (Some(code), Some(path)) = (problem.code.as_deref(), &problem.path) else {
+        return problem;
+    };
+    let detail = match code {
+        "cwd_missing" => {
+            format!("the working directory {path} does not exist where the server runs")
+        }
+        "ENOENT" if path.contains('/') => {
+            format!("there is no program {path}, or its interpreter is missing")
+        }
+        "ENOENT" => format!("there is no program {path} in PATH"),
+        _ => {
+            let what = match cwd == Some(path) {
+                true => "the working directory",
+                false => "the program",
+            };
+            let why = problem.detail.rsplit(": ").next().unwrap_or_default();
+            format!("{what} {path}: {why}")
+        }
+    };
+    Problem { detail, ..problem }
+}
+
 pub(super) fn start(context: &Context, parsed: &Parsed) -> Result<u8> {
     let mut body = request(parsed)?;
     if parsed.has("tty") {
@@ -107,7 +134,12 @@ pub(super) fn start(context: &Context, parsed: &Parsed) -> Result<u8> {
         body.insert("deadlineMs".to_owned(), json!(ms));
     }
     check(context, &body)?;
-    let record = context.client.post("/v1/processes", &body.into())?;
+    let cwd = parsed.value("workdir")?;
+    let record = context.client.post("/v1/processes", &body.into());
+    let record = record.map_err(|error| match error {
+        ClientError::Refused(problem) => ClientError::Refused(refused(problem, cwd.as_deref())),
+        error => error,
+    })?;
     output::line(record["id"].as_str().unwrap_or_default())?;
     Ok(0)
 }
@@ -115,6 +147,38 @@ pub(super) fn start(context: &Context, parsed: &Parsed) -> Result<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_start_names_what_it_lacks() {
+        let told = |code: &str, path: &str| {
+            let problem = Problem {
+                detail: "stream error: failed to spawn process: It is so (os error 1)".to_owned(),
+                code: Some(code.to_owned()),
+                path: Some(path.to_owned()),
+                ..Problem::default()
+            };
+            refused(problem, Some("/work")).detail
+        };
+        assert_eq!(
+            told("cwd_missing", "/work"),
+            "the working directory /work does not exist where the server runs"
+        );
+        assert_eq!(told("ENOENT", "lss"), "there is no program lss in PATH");
+        assert_eq!(
+            told("ENOENT", "./a"),
+            "there is no program ./a, or its interpreter is missing"
+        );
+        assert_eq!(
+            told("EACCES", "/work"),
+            "the working directory /work: It is so (os error 1)"
+        );
+        assert_eq!(told("EACCES", "a"), "the program a: It is so (os error 1)");
+        let other = Problem {
+            detail: "conflict".to_owned(),
+            ..Problem::default()
+        };
+        assert_eq!(refused(other.clone(), None), other);
+    }
 
     #[test]
     fn a_request_is_made_of_flags_and_words() {

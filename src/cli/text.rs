@@ -18,12 +18,14 @@ fn spelled(flag: &Flag) -> String {
     format!("{short}--{}{value}", flag.long)
 }
 
+/// A name and what it is, which begins in a line of its own where the name reaches into its column.
 fn row(out: &mut String, name: &str, description: &str) {
-    let _ = writeln!(
-        out,
-        "  {name:<width$}{description}",
-        width = DESCRIPTIONS_AT - 2
-    );
+    let name = format!("  {name}");
+    if name.chars().count() >= DESCRIPTIONS_AT {
+        let _ = writeln!(out, "{name}\n{:DESCRIPTIONS_AT$}{description}", "");
+    } else {
+        let _ = writeln!(out, "{name:DESCRIPTIONS_AT$}{description}");
+    }
 }
 
 /// What `procring COMMAND --help` prints.

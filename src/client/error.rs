@@ -14,6 +14,10 @@ pub struct Problem {
     pub kind: Option<String>,
     /// The stable short word, if there is one.
     pub code: Option<String>,
+    /// The program or the directory that it is about.
+    pub path: Option<String>,
+    /// How much of an input was taken.
+    pub taken: Option<u64>,
 }
 
 /// See the module.
@@ -104,7 +108,8 @@ impl fmt::Display for ClientError {
                 write!(f, "what answers there is no procring or too old: {what}")
             }
             Self::Refused(problem) if problem.status == 401 => f.write_str(
-                "the server asks for a token; give it with --token-file or PROCRING_TOKEN",
+                "the server asks for a token, and was shown none or another one; give its own with \
+                 --token-file or PROCRING_TOKEN",
             ),
             Self::Refused(problem) => f.write_str(&problem.detail),
         }

@@ -22,7 +22,7 @@ use serde_json::Value;
 
 pub use connection::{Breaker, Connection};
 pub use endpoint::Endpoint;
-pub use error::{ClientError, Result};
+pub use error::{ClientError, Problem, Result};
 pub use request::{Body, Request};
 pub use response::Response;
 pub use sse::{Event, Events};

@@ -142,6 +142,8 @@ impl Response {
             detail,
             kind: text("type").and_then(|kind| Some(kind.rsplit(':').next()?.to_owned())),
             code: text("code"),
+            path: body["details"]["path"].as_str().map(str::to_owned),
+            taken: body["details"]["bytesWritten"].as_u64(),
         })
     }
 

@@ -1,20 +1,38 @@
 //! The right name nearest to a wrong one, for messages.
 
+/// Letters of a beginning that says enough to be taken for one.
+const BEGINNING_MIN: usize = 3;
+
 /// The one of `known` that is nearest to `name`; None if there are none.
 pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let name = plain(name);
     let known = known.into_iter();
-    known.min_by_key(|known| distance(name, known))
+    known.min_by_key(|known| distance(&name, &plain(known)))
+}
+
+/// The one of `known` that `name` may be a slip of: at most a letter in three is another one, or one is
+/// the beginning of the other. None where nothing is so near that it would help to name it.
+pub fn meant<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let name = plain(name);
+    let is_near = |known: &&str| {
+        let known = plain(known);
+        let begins = known.starts_with(&name) || name.starts_with(&known);
+        distance(&name, &known) <= (name.len().max(known.len()) / 3).max(1)
+            || begins && name.len().min(known.len()) >= BEGINNING_MIN
+    };
+    let near = known.into_iter().filter(is_near);
+    near.min_by_key(|known| distance(&name, &plain(known)))
+}
+
+/// A name without what is not told apart: case and separators.
+fn plain(name: &str) -> Vec<char> {
+    let letters = name.chars().filter(|c| c.is_alphanumeric());
+    letters.flat_map(char::to_lowercase).collect()
 }
 
 /// How many letters must be changed, swapped with their neighbour, added or left out to make one
-/// name of the other (the restricted Damerau-Levenshtein distance); case and separators do not
-/// count.
-fn distance(a: &str, b: &str) -> usize {
-    let plain = |name: &str| -> Vec<char> {
-        let letters = name.chars().filter(|c| c.is_alphanumeric());
-        letters.flat_map(char::to_lowercase).collect()
-    };
-    let (a, b) = (plain(a), plain(b));
+/// name of the other (the restricted Damerau-Levenshtein distance).
+fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
@@ -48,5 +66,23 @@ mod tests {
             assert_eq!(nearest(wrong, known), Some(right), "{wrong}");
         }
         assert_eq!(nearest("x", []), None);
+    }
+
+    #[test]
+    fn what_is_not_near_is_not_named() {
+        let known = ["run", "logs", "tty", "timeout", "inspect", "PROCRING_URL"];
+        for (wrong, right) in [
+            ("xyzzy", None),
+            ("frobnicate", None),
+            ("foo", None),
+            ("time", Some("timeout")),
+            ("insp", Some("inspect")),
+            ("logs-all", Some("logs")),
+            ("ti", None),
+            ("PROCRING_ULR", Some("PROCRING_URL")),
+            ("PROCRING_SERVICE_HOST", None),
+        ] {
+            assert_eq!(meant(wrong, known), right, "{wrong}");
+        }
     }
 }

@@ -34,6 +34,17 @@ fn a_run_exits_as_its_command_and_its_streams_are_its_own(backend: Backend) {
         Some(124)
     );
     assert_eq!(code(&["run", "no-such-program"]), Some(127));
+    for (args, told) in [
+        (&["no-such-program"][..], "no program no-such-program"),
+        (&["-w", "/no-such", "true"], "directory /no-such"),
+        (&["-w", "/dev/null", "true"], "directory /dev/null"),
+        (&["/dev/null"], "program /dev/null"),
+    ] {
+        for command in ["run", "start"] {
+            let said = procring(&server, &[&[command], args].concat());
+            assert!(said.err.contains(told), "{said:?}");
+        }
+    }
     assert_eq!(code(&["run", "/dev/null"]), Some(126));
     assert_eq!(code(&["run", "--tiemout", "1", "true"]), Some(2));
     let said = procring(
@@ -100,6 +111,7 @@ fn processes_are_started_listed_stopped_and_removed(backend: Backend) {
     procring(&server, &["start", "--name", "web", "sleep", "600"]).good();
     let said = procring(&server, &["rm", "web"]);
     assert_eq!(said.code, Some(1), "it runs: {said:?}");
+    assert!(said.err.contains("`procring rm -f web`"), "{said:?}");
     procring(&server, &["rm", "-f", "web"]).good();
     assert!(server.survivors().is_empty());
 }

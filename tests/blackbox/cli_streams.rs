@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 
-use crate::harness::cli::{begun, command, fed, procring};
+use crate::harness::cli::{Said, begun, command, fed, procring};
 use crate::harness::{Backend, Server, eventually, on_both, sh};
 
 on_both!(
@@ -10,6 +10,7 @@ on_both!(
     a_run_that_is_interrupted_ends_its_command,
     input_goes_as_text_and_as_a_stream,
     a_run_that_leaves_something_says_so_and_how_to_end_it,
+    a_killed_run_leaves_nothing_and_says_nothing,
 );
 
 fn a_run_passes_on_input_of_any_length(backend: Backend) {
@@ -64,6 +65,30 @@ fn input_goes_as_text_and_as_a_stream(backend: Backend) {
     let said = procring(&server, &["input", &id, "more"]);
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains("not running"), "{said:?}");
+}
+
+fn a_killed_run_leaves_nothing_and_says_nothing(backend: Backend) {
+    let server = Server::open(backend);
+    // Many, so that some of them are still on their way out at its end.
+    let script = "for i in $(seq 50); do setsid sleep 600 & done; echo ready; wait";
+    let timed = procring(
+        &server,
+        &["run", "--timeout", "1", "--", "sh", "-c", script],
+    );
+    assert_eq!((timed.code, &*timed.err), (Some(124), ""));
+    let ignoring = format!("trap '' INT; {script}; sleep 600");
+    for (signal, code) in [(libc::SIGINT, 128 + 9), (libc::SIGTERM, 128 + 15)] {
+        let mut run = begun(&mut command(&server, &["run", "--", "sh", "-c", &ignoring]));
+        let mut out = BufReader::new(run.0.stdout.take().expect("a pipe"));
+        out.read_line(&mut String::new()).expect("a line");
+        let ended = eventually("its end", || {
+            run.signal(signal);
+            run.0.try_wait().expect("a child")
+        });
+        assert_eq!(ended.code(), Some(code));
+        assert_eq!(Said::of(run.wait_with_output()).err, "");
+    }
+    assert_eq!(procring(&server, &["ps", "-a", "-q"]).good(), "");
 }
 
 fn a_run_that_leaves_something_says_so_and_how_to_end_it(backend: Backend) {

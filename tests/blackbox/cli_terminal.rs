@@ -217,7 +217,7 @@ fn leaving_a_terminal_ends_nothing_and_attaching_draws_it_again(backend: Backend
     let mut terminal = Terminal::with(&server, &args);
     terminal.expect("drawn");
     terminal.type_in("\x1c");
-    terminal.expect("procring attach");
+    terminal.expect("procring attach vi");
     assert_eq!(terminal.end(), Some(0));
     assert_eq!(server.info("vi")["status"], "running");
     let mut terminal = Terminal::with(&server, &["attach", "--detach-keys", "ctrl-p,q", "vi"]);

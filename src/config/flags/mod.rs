@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use lexopt::Arg;
 
 use self::table::{FLAGS, Flag, Takes};
-use crate::types::nearest::nearest;
+use crate::types::nearest::meant;
 
 pub use self::args::{
     AllowUser, BackendChoice, CgroupChoice, Listen, LogFormat, LogLevel, Mode, ReplayChoice,
@@ -143,9 +143,12 @@ fn unknown(arg: Arg<'_>) -> UsageError {
     match arg {
         Arg::Long(long) => {
             let names = FLAGS.iter().map(|flag| flag.long);
-            let near = nearest(long, names).unwrap_or("help");
+            let way_out = match meant(long, names) {
+                Some(near) => format!("the nearest is --{near}"),
+                None => "`procring --help` lists all".to_owned(),
+            };
             UsageError(format!(
-                "--{long} is no flag of `procring server`; the nearest is --{near}"
+                "--{long} is no flag of `procring server`; {way_out}"
             ))
         }
         arg => arg.unexpected().into(),

@@ -20,7 +20,12 @@ pub fn help(commands: &str) -> String {
     let mut row = |short: Option<char>, name: &str, description: &str| {
         let short = short.map_or("    ".to_owned(), |short| format!("-{short}, "));
         let name = format!("  {short}--{name}");
-        let _ = writeln!(out, "{name:DESCRIPTIONS_AT$}{description}");
+        if name.chars().count() >= DESCRIPTIONS_AT {
+            // Beside it there is no room.
+            let _ = writeln!(out, "{name}\n{:DESCRIPTIONS_AT$}{description}", "");
+        } else {
+            let _ = writeln!(out, "{name:DESCRIPTIONS_AT$}{description}");
+        }
     };
     for flag in FLAGS {
         row(flag.short, &spelled(flag), &description(flag));
@@ -138,6 +143,9 @@ mod tests {
         let help = help("");
         for flag in FLAGS {
             assert!(help.contains(&format!("--{} ", flag.long)), "{}", flag.long);
+            let apart = [" ", "\n"].map(|end| format!("--{}{end}", spelled(flag)));
+            let is_apart = apart.iter().any(|name| help.contains(name));
+            assert!(is_apart, "{}", flag.long);
         }
         for line in help.lines() {
             assert!(line.chars().count() <= 95, "{line}");
