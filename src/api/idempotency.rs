@@ -219,6 +219,17 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
         true
     }
 
+    /// Goes on with a key whose request is still under way: others find `waiting`.
+    pub fn goes_on(&mut self, left: Left, waiting: W) -> Rc<Name> {
+        let name = Rc::new(left.name);
+        let entry = Entry {
+            print: left.print,
+            state: State::UnderWay(waiting),
+        };
+        self.entries.insert(name.clone(), entry);
+        name
+    }
+
     fn print(&self, body: &[u8]) -> Print {
         let hash = Sha1::new_with_prefix(self.secret).chain_update(body);
         let hash = hash.finalize();

@@ -48,11 +48,6 @@ pub struct Run {
 }
 
 impl Run {
-    /// Whether all that there is of it is what it writes, and its answer.
-    pub fn is_alone(&self) -> bool {
-        self.record.is_none() && !self.is_streamed && self.stdin.is_none() && !self.stdin_open
-    }
-
     /// Whether it may be called so now: it may have waited since it was asked for.
     ///
     /// # Errors
@@ -149,12 +144,7 @@ pub fn plan(
 }
 
 fn keep(word: &str) -> Result<Keep, Problem> {
-    Ok(match word {
-        "head" => Keep::Head,
-        "tail" => Keep::Tail,
-        "both" => Keep::Both,
-        _ => return Err(Problem::invalid("keep must be one of: head, tail, both")),
-    })
+    Keep::named(word).ok_or_else(|| Problem::invalid("keep must be one of: head, tail, both"))
 }
 
 /// A command must name something.

@@ -62,10 +62,15 @@ impl Change {
             Outcome::Create { launch, .. } => &launch.command,
             _ => return,
         };
-        self.command.replace(Some(command.as_str().into()));
+        self.runs(command);
         if let Some(id) = made {
             self.id.replace(Some(id.to_string().into()));
         }
+    }
+
+    /// It is this program.
+    pub(super) fn runs(&self, command: &str) {
+        self.command.replace(Some(command.into()));
     }
 
     fn tell(&self, status: Option<u16>, reason: Option<&'static str>) {

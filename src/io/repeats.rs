@@ -33,10 +33,13 @@ use crate::types::{JobId, Monotonic};
 
 use crate::io::conn::ran::{measure, whole};
 use crate::io::conn::reader::{Filled, Reader};
+use crate::io::conn::standing::Wanted;
+use crate::io::host::begun::Handed;
 use crate::io::host::create::create;
 use crate::io::host::run::{self, Answered, Long, half_closed};
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
+use crate::io::upgrade::runs;
 use crate::io::wait::{Client, Limits, Waited, for_client, until};
 
 /// What is kept is looked through so often at most.
@@ -52,7 +55,12 @@ pub(super) struct Store {
     budget: Budget,
     /// Where keys are written down, if there is a keeper.
     records: Option<RefCell<BTreeMap<Rc<Name>, RecordId>>>,
+    /// Runs that another program has handed over, until somebody goes on with them.
+    handed: RefCell<Vec<HandedRun>>,
 }
+
+/// Its job, its key, and who waits.
+type HandedRun = (JobId, Rc<Name>, Rc<UnderWay>);
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -147,7 +155,9 @@ pub(super) struct UnderWay {
     changed: Notify,
     waiting: Cell<usize>,
     /// What is carried out, as soon as it may have begun.
-    job: Cell<Option<JobId>>,
+    wanted: Rc<Wanted>,
+    /// That is a run.
+    is_run: Cell<bool>,
     /// How long a client that has sent FIN is waited for.
     half_closed: Cell<Duration>,
 }
@@ -156,12 +166,17 @@ pub(super) struct UnderWay {
 type End = Option<Answer>;
 
 /// A client that waits, counted until it is dropped.
-pub(super) struct Waiting(Rc<UnderWay>);
+pub(crate) struct Waiting(Rc<UnderWay>);
 
 impl Waiting {
     fn new(of: &Rc<UnderWay>) -> Self {
         of.waiting.set(of.waiting.get() + 1);
         Self(of.clone())
+    }
+
+    /// What it waits for, if that is a run.
+    pub(super) fn run(&self) -> Option<&Rc<Wanted>> {
+        self.0.is_run.get().then_some(&self.0.wanted)
     }
 
     /// The answer; None if this client is gone first.
@@ -217,8 +232,12 @@ impl Client for Waiters {
     }
 
     fn begins(&self, job: JobId) {
-        self.under_way.job.set(Some(job));
+        self.under_way.wanted.begins(job);
         write_down_one(&self.server, &self.name);
+    }
+
+    fn waited(&self) -> Duration {
+        self.under_way.wanted.waited()
     }
 }
 
@@ -241,22 +260,30 @@ pub(super) enum Repeat {
 pub(super) fn begin(
     server: &Rc<Server>,
     name: Box<Name>,
-    body: &[u8],
-    charge: Option<Charge>,
-    execute: impl FnOnce() -> Outcome,
+    body: Vec<u8>,
+    (charge, waited): (Option<Charge>, Duration),
+    execute: impl FnOnce(&[u8]) -> Outcome,
 ) -> Result<Repeat, Problem> {
     let under_way = Rc::new(UnderWay::default());
     let mut repeats = server.repeats.repeats.borrow_mut();
-    let begun = repeats.begin(&name, body, under_way.clone(), Monotonic::now())?;
+    let begun = repeats.begin(&name, &body, under_way.clone(), Monotonic::now())?;
     drop(repeats);
     Ok(match begun {
         Begun::Answered(answer) => Repeat::Answered(answer),
         Begun::UnderWay(first) => Repeat::Waits(Waiting::new(&first)),
         Begun::First => {
             let waiting = Waiting::new(&under_way);
-            let outcome = execute();
-            if let Outcome::Create { job, .. } = &outcome {
-                under_way.job.set(Some(*job));
+            let outcome = execute(&body);
+            match &outcome {
+                Outcome::Create { job, .. } => under_way.wanted.begins(*job),
+                Outcome::Run(_) => {
+                    under_way.is_run.set(true);
+                    if server.options.upgrades.is_some() {
+                        let held = server.budget.hold(Kind::Bodies, body.len() as u64);
+                        under_way.wanted.asks(body, held, waited);
+                    }
+                }
+                _ => {}
             }
             write_down(server);
             carry_out(server, Rc::from(name), under_way, outcome, charge);
@@ -307,22 +334,10 @@ async fn start(
     waiters: &mut Waiters,
 ) -> End {
     let reply = match outcome {
-        Outcome::Run(asked) => match run::carry_out(server, asked, charge, waiters).await? {
-            Answered::Whole(reply) => reply,
-            Answered::Long(long) => {
-                // It is over, and must not be done again, whoever is gone.
-                waiters.is_theirs = false;
-                let len = measure(&long, waiters).await?;
-                let keeps = server.repeats.repeats.borrow().keeps(len);
-                return Some(match keeps.then(|| server.charge(Kind::Answers, len)) {
-                    Some(Ok(charge)) => {
-                        let reply = whole(&long, len).await;
-                        Answer::Whole(Shared(Rc::new((reply, charge))))
-                    }
-                    Some(Err(_)) | None => Answer::Long(Rc::from(long), len),
-                });
-            }
-        },
+        Outcome::Run(asked) => {
+            let answered = run::carry_out(server, asked, charge, waiters).await?;
+            return ran(server, answered, waiters).await;
+        }
         Outcome::Create {
             job,
             launch,
@@ -334,6 +349,59 @@ async fn start(
         _ => return None,
     };
     Some(Answer::Whole(Shared::new(&server.repeats, reply)))
+}
+
+/// What a run is answered with.
+async fn ran(server: &Server, answered: Answered, waiters: &mut Waiters) -> End {
+    let long = match answered {
+        Answered::Whole(reply) => return Some(Answer::Whole(Shared::new(&server.repeats, reply))),
+        Answered::Long(long) => long,
+    };
+    // It is over, and must not be done again, whoever is gone.
+    waiters.is_theirs = false;
+    let len = measure(&long, waiters).await?;
+    let keeps = server.repeats.repeats.borrow().keeps(len);
+    Some(match keeps.then(|| server.charge(Kind::Answers, len)) {
+        Some(Ok(charge)) => {
+            let reply = whole(&long, len).await;
+            Answer::Whole(Shared(Rc::new((reply, charge))))
+        }
+        Some(Err(_)) | None => Answer::Long(Rc::from(long), len),
+    })
+}
+
+/// A client that waits for a run that another program has handed over. None if it is no run that
+/// several may wait for.
+pub(super) fn joins(server: &Server, job: JobId) -> Option<Waiting> {
+    let handed = server.repeats.handed.borrow();
+    let (.., under_way) = handed.iter().find(|(of, ..)| *of == job)?;
+    Some(Waiting::new(under_way))
+}
+
+/// Goes on with all runs for which clients may wait that have joined.
+pub(super) fn go_on(server: &Rc<Server>) {
+    for (job, name, under_way) in server.repeats.handed.take() {
+        let Some(handed) = Handed::new(server, job) else {
+            finish(server, &name, &under_way, None);
+            continue;
+        };
+        let (half_closed, is_theirs) = handed.patience();
+        under_way.half_closed.set(half_closed);
+        let mut waiters = Waiters {
+            server: server.clone(),
+            name: name.clone(),
+            under_way: under_way.clone(),
+            is_theirs,
+        };
+        let server = server.clone();
+        monoio::spawn(async move {
+            let answer = match run::go_on(handed, &mut waiters).await {
+                Some(answered) => ran(&server, answered, &mut waiters).await,
+                None => None,
+            };
+            finish(&server, &name, &under_way, answer);
+        });
+    }
 }
 
 fn finish(server: &Rc<Server>, name: &Name, under_way: &UnderWay, end: End) {
@@ -371,7 +439,7 @@ fn write_down_one(server: &Server, name: &Rc<Name>) {
         return;
     };
     let repeats = server.repeats.repeats.borrow();
-    let text = repeats.write(name, |under_way| under_way.job.get());
+    let text = repeats.write(name, |under_way| under_way.wanted.job());
     let mut records = records.borrow_mut();
     let before = records.remove(name);
     let table = server.table.borrow();
@@ -419,7 +487,24 @@ pub fn resume(server: &Rc<Server>) {
     let mut changed = Vec::new();
     for (record, mut left) in all {
         let mut is_new = false;
-        if let LeftState::UnderWay(Some(job)) = left.state {
+        let job = match left.state {
+            LeftState::UnderWay(job) => job,
+            LeftState::Answered { .. } => None,
+        };
+        if let Some(job) = job.filter(|&job| runs::is_handed(server, job)) {
+            let under_way = Rc::new(UnderWay::default());
+            under_way.is_run.set(true);
+            under_way.wanted.begins(job);
+            let mut repeats = server.repeats.repeats.borrow_mut();
+            let name = repeats.goes_on(left, under_way.clone());
+            if let Some(records) = &server.repeats.records {
+                records.borrow_mut().insert(name.clone(), record);
+            }
+            let mut handed = server.repeats.handed.borrow_mut();
+            handed.push((job, name, under_way));
+            continue;
+        }
+        if let Some(job) = job {
             let created = table.job(job);
             let created = created.filter(|process| process.life.kind() == life::Kind::Managed);
             left.state = LeftState::Answered {

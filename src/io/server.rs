@@ -30,6 +30,7 @@ use crate::wire::http::response::DateCache;
 
 use crate::io::conn::standing::Standing;
 use crate::io::host::admission::{RunBounds, Runs};
+use crate::io::host::begun::Begun;
 use crate::io::host::input::Input;
 use crate::io::host::late::LateOutputs;
 use crate::io::ids::Ids;
@@ -124,6 +125,8 @@ pub struct Server {
     pub(super) children: RefCell<HashMap<JobId, Rc<Child>>>,
     /// Creates that wait for exec.
     pub(super) creates: RefCell<HashMap<JobId, Create>>,
+    /// Runs that have begun and are not over, if there is a keeper.
+    pub(super) begun: RefCell<HashMap<JobId, Begun>>,
     /// Requests that may come again.
     pub(super) repeats: repeats::Store,
     /// The server is ending.
@@ -286,6 +289,7 @@ impl Server {
             late_outputs: RefCell::new(late_outputs),
             children: RefCell::new(HashMap::new()),
             creates: RefCell::new(HashMap::new()),
+            begun: RefCell::default(),
             repeats,
             shutting_down: Cell::new(false),
             ending: Notify::default(),

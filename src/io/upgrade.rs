@@ -39,8 +39,9 @@ use crate::supervisor::message::{self, Rest};
 use crate::types::{JobId, Monotonic};
 
 use crate::io::conn::listener::take_up;
-use crate::io::conn::standing::Doing;
-use crate::io::host::run::Handed;
+use crate::io::conn::standing::{Doing, Had};
+use crate::io::host::begun::Handed;
+use crate::io::repeats;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::sleep;
@@ -143,9 +144,10 @@ async fn try_upgrade(server: &Rc<Server>, binary: Option<PathBuf>) -> Result<Inf
     };
     let (runs, _named) = runs::hand_over(server);
     heritage.runs = runs;
-    let standing = server.standing.borrow();
-    heritage.connections = standing.values().filter_map(|of| of.hand_over()).collect();
-    drop(standing);
+    let mut standing: Vec<_> = server.standing.borrow().values().cloned().collect();
+    // Who was in line first is so again.
+    standing.sort_by_key(|of| of.since());
+    heritage.connections = standing.iter().filter_map(|of| of.hand_over()).collect();
     let children = server.children.borrow();
     let taken =
         |(job, child): (&JobId, &Rc<Child>)| Some((job.0, child.input.as_ref()?.accepted()));
@@ -252,7 +254,7 @@ fn check(program: &OwnedFd, heritage: OwnedFd) -> Result<bool, String> {
     let _ = child.wait();
     let (name, rest) = out.split_once(' ').unwrap_or_default();
     match (name, rest.ends_with("takes over"), err.is_empty()) {
-        ("procring", true, _) => Ok(rest.contains(" with runs ")),
+        ("procring", true, _) => Ok(rest.contains(" with all runs ")),
         (.., false) => Err(err.lines().next().unwrap_or_default().to_owned()),
         _ => Err("it is no procring that can take over from this one".to_owned()),
     }
@@ -264,11 +266,25 @@ pub(super) fn arrive(server: &Rc<Server>) {
         return;
     };
     // All have their places before anybody in line looks for one.
-    let handed = |about: &Connection| Handed::new(server, JobId(about.job?));
-    let handed: Vec<_> = connections.iter().map(handed).collect();
-    for (about, handed) in connections.into_iter().zip(handed) {
+    let had = |mut about: Connection| {
+        let had = about.is_run.then(|| match about.job.map(JobId) {
+            None => Had::InLine(std::mem::take(&mut about.body.0)),
+            Some(job) => match repeats::joins(server, job) {
+                Some(waiting) => Had::Joins(waiting, about.is_repeat),
+                None => Handed::new(server, job).map_or(Had::Lost, Had::Begun),
+            },
+        });
+        (about, had)
+    };
+    let connections: Vec<_> = connections.into_iter().map(had).collect();
+    repeats::go_on(server);
+    // Nobody waits for those.
+    for job in runs::before_all(server) {
+        drop(Handed::new(server, job));
+    }
+    for (about, had) in connections {
         if let Some(fd) = keeper::owned(about.fd) {
-            take_up(server, fd, about, handed);
+            take_up(server, fd, about, had);
         }
     }
     // Should this server die, who waits is gone.

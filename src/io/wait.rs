@@ -28,6 +28,11 @@ pub(crate) trait Client {
 
     /// What it has asked for is about to begin, as this job.
     fn begins(&self, _job: JobId) {}
+
+    /// How long it has waited before this server was asked.
+    fn waited(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 impl Client for Reader {
@@ -37,6 +42,10 @@ impl Client for Reader {
 
     fn begins(&self, job: JobId) {
         self.runs(job);
+    }
+
+    fn waited(&self) -> Duration {
+        Reader::waited(self)
     }
 }
 

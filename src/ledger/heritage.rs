@@ -125,9 +125,9 @@ pub struct Connection {
     pub is_run: bool,
     /// The number of the job that this is, if it has begun.
     pub job: Option<u64>,
-    /// When it began, in nanoseconds of the monotonic clock and milliseconds of the other.
-    pub since: (u64, u64),
-    /// The body of that request.
+    /// That run was another request's before, with the same key.
+    pub is_repeat: bool,
+    /// The body of that request, if it has not begun.
     pub body: Text,
 }
 
@@ -139,8 +139,42 @@ pub struct Run {
     pub job: u64,
     /// When it began, in nanoseconds of the monotonic clock and milliseconds of the other.
     pub since: (u64, u64),
+    /// What it was asked for with, as far as that counts from then on.
+    pub asked: Asked,
     /// What it has written to its standard output and error.
     pub outputs: [Output; 2],
+    /// What of its input is still to be written, if something is.
+    pub input: Option<Text>,
+    /// Bytes of it that have been.
+    pub input_bytes: u64,
+}
+
+/// What is wanted of a run once it has begun.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Asked {
+    /// Its program.
+    pub command: String,
+    /// The arguments of that.
+    pub args: Vec<String>,
+    /// Its directory.
+    pub cwd: Option<String>,
+    /// Bytes kept of each output.
+    pub output_max: u64,
+    /// Which of them.
+    pub keep: String,
+    /// Its answer tells how many bytes there were.
+    pub tells_bytes: bool,
+    /// And what it used.
+    pub tells_usage: bool,
+    /// It goes on without its client.
+    pub outlives_client: bool,
+    /// It was listed from its start.
+    pub is_record: bool,
+    /// The id of the request, if it brought one.
+    pub request: Option<String>,
+    /// How many bytes of it are read in a second, if that is limited.
+    pub rate: Option<u64>,
 }
 
 /// What a run has written to a stream.

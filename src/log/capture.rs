@@ -24,6 +24,23 @@ pub enum Keep {
     Both,
 }
 
+impl Keep {
+    /// As clients call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Keep::Head => "head",
+            Keep::Tail => "tail",
+            Keep::Both => "both",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Keep::Head, Keep::Tail, Keep::Both];
+        all.into_iter().find(|keep| keep.name() == name)
+    }
+}
+
 /// Bytes before the last ones that stay readable: whoever reads text can tell whether a character
 /// was cut there.
 const BEFORE_LAST: u64 = 3;

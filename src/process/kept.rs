@@ -301,7 +301,7 @@ impl Kept {
                 pid: records.pid(record)?,
             },
         };
-        let life = Life::resumed(kind, state, outputs);
+        let life = Life::resumed(kind, state, outputs, records.is_handed_over(record));
         let mut process = Process::resumed(records.job(record), life);
         process.record = Some(record);
         // A run has none.

@@ -212,11 +212,11 @@ impl Life {
         }
     }
 
-    /// A job of a server that is gone, whose answer nobody waits for.
-    pub fn resumed(kind: Kind, state: State, open_outputs: u8) -> Self {
+    /// A job of a server that is gone; `is_waited_for` if somebody still waits for its answer.
+    pub fn resumed(kind: Kind, state: State, open_outputs: u8, is_waited_for: bool) -> Self {
         Self {
             state,
-            answered: true,
+            answered: !is_waited_for,
             ..Self::new(kind, open_outputs)
         }
     }

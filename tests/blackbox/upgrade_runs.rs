@@ -1,6 +1,6 @@
-//! Runs under way at an upgrade: those that another server can go on with, and those that it waits for.
+//! Runs under way at an upgrade: another server goes on with them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -8,11 +8,12 @@ use crate::harness::lines::run_request;
 use crate::harness::procfs::{children_of, kib};
 use crate::harness::server::send_signal;
 use crate::harness::{Backend, Conn, Folder, Launch, eventually, on_both, sh};
-use crate::upgrade::{counter, kept, upgrade};
+use crate::upgrade::{kept, upgrade};
 
 on_both!(
     runs_in_flight_are_answered_by_the_next_server,
-    a_run_with_input_that_does_not_end_refuses_the_upgrade,
+    runs_with_a_record_a_key_or_an_input_go_on,
+    who_is_in_line_stays_there_and_waits_no_longer_for_it,
     what_is_handed_over_of_runs_is_bounded_and_does_not_stay_in_memory,
 );
 
@@ -104,26 +105,189 @@ fn runs_in_flight_are_answered_by_the_next_server(backend: Backend) {
     eventually("nobody of the run", || children().is_empty().then_some(()));
 }
 
-fn a_run_with_input_that_does_not_end_refuses_the_upgrade(backend: Backend) {
+fn runs_with_a_record_a_key_or_an_input_go_on(backend: Backend) {
     let server = kept(backend);
-    let id = server.spawn(&counter(5));
-    let mut conn = server.conn();
-    let mut body = sh("cat; sleep 8; echo end");
-    body["stdin"] = json!("in\n");
-    conn.send(run_request("1.1", &[], &body));
-    eventually("a run", || {
-        (server.get("/v1/server").json()["counts"]["runs"] == 1).then_some(())
+    let folder = Folder::new("upgrade-runs-kinds", backend);
+    let gate = folder.file("gate");
+    let gated = |script: &str, more: Value| {
+        let mut body = sh(&format!(
+            "echo begun; while [ ! -e {gate} ]; do sleep 0.02; done; {script}; exit 3"
+        ));
+        for (key, value) in more.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        body
+    };
+    let asks = |key: Option<&str>, body: &Value| {
+        let mut conn = server.conn();
+        let key: Vec<_> = key
+            .map(|key| ("Idempotency-Key", key))
+            .into_iter()
+            .collect();
+        conn.send(run_request("1.1", &key, body));
+        conn
+    };
+    let input = "0123456789abcdef".repeat(16 << 10);
+    let recorded = gated(
+        "echo out; echo err >&2",
+        json!({"record": true, "name": "recorded"}),
+    );
+    let fed = gated("cat | md5sum", json!({"stdin": input}));
+    let fed_record = gated("cat | md5sum", json!({"stdin": input, "record": true}));
+    let open = gated(
+        "cat",
+        json!({"stdinOpen": true, "record": true, "name": "open"}),
+    );
+    let keyed = gated("echo keyed", json!({}));
+    let mark = folder.file("mark");
+    let alone = gated(
+        &format!("echo $$ > {mark}"),
+        json!({"killOnDisconnect": false}),
+    );
+    let lost = gated("echo lost", json!({"record": true, "name": "lost"}));
+    let mut waiting: Vec<Conn> = [
+        (None, &recorded),
+        (None, &fed),
+        (None, &fed_record),
+        (None, &open),
+        (Some("first"), &keyed),
+        (Some("first"), &keyed),
+    ]
+    .into_iter()
+    .map(|(key, body)| asks(key, body))
+    .collect();
+    let gone = [
+        asks(None, &alone),
+        asks(Some("second"), &alone.clone()),
+        asks(Some("third"), &keyed),
+    ];
+    let left = asks(Some("third"), &keyed);
+    let lost = asks(None, &lost);
+    let all = |runs: usize, running: usize| {
+        eventually("all that is under way", || {
+            let counts = &server.get("/v1/server").json()["counts"];
+            (counts["runs"] == runs && counts["runningProcesses"] == running).then_some(())
+        });
+    };
+    all(5, 4);
+    server.await_output("recorded", "begun");
+    gone.into_iter().for_each(Conn::reset);
+    eventually("few connections", || {
+        (server.connections() <= 9).then_some(())
     });
-    server.signal(libc::SIGUSR2);
-    eventually("a refusal", || {
-        let stderr = server.stderr();
-        stderr
-            .contains("nothing was upgraded: after 5 s 1 runs")
-            .then_some(())
-    });
-    server.await_output(&id, "line");
-    assert_eq!(conn.response("POST").json()["stdout"], "in\nend\n");
     upgrade(&server);
+    upgrade(&server);
+    all(5, 4);
+    // Its client goes, and with that the run.
+    lost.reset();
+    eventually("its end", || {
+        (server.info("lost")["status"] == "exited").then_some(())
+    });
+    waiting.push(left);
+    let listed = server.info("recorded");
+    assert_eq!(listed["status"], "running", "{listed}");
+    server.feed("open", "typed\n");
+    server
+        .post_empty("/v1/processes/open/stdin/close")
+        .expect(204);
+    // Somebody else asks for the same.
+    waiting.push(asks(Some("first"), &keyed));
+    std::fs::write(&gate, "").unwrap();
+    let answers: Vec<_> = waiting
+        .iter_mut()
+        .map(|conn| conn.response("POST"))
+        .collect();
+    let outputs: Vec<_> = answers
+        .iter()
+        .map(|answer| {
+            let json = answer.json();
+            assert_eq!(json["exitCode"], 3, "{json}");
+            json["stdout"]
+                .as_str()
+                .unwrap()
+                .trim_start_matches("begun\n")
+                .to_owned()
+        })
+        .collect();
+    let sum = server.run(&json!({"command": "md5sum", "stdin": input}));
+    let sum = sum["stdout"].as_str().unwrap();
+    assert_eq!(
+        outputs,
+        [
+            "out\n", sum, sum, "typed\n", "keyed\n", "keyed\n", "keyed\n", "keyed\n"
+        ]
+    );
+    let repeats = answers
+        .iter()
+        .map(|answer| answer.header("idempotency-replayed").is_some());
+    assert_eq!(
+        repeats.collect::<Vec<_>>(),
+        [false, false, false, false, false, true, true, true]
+    );
+    let answer = answers[0].json();
+    assert_eq!(
+        (&answer["stderr"], &answer["stderrBytes"]),
+        (&json!("err\n"), &json!(4))
+    );
+    assert_eq!(answer["processId"], listed["id"]);
+    server.await_exit("recorded");
+    assert_eq!(server.output("recorded", "stdout"), b"begun\nout\n");
+    for answer in [&answers[1], &answers[4]] {
+        assert!(answer.json().get("processId").is_none());
+    }
+    eventually("what nobody waits for", || {
+        Some(std::fs::read_to_string(&mark).ok()?.ends_with('\n')).filter(|is| *is)
+    });
+    all(0, 0);
+    // What was asked for with a key is not done again.
+    let again = asks(Some("second"), &alone).response("POST");
+    assert_eq!(again.json()["stdout"], "begun\n", "{}", again.text());
+}
+
+fn who_is_in_line_stays_there_and_waits_no_longer_for_it(backend: Backend) {
+    let server = Launch::new(backend)
+        .args(&["--no-token", "--keep", "--max-concurrent-runs", "1"])
+        .start();
+    let folder = Folder::new("upgrade-runs-line", backend);
+    let gate = folder.file("gate");
+    let asks = |key: &str, body: Value| {
+        let mut conn = server.conn();
+        conn.send(run_request("1.1", &[("Idempotency-Key", key)], &body));
+        eventually("one more", || {
+            let counts = &server.get("/v1/server").json()["counts"];
+            let all = counts["runs"].as_u64()? + counts["queuedRuns"].as_u64()?;
+            (all.to_string() == key).then_some(())
+        });
+        conn
+    };
+    let order = folder.file("order");
+    let mut first = asks(
+        "1",
+        sh(&format!("while [ ! -e {gate} ]; do sleep 0.02; done")),
+    );
+    let mut patient: Vec<Conn> = (2..8)
+        .map(|key| asks(&key.to_string(), sh(&format!("echo {key} >> {order}"))))
+        .collect();
+    let mut hurried = sh("echo never");
+    hurried["timeoutMs"] = json!(2000);
+    let asked = Instant::now();
+    let mut hurried = asks("8", hurried);
+    // It is in line twice, and not for longer.
+    while asked.elapsed() < Duration::from_millis(1500) {
+        upgrade(&server);
+    }
+    let refused = hurried.response("POST");
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.text().contains("within"), "{}", refused.text());
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(first.response("POST").json()["exitCode"], 0);
+    for conn in &mut patient {
+        assert_eq!(conn.response("POST").json()["exitCode"], 0);
+    }
+    assert_eq!(
+        std::fs::read_to_string(&order).unwrap(),
+        "2\n3\n4\n5\n6\n7\n"
+    );
 }
 
 fn what_is_handed_over_of_runs_is_bounded_and_does_not_stay_in_memory(backend: Backend) {

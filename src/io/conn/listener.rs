@@ -27,9 +27,9 @@ use crate::supervisor::mailbox::Receiver;
 use crate::supervisor::message::{self, Command};
 
 use crate::io::conn::open::{Kind, Listening};
+use crate::io::conn::standing::Had;
 use crate::io::conn::{self, Conn, unread};
 use crate::io::host::events;
-use crate::io::host::run::Handed;
 use crate::io::runtime::heap;
 use crate::io::runtime::race::{First, first, race};
 use crate::io::runtime::source::Source;
@@ -260,7 +260,7 @@ pub(in crate::io) fn take_up(
     server: &Rc<Server>,
     fd: OwnedFd,
     about: Connection,
-    run: Option<Handed>,
+    run: Option<Had>,
 ) {
     let Ok(address) = getpeername(&fd) else {
         // It is none, or broken.

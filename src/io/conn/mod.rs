@@ -26,6 +26,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::time::Duration;
 
 use monoio::io::Splitable;
 use monoio::net::TcpStream;
@@ -53,7 +54,7 @@ use crate::wire::http::response::Length;
 use crate::wire::ws::handshake::Accept;
 
 use self::receive::{BODY_BYTES_MAX, Facts, Received};
-use self::standing::{Doing, Standing};
+use self::standing::{Doing, Had, Standing, Wanted};
 use crate::io::attach::attach;
 use crate::io::audit::Change;
 use crate::io::bytes::send;
@@ -68,11 +69,11 @@ use crate::io::events::{Watch, events};
 use crate::io::follow::follow;
 use crate::io::host::create::create;
 use crate::io::host::input::Offer;
-use crate::io::host::run::{Answered, Handed, Long, carry_out, go_on};
+use crate::io::host::run::{Answered, Long, carry_out, go_on};
 use crate::io::memory::SMALL_BYTES;
 use crate::io::metrics;
 use crate::io::recording::record;
-use crate::io::repeats::{self, Answer, Repeat};
+use crate::io::repeats::{self, Answer, Repeat, Waiting};
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
 use crate::io::screen;
@@ -109,6 +110,8 @@ enum Stage {
     Over(Then),
     /// It is carried out if it has not been before.
     Once(Box<Facts>, Box<Once>),
+    /// It is answered with what others are; whether it was asked for before.
+    Joins(Box<Facts>, Waiting, bool),
     /// Its body is passed on as it comes.
     Upload(Box<Facts>, ProcessId, StdinQuery),
     /// Its answer begins with its program.
@@ -266,10 +269,10 @@ impl Conn {
     }
 
     /// Of a socket that another program has handed over.
-    pub(crate) fn goes_on_with(&mut self, mut about: Connection, run: Option<Handed>) {
+    pub(crate) fn goes_on_with(&mut self, mut about: Connection, run: Option<Had>) {
         let unread = std::mem::take(&mut about.bytes);
         if let Some(standing) = &self.standing {
-            standing.was(about, run);
+            standing.was(&about, run);
         }
         self.reader.goes_on_with(unread);
     }
@@ -327,9 +330,11 @@ impl Conn {
 
     /// What comes next, or what has to be done before that is known.
     fn go_on(&mut self, stage: Stage) -> Result<Then, Lasting<'_, Then>> {
-        self.does(match &stage {
+        let doing = match &stage {
             Stage::Over(then) => return Ok(*then),
-            Stage::Once(..) | Stage::Upload(..) | Stage::Run(..) => Doing::Answers,
+            Stage::Once(..) | Stage::Joins(..) | Stage::Upload(..) | Stage::Run(..) => {
+                Doing::Answers
+            }
             Stage::Wait(..) => Doing::Waits,
             Stage::List(..) | Stage::Ran(..) | Stage::Fetch(..) => Doing::Sends,
             Stage::Bytes(_, bytes) if !bytes.follow => Doing::Sends,
@@ -338,10 +343,17 @@ impl Conn {
             | Stage::Follow(..)
             | Stage::Recording(..)
             | Stage::Upgrade(..) => Doing::Streams,
-        });
+        };
+        // Until then it answers.
+        if doing != Doing::Answers {
+            self.does(doing);
+        }
         Err(match stage {
             Stage::Over(then) => return Ok(then),
             Stage::Once(facts, once) => Box::pin(self.once(facts, *once)),
+            Stage::Joins(facts, waiting, replayed) => {
+                Box::pin(self.joins(facts, waiting, replayed))
+            }
             Stage::Upload(facts, id, query) => Box::pin(self.upload(facts, id, query)),
             Stage::List(facts, list) => Box::pin(self.list(facts, list)),
             Stage::Ran(facts, long) => Box::pin(self.ran(facts, long)),
@@ -374,10 +386,8 @@ impl Conn {
     async fn answer(&mut self, mut facts: Box<Facts>, plan: Result<Plan, Reply>) -> Stage {
         let standing = self.standing.as_ref();
         let had = standing.and_then(|standing| standing.take_run());
-        // Whatever the request comes to now: nothing else goes on with it.
-        let (mut handed, body) = had.map_or((None, None), |(run, body)| (run, Some(body)));
-        if body.is_some() {
-            // Another server has read it.
+        if had.is_some() {
+            // Another server has read its body.
             facts.framing = BodyFraming::Empty;
         }
         if let Ok(plan) = &plan {
@@ -393,6 +403,12 @@ impl Conn {
         } = match plan {
             Ok(plan) => plan,
             Err(reply) => return Stage::Over(self.refuse_body_and_reply(facts, reply).await),
+        };
+        // Whatever the request comes to now: nothing else goes on with what it had.
+        let body = match had {
+            None => None,
+            Some(Had::InLine(body)) => Some(body),
+            Some(had) => return Box::pin(self.goes_on(facts, had)).await,
         };
         let received = match policy {
             BodyPolicy::Stream => Ok(Received::default()),
@@ -423,9 +439,11 @@ impl Conn {
         let Received { body, charge } = received;
         let outcome = self.execute(action, &body, &facts);
         match (&outcome, &self.standing) {
-            (Outcome::Run(run), Some(standing)) if run.is_alone() => {
+            (Outcome::Run(_), Some(standing)) => {
                 let held = self.server.budget.hold(Kind::Bodies, body.len() as u64);
-                standing.asks_for_run(body, held, self.reader.bytes());
+                let wanted = Rc::<Wanted>::default();
+                wanted.asks(body, held, Duration::ZERO);
+                standing.asks_for_run(wanted, false, self.reader.bytes());
             }
             _ => drop(body),
         }
@@ -449,12 +467,7 @@ impl Conn {
             }
             Outcome::Reply(reply) => reply,
             Outcome::Run(run) => {
-                let begun = handed.take();
-                let reader = &mut self.reader;
-                let answered = match begun {
-                    Some(begun) => Box::pin(go_on(begun, run, charge, reader)).await,
-                    None => carry_out(&self.server, run, charge, reader).await,
-                };
+                let answered = carry_out(&self.server, run, charge, &mut self.reader).await;
                 self.answers();
                 match answered {
                     Some(Answered::Whole(reply)) => reply,
@@ -500,6 +513,28 @@ impl Conn {
             },
         };
         Stage::Over(self.reply(&facts, reply).await)
+    }
+
+    /// Goes on with a run that another server has begun.
+    async fn goes_on(&mut self, facts: Box<Facts>, had: Had) -> Stage {
+        let handed = match had {
+            Had::Begun(handed) => handed,
+            Had::Joins(waiting, is_repeat) => return Stage::Joins(facts, waiting, is_repeat),
+            Had::InLine(_) | Had::Lost => return Stage::Over(Then::Drop),
+        };
+        if let Some(change) = &facts.change {
+            change.runs(handed.command());
+        }
+        if let Some(standing) = &self.standing {
+            standing.asks_for_run(Rc::default(), false, self.reader.bytes());
+        }
+        let answered = go_on(handed, &mut self.reader).await;
+        self.answers();
+        match answered {
+            Some(Answered::Whole(reply)) => Stage::Over(self.reply(&facts, reply).await),
+            Some(Answered::Long(long)) => Stage::Ran(facts, long),
+            None => Stage::Over(Then::Drop),
+        }
     }
 
     /// What a request comes to.
@@ -556,15 +591,23 @@ impl Conn {
             received,
         } = once;
         let Received { body, charge } = received;
-        let execute = || self.execute(action, &body, &facts);
-        let begun = repeats::begin(&self.server, name, &body, charge, execute);
-        drop(body);
-        let (answer, replayed) = match begun {
-            Err(problem) => return self.reply(&facts, problem.reply()).await,
-            Ok(Repeat::Answered(answer)) => (Some(Answer::Whole(answer)), true),
-            Ok(Repeat::First(waiting)) => (waiting.answer(&mut self.reader).await, false),
-            Ok(Repeat::Waits(waiting)) => (waiting.answer(&mut self.reader).await, true),
-        };
+        let execute = |body: &[u8]| self.execute(action, body, &facts);
+        let held = (charge, self.reader.waited());
+        match repeats::begin(&self.server, name, body, held, execute) {
+            Err(problem) => self.reply(&facts, problem.reply()).await,
+            Ok(Repeat::Answered(answer)) => self.shared_reply(&facts, &answer, true).await,
+            Ok(Repeat::First(waiting)) => self.joins(facts, waiting, false).await,
+            Ok(Repeat::Waits(waiting)) => self.joins(facts, waiting, true).await,
+        }
+    }
+
+    /// Answers a request with what is carried out for all who wait for it.
+    async fn joins(&mut self, facts: Box<Facts>, waiting: Waiting, replayed: bool) -> Then {
+        if let (Some(standing), Some(run)) = (&self.standing, waiting.run()) {
+            standing.asks_for_run(run.clone(), replayed, self.reader.bytes());
+        }
+        let answer = waiting.answer(&mut self.reader).await;
+        self.answers();
         match answer {
             Some(Answer::Whole(answer)) => self.shared_reply(&facts, &answer, replayed).await,
             Some(Answer::Long(long, len)) => self.send_ran(facts, &long, len, replayed).await,
@@ -764,7 +807,7 @@ impl Conn {
         }
         if let Some(standing) = &self.standing {
             // It has waited for a part of this before another server.
-            wait.timeout = wait.timeout.saturating_sub(standing.take_waited());
+            wait.timeout = wait.timeout.saturating_sub(standing.waited());
         }
         self.reader.expect_silence();
         match wait_for(&self.server, id, wait, &mut self.reader).await {

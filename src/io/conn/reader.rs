@@ -12,6 +12,7 @@ use std::os::fd::RawFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use monoio::BufResult;
 use monoio::io::{AsyncReadRent, OwnedReadHalf};
@@ -115,6 +116,12 @@ impl Reader {
         if let Some(standing) = &self.standing {
             standing.runs(job);
         }
+    }
+
+    /// How long its client has waited for what it asks for before this server had the connection.
+    pub(crate) fn waited(&self) -> Duration {
+        let standing = self.standing.as_ref();
+        standing.map_or(Duration::ZERO, |standing| standing.waited())
     }
 
     /// The connection's socket.

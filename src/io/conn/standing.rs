@@ -5,15 +5,17 @@
 //! (readiness first), so that no byte is in flight that nobody knows of.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::budget::Charge;
-use crate::io::host::run::Handed;
+use crate::io::host::begun::Handed;
+use crate::io::repeats::Waiting;
 use crate::io::runtime::heap;
 use crate::ledger::heritage::{Connection, Text};
-use crate::types::{JobId, Monotonic, UnixMs};
+use crate::types::{JobId, Monotonic};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,25 +33,75 @@ pub(crate) enum Doing {
     Streams,
 }
 
-/// A run that another server can go on with: it has no input, no record and no key, and nothing of
-/// its answer is sent.
-#[derive(Debug)]
-struct Run {
-    /// None as long as it is in line.
-    begun: Option<(JobId, Since)>,
-    body: Vec<u8>,
-    _charge: Charge,
+/// A run that somebody has asked for: its job, and what asks for it until it has begun.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    job: Cell<Option<JobId>>,
+    body: RefCell<Option<Body>>,
+    /// How long it was in line before this server was asked.
+    waited: Cell<Duration>,
 }
 
-impl Drop for Run {
-    /// Its body is large where it came from another server, and nothing else passes then.
-    fn drop(&mut self) {
-        heap::passed(self.body.len());
+impl Wanted {
+    /// It is asked for by this, and has been in line for so long.
+    pub(crate) fn asks(&self, body: Vec<u8>, charge: Charge, waited: Duration) {
+        *self.body.borrow_mut() = Some(Body(body, charge));
+        self.waited.set(waited);
+    }
+
+    /// It is about to begin.
+    pub(crate) fn begins(&self, job: JobId) {
+        self.job.set(Some(job));
+        self.body.take();
+    }
+
+    /// As what it is about to begin, or has begun.
+    pub(crate) fn job(&self) -> Option<JobId> {
+        self.job.get()
+    }
+
+    /// How long it was in line before this server was asked.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited.get()
+    }
+
+    /// Bytes of what asks for it, as long as it has not begun.
+    pub(crate) fn body_len(&self) -> u64 {
+        let body = self.body.borrow();
+        body.as_ref().map_or(0, |Body(body, _)| body.len() as u64)
     }
 }
 
-/// When something began, by the monotonic clock and by that of people.
-pub(crate) type Since = (Monotonic, UnixMs);
+#[derive(Debug)]
+struct Body(
+    Vec<u8>,
+    #[expect(dead_code, reason = "it counts as long as it is there")] Charge,
+);
+
+impl Drop for Body {
+    /// It is large where it came from another server, and nothing else passes then.
+    fn drop(&mut self) {
+        heap::passed(self.0.len());
+    }
+}
+
+/// What has become of a run for which the client waited when another server had the connection.
+pub(crate) enum Had {
+    /// It had not begun; this asks for it.
+    InLine(Vec<u8>),
+    /// It goes on.
+    Begun(Handed),
+    /// So it does, for all who wait for the same; whether another one came before this client.
+    Joins(Waiting, bool),
+    /// It is not known any more.
+    Lost,
+}
+
+impl fmt::Debug for Had {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Had")
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -65,12 +117,12 @@ pub(crate) struct Standing {
     unread: RefCell<Vec<u8>>,
     /// How long the client waited before this server had the connection.
     waited: Cell<Duration>,
-    /// The run that it has asked for.
-    run: RefCell<Option<Run>>,
+    /// The same of the request under way.
+    waits_since: Cell<Duration>,
+    /// The run that it has asked for, and whether another request had, with the same key.
+    run: RefCell<Option<(Rc<Wanted>, bool)>>,
     /// The run that it had asked for when another server had the connection.
-    had: RefCell<Option<(Option<Handed>, Vec<u8>)>>,
-    /// When that began.
-    run_since: Cell<Option<Since>>,
+    had: RefCell<Option<Had>>,
     /// The client waits for the end of an upgrade.
     pub(crate) asks: Cell<bool>,
     /// It has waited for that when another server had the connection.
@@ -91,7 +143,7 @@ impl Standing {
             waited: Cell::default(),
             run: RefCell::default(),
             had: RefCell::default(),
-            run_since: Cell::default(),
+            waits_since: Cell::default(),
             asks: Cell::default(),
             asked: Cell::default(),
         })
@@ -116,6 +168,7 @@ impl Standing {
 
     /// This is a whole request.
     pub(crate) fn has_request(&self, head: &[u8]) {
+        self.waits_since.set(self.waited.take());
         *self.request.borrow_mut() = head.to_vec();
     }
 
@@ -126,21 +179,17 @@ impl Standing {
         }
     }
 
-    /// What it asks for is a run, with this body; until it does something else.
-    pub(crate) fn asks_for_run(&self, body: Vec<u8>, charge: Charge, unread: &[u8]) {
-        *self.run.borrow_mut() = Some(Run {
-            begun: None,
-            body,
-            _charge: charge,
-        });
+    /// What it asks for is a run, until it does something else. `is_repeat`: it was asked for before,
+    /// under the same key.
+    pub(crate) fn asks_for_run(&self, run: Rc<Wanted>, is_repeat: bool, unread: &[u8]) {
+        *self.run.borrow_mut() = Some((run, is_repeat));
         self.reads(unread);
     }
 
     /// Its run is about to begin, or goes on.
     pub(crate) fn runs(&self, job: JobId) {
-        if let Some(run) = &mut *self.run.borrow_mut() {
-            let now = (Monotonic::now(), UnixMs::now());
-            run.begun = Some((job, self.run_since.take().unwrap_or(now)));
+        if let Some((run, _)) = &*self.run.borrow() {
+            run.begins(job);
         }
     }
 
@@ -149,26 +198,24 @@ impl Standing {
         self.run.take();
     }
 
-    /// The run that another server can go on with, if it has begun.
-    pub(crate) fn run(&self) -> Option<Option<(JobId, Since)>> {
-        self.run.borrow().as_ref().map(|run| run.begun)
+    /// The run that its client waits for.
+    pub(crate) fn run(&self) -> Option<Rc<Wanted>> {
+        self.run.borrow().as_ref().map(|(run, _)| run.clone())
     }
 
-    /// Bytes of the body that asks for the run.
-    pub(crate) fn run_body_len(&self) -> u64 {
-        let run = self.run.borrow();
-        run.as_ref().map_or(0, |run| run.body.len() as u64)
-    }
-
-    /// The run that another server had begun for it, if it had, and the body of the request; asked for
-    /// once.
-    pub(crate) fn take_run(&self) -> Option<(Option<Handed>, Vec<u8>)> {
+    /// The run for which the client waited when another server had the connection; asked for once.
+    pub(crate) fn take_run(&self) -> Option<Had> {
         self.had.take()
     }
 
-    /// How long the client of a connection that was handed over has waited; asked for once.
-    pub(crate) fn take_waited(&self) -> Duration {
-        self.waited.take()
+    /// How long the client has waited for this answer before this server had the connection.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waits_since.get()
+    }
+
+    /// Since when it does what it is doing.
+    pub(crate) fn since(&self) -> Monotonic {
+        self.since.get()
     }
 
     /// Whether its client has asked for the upgrade that was; asked for once.
@@ -177,29 +224,25 @@ impl Standing {
     }
 
     /// The connection was handed over like this.
-    pub(crate) fn was(&self, before: Connection, run: Option<Handed>) {
+    pub(crate) fn was(&self, before: &Connection, run: Option<Had>) {
         self.waited.set(Duration::from_millis(before.waited));
         self.asked.set(before.asked);
-        if before.is_run {
-            let (since, at) = before.since;
-            let since = (Monotonic::from_nanos(since), UnixMs(at));
-            self.run_since.set(run.as_ref().map(|_| since));
-            *self.had.borrow_mut() = Some((run, before.body.0));
-        }
+        *self.had.borrow_mut() = run;
     }
 
     /// What another server needs; None if it cannot go on with the connection.
     pub(crate) fn hand_over(&self) -> Option<Connection> {
+        let run = self.run.borrow();
         let waits = match self.doing.get() {
             Doing::Rests => false,
             Doing::Waits => true,
-            Doing::Answers if self.run.borrow().is_some() => false,
+            Doing::Answers if run.is_some() => true,
             Doing::Answers | Doing::Sends | Doing::Streams => return None,
         };
-        let run = self.run.borrow();
-        let run = run.as_ref();
-        let waited = Monotonic::now().since(self.since.get());
+        let waited = self.waits_since.get() + Monotonic::now().since(self.since.get());
         let waited = if waits { waited } else { Duration::ZERO };
+        let body = run.as_ref().map(|(run, _)| run.body.borrow());
+        let body = body.as_ref().and_then(|body| body.as_ref());
         Some(Connection {
             fd: self.socket,
             for_metrics: self.for_metrics,
@@ -208,12 +251,9 @@ impl Standing {
             waited: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
             asked: self.asks.get(),
             is_run: run.is_some(),
-            job: run.and_then(|run| run.begun).map(|(job, _)| job.0),
-            since: run
-                .and_then(|run| run.begun)
-                .map(|(_, (since, at))| (since.nanos(), at.0))
-                .unwrap_or_default(),
-            body: Text(run.map_or(Vec::new(), |run| run.body.clone())),
+            job: run.as_ref().and_then(|(run, _)| run.job()).map(|job| job.0),
+            is_repeat: run.as_ref().is_some_and(|(_, is_repeat)| *is_repeat),
+            body: Text(body.map_or(Vec::new(), |Body(body, _)| body.clone())),
         })
     }
 }

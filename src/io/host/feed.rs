@@ -3,6 +3,7 @@
 //! In: the bytes and our end of the pipe. Out: nothing; a program that does not read all of its
 //! input has its reasons. Waits as long as the run is under way and holds nobody else up.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -15,13 +16,43 @@ use crate::io::runtime::race::race;
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
 
-/// Writes `data` for as long as somebody reads it and the run is not over. The pipe is closed then.
-pub(crate) async fn feed(server: Rc<Server>, job: JobId, pipe: Source, data: Vec<u8>) {
-    let mut rest = data.as_slice();
-    while !rest.is_empty() {
+/// An input, and how far it has been written.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pipe: Source,
+    data: Vec<u8>,
+    at: Cell<usize>,
+}
+
+impl Feed {
+    /// Of this, into our end of a pipe.
+    pub(crate) fn new(pipe: Source, data: Vec<u8>) -> Rc<Self> {
+        let at = Cell::default();
+        Rc::new(Self { pipe, data, at })
+    }
+
+    /// What is still to be written.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.data[self.at.get()..]
+    }
+
+    /// The descriptor of the pipe.
+    pub(crate) fn number(&self) -> i32 {
+        self.pipe.number()
+    }
+}
+
+/// Writes it for as long as somebody reads it and the run is not over. The pipe is closed then.
+pub(crate) async fn feed(server: Rc<Server>, job: JobId, feed: Rc<Feed>) {
+    let pipe = &feed.pipe;
+    loop {
+        let rest = feed.rest();
+        if rest.is_empty() {
+            return;
+        }
         match pipe.write(rest) {
             Ok(len) => {
-                rest = &rest[len..];
+                feed.at.set(feed.at.get() + len);
                 if let Some((run, _)) = server.table.borrow_mut().job_mut(job) {
                     run.input_bytes += len as u64;
                 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod backlog;
+pub(crate) mod begun;
 pub(crate) mod capacity;
 pub(crate) mod create;
 pub(crate) mod effects;

@@ -34,8 +34,13 @@ pub fn resume(server: &Rc<Server>, settings: Option<Settings>) {
         let waited_for = runs::before_all(server)
             .into_iter()
             .filter_map(|job| Some(table.job(job)?.job));
-        let jobs = listed.chain(waited_for);
-        let all = jobs.filter_map(|job| Some((job, table.job(job)?.is_over())));
+        let mut jobs: Vec<JobId> = listed.chain(waited_for).collect();
+        // A run that is listed is among both.
+        jobs.sort_unstable();
+        jobs.dedup();
+        let all = jobs
+            .into_iter()
+            .filter_map(|job| Some((job, table.job(job)?.is_over())));
         all.filter_map(|(job, is_over)| Some((job, kept(job)?, is_over)))
             .collect()
     };
@@ -51,24 +56,20 @@ pub fn resume(server: &Rc<Server>, settings: Option<Settings>) {
         if let Some((_, master)) = master {
             resume_terminal(server, job, pty::size(master.as_fd()).unwrap_or_default());
         }
+        let is_fed = runs::is_fed(server, job);
         let input = match master {
             Some((_, master)) => Input::terminal_of(master.clone()),
+            None if is_fed => Input::closed(),
             None => match taken_over(server, job, record, End::Input) {
                 Some(pipe) => Input::pipe(Rc::new(pipe)),
                 None => Input::closed(),
             },
         };
         input.goes_on(input_before(server, job));
-        let is_listed = |job| {
-            server
-                .table
-                .borrow()
-                .job(job)
-                .is_some_and(|of| of.is_listed())
-        };
-        if !is_listed(job) {
-            // A run is read on when who waits for it is there.
-            let input = None;
+        if runs::is_handed(server, job) {
+            // It is read on when who waits for it is there.
+            let is_listed = |job| Some(server.table.borrow().job(job)?.is_listed());
+            let input = is_listed(job).unwrap_or(false).then_some(input);
             let child = Child { outputs, input };
             server.children.borrow_mut().insert(job, Rc::new(child));
             continue;
@@ -98,6 +99,12 @@ fn taken_over(server: &Rc<Server>, job: JobId, record: RecordId, end: End) -> Op
         End::Output(Stream::Pty) => super::create::with_farewell(server, job, source),
         _ => source,
     })
+}
+
+/// Where the rest of an input is to be written that another server has begun with.
+pub(super) fn pipe_of_input(server: &Rc<Server>, job: JobId) -> Option<Source> {
+    let record = server.table.borrow().job(job)?.record?;
+    taken_over(server, job, record, End::Input)
 }
 
 /// Notes which end of a job this is, where there is a keeper.

@@ -6,14 +6,13 @@
 //! says that its time is over. A run that leaves living descendants is listed, so that they can be
 //! seen and ended; another one only if its request says so.
 
-use std::fmt;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::api::run::{Answer, Progress, Run, answer};
 use crate::api::{Problem, Reply};
-use crate::budget::Charge;
+use crate::budget::{self, Charge};
 use crate::config::timeouts;
 use crate::journal;
 use crate::ledger::{self, heritage};
@@ -26,19 +25,19 @@ use crate::supervisor::message::Command;
 use crate::types::{JobId, Monotonic, ProcessId, SpawnError, Stream, UnixMs};
 
 use crate::io::host::admission::{Place, admit};
+use crate::io::host::begun::{self, Begun, Handed};
 use crate::io::host::create::{TermRule, open_run_pipes, refusal, spec};
 use crate::io::host::effects::{close, happen, told_to_end};
-use crate::io::host::feed::feed;
+use crate::io::host::feed::{Feed, feed};
 use crate::io::host::input::Input;
 use crate::io::host::leftovers;
 use crate::io::host::outputs::{ingest, trim_later};
 use crate::io::host::paced::{Output, limit_rate};
-use crate::io::host::resume::named;
+use crate::io::host::resume::{self, named};
 use crate::io::host::tally;
 use crate::io::host::told;
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
-use crate::io::upgrade;
 use crate::io::usage::usage_of;
 use crate::io::wait::{Client, Limits, Waited, for_client, until};
 
@@ -91,7 +90,9 @@ pub(crate) async fn carry_out(
     client: &mut impl Client,
 ) -> Option<Answered> {
     let whole = |problem: Problem| Answered::Whole(problem.reply());
-    let place = match admit(server, run.timeout, half_closed(&run), client).await {
+    // It may have been in line before another server.
+    let patience = run.timeout.saturating_sub(client.waited());
+    let place = match admit(server, patience, half_closed(&run), client).await {
         Ok(place) => place,
         Err(problem) => return problem.map(whole),
     };
@@ -103,14 +104,10 @@ pub(crate) async fn carry_out(
 }
 
 /// Goes on with a run that another server has begun; None if the client is gone.
-pub(crate) async fn go_on(
-    handed: Handed,
-    run: Box<Run>,
-    charge: Option<Charge>,
-    client: &mut impl Client,
-) -> Option<Answered> {
-    client.begins(handed.job);
-    end(Underway::resumed(handed, run, charge), client).await
+pub(crate) async fn go_on(handed: Handed, client: &mut impl Client) -> Option<Answered> {
+    let underway = handed.take()?;
+    client.begins(underway.job());
+    end(underway, client).await
 }
 
 /// What a run comes to that has begun; None if the client is gone.
@@ -156,50 +153,11 @@ async fn end(mut underway: Underway, client: &mut impl Client) -> Option<Answere
     Some(Answered::Long(Box::new(Long { underway, answer })))
 }
 
-/// A run that another server has begun; dropped, it is ended.
-pub(crate) struct Handed {
-    server: Rc<Server>,
-    job: JobId,
-    /// Taken by what goes on with it.
-    place: Option<Place>,
-}
-
-impl fmt::Debug for Handed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Handed({:?})", self.job)
-    }
-}
-
-impl Handed {
-    /// Of this job, with a place among those that are under way. None if it had not begun: its start
-    /// has failed meanwhile.
-    pub(crate) fn new(server: &Rc<Server>, job: JobId) -> Option<Self> {
-        server.table.borrow().job(job)?;
-        Some(Self {
-            server: server.clone(),
-            job,
-            place: Some(Place::of_one_more(server)),
-        })
-    }
-}
-
-impl Drop for Handed {
-    fn drop(&mut self) {
-        if self.place.is_some() {
-            let (server, job) = (&self.server, self.job);
-            happen(server, job, Event::Abandoned);
-            close(server, job);
-            server.command(Command::End { job });
-            server.table.borrow_mut().disown(job);
-        }
-    }
-}
-
 /// A run under way; dropped before it is over, it ends the tree.
 pub(crate) struct Underway {
     server: Rc<Server>,
     job: JobId,
-    run: Box<Run>,
+    run: Rc<Run>,
     /// What is kept of its request is charged.
     _charge: Option<Charge>,
     started: Instant,
@@ -224,6 +182,7 @@ pub(crate) fn half_closed(run: &Run) -> Duration {
 impl Drop for Underway {
     fn drop(&mut self) {
         let (server, job) = (&self.server.clone(), self.job);
+        server.begun.borrow_mut().remove(&job);
         tally::run_is_over(server, job, self.is_let_go);
         if !self.is_let_go {
             self.tell_end(None);
@@ -300,15 +259,18 @@ impl Underway {
             let output = Output { stream, is_paced };
             monoio::spawn(ingest(server.clone(), job, output, source.clone()));
         }
-        if let (Some(pipe), Some(data)) = (input, run.stdin.take()) {
-            monoio::spawn(feed(server.clone(), job, pipe, data));
+        let fed = input.zip(run.stdin.take());
+        let fed = fed.map(|(pipe, data)| Feed::new(pipe, data));
+        let input = fed.as_ref().map(Rc::downgrade);
+        if let Some(fed) = fed {
+            monoio::spawn(feed(server.clone(), job, fed));
         }
         server.children.borrow_mut().insert(job, Rc::new(child));
         told::run_started(server, job, id, &run);
-        Ok(Self {
+        let underway = Self {
             server: server.clone(),
             job,
-            run,
+            run: Rc::new(*run),
             _charge: charge,
             started,
             created_at,
@@ -316,30 +278,58 @@ impl Underway {
             is_let_go: false,
             place: Some(place),
             is_told: false,
-        })
+        };
+        underway.note(Monotonic::now(), input);
+        Ok(underway)
     }
 
-    /// One that another server has begun, with where what it writes goes.
-    fn resumed(mut handed: Handed, run: Box<Run>, charge: Option<Charge>) -> Self {
-        let (server, job) = (handed.server.clone(), handed.job);
-        let about = upgrade::runs::before(&server, job).unwrap_or_default();
-        let started = Monotonic::from_nanos(about.since.0);
-        let place = handed.place.take();
-        resume_captures(&server, job, &run, &about.outputs);
-        Self {
+    /// Notes what another server needs to go on with it, if there may be one.
+    fn note(&self, since: Monotonic, feed: Option<Weak<Feed>>) {
+        if self.server.options.upgrades.is_some() {
+            let begun = Begun {
+                run: self.run.clone(),
+                since: (since, self.created_at),
+                feed: feed.unwrap_or_default(),
+            };
+            self.server.begun.borrow_mut().insert(self.job, begun);
+        }
+    }
+
+    /// One that another server has begun, with what that has told of it. It is read on from now on.
+    pub(super) fn resumed(server: &Rc<Server>, job: JobId, mut about: heritage::Run) -> Self {
+        let run = Rc::new(begun::run(std::mem::take(&mut about.asked)));
+        let since = Monotonic::from_nanos(about.since.0);
+        let fed = about.input.take().and_then(|rest| {
+            let pipe = resume::pipe_of_input(server, job)?;
+            Some(Feed::new(pipe, rest.0))
+        });
+        let bytes = weight(&run) + fed.as_ref().map_or(0, |fed| fed.rest().len() as u64);
+        resume_captures(server, job, &run, &about);
+        let id = server.table.borrow().job(job).map(|process| process.id);
+        let underway = Self {
+            server: server.clone(),
             job,
-            _charge: charge,
+            run,
+            _charge: Some(server.budget.hold(budget::Kind::Bodies, bytes)),
             started: Instant::now()
-                .checked_sub(Monotonic::now().since(started))
+                .checked_sub(Monotonic::now().since(since))
                 .unwrap_or_else(Instant::now),
             created_at: UnixMs(about.since.1),
-            id: None,
+            id: id.filter(|id| id.0 != 0),
             is_let_go: false,
-            place,
+            place: Some(Place::of_one_more(server)),
             is_told: false,
-            run,
-            server,
+        };
+        underway.note(since, fed.as_ref().map(Rc::downgrade));
+        if let Some(fed) = fed {
+            monoio::spawn(feed(server.clone(), job, fed));
         }
+        underway
+    }
+
+    /// What was asked for.
+    pub(crate) fn run(&self) -> &Run {
+        &self.run
     }
 
     /// What the supervisor calls it.
@@ -508,27 +498,31 @@ impl Underway {
     }
 }
 
-/// Has what a run writes kept from now on, behind what another server has kept.
-fn resume_captures(server: &Rc<Server>, job: JobId, run: &Run, outputs: &[heritage::Output; 2]) {
+/// Has what a run writes read from now on and kept, behind what another server has kept.
+fn resume_captures(server: &Rc<Server>, job: JobId, run: &Run, about: &heritage::Run) {
     let mut table = server.table.borrow_mut();
     if let Some((process, arena)) = table.job_mut(job) {
         let mut resumed = |of: &heritage::Output| {
             let kept = of.kept.each_ref().map(|piece| &piece.0[..]);
             Capture::resumed(run.keep, run.output_max, of.written, kept, arena)
         };
-        let [stdout, stderr] = outputs.each_ref().map(&mut resumed);
+        let [stdout, stderr] = about.outputs.each_ref().map(&mut resumed);
         process.captures = Some(Box::new(Captures { stdout, stderr }));
+        process.input_bytes = about.input_bytes;
+        if process.is_listed() && run.request.is_some() {
+            process.extras.make().request.clone_from(&run.request);
+        }
     }
     table.weigh(job);
     drop(table);
     let rate = run.launch.output_rate();
     let child = server.children.borrow().get(&job).cloned();
     for &(stream, ref source) in child.iter().flat_map(|child| &child.outputs) {
-        // A limit on how fast it is read begins anew.
         let is_paced = rate.is_some();
         let output = Output { stream, is_paced };
         monoio::spawn(ingest(server.clone(), job, output, source.clone()));
     }
+    // How fast it is read is measured anew.
     if let (Some(rate), Some(child)) = (rate, &child) {
         limit_rate(server, job, &child.outputs, rate);
     }

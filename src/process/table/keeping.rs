@@ -42,7 +42,7 @@ impl Table {
             }
             let mut process = Box::new(process);
             // Who waits for it comes with it.
-            process.is_owned = !is_listed;
+            process.is_owned = process.record.is_some_and(|of| records.is_handed_over(of));
             process.is_counted_exited = is_over && is_listed;
             process.counted_as = process.counts_as();
             self.counts.moved(Standing::Nothing, process.counted_as);
