@@ -40,6 +40,7 @@
 //! | `wire::ws` | RFC 6455 frames and messages | wire |
 //! | `wire::vt` | terminal escapes: what is cut from a replay, the screen | wire, types |
 //! | `wire::say` | JSON that is written directly | wire, types |
+//! | `api::endpoint` | a file for each group of routes: what is asked, what is answered | api, types, metrics, config, wire, log, process |
 //! | `api::openapi` | what this API is, for programs | api, config |
 //! | `supervisor::cgroup` | a cgroup for each child, with limits where it has any | types, ledger::heritage, supervisor::spawn::clone |
 //! | `supervisor::mailbox` | a queue between two threads and its doorbell | |

@@ -7,45 +7,26 @@
 //! Order of checks: Host, token, Origin, path and method, query and headers, body, handler, table.
 
 pub mod access;
-pub mod activity;
-pub mod attach;
 pub mod body;
 pub mod bytes;
-#[cfg(feature = "console")]
-pub mod console;
-pub mod control;
 pub mod cors;
 mod decode;
-pub mod events;
+pub mod endpoint;
 pub mod frame;
 pub mod guard;
-pub mod health;
 pub mod idempotency;
 pub mod limits;
-pub mod list;
-pub mod logs;
-pub mod metrics;
 pub mod openapi;
 pub mod problem;
-pub mod processes;
 pub mod query;
-pub mod raw;
 pub mod reply;
 pub mod route;
 pub mod routes;
-pub mod run;
-pub mod screen;
-pub mod server_info;
-pub mod settings;
-pub mod signal;
-pub mod stream;
 mod strict;
 mod subprotocol;
 mod tags;
-pub mod upgrade;
 pub mod usage;
 pub mod user;
-pub mod wait;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,6 +39,12 @@ use crate::types::{JobId, Limit, Limits, ProcessId, Stdin, WindowSize};
 use crate::wire::ws::handshake::Accept;
 
 pub use access::Caller;
+#[cfg(feature = "console")]
+pub use endpoint::console;
+pub use endpoint::{
+    activity, attach, control, events, health, list, logs, metrics, processes, raw, run, screen,
+    server_info, settings, signal, stream, upgrade, wait,
+};
 pub use problem::Problem;
 pub use reply::Reply;
 pub use route::{Action, BodyPolicy, Plan, plan};

@@ -10,12 +10,12 @@ use crate::types::{ExitStatus, Monotonic, ProcessId};
 use crate::wire::json;
 use crate::wire::say::entry::{self, EntryHead};
 
-use super::problem::Problem;
 use super::processes::find;
-use super::query::{Format, LogsQuery};
-use super::reply::Reply;
-use super::route::Id;
-use super::{Core, Outcome, bytes};
+use crate::api::problem::Problem;
+use crate::api::query::{Format, LogsQuery};
+use crate::api::reply::Reply;
+use crate::api::route::Id;
+use crate::api::{Core, Outcome, bytes};
 
 /// Decides how a log request is answered.
 ///

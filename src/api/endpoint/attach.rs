@@ -2,7 +2,7 @@
 //!
 //! In: a decoded query; then the text of one WebSocket message. Out: typed values, or a problem
 //! whose detail goes into an error frame. Knows no socket. A frame is read twice, for the reason
-//! that [`super::frame`] gives.
+//! that [`crate::api::frame`] gives.
 
 use serde::Deserialize;
 
@@ -11,13 +11,13 @@ use crate::process::Process;
 use crate::types::StreamFilter;
 use crate::wire::ws::handshake::Accept;
 
-use super::body::object_in;
-use super::problem::Problem;
 use super::processes::find;
-use super::query::{self, Params, choice};
-use super::route::Id;
 use super::signal::{SignalBody, Signalling};
-use super::{Core, Outcome};
+use crate::api::body::object_in;
+use crate::api::problem::Problem;
+use crate::api::query::{self, Params, choice};
+use crate::api::route::Id;
+use crate::api::{Core, Outcome};
 
 /// How output is framed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,12 +9,12 @@ use crate::log::find::{Search, TEXT_BYTES_MAX};
 use crate::process::Process;
 use crate::types::Usage;
 
-use super::problem::Problem;
 use super::processes::{self, find};
-use super::query::{Params, flag, number, stream};
-use super::reply::Reply;
-use super::route::Id;
-use super::{Core, Outcome};
+use crate::api::problem::Problem;
+use crate::api::query::{Params, flag, number, stream};
+use crate::api::reply::Reply;
+use crate::api::route::Id;
+use crate::api::{Core, Outcome};
 
 /// What a client waits for, apart from the exit.
 #[derive(Debug)]

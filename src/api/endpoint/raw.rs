@@ -8,13 +8,13 @@ use crate::process::Process;
 use crate::types::{Monotonic, StreamFilter};
 use crate::wire::http::range::{Range, if_none_match, if_range};
 
-use super::bytes::Bytes;
-use super::problem::Problem;
 use super::processes::find;
-use super::query::RawQuery;
-use super::reply::Reply;
-use super::route::Id;
-use super::{Core, Outcome};
+use crate::api::bytes::Bytes;
+use crate::api::problem::Problem;
+use crate::api::query::RawQuery;
+use crate::api::reply::Reply;
+use crate::api::route::Id;
+use crate::api::{Core, Outcome};
 
 /// What there is of a stream: from the first offset up to before the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use prometheus_client::registry::Registry;
 
 pub use self::families::Sample;
 use self::families::told;
-use super::reply::Reply;
 use super::stream::{QUALITY_MAX, quality};
+use crate::api::reply::Reply;
 use crate::metrics::metrics;
 
 /// Which text is asked for.

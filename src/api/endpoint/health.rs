@@ -2,8 +2,8 @@
 //!
 //! In: what is known of both loops, and whether the server is ending. Out: the answer.
 
-use super::problem::Problem;
-use super::reply::Reply;
+use crate::api::problem::Problem;
+use crate::api::reply::Reply;
 
 /// Whether the process answers: its I/O loop does, since it says so, and the supervisor's has or
 /// has not within the time that it had.

@@ -9,9 +9,9 @@
 use crate::wire::http::head::Head;
 use crate::wire::http::range::if_none_match;
 
-use super::Outcome;
-use super::problem::Problem;
-use super::reply::Reply;
+use crate::api::Outcome;
+use crate::api::problem::Problem;
+use crate::api::reply::Reply;
 
 /// One file of the page.
 #[derive(Debug)]
@@ -64,31 +64,31 @@ static PAGE: Asset = Asset::new(
     "index.html",
     "text/html; charset=utf-8",
     false,
-    include_bytes!("../../console/built/index.html"),
+    include_bytes!("../../../console/built/index.html"),
 );
 
 /// What it loads.
 static ASSETS: [Asset; 5] = [
-    Asset::script("app.js", include_bytes!("../../console/built/app.js.gz")),
+    Asset::script("app.js", include_bytes!("../../../console/built/app.js.gz")),
     Asset::script(
         "terminal.js",
-        include_bytes!("../../console/built/terminal.js.gz"),
+        include_bytes!("../../../console/built/terminal.js.gz"),
     ),
     Asset::script(
         "webgl.js",
-        include_bytes!("../../console/built/webgl.js.gz"),
+        include_bytes!("../../../console/built/webgl.js.gz"),
     ),
     Asset::new(
         "app.css",
         "text/css; charset=utf-8",
         true,
-        include_bytes!("../../console/built/app.css.gz"),
+        include_bytes!("../../../console/built/app.css.gz"),
     ),
     Asset::new(
         "icon.svg",
         "image/svg+xml",
         true,
-        include_bytes!("../../console/built/icon.svg.gz"),
+        include_bytes!("../../../console/built/icon.svg.gz"),
     ),
 ];
 
@@ -113,7 +113,7 @@ pub enum Wanted {
 }
 
 /// `/console` without the slash behind it, below which the page's files would not be found.
-pub(super) fn moved(head: &Head<'_>) -> Wanted {
+pub(in crate::api) fn moved(head: &Head<'_>) -> Wanted {
     let prefix = head.header("x-forwarded-prefix");
     let prefix = prefix.and_then(|value| std::str::from_utf8(value).ok());
     // Without one the browser knows better than the server what stands in front.
@@ -138,7 +138,7 @@ fn is_path(prefix: &str) -> bool {
 ///
 /// # Errors
 /// 404.
-pub(super) fn wanted(name: &str, head: &Head<'_>) -> Result<Wanted, Problem> {
+pub(in crate::api) fn wanted(name: &str, head: &Head<'_>) -> Result<Wanted, Problem> {
     let asset = find(name).ok_or_else(Problem::no_route)?;
     let known = if_none_match(head.headers("if-none-match"), &etag(asset));
     Ok(match known {
@@ -162,7 +162,7 @@ fn etag(asset: &Asset) -> String {
 ///
 /// # Errors
 /// 404.
-pub(super) fn console(wanted: &Wanted) -> Result<Outcome, Problem> {
+pub(in crate::api) fn console(wanted: &Wanted) -> Result<Outcome, Problem> {
     let (name, status) = match wanted {
         Wanted::Moved(to) => {
             let reply = Reply::new(308).header("location", to.clone());

@@ -193,10 +193,10 @@ pub fn format<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Option<Format> {
     }
 }
 
-pub(super) const QUALITY_MAX: u16 = 1000;
+pub(in crate::api) const QUALITY_MAX: u16 = 1000;
 
 /// The value of a `q` in thousandths; None of another parameter, or of one that is malformed.
-pub(super) fn quality(parameter: &[u8]) -> Option<u16> {
+pub(in crate::api) fn quality(parameter: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(parameter).ok()?;
     let value = text
         .strip_prefix("q=")
@@ -212,11 +212,11 @@ pub(super) fn quality(parameter: &[u8]) -> Option<u16> {
 }
 
 /// Whether output is sent as text, by the `outputEncoding` of a request.
-pub(super) fn as_text(encoding: Option<&str>) -> Result<bool, super::Problem> {
+pub(in crate::api) fn as_text(encoding: Option<&str>) -> Result<bool, crate::api::Problem> {
     match encoding {
         None | Some("base64") => Ok(false),
         Some("utf8" | "text") => Ok(true),
-        Some(_) => Err(super::Problem::invalid(
+        Some(_) => Err(crate::api::Problem::invalid(
             "outputEncoding must be one of: base64, utf8, text",
         )),
     }

@@ -7,13 +7,13 @@ use crate::process::{Description, Process, Table};
 use crate::types::{JobId, Monotonic, ProcessId, Stdin, UnixMs, Usage, WindowSize};
 use crate::wire::say::record::{self, Record};
 
-use super::body::{self, CreateBody};
-use super::problem::Problem;
-use super::reply::Reply;
-use super::route::Id;
 use super::run::check_command;
-use super::usage::Asked;
-use super::{Core, Launch, Outcome, refuse_while_ending, tags, user};
+use crate::api::body::{self, CreateBody};
+use crate::api::problem::Problem;
+use crate::api::reply::Reply;
+use crate::api::route::Id;
+use crate::api::usage::Asked;
+use crate::api::{Core, Launch, Outcome, refuse_while_ending, tags, user};
 
 /// What clients see of a process.
 fn record(process: &Process, usage: Option<Usage>) -> Record<'_> {
@@ -46,7 +46,7 @@ pub fn write(process: &Process, usage: Option<Usage>, out: &mut Vec<u8>) {
 }
 
 /// The same, with at most so many bytes of its arguments, and said to be so.
-pub(super) fn write_short(
+pub(in crate::api) fn write_short(
     process: &Process,
     usage: Option<Usage>,
     args_max: usize,
@@ -75,7 +75,7 @@ pub fn reply(process: &Process) -> Reply {
 }
 
 /// Finds a process that clients may see.
-pub(super) fn find<'a>(id: &Id, core: &'a Core<'_>) -> Result<&'a Process, Problem> {
+pub(in crate::api) fn find<'a>(id: &Id, core: &'a Core<'_>) -> Result<&'a Process, Problem> {
     let found = match id.parsed {
         Some(id) => core.table.get(id),
         // No name looks like an id.

@@ -2,9 +2,9 @@
 
 use crate::config::Settings;
 
-use super::problem::Problem;
-use super::reply::Reply;
-use super::{Core, Outcome, body};
+use crate::api::problem::Problem;
+use crate::api::reply::Reply;
+use crate::api::{Core, Outcome, body};
 
 fn reply(settings: &Settings) -> Outcome {
     // Six integers always serialise.

@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::process::counts;
 use crate::types::{KeptLimits, Limits as TreeLimits, UnixMs};
 
-use super::reply::Reply;
+use crate::api::reply::Reply;
 
 /// A word of `capabilities`, and whether it is true of a server.
 type Capability = (&'static str, fn(&ServerInfo) -> bool);

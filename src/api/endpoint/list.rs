@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use crate::process::{Process, Table};
 use crate::types::{JobId, ProcessId, Usage};
 
-use super::problem::Problem;
 use super::processes::write_short;
-use super::query::{self, Owner, Params};
-use super::reply::Reply;
-use super::tags::{LABELS_MAX, is_name, no_name};
-use super::usage::Asked;
-use super::{Core, Outcome};
+use crate::api::problem::Problem;
+use crate::api::query::{self, Owner, Params};
+use crate::api::reply::Reply;
+use crate::api::tags::{LABELS_MAX, is_name, no_name};
+use crate::api::usage::Asked;
+use crate::api::{Core, Outcome};
 
 /// Records of one answer where the query bounds them.
 const LIMIT_MAX: u64 = 1000;
@@ -42,7 +42,7 @@ pub struct ListQuery {
 ///
 /// # Errors
 /// 400 for one without `=`, and for more than a process may have.
-pub(super) fn labels(params: &Params<'_>) -> Result<Vec<Box<str>>, Problem> {
+pub(in crate::api) fn labels(params: &Params<'_>) -> Result<Vec<Box<str>>, Problem> {
     let bad = |message: String| Problem::unreadable(400, message);
     let labels: Vec<Box<str>> = params.all("label").map(Into::into).collect();
     if labels.iter().any(|pair| !pair.contains('=')) {
@@ -61,7 +61,7 @@ pub(super) fn labels(params: &Params<'_>) -> Result<Vec<Box<str>>, Problem> {
 ///
 /// # Errors
 /// 400 naming the parameter and what is allowed.
-pub(super) fn parse(params: &Params<'_>) -> Result<ListQuery, Problem> {
+pub(in crate::api) fn parse(params: &Params<'_>) -> Result<ListQuery, Problem> {
     let bad = |message: String| Problem::unreadable(400, message);
     let owner = query::owner(params)?;
     let name = params.unique("name")?;
@@ -253,7 +253,7 @@ fn write<'a>(
 }
 
 /// The records that fit, by number.
-pub(super) fn list(query: ListQuery, core: &Core<'_>) -> Outcome {
+pub(in crate::api) fn list(query: ListQuery, core: &Core<'_>) -> Outcome {
     let left = query.limit.unwrap_or(usize::MAX);
     if query.usage {
         let mut fitting = query.fitting(ProcessId(0), core.table);
@@ -265,7 +265,7 @@ pub(super) fn list(query: ListQuery, core: &Core<'_>) -> Outcome {
 }
 
 /// These records, by number, with what they use; whether there are `more` behind them.
-pub(super) fn counted(
+pub(in crate::api) fn counted(
     records: Vec<(ProcessId, JobId)>,
     used: HashMap<JobId, Usage>,
     more: bool,

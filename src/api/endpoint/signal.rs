@@ -11,11 +11,11 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use crate::config::timeouts;
 use crate::types::signal::{self, Scope};
 
-use super::body;
-use super::problem::{Problem, shortened};
 use super::processes::find;
-use super::route::Id;
-use super::{Core, Outcome};
+use crate::api::body;
+use crate::api::problem::{Problem, shortened};
+use crate::api::route::Id;
+use crate::api::{Core, Outcome};
 
 /// Characters of a word that a problem quotes.
 const QUOTED_CHARS_MAX: usize = 64;

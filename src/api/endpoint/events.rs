@@ -12,9 +12,9 @@ use crate::wire::sse;
 
 use super::activity::Activity;
 use super::list;
-use super::problem::Problem;
-use super::query::{self, Params};
-use super::{Core, Outcome};
+use crate::api::problem::Problem;
+use crate::api::query::{self, Params};
+use crate::api::{Core, Outcome};
 
 /// Which events are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct EventsQuery {
 ///
 /// # Errors
 /// 400 naming the parameter or the header.
-pub(super) fn parse(
+pub(in crate::api) fn parse(
     params: &Params<'_>,
     last_event_id: Option<&[u8]>,
 ) -> Result<EventsQuery, Problem> {
@@ -48,7 +48,7 @@ pub(super) fn parse(
 ///
 /// # Errors
 /// 410 for a number of another life of the server.
-pub(super) fn events(query: EventsQuery, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(in crate::api) fn events(query: EventsQuery, core: &Core<'_>) -> Result<Outcome, Problem> {
     let history = core.table.history();
     let seen = match query.since {
         None => history.last(),

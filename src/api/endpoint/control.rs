@@ -6,13 +6,13 @@ use crate::config::timeouts;
 use crate::types::WindowSize;
 use crate::wire::ws::handshake::Accept;
 
-use super::body::{self, InputBody, InputEncoding, ResizeBody};
-use super::problem::{Accepted, Problem};
 use super::processes::{self, find};
-use super::query::{StdinQuery, TerminalQuery};
-use super::reply::Reply;
-use super::route::Id;
-use super::{Core, Outcome, Signal};
+use crate::api::body::{self, InputBody, InputEncoding, ResizeBody};
+use crate::api::problem::{Accepted, Problem};
+use crate::api::query::{StdinQuery, TerminalQuery};
+use crate::api::reply::Reply;
+use crate::api::route::Id;
+use crate::api::{Core, Outcome, Signal};
 
 fn wait(asked_ms: Option<u64>) -> Duration {
     asked_ms.map_or(timeouts::WAIT_DEFAULT, |ms| {

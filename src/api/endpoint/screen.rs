@@ -3,11 +3,11 @@
 
 use crate::wire::vt::screen::SCROLLBACK_MAX;
 
-use super::problem::Problem;
 use super::processes::find;
-use super::query::{Params, choice, number};
-use super::route::Id;
-use super::{Core, Outcome};
+use crate::api::problem::Problem;
+use crate::api::query::{Params, choice, number};
+use crate::api::route::Id;
+use crate::api::{Core, Outcome};
 
 /// How a screen is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

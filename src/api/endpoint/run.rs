@@ -12,11 +12,11 @@ use crate::wire::json;
 use crate::wire::say::record;
 use crate::wire::say::run::Format;
 
-use super::body::RunBody;
-use super::problem::Problem;
-use super::reply::Reply;
 use super::stream::{self, Form};
-use super::{Core, Launch, Outcome, body, refuse_while_ending, tags, user};
+use crate::api::body::RunBody;
+use crate::api::problem::Problem;
+use crate::api::reply::Reply;
+use crate::api::{Core, Launch, Outcome, body, refuse_while_ending, tags, user};
 
 /// How a run is carried out and answered.
 #[derive(Debug)]
@@ -148,7 +148,7 @@ fn keep(word: &str) -> Result<Keep, Problem> {
 }
 
 /// A command must name something.
-pub(super) fn check_command(command: &str) -> Result<(), Problem> {
+pub(in crate::api) fn check_command(command: &str) -> Result<(), Problem> {
     if command.trim().is_empty() {
         return Err(Problem::invalid("command must not be empty"));
     }

@@ -5,8 +5,8 @@
 
 use std::path::PathBuf;
 
-use super::problem::Problem;
-use super::{Core, Outcome};
+use crate::api::problem::Problem;
+use crate::api::{Core, Outcome};
 
 /// A program to take over; the one at the server's own path if None.
 ///
@@ -14,7 +14,7 @@ use super::{Core, Outcome};
 /// 400 for a path that is not absolute, 403 where callers are not to be the server's user, 503 at
 /// the server's end.
 pub fn upgrade(binary: Option<String>, core: &Core<'_>) -> Result<Outcome, Problem> {
-    super::refuse_while_ending(core)?;
+    crate::api::refuse_while_ending(core)?;
     let binary = binary.map(PathBuf::from);
     if binary.as_ref().is_some_and(|path| !path.is_absolute()) {
         return Err(Problem::invalid("binary must be an absolute path"));
