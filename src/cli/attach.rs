@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::context::{Context, PATIENCE, PAUSE, path};
 use super::detach::Keys;
-use super::error::Result;
+use super::error::{CliError, Result};
 use super::parse::Parsed;
 use super::ps::{exit_code, text};
 use super::session::{self, Ended, Kind};
@@ -28,6 +28,12 @@ pub(super) fn attach(context: &Context, parsed: &Parsed) -> Result<u8> {
     let (kind, since) = if record["tty"] == true {
         (Kind::Terminal, None)
     } else {
+        if parsed.has("detach-keys") {
+            return Err(CliError::Usage(
+                "--detach-keys is for terminals, and this process has none; Ctrl-\\ leaves its pipes"
+                    .to_owned(),
+            ));
+        }
         context.require("attach", "attach to pipes")?;
         // What is new begins behind this, also if the first connection breaks before any of it.
         let last = logs::tail(context, name, parsed.number("tail")?.unwrap_or(0))?;
@@ -53,7 +59,8 @@ pub(super) fn detached(record: &Value) {
 }
 
 /// Stays with a process until its exit or until the user leaves. Goes on by itself after a cut: a
-/// terminal is drawn again, pipes go on behind what has come, or behind entry `since` of the log.
+/// terminal is drawn again, pipes go on behind what has come, or behind entry `since` of the log. A
+/// terminal that is new is one whose `since` is the beginning.
 pub(super) fn stay(
     context: &Context,
     name: &str,
@@ -69,7 +76,14 @@ pub(super) fn stay(
     loop {
         let socket = client.websocket(&path(name, &user.query(since)));
         let ended = match socket {
-            Ok(socket) => user.serve(socket, &mut since),
+            Ok(socket) => {
+                let ended = user.serve(socket, &mut since);
+                if kind == Kind::Terminal {
+                    // It is not new any more.
+                    since = None;
+                }
+                ended
+            }
             Err(error) => Err(error.into()),
         };
         match ended {

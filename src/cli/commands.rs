@@ -149,7 +149,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 "interactive",
                 Some('i'),
                 None,
-                "accepted; input is always passed on",
+                "accepted: input from a pipe or a file is passed on anyway, typed input with -t",
             ),
             ENV,
             WORKDIR,
@@ -198,7 +198,8 @@ pub(super) const COMMANDS: &[Command] = &[
         operands: Operands::None,
         names: Names::Anything,
         about: "list running processes",
-        more: "",
+        more: "exited(0)+2: it has exited with 0, and two processes that it started still run; `procring \
+               kill` ends them.",
         flags: &[
             flag("all", Some('a'), None, "exited ones, too"),
             flag("quiet", Some('q'), None, "ids only"),
@@ -240,7 +241,8 @@ pub(super) const COMMANDS: &[Command] = &[
         names: Names::Processes,
         about: "take part in a process: its output, its input, its terminal",
         more: "A terminal is drawn as it is; from pipes only what is new comes, unless --tail says \
-               otherwise. Leaving ends nothing.",
+               otherwise. Ctrl-\\ leaves, and ends nothing; from pipes Ctrl-C reaches the process, and a \
+               second one leaves, too.",
         flags: &[
             flag(
                 "tail",
@@ -384,7 +386,7 @@ pub(super) const COMMANDS: &[Command] = &[
         operands: Operands::None,
         names: Names::Anything,
         about: "show what processes use, again and again",
-        more: "On something that is no terminal it prints once.",
+        more: "q or Ctrl-C leaves. On something that is no terminal it prints once.",
         flags: &[
             flag("interval", None, Some("TIME"), "how often [2s]"),
             flag(

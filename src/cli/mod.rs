@@ -9,6 +9,7 @@
 //! - [`terminal`]: raw mode and its way back; [`signals`]: what the user presses;
 //! - [`show`]: tables, times and sizes for people.
 
+mod alternate;
 mod attach;
 mod commands;
 mod completion;

@@ -5,12 +5,9 @@ use serde_json::Value;
 use super::context::{Context, path};
 use super::error::{CliError, Result};
 use super::parse::Parsed;
-use super::{output, show};
+use super::{output, show, terminal};
 use crate::client::{Request, segment};
 use crate::notice;
-
-/// Characters of a command line that a table shows to people.
-const COMMAND_MAX: usize = 60;
 
 pub(super) fn ps(context: &Context, parsed: &Parsed) -> Result<u8> {
     let all = parsed.has("all");
@@ -52,16 +49,16 @@ pub(super) fn ps(context: &Context, parsed: &Parsed) -> Result<u8> {
         return Ok(0);
     }
     let look = output::look();
-    let rows: Vec<_> = records
-        .map(|record| row(record, look.is_for_people()))
-        .collect();
+    let mut rows: Vec<_> = records.map(row).collect();
     let header = ["ID", "NAME", "STATUS", "PID", "AGE", "COMMAND"];
+    if let Some((cols, _)) = terminal::size().filter(|_| look.is_for_people()) {
+        show::fit(&header, &mut rows, cols.into());
+    }
     output::answer(&show::table(&header, &rows, look))?;
     Ok(0)
 }
 
-fn row(record: &Value, for_people: bool) -> Vec<String> {
-    let command = command(record);
+fn row(record: &Value) -> Vec<String> {
     vec![
         text(record, "id").to_owned(),
         text(record, "name").to_owned(),
@@ -70,11 +67,7 @@ fn row(record: &Value, for_people: bool) -> Vec<String> {
             .as_u64()
             .map_or(String::new(), |pid| pid.to_string()),
         show::duration(show::since(record["createdAtMs"].as_u64().unwrap_or(0))),
-        if for_people {
-            show::shortened(&command, COMMAND_MAX)
-        } else {
-            command
-        },
+        command(record),
     ]
 }
 

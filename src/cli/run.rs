@@ -42,6 +42,9 @@ pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<u8> {
     let timeout = parsed.time("timeout")?;
     let timeout = timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     let keys = Keys::parse(parsed.value("detach-keys")?.as_deref())?;
+    if parsed.has("interactive") && !parsed.has("tty") && io::stdin().is_terminal() {
+        notice::line("-i: what is typed reaches the command with -t, and not without it");
+    }
     let context = &embedded::or_own(context)?;
     let done = if parsed.has("tty") {
         body.extend(timeout.map(|ms| ("deadlineMs".to_owned(), json!(ms))));
@@ -114,13 +117,15 @@ fn in_terminal(context: &Context, mut body: Map<String, Value>, keys: Keys) -> R
     // A server of its own ends with this command: there would be nothing to come back to.
     let keys = Some(keys).filter(|_| !context.is_own);
     let left =
-        attach::stay(context, id, Kind::Terminal, None, false, keys).map_err(|error| match error {
-            CliError::Client(error) => CliError::Failed(
-                format!("the connection broke before the end of {id} was heard: {error}"),
-                SERVER_TROUBLE,
-            ),
-            error => error,
-        });
+        attach::stay(context, id, Kind::Terminal, Some(0), false, keys).map_err(
+            |error| match error {
+                CliError::Client(error) => CliError::Failed(
+                    format!("the connection broke before the end of {id} was heard: {error}"),
+                    SERVER_TROUBLE,
+                ),
+                error => error,
+            },
+        );
     match left? {
         Left::Exited(record) => {
             let is_killed = text(&record, "exitReason") == "deadline";

@@ -19,6 +19,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::alternate::Alternate;
 use super::context::PAUSE;
 use super::detach::Keys;
 use super::error::Result;
@@ -112,11 +113,15 @@ pub(super) struct User {
     /// The server can draw a terminal as it is.
     has_screen: bool,
     read_only: bool,
+    /// Ctrl-\ at a terminal that is not raw leaves without ending anything.
+    is_left_by_keys: bool,
     heard: Receiver<Heard>,
     hear: mpsc::Sender<Heard>,
     /// What the user did while there was no connection.
     pending: VecDeque<Heard>,
     raw: Option<Raw>,
+    /// Which screen the output has been drawn on.
+    alternate: Alternate,
     /// Ctrl-C was pressed before.
     is_interrupted: bool,
     /// Standard input has ended.
@@ -160,23 +165,30 @@ impl User {
             kind,
             has_screen,
             read_only,
+            is_left_by_keys: is_typed && kind == Kind::Pipes,
             heard,
             hear,
             pending: VecDeque::new(),
             raw,
+            alternate: Alternate::default(),
             is_interrupted: false,
             has_ended: false,
             input: Progress::default(),
         })
     }
 
-    /// Where to connect, to go on behind entry `since` of the log.
+    /// Where to connect, to go on behind entry `since` of the log. What a new terminal has shown so far is
+    /// shown as it came, below what was there before; another one is drawn.
     pub(super) fn query(&self, since: Option<u64>) -> String {
         let mode = if self.read_only { "&mode=ro" } else { "" };
         match (self.kind, since) {
-            (Kind::Terminal, _) => {
-                // An older one replays the end of what there was, the reference nothing.
-                let replay = if self.has_screen { "replay=screen" } else { "" };
+            (Kind::Terminal, since) => {
+                let replay = match (self.has_screen, since) {
+                    // An older one replays the end of what there was, the reference nothing.
+                    (false, _) => "",
+                    (true, Some(_)) => "replay=all",
+                    (true, None) => "replay=screen",
+                };
                 format!("/terminal/ws?{replay}{mode}")
             }
             (Kind::Pipes, Some(since)) => format!("/attach/ws?frames=json&since={since}{mode}"),
@@ -240,10 +252,11 @@ impl User {
         ended
     }
 
-    /// Puts the user's terminal back, and draws over what a program that still runs has left there.
+    /// Puts the user's terminal back, and what a program has left there that still runs or was killed
+    /// before it could leave the screen itself.
     pub(super) fn leave(&mut self, is_drawn: bool) -> Result<()> {
         let was_raw = self.raw.take().is_some();
-        if is_drawn && was_raw && output::is_for_people() {
+        if (is_drawn || terminal::is_taken()) && was_raw && output::is_for_people() {
             terminal::leave_screen()?;
         }
         if was_raw {
@@ -260,7 +273,11 @@ impl User {
     ) -> Result<Option<Ended>> {
         // A sender that fails belongs to a connection that breaks; its reader says so.
         match heard {
-            Heard::Message(Ok(Message::Binary(bytes))) => output::stdout(&bytes)?,
+            Heard::Message(Ok(Message::Binary(bytes))) => {
+                self.alternate.feed(&bytes);
+                terminal::is_alternate(self.alternate.is_on());
+                output::stdout(&bytes)?;
+            }
             Heard::Message(Ok(Message::Text(text))) => return self.frame(&text, since),
             Heard::Message(Ok(Message::Pong(count))) => self.input.arrived(&count),
             Heard::Message(Ok(Message::Close(_)) | Err(_)) => return Ok(Some(Ended::Cut)),
@@ -297,6 +314,10 @@ impl User {
                     let _ = raw.again();
                     return Ok(Some(Ended::Redrawn));
                 }
+            }
+            // Pipes leave the terminal as it is, in which the usual keys to leave are this signal.
+            Heard::Wish(Wish::End(libc::SIGQUIT)) if self.is_left_by_keys => {
+                return Ok(Some(Ended::Detached));
             }
             Heard::Wish(Wish::End(signal)) => return Ok(Some(Ended::Signal(signal))),
             Heard::Wish(Wish::Interrupt) => match (self.kind, self.is_interrupted) {

@@ -7,6 +7,12 @@ use crate::wire::rfc3339;
 /// What stands where there is nothing to show, so that columns can be counted.
 const NOTHING: &str = "-";
 
+/// Blanks between the columns of a table.
+const GAP: usize = 3;
+
+/// Characters of a last column that are left of it, however narrow the terminal.
+const LAST_MIN: usize = 16;
+
 /// How a table looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
@@ -92,11 +98,28 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>], look: Look) -> String
             };
             out.push_str(&blanks);
             out.push_str(&look.paint(cell, colour));
-            blanks = " ".repeat(width - cell.chars().count() + 3);
+            blanks = " ".repeat(width - cell.chars().count() + GAP);
         }
         out.push('\n');
     }
     out
+}
+
+/// Shortens the last cell of rows so that a table of them is no wider than `cols`, as far as that leaves
+/// anything of it.
+pub(super) fn fit(header: &[&str], rows: &mut [Vec<String>], cols: usize) {
+    let Some(last) = header.len().checked_sub(1) else {
+        return;
+    };
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| plain(&row[column]).chars().count());
+        cells.max().unwrap_or(0).max(header[column].len()) + GAP
+    };
+    let before: usize = (0..last).map(width).sum();
+    let room = cols.saturating_sub(before).max(LAST_MIN);
+    for row in rows {
+        row[last] = shortened(&plain(&row[last]), room);
+    }
 }
 
 /// JSON in lines of its own, with the keys in the order in which they came.
@@ -250,6 +273,19 @@ mod tests {
             "\x1b[1mSTATUS\x1b[0m\n\x1b[32mrunning\x1b[0m\nexited(0)\n\
              \x1b[31mexited(SIGKILL)\x1b[0m\n"
         );
+    }
+
+    #[test]
+    fn a_table_is_no_wider_than_its_terminal() {
+        let row = |command: &str| vec!["proc_1".to_owned(), command.to_owned()];
+        let mut rows = [row("short"), row(&"a\t".repeat(40))];
+        fit(&["ID", "COMMAND"], &mut rows, 40);
+        let table = table(&["ID", "COMMAND"], &rows, Look::Aligned);
+        assert!(table.contains("proc_1   short\n"), "{table}");
+        let longest = table.lines().map(|line| line.chars().count()).max();
+        assert_eq!(longest, Some(40), "{table}");
+        fit(&["ID", "COMMAND"], &mut rows, 1);
+        assert_eq!(rows[1][1].chars().count(), LAST_MIN);
     }
 
     #[test]

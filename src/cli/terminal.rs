@@ -6,22 +6,30 @@ use std::panic;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use super::error::{CliError, Result};
 use super::output;
 
 /// What a program may have switched on and a shell does not want: mouse reports, bracketed paste,
-/// focus reports, application keys, the kitty keyboard, a hidden cursor, the alternate screen. The
-/// cursor is kept before that: leaving an alternate screen that nobody is in puts back an older one.
+/// focus reports, application keys, the kitty keyboard, a hidden cursor.
 const LEAVE: &[u8] = b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1004l\
-                       \x1b[?1l\x1b>\x1b[<u\x1b[?25h\x1b7\x1b[?1049l\x1b[0m\r\n";
+                       \x1b[?1l\x1b>\x1b[<u\x1b[?25h";
+
+/// The alternate screen is left where there is one, and only there.
+const LEAVE_ALTERNATE: &[u8] = b"\x1b[?1049l";
+
+/// All rows scroll again, with the cursor where it is; in a line of its own, with nothing below.
+const LAST_LINE: &[u8] = b"\x1b7\x1b[r\x1b8\x1b[0m\r\n\x1b[J";
 
 /// The terminal as it was when the first session began.
 static BEFORE: OnceLock<Termios> = OnceLock::new();
 
 /// Whether a program draws on the terminal now.
 static IS_DRAWN: AtomicBool = AtomicBool::new(false);
+
+/// Whether it has the screen for itself.
+static IS_ALTERNATE: AtomicBool = AtomicBool::new(false);
 
 /// Raw mode, until it is dropped.
 #[derive(Debug)]
@@ -33,6 +41,22 @@ impl Raw {
     /// # Errors
     /// When standard input is no terminal.
     pub(super) fn begin() -> Result<Self> {
+        Self::with(Termios::make_raw)
+    }
+
+    /// Keys one by one and unseen, while Ctrl-C and Ctrl-Z are signals and output is as ever.
+    ///
+    /// # Errors
+    /// When standard input is no terminal.
+    pub(super) fn keys() -> Result<Self> {
+        Self::with(|modes| {
+            modes
+                .local_modes
+                .remove(LocalModes::ICANON | LocalModes::ECHO)
+        })
+    }
+
+    fn with(change: impl Fn(&mut Termios)) -> Result<Self> {
         let stdin = io::stdin();
         let wrong = |error: rustix::io::Errno| CliError::Local {
             what: "standard input".to_owned(),
@@ -48,7 +72,7 @@ impl Raw {
                 usual(info);
             }));
         }
-        raw.make_raw();
+        change(&mut raw);
         let raw = Self(raw);
         raw.again().map_err(wrong)?;
         Ok(raw)
@@ -73,6 +97,11 @@ pub(super) fn is_drawn(is: bool) {
     IS_DRAWN.store(is, Ordering::Relaxed);
 }
 
+/// Says that the alternate screen is shown, or is not.
+pub(super) fn is_alternate(is: bool) {
+    IS_ALTERNATE.store(is, Ordering::Relaxed);
+}
+
 /// Says to a person what is waited for, where no program draws.
 pub(super) fn tell_waiting(url: &str) {
     if io::stderr().is_terminal() && !IS_DRAWN.load(Ordering::Relaxed) {
@@ -85,7 +114,7 @@ pub(super) fn hand_back() {
     put_back();
     if IS_DRAWN.load(Ordering::Relaxed) && output::is_for_people() {
         // Past the lock that another thread may hold for ever.
-        let _ = rustix::io::write(io::stdout(), LEAVE);
+        let _ = rustix::io::write(io::stdout(), &leaving());
     }
 }
 
@@ -97,9 +126,22 @@ pub(super) fn put_back() {
     }
 }
 
-/// Draws what a shell expects, when a program that still runs is left alone.
+/// Draws what a shell expects, when a program is left alone or has left the screen as it was.
 pub(super) fn leave_screen() -> Result<()> {
-    output::stdout(LEAVE)
+    output::stdout(&leaving())
+}
+
+fn leaving() -> Vec<u8> {
+    let alternate = match IS_ALTERNATE.swap(false, Ordering::Relaxed) {
+        true => LEAVE_ALTERNATE,
+        false => b"",
+    };
+    [LEAVE, alternate, LAST_LINE].concat()
+}
+
+/// Whether whoever had the screen for itself has not left it.
+pub(super) fn is_taken() -> bool {
+    IS_ALTERNATE.load(Ordering::Relaxed)
 }
 
 /// Columns and rows of the terminal that shows the output.

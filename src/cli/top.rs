@@ -1,6 +1,7 @@
 //! `top`: what processes use, again and again.
 
 use std::collections::HashMap;
+use std::io::{self, IsTerminal, Read};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ use super::parse::Parsed;
 use super::ps::{command, text};
 use super::show::{Colour, Look};
 use super::signals::{self, Wish};
-use super::{output, show, terminal};
+use super::terminal::{self, Raw};
+use super::{output, show};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -42,15 +44,42 @@ pub(super) fn top(context: &Context, parsed: &Parsed) -> Result<u8> {
         return Ok(0);
     }
     let (hear, heard) = mpsc::channel();
+    let pressed = hear.clone();
     signals::listen(move |wish| {
         // Nobody listens any more when it is over.
         let _ = hear.send(wish);
     })?;
-    let shown = watch(context, &mut before, by, interval, &heard);
+    let keys = match io::stdin().is_terminal() {
+        true => Some(Raw::keys()?),
+        false => None,
+    };
+    if keys.is_some() {
+        signals::beside(move || await_leave(&pressed))?;
+    }
+    let shown = watch(context, &mut before, by, interval, &heard, keys.as_ref());
+    drop(keys);
     terminal::is_drawn(false);
+    terminal::is_alternate(false);
     output::stdout(b"\x1b[?25h\x1b[?1049l")?;
     shown?;
     Ok(0)
+}
+
+/// Reads keys until one says that the user has seen enough.
+fn await_leave(pressed: &mpsc::Sender<Wish>) {
+    let mut key = [0];
+    while io::stdin().lock().read_exact(&mut key).is_ok() {
+        if matches!(key[0], b'q' | b'Q') {
+            let _ = pressed.send(Wish::Interrupt);
+            return;
+        }
+    }
+}
+
+fn begin() -> Result<()> {
+    terminal::is_drawn(true);
+    terminal::is_alternate(true);
+    output::stdout(b"\x1b[?1049h\x1b[?25l")
 }
 
 fn watch(
@@ -59,10 +88,9 @@ fn watch(
     by: usize,
     interval: Duration,
     heard: &mpsc::Receiver<Wish>,
+    keys: Option<&Raw>,
 ) -> Result<()> {
-    const BEGIN: &[u8] = b"\x1b[?1049h\x1b[?25l";
-    terminal::is_drawn(true);
-    output::stdout(BEGIN)?;
+    begin()?;
     loop {
         let rows = rows(context, before, by)?;
         let (cols, lines) = terminal::size().unwrap_or((80, 24));
@@ -80,8 +108,9 @@ fn watch(
         match heard.recv_timeout(interval) {
             Ok(Wish::Interrupt | Wish::End(_)) => return Ok(()),
             Ok(Wish::Continued) => {
-                terminal::is_drawn(true);
-                output::stdout(BEGIN)?;
+                // It may have been hung up, which is heard of otherwise.
+                let _ = keys.map(Raw::again);
+                begin()?;
             }
             Ok(Wish::Resized) | Err(_) => {}
         }

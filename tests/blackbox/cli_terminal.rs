@@ -34,6 +34,11 @@ on_both!(
     a_terminal_is_put_back_where_the_server_is_gone_or_nobody_reads,
     tables_are_coloured_on_a_terminal_unless_that_is_not_wanted,
     a_new_size_reaches_the_program,
+    a_new_terminal_leaves_what_was_there_before_and_leaving_it_writes_below,
+    pipes_are_left_by_ctrl_backslash_and_not_by_other_keys,
+    top_is_left_by_its_key,
+    a_table_is_as_wide_as_the_terminal_and_no_wider,
+    who_types_without_a_terminal_is_told,
 );
 
 /// A terminal with a command in it.
@@ -332,6 +337,92 @@ fn where_no_shell_could_have_it_go_on_a_command_is_not_stopped(backend: Backend)
         kill_process(terminal.job(), Signal::TSTP).expect("a signal");
         goes_on(terminal);
     }
+}
+
+fn a_new_terminal_leaves_what_was_there_before_and_leaving_it_writes_below(backend: Backend) {
+    let server = Server::open(backend);
+    let (full, alternate) = ("\x1bc", "\x1b[?1049l");
+    let plain = ["run", "-t", "--name", "plain", "sh", "-c", "echo up; cat"];
+    let mut terminal = Terminal::with(&server, &plain);
+    let before = terminal.upto("up");
+    assert!(!before.contains(full), "{before:?}");
+    terminal.type_in("\x1c");
+    let left = terminal.upto("comes back");
+    assert!(!left.contains(alternate), "{left:?}");
+    assert_eq!(terminal.end(), Some(0));
+    // What was shown there is not known here.
+    let mut terminal = Terminal::with(&server, &["attach", "plain"]);
+    let before = terminal.upto("up");
+    assert!(before.contains(full), "{before:?}");
+    terminal.type_in("\x04");
+    assert_eq!(terminal.end(), Some(0));
+    // A question that was asked before there was a viewer is answered by it.
+    let asks = "printf '\\033[6n'; stty raw -echo; head -c 6 | tail -c 5; echo +";
+    let mut terminal = Terminal::with(&server, &["run", "-t", "sh", "-c", asks]);
+    terminal.expect("\x1b[6n");
+    terminal.type_in("\x1b[1;1R");
+    terminal.expect("[1;1R+");
+    assert_eq!(terminal.end(), Some(0));
+    for (end, code) in [("cat", 0), ("kill -9 $$", 137)] {
+        let script = format!("printf '\\033[?1049h'; echo up; {end}");
+        let mut terminal = Terminal::with(&server, &["run", "-t", "sh", "-c", &script]);
+        terminal.expect("up");
+        if code == 0 {
+            terminal.type_in("\x1c");
+        }
+        terminal.expect(alternate);
+        assert_eq!(terminal.end(), Some(code));
+    }
+}
+
+fn pipes_are_left_by_ctrl_backslash_and_not_by_other_keys(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("echo up; cat"));
+    let mut terminal = Terminal::with(&server, &["attach", "--tail", "1", &id]);
+    terminal.expect("up");
+    terminal.type_in("more\r");
+    terminal.expect("more\r\nmore");
+    terminal.type_in("\x1c");
+    terminal.expect("comes back");
+    assert_eq!(terminal.end(), Some(0));
+    assert_eq!(server.info(&id)["status"], "running");
+    let said = procring(&server, &["attach", "--detach-keys", "ctrl-p", &id]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("Ctrl-\\"), "{said:?}");
+}
+
+fn top_is_left_by_its_key(backend: Backend) {
+    let server = Server::open(backend);
+    for key in ["xq", "\x03"] {
+        let mut terminal = Terminal::with(&server, &["top", "--interval", "1h"]);
+        terminal.expect("COMMAND");
+        eventually("its keys", || terminal.is_raw().then_some(()));
+        terminal.type_in(key);
+        terminal.expect("\x1b[?1049l");
+        assert_eq!(terminal.end(), Some(0));
+    }
+}
+
+fn a_table_is_as_wide_as_the_terminal_and_no_wider(backend: Backend) {
+    let server = Server::open(backend);
+    let long = "x".repeat(200);
+    procring(&server, &["start", "sh", "-c", "sleep 600", &long]).good();
+    let mut terminal = Terminal::with(&server, &["ps"]);
+    terminal.expect("COMMAND");
+    terminal.expect("\n");
+    let row = terminal.upto("…\r\n");
+    let colours = ["\x1b[32m", "\x1b[0m"];
+    let row = colours.iter().fold(row, |row, on| row.replace(on, ""));
+    assert_eq!(row.trim_end().chars().count(), 91, "{row:?}");
+    assert_eq!(terminal.end(), Some(0));
+    assert!(procring(&server, &["ps"]).good().contains(&long));
+}
+
+fn who_types_without_a_terminal_is_told(backend: Backend) {
+    let server = Server::open(backend);
+    let mut terminal = Terminal::with(&server, &["run", "-i", "cat"]);
+    terminal.expect("with -t");
+    assert_eq!(terminal.end(), Some(0));
 }
 
 fn goes_on(mut terminal: Terminal) {
