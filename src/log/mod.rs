@@ -16,6 +16,7 @@ pub mod cursor;
 pub mod find;
 pub mod index;
 pub mod lines;
+mod offsets;
 pub mod recovery;
 pub mod select;
 pub mod snapshot;
