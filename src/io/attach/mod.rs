@@ -31,9 +31,9 @@ use crate::io::runtime::timer::{instant, within};
 use crate::io::runtime::turn::rest;
 use crate::io::server::Server;
 use crate::io::signal;
+use crate::io::ws::input_pump::InputPump;
+use crate::io::ws::input_queue::What;
 use crate::io::ws::liveness::Liveness;
-use crate::io::ws::typing::What;
-use crate::io::ws::typist::Typist;
 use crate::io::ws::{CLOSE_NORMAL, Idle, Peer};
 
 /// Channels of binary frames, as Kubernetes numbers them; a terminal writes on that of stdout.
@@ -111,7 +111,7 @@ struct Session {
     id: ProcessId,
     query: AttachQuery,
     /// Input on its way to the process.
-    typist: Typist,
+    input: InputPump,
     /// The client.
     peer: Peer,
 }
@@ -129,12 +129,12 @@ pub(super) async fn attach(
         server: server.clone(),
         id,
         query,
-        typist: Typist::new(server.clone(), id),
+        input: InputPump::new(server.clone(), id),
         peer: Peer::new(),
     });
     // Not a third loop here: what was sent before the client left is still written.
-    let typist = session.clone();
-    monoio::spawn(async move { typist.typist.pass_on(&typist.peer).await });
+    let viewer = session.clone();
+    monoio::spawn(async move { viewer.input.pass_on(&viewer.peer).await });
     let on_message = async |message| session.on_message(message).await;
     let reading = session.peer.read(server, reader, on_message);
     let writing = async {
@@ -142,7 +142,7 @@ pub(super) async fn attach(
         let _ = session.write(writer).await;
     };
     race(pin!(reading), pin!(writing)).await;
-    session.typist.close();
+    session.input.close();
     // Whatever becomes of what was sent, there is nobody to tell.
     session.peer.gone();
 }
@@ -159,7 +159,7 @@ impl Session {
                     encoding,
                     offset,
                 }) => self.text_input(data, encoding, offset).await,
-                Ok(AttachFrame::Eof) => self.typist.take(What::End, &self.peer).await,
+                Ok(AttachFrame::Eof) => self.input.take(What::End, &self.peer).await,
                 Ok(AttachFrame::Signal(signalling)) => self.signal(signalling).await,
                 Ok(AttachFrame::Resize { cols, rows }) => self.resize(cols, rows),
                 Err(problem) => {
@@ -203,7 +203,7 @@ impl Session {
 
     async fn input(&self, data: Vec<u8>, offset: Option<u64>) {
         let what = What::Data { data, offset };
-        self.typist.take(what, &self.peer).await;
+        self.input.take(what, &self.peer).await;
     }
 
     /// Sends a signal, or says why nobody got it. It does not wait for input that was sent before.

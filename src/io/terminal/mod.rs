@@ -36,8 +36,8 @@ use crate::io::terminal::answering::Answering;
 use crate::io::terminal::flow::Flow;
 use crate::io::terminal::titles::Title;
 use crate::io::ws::Peer;
-use crate::io::ws::typing::What;
-use crate::io::ws::typist::Typist;
+use crate::io::ws::input_pump::InputPump;
+use crate::io::ws::input_queue::What;
 
 /// What the kernel keeps beside what is under way: what waits there delays what comes after it, the
 /// echo of Ctrl-C for one (docs/design/032-flow-control.md).
@@ -49,7 +49,7 @@ struct Session {
     id: ProcessId,
     query: TerminalQuery,
     /// Input on its way to the program.
-    typist: Typist,
+    input: InputPump,
     /// The client.
     peer: Peer,
     /// How fast it takes what it is sent.
@@ -81,7 +81,7 @@ pub(crate) async fn attach(
         server: server.clone(),
         id,
         query,
-        typist: Typist::new(server.clone(), id),
+        input: InputPump::new(server.clone(), id),
         peer: Peer::new(),
         flow: Flow::new(query.acknowledges, Instant::now()),
         socket: reader.socket(),
@@ -96,13 +96,13 @@ pub(crate) async fn attach(
     }
     let _watching = Watching::new(server, id);
     // Not a third loop here: what was typed before the client left is still written.
-    let typist = session.clone();
-    monoio::spawn(async move { typist.typist.pass_on(&typist.peer).await });
+    let viewer = session.clone();
+    monoio::spawn(async move { viewer.input.pass_on(&viewer.peer).await });
     let on_message = async |message| session.on_message(message).await;
     let reading = session.peer.read(server, reader, on_message);
     let writing = session.write(writer);
     race(pin!(reading), pin!(writing)).await;
-    session.typist.close();
+    session.input.close();
     // Whatever becomes of what was typed, there is nobody to tell.
     session.peer.gone();
 }
@@ -147,7 +147,7 @@ impl Session {
             return self.error("this connection is read-only");
         }
         let what = What::Data { data, offset: None };
-        self.typist.take(what, &self.peer).await;
+        self.input.take(what, &self.peer).await;
     }
 
     fn resize(&self, cols: u16, rows: u16) {

@@ -3,11 +3,11 @@
 //! In: an upgraded connection, what its messages mean, what else there is to say. Out: messages to
 //! whoever knows what they mean, frames to the client, a clean close. Two loops share one task: one
 //! reads the client, one writes to it; what the first has to say goes through a small outbox. Knows
-//! no process; [`typist`] passes on to one what the client types.
+//! no process; [`input_pump`] passes on to one what the client types.
 
+pub(crate) mod input_pump;
+pub(crate) mod input_queue;
 pub(crate) mod liveness;
-pub(crate) mod typing;
-pub(crate) mod typist;
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;

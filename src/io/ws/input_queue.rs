@@ -44,7 +44,7 @@ impl What {
 
 /// An input, and its places until it is written or given up.
 #[derive(Debug)]
-pub(crate) struct Typed {
+pub(crate) struct Queued {
     pub(crate) what: What,
     pub(crate) ticket: Ticket,
     _place: Place,
@@ -52,8 +52,8 @@ pub(crate) struct Typed {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Typing {
-    waiting: RefCell<VecDeque<Typed>>,
+pub(crate) struct InputQueue {
+    waiting: RefCell<VecDeque<Queued>>,
     /// One has been handed out to be written.
     writing: Cell<bool>,
     /// What an input that was refused would have taken of the backlog; 0 is none.
@@ -63,15 +63,15 @@ pub(crate) struct Typing {
     changed: Notify,
 }
 
-impl Typing {
+impl InputQueue {
     /// Puts an input behind the others.
     pub(crate) fn push(&self, what: What, ticket: Ticket, place: Place) {
-        let typed = Typed {
+        let queued = Queued {
             what,
             ticket,
             _place: place,
         };
-        self.waiting.borrow_mut().push_back(typed);
+        self.waiting.borrow_mut().push_back(queued);
         self.changed.notify();
     }
 
@@ -108,7 +108,7 @@ impl Typing {
     }
 
     /// Waits for the next input; the one before has been dealt with. None when there is no more.
-    pub(crate) async fn next(&self) -> Option<Typed> {
+    pub(crate) async fn next(&self) -> Option<Queued> {
         self.writing.set(false);
         loop {
             let seen = self.changed.version();
@@ -158,8 +158,8 @@ mod tests {
         pin!(future).poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    fn next(typing: &Typing) -> Poll<Option<Vec<u8>>> {
-        poll(async { typing.next().await.map(|typed| typed.what.data().to_vec()) })
+    fn next(queue: &InputQueue) -> Poll<Option<Vec<u8>>> {
+        poll(async { queue.next().await.map(|queued| queued.what.data().to_vec()) })
     }
 
     fn typed(data: &[u8]) -> What {
@@ -169,63 +169,63 @@ mod tests {
         }
     }
 
-    fn push(typing: &Typing, backlog: &Backlog, data: &[u8]) {
+    fn push(queue: &InputQueue, backlog: &Backlog, data: &[u8]) {
         let what = typed(data);
         match poll(backlog.place(cost(&what), &Cell::new(Instant::now()))) {
-            Poll::Ready(Some(place)) => typing.push(what, Input::closed().ticket(), place),
+            Poll::Ready(Some(place)) => queue.push(what, Input::closed().ticket(), place),
             other => panic!("no place but {other:?}"),
         }
     }
 
     #[test]
     fn what_was_typed_before_the_end_comes_out_in_order() {
-        let (typing, backlog) = (Typing::default(), Backlog::new());
-        assert_eq!(next(&typing), Poll::Pending);
-        push(&typing, &backlog, b"a");
-        push(&typing, &backlog, b"");
-        typing.close();
-        assert_eq!(next(&typing), Poll::Ready(Some(b"a".to_vec())));
-        assert_eq!(next(&typing), Poll::Ready(Some(b"".to_vec())));
-        assert_eq!(next(&typing), Poll::Ready(None));
+        let (queue, backlog) = (InputQueue::default(), Backlog::new());
+        assert_eq!(next(&queue), Poll::Pending);
+        push(&queue, &backlog, b"a");
+        push(&queue, &backlog, b"");
+        queue.close();
+        assert_eq!(next(&queue), Poll::Ready(Some(b"a".to_vec())));
+        assert_eq!(next(&queue), Poll::Ready(Some(b"".to_vec())));
+        assert_eq!(next(&queue), Poll::Ready(None));
         assert_eq!(backlog.bytes(), 0);
     }
 
     #[test]
     fn many_small_inputs_and_a_large_one_fill_the_backlog_alike() {
         for len in [0, 1, 2 << 20] {
-            let (typing, backlog) = (Typing::default(), Backlog::new());
+            let (queue, backlog) = (InputQueue::default(), Backlog::new());
             let data = vec![0; len];
             let mut pushed = 0;
             while backlog.bytes() == 0 || backlog.bytes() + cost(&typed(&data)) <= BYTES_MAX {
-                push(&typing, &backlog, &data);
+                push(&queue, &backlog, &data);
                 pushed += 1;
                 assert!(pushed <= BYTES_MAX / INPUT_COST_BYTES);
             }
-            typing.clear();
+            queue.clear();
             assert_eq!(backlog.bytes(), 0);
         }
     }
 
     #[test]
     fn after_a_refusal_nothing_is_taken_until_all_before_it_is_written() {
-        let (typing, backlog) = (Typing::default(), Backlog::new());
-        push(&typing, &backlog, b"a");
-        push(&typing, &backlog, b"b");
-        assert!(!typing.refuses(&backlog));
-        typing.refused(1);
+        let (queue, backlog) = (InputQueue::default(), Backlog::new());
+        push(&queue, &backlog, b"a");
+        push(&queue, &backlog, b"b");
+        assert!(!queue.refuses(&backlog));
+        queue.refused(1);
         for input in [b"a", b"b"] {
-            assert!(typing.refuses(&backlog));
-            assert_eq!(next(&typing), Poll::Ready(Some(input.to_vec())));
-            assert!(typing.refuses(&backlog), "it is still being written");
+            assert!(queue.refuses(&backlog));
+            assert_eq!(next(&queue), Poll::Ready(Some(input.to_vec())));
+            assert!(queue.refuses(&backlog), "it is still being written");
         }
-        assert_eq!(next(&typing), Poll::Pending);
-        assert!(!typing.refuses(&backlog));
+        assert_eq!(next(&queue), Poll::Pending);
+        assert!(!queue.refuses(&backlog));
     }
 
     #[test]
     fn after_a_refusal_nothing_is_taken_until_there_is_room_for_what_was_refused() {
         let backlog = Backlog::new();
-        let (one, other) = (Typing::default(), Typing::default());
+        let (one, other) = (InputQueue::default(), InputQueue::default());
         push(&one, &backlog, &vec![0; BYTES_MAX / 2]);
         other.refused(BYTES_MAX / 2);
         assert!(other.refuses(&backlog), "a smaller one would make a hole");

@@ -19,26 +19,26 @@ use crate::io::runtime::lane::Steps;
 use crate::io::runtime::race::race;
 use crate::io::server::Server;
 use crate::io::ws::Peer;
-use crate::io::ws::typing::{INPUT_COST_BYTES, Typed, Typing, What, cost};
+use crate::io::ws::input_queue::{INPUT_COST_BYTES, InputQueue, Queued, What, cost};
 
 /// What is typed is not read any more.
 const NOT_RUNNING: &str = "conflict: process is not running";
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Typist {
+pub(crate) struct InputPump {
     server: Rc<Server>,
     id: ProcessId,
-    typing: Typing,
+    queue: InputQueue,
 }
 
-impl Typist {
+impl InputPump {
     /// Nothing has been typed.
     pub(crate) fn new(server: Rc<Server>, id: ProcessId) -> Self {
         Self {
             server,
             id,
-            typing: Typing::default(),
+            queue: InputQueue::default(),
         }
     }
 
@@ -55,7 +55,7 @@ impl Typist {
             return peer.error(NOT_RUNNING);
         };
         let cost = cost(&what);
-        let place = match self.typing.refuses(input.backlog()) {
+        let place = match self.queue.refuses(input.backlog()) {
             true => None,
             false => input.place(cost).await,
         };
@@ -67,9 +67,9 @@ impl Typist {
             Some(place.charged(charge))
         };
         match place.and_then(charged) {
-            Some(place) => self.typing.push(what, input.ticket(), place),
+            Some(place) => self.queue.push(what, input.ticket(), place),
             None => {
-                self.typing.refused(cost);
+                self.queue.refused(cost);
                 peer.error(&format!(
                     "input not taken: the process does not read what was typed before it (at most \
                      {BYTES_MAX} bytes may wait, {INPUT_COST_BYTES} of them for each input); of \
@@ -81,28 +81,28 @@ impl Typist {
 
     /// There will be no more.
     pub(crate) fn close(&self) {
-        self.typing.close();
+        self.queue.close();
     }
 
     /// Writes what the client types until it is gone and all of that is written or given up.
     pub(crate) async fn pass_on(&self, peer: &Peer) {
         let all = async {
             let mut steps = Steps::default();
-            while let Some(typed) = self.typing.next().await {
+            while let Some(queued) = self.queue.next().await {
                 let began = Instant::now();
                 // Boxed: most of the time nobody types.
-                Box::pin(self.pass(&typed, peer)).await;
+                Box::pin(self.pass(&queued, peer)).await;
                 if self.server.messages.is_piece(&mut steps, began.elapsed()) {
                     Box::pin(self.server.messages.turn()).await;
                 }
             }
         };
-        race(pin!(all), pin!(self.typing.expired())).await;
-        self.typing.clear();
+        race(pin!(all), pin!(self.queue.expired())).await;
+        self.queue.clear();
     }
 
-    async fn pass(&self, typed: &Typed, peer: &Peer) {
-        let offer = match &typed.what {
+    async fn pass(&self, queued: &Queued, peer: &Peer) {
+        let offer = match &queued.what {
             What::Data { data, offset } => Offer {
                 data,
                 offset: *offset,
@@ -114,12 +114,12 @@ impl Typist {
             },
         };
         let progress = Progress::default();
-        let ticket = &typed.ticket;
+        let ticket = &queued.ticket;
         match ticket.write(&self.server, self.id, offer, &progress).await {
             Ok(()) => {}
             Err(InputError::NotRunning) => {
                 // One answer for all: nothing that was typed later is read either.
-                self.typing.clear();
+                self.queue.clear();
                 peer.error(NOT_RUNNING);
             }
             Err(InputError::Closed) => peer.error(&Problem::stdin_closed().detail()),
