@@ -47,7 +47,7 @@
 //! | `supervisor::state_dir` | what a killed server left, written down for the next one | supervisor::cgroup, supervisor::living, supervisor::tree, types |
 //! | `supervisor::tree` | who belongs to a child, and how it is ended | supervisor::cgroup, supervisor::reap, types |
 //! | `supervisor::spawn` | starting a child | supervisor, types, metrics, config::timeouts, ledger |
-//! | `io::runtime` | drivers, readiness, timers, turns, the heap | config, types, metrics, ledger |
+//! | `io::runtime` | drivers, tasks, sockets, readiness, timers, turns, the heap: monoio | config, types, metrics, ledger |
 //! | `io::screen` | screens of terminals | io, types, budget, config, wire, log, process, api |
 //! | `io::host` | our ends of children | io::runtime, io::server, io::upgrade, io::screen, io::usage, io::wait, io::watchdog, io::conn::reader, types, budget, config::timeouts, config::flags::LogLevel, config::Settings, log, process, api, supervisor, journal, metrics, ledger |
 //! | `io::conn` | connections | io, types, budget, config::timeouts, config::flags::Listen, wire, log, process, api, supervisor::message, supervisor::mailbox, journal, metrics, ledger::heritage |

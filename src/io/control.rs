@@ -17,6 +17,7 @@ use crate::types::{ProcessId, WindowSize};
 use crate::io::conn::reader::Reader;
 use crate::io::host::outputs::trim_later;
 use crate::io::host::sizes::{self, SizeError};
+use crate::io::runtime;
 use crate::io::runtime::timer::within;
 use crate::io::server::Server;
 use crate::io::wait::{Limits, Waited, exited, for_client, until_process};
@@ -73,7 +74,7 @@ pub(super) async fn delete(
     let ended = pin!(ended_for_removal(server, id, tree));
     if for_client(ended, limits, client).await == Waited::Gone {
         let server = server.clone();
-        monoio::spawn(async move {
+        runtime::spawn(async move {
             ended_for_removal(&server, id, tree).await;
             remove(&server, id);
         });

@@ -22,6 +22,7 @@ use crate::supervisor::message::Command;
 
 use crate::io::host::admission::RunBounds;
 use crate::io::rules::Rules;
+use crate::io::runtime;
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
 use crate::io::watchdog;
@@ -83,7 +84,7 @@ impl Server {
         }
         self.options.manager.reloading();
         let server = self.clone();
-        monoio::spawn(async move {
+        runtime::spawn(async move {
             loop {
                 server.reloads.again.set(false);
                 let loaded = load(server.reloads.load.clone()).await;

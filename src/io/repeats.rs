@@ -37,6 +37,7 @@ use crate::io::conn::standing::Wanted;
 use crate::io::host::begun::Handed;
 use crate::io::host::create::create;
 use crate::io::host::run::{self, Answered, Long, half_closed};
+use crate::io::runtime;
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
 use crate::io::upgrade::runs;
@@ -314,7 +315,7 @@ fn carry_out(
         }
     };
     let server = server.clone();
-    monoio::spawn(async move {
+    runtime::spawn(async move {
         let mut waiters = Waiters {
             server: server.clone(),
             name: name.clone(),
@@ -394,7 +395,7 @@ pub(super) fn go_on(server: &Rc<Server>) {
             is_theirs,
         };
         let server = server.clone();
-        monoio::spawn(async move {
+        runtime::spawn(async move {
             let answer = match run::go_on(handed, &mut waiters).await {
                 Some(answered) => ran(&server, answered, &mut waiters).await,
                 None => None,
@@ -537,7 +538,7 @@ fn sweep_later(server: &Rc<Server>) {
         return;
     }
     let server = server.clone();
-    monoio::spawn(async move {
+    runtime::spawn(async move {
         loop {
             let now = Monotonic::now();
             let next = server.repeats.repeats.borrow_mut().forget(now);

@@ -17,6 +17,7 @@ use crate::types::{Monotonic, ProcessId};
 use crate::wire::http::head::Method;
 
 use crate::io::metrics;
+use crate::io::runtime;
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
 
@@ -84,7 +85,7 @@ impl Server {
             Offer::Kept => {}
             Offer::KeptUntil(at) => {
                 let server = self.me.clone();
-                monoio::spawn(async move {
+                runtime::spawn(async move {
                     let mut next = Some(at);
                     while let Some(at) = next {
                         sleep(at.since(Monotonic::now())).await;

@@ -26,6 +26,7 @@ use crate::wire::ws::message::Event;
 
 use crate::io::conn::reader::Reader;
 use crate::io::conn::writer::Writer;
+use crate::io::runtime;
 use crate::io::runtime::race::race;
 use crate::io::runtime::timer::{instant, within};
 use crate::io::runtime::turn::rest;
@@ -134,7 +135,7 @@ pub(super) async fn attach(
     });
     // Not a third loop here: what was sent before the client left is still written.
     let viewer = session.clone();
-    monoio::spawn(async move { viewer.input.pass_on(&viewer.peer).await });
+    runtime::spawn(async move { viewer.input.pass_on(&viewer.peer).await });
     let on_message = async |message| session.on_message(message).await;
     let reading = session.peer.read(server, reader, on_message);
     let writing = async {

@@ -11,7 +11,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use monoio::net::TcpStream;
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown, SocketAddrAny,
@@ -30,8 +29,10 @@ use crate::io::conn::open::{Kind, Listening};
 use crate::io::conn::standing::Had;
 use crate::io::conn::{self, Conn, unread};
 use crate::io::host::events;
+use crate::io::runtime;
 use crate::io::runtime::heap;
 use crate::io::runtime::race::{First, first, race};
+use crate::io::runtime::socket::TcpStream;
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::{self, sleep};
 use crate::io::runtime::turn::rest;
@@ -73,7 +74,7 @@ pub async fn serve(
     }
     // Before the first connection is accepted: there may not be a descriptor left after it.
     let bell = Source::new(rustix::io::fcntl_dupfd_cloexec(&events, 3)?)?;
-    monoio::spawn(watchdog::watch(server.clone()));
+    runtime::spawn(watchdog::watch(server.clone()));
     upgrade::arrive(&server);
     server.options.manager.ready(&watchdog::status(&server));
     let end = {
@@ -278,7 +279,7 @@ pub(in crate::io) fn take_up(
     let (place, _) = Place::take(server, for_metrics);
     let mut conn = Conn::new(server.clone(), stream, peer, for_metrics);
     conn.goes_on_with(about, run);
-    monoio::spawn(async move {
+    runtime::spawn(async move {
         let _place = place;
         conn::serve(conn).await;
     });
@@ -302,7 +303,7 @@ fn start(server: &Rc<Server>, fd: OwnedFd, peer: Peer, for_metrics: bool) {
     // One in, one out.
     let is_full = is_too_much && !made_room && !server.strangers(for_metrics).send_off_oldest();
     let conn = Conn::new(server.clone(), stream, peer, for_metrics);
-    monoio::spawn(async move {
+    runtime::spawn(async move {
         let _place = place;
         if !spare || is_full {
             Box::pin(conn::refuse(conn)).await;

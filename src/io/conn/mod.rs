@@ -28,9 +28,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use monoio::io::Splitable;
-use monoio::net::TcpStream;
-
 use crate::api::access::{Credential, Peer};
 use crate::api::attach::AttachQuery;
 use crate::api::bytes::Bytes;
@@ -74,6 +71,8 @@ use crate::io::memory::SMALL_BYTES;
 use crate::io::metrics;
 use crate::io::recording::record;
 use crate::io::repeats::{self, Answer, Repeat, Waiting};
+use crate::io::runtime;
+use crate::io::runtime::socket::{Splitable, TcpStream};
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
 use crate::io::screen;
@@ -710,7 +709,7 @@ impl Conn {
             self.does(Doing::Waits);
         }
         // Whoever has asked may go: it goes on.
-        let asked = monoio::spawn(async move { upgrade::upgrade(&server, binary).await });
+        let asked = runtime::spawn(async move { upgrade::upgrade(&server, binary).await });
         let Err(why) = asked.await;
         self.does(Doing::Answers);
         refused(why)

@@ -14,13 +14,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use monoio::BufResult;
-use monoio::io::{AsyncReadRent, OwnedReadHalf};
-use monoio::net::TcpStream;
-
 use crate::config::timeouts;
 use crate::io::conn::standing::Standing;
 use crate::io::runtime::heap;
+use crate::io::runtime::socket::{AsyncReadRent, BufResult, OwnedReadHalf, TcpStream};
 use crate::io::runtime::source::{self, Peer};
 use crate::io::runtime::tcp;
 use crate::io::runtime::timer::sleep;

@@ -8,10 +8,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use monoio::buf::IoBuf;
-use monoio::io::{AsyncWriteRent, OwnedWriteHalf};
-use monoio::net::TcpStream;
-
 use crate::budget::{Budget, Charge, Kind};
 use crate::config::timeouts;
 use crate::log::batch::Chunk;
@@ -19,6 +15,7 @@ use crate::metrics::metrics;
 
 use crate::io::runtime::heap;
 use crate::io::runtime::meter;
+use crate::io::runtime::socket::{AsyncWriteRent, IoBuf, OwnedWriteHalf, TcpStream};
 use crate::io::runtime::source::{self, Peer};
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;

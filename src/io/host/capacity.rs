@@ -149,17 +149,15 @@ impl Drop for Capacity<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::runtime::backend::block_on;
     use rustix::pipe::{PipeFlags, fcntl_getpipe_size, pipe_with};
 
     /// A pipe on a runtime, with its writing end kept open.
     fn with_pipe(test: impl FnOnce(&Source)) {
-        monoio::RuntimeBuilder::<monoio::LegacyDriver>::new()
-            .build()
-            .unwrap()
-            .block_on(async {
-                let (reader, _writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-                test(&Source::new(reader).unwrap());
-            });
+        block_on(async {
+            let (reader, _writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+            test(&Source::new(reader).unwrap());
+        });
     }
 
     const FULL: u64 = USUAL_BYTES as u64;

@@ -15,6 +15,7 @@ use crate::io::host::leftovers::{self, Bound};
 use crate::io::host::outputs::{ingest, read_rest, trim_later};
 use crate::io::host::paced::{self, Output};
 use crate::io::host::told;
+use crate::io::runtime;
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
 
@@ -55,7 +56,7 @@ fn carry_out(server: &Rc<Server>, job: JobId, effects: Effects) {
     }
     if let Some(at) = effects.wake_at {
         let server = server.clone();
-        monoio::spawn(async move {
+        runtime::spawn(async move {
             sleep(at.since(Monotonic::now())).await;
             happen(&server, job, Event::Time);
         });
@@ -86,7 +87,7 @@ fn listen(server: &Rc<Server>, job: JobId) {
     let is_paced = paced::is_paced(server, job);
     for &(stream, ref source) in child.iter().flat_map(|child| &child.outputs) {
         let output = Output { stream, is_paced };
-        monoio::spawn(ingest(server.clone(), job, output, source.clone()));
+        runtime::spawn(ingest(server.clone(), job, output, source.clone()));
     }
 }
 

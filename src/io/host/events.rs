@@ -11,6 +11,7 @@ use crate::types::{Monotonic, UnixMs};
 
 use crate::io::host::effects::happen;
 use crate::io::host::tally;
+use crate::io::runtime;
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
 use crate::io::upgrade::upgrade;
@@ -105,7 +106,7 @@ pub(crate) async fn handle(
                 Event::Upgrade => {
                     let server = server.clone();
                     // It tells what comes of it.
-                    monoio::spawn(async move { upgrade(&server, None).await.err() });
+                    runtime::spawn(async move { upgrade(&server, None).await.err() });
                     continue;
                 }
                 Event::AllGone => {

@@ -74,13 +74,13 @@ impl LateOutputs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::runtime::backend::block_on;
     use rustix::pipe::{PipeFlags, pipe_with};
     use std::task::{Context, Waker};
 
     #[test]
     fn what_no_record_tells_of_goes_first_and_then_the_oldest() {
-        let runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().build();
-        runtime.unwrap().block_on(async {
+        block_on(async {
             let output = || {
                 let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
                 (Rc::new(Source::new(reader).unwrap()), writer)

@@ -23,6 +23,7 @@ use crate::types::{JobId, Monotonic, Stream, UnixMs};
 use crate::io::host::capacity::Capacity;
 use crate::io::host::effects::happen;
 use crate::io::host::paced::{self, Output, log_limit, readable_now, released};
+use crate::io::runtime;
 use crate::io::runtime::pauses::Pauses;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
@@ -484,7 +485,7 @@ pub(crate) fn trim_later(server: &Rc<Server>) {
     }
     server.trim_pending.set(true);
     let server = server.clone();
-    monoio::spawn(async move {
+    runtime::spawn(async move {
         sleep(TRIM_AFTER).await;
         server.trim_pending.set(false);
         server.table.borrow_mut().arena_mut().trim();

@@ -18,6 +18,7 @@ use crate::io::host::input::Input;
 use crate::io::host::leftovers;
 use crate::io::host::outputs::ingest;
 use crate::io::host::paced::Output;
+use crate::io::runtime;
 use crate::io::runtime::source::Source;
 use crate::io::server::{Child, Server};
 use crate::io::upgrade::{input_before, runs};
@@ -78,7 +79,7 @@ pub fn resume(server: &Rc<Server>, settings: Option<Settings>) {
             // A limit on how fast it is read is not written down.
             let is_paced = false;
             let output = Output { stream, is_paced };
-            monoio::spawn(ingest(server.clone(), job, output, source.clone()));
+            runtime::spawn(ingest(server.clone(), job, output, source.clone()));
         }
         if is_over {
             leftovers::note_open(server, job, outputs.iter().map(|(_, source)| source));

@@ -36,6 +36,7 @@ use crate::io::host::paced::{Output, limit_rate};
 use crate::io::host::resume::{self, named};
 use crate::io::host::tally;
 use crate::io::host::told;
+use crate::io::runtime;
 use crate::io::runtime::source::Source;
 use crate::io::server::Server;
 use crate::io::usage::usage_of;
@@ -257,13 +258,13 @@ impl Underway {
         for &(stream, ref source) in &child.outputs {
             let is_paced = rate.is_some();
             let output = Output { stream, is_paced };
-            monoio::spawn(ingest(server.clone(), job, output, source.clone()));
+            runtime::spawn(ingest(server.clone(), job, output, source.clone()));
         }
         let fed = input.zip(run.stdin.take());
         let fed = fed.map(|(pipe, data)| Feed::new(pipe, data));
         let input = fed.as_ref().map(Rc::downgrade);
         if let Some(fed) = fed {
-            monoio::spawn(feed(server.clone(), job, fed));
+            runtime::spawn(feed(server.clone(), job, fed));
         }
         server.children.borrow_mut().insert(job, Rc::new(child));
         told::run_started(server, job, id, &run);
@@ -322,7 +323,7 @@ impl Underway {
         };
         underway.note(since, fed.as_ref().map(Rc::downgrade));
         if let Some(fed) = fed {
-            monoio::spawn(feed(server.clone(), job, fed));
+            runtime::spawn(feed(server.clone(), job, fed));
         }
         underway
     }
@@ -421,7 +422,7 @@ impl Underway {
             // Nobody takes what it writes.
             extras.backpressure = None;
         }
-        monoio::spawn(async move {
+        runtime::spawn(async move {
             if let Ok(end) = self.over().await {
                 self.finish(end);
             }
@@ -520,7 +521,7 @@ fn resume_captures(server: &Rc<Server>, job: JobId, run: &Run, about: &heritage:
     for &(stream, ref source) in child.iter().flat_map(|child| &child.outputs) {
         let is_paced = rate.is_some();
         let output = Output { stream, is_paced };
-        monoio::spawn(ingest(server.clone(), job, output, source.clone()));
+        runtime::spawn(ingest(server.clone(), job, output, source.clone()));
     }
     // How fast it is read is measured anew.
     if let (Some(rate), Some(child)) = (rate, &child) {

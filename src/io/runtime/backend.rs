@@ -121,3 +121,10 @@ fn uring() -> io::Result<(Runtime<IoUringDriver>, Backend)> {
     }
     Ok((runtime, Backend::UringPlain))
 }
+
+/// Runs a test to its end, on a runtime of its own.
+#[cfg(test)]
+pub(crate) fn block_on<F: Future>(test: F) -> F::Output {
+    let runtime = RuntimeBuilder::<LegacyDriver>::new().build();
+    runtime.expect("a runtime").block_on(test)
+}

@@ -101,6 +101,7 @@ fn over(begun: Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::runtime::backend::block_on;
     use crate::io::runtime::timer;
     use std::time::Duration;
 
@@ -127,10 +128,7 @@ mod tests {
             timer::sleep(Duration::from_millis(200)).await;
         };
         let asked = Instant::now();
-        monoio::RuntimeBuilder::<monoio::LegacyDriver>::new()
-            .build()
-            .unwrap()
-            .block_on(measured(test));
+        block_on(measured(test));
         let took = asked.elapsed();
         let after = metrics(|all| all.turns.get());
         let turns = after.count() - before.count();

@@ -1,5 +1,5 @@
-//! The runtime's names: drivers, readiness, timers, when a task gives way or waits in line, how long
-//! the loop is busy, and the heap's free memory.
+//! The runtime's names: drivers, tasks, sockets, readiness, timers, when a task gives way or waits in line,
+//! how long the loop is busy, and the heap's free memory. Nobody else names monoio.
 //!
 //! In: descriptors and times. Out: futures. Knows no process and no request.
 
@@ -9,7 +9,10 @@ pub(crate) mod lane;
 pub mod meter;
 pub(crate) mod pauses;
 pub(crate) mod race;
+pub(crate) mod socket;
 pub(crate) mod source;
 pub(crate) mod tcp;
 pub(crate) mod timer;
 pub(crate) mod turn;
+
+pub(crate) use monoio::spawn;

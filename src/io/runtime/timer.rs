@@ -216,18 +216,16 @@ pub(crate) fn within<F: Future>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::runtime::backend::block_on;
     use std::pin::pin;
     use std::sync::{Arc, Mutex};
     use std::task::Wake;
 
     fn run(test: impl Future<Output = ()>) {
-        monoio::RuntimeBuilder::<monoio::LegacyDriver>::new()
-            .build()
-            .unwrap()
-            .block_on(async {
-                let _clock = start().unwrap();
-                test.await;
-            });
+        block_on(async {
+            let _clock = start().unwrap();
+            test.await;
+        });
     }
 
     /// Writes its number down when it is woken.

@@ -12,6 +12,7 @@ use crate::process::Process;
 use crate::types::JobId;
 
 use super::{Position, Screens};
+use crate::io::runtime;
 use crate::io::runtime::timer::sleep;
 use crate::io::server::Server;
 
@@ -91,7 +92,7 @@ fn cool_later(server: &Rc<Server>) {
         return;
     }
     let server = server.clone();
-    monoio::spawn(async move {
+    runtime::spawn(async move {
         loop {
             let crowded = server.screens.cells() > Screens::cells_max(&server.budget);
             sleep(if crowded { COOL_AFTER / 20 } else { COOL_AFTER }).await;

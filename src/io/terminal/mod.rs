@@ -28,6 +28,7 @@ use crate::wire::ws::message::Event;
 use crate::io::conn::reader::Reader;
 use crate::io::conn::writer::Writer;
 use crate::io::host::sizes::{self, SizeError};
+use crate::io::runtime;
 use crate::io::runtime::race::race;
 use crate::io::runtime::tcp;
 use crate::io::screen::Watching;
@@ -97,7 +98,7 @@ pub(crate) async fn attach(
     let _watching = Watching::new(server, id);
     // Not a third loop here: what was typed before the client left is still written.
     let viewer = session.clone();
-    monoio::spawn(async move { viewer.input.pass_on(&viewer.peer).await });
+    runtime::spawn(async move { viewer.input.pass_on(&viewer.peer).await });
     let on_message = async |message| session.on_message(message).await;
     let reading = session.peer.read(server, reader, on_message);
     let writing = session.write(writer);
