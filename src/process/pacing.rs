@@ -12,10 +12,11 @@
 //!
 //! Why these numbers: docs/design/032-flow-control.md
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::notify::Notify;
 use crate::config::timeouts::{HELD_OUTPUT_MAX, VIEWER_COUNTS_FOR};
+use crate::types::Monotonic;
 
 /// How far the fastest viewer may be behind before the terminal is not read. Bytes. It is read
 /// again at half of that. Less where the log is small.
@@ -66,7 +67,7 @@ pub enum Permit {
     /// Wait for [`Pacing::resumed`], and ask again at this time.
     Wait {
         /// When the last viewer stops counting, unless it takes something.
-        until: Instant,
+        until: Monotonic,
     },
 }
 
@@ -82,7 +83,7 @@ pub struct Pacing {
     /// The terminal is not read. The place from which on a viewer ends that.
     paused: Option<Place>,
     /// When the exit was first seen here.
-    exited: Option<Instant>,
+    exited: Option<Monotonic>,
     /// Tells that it may be read again.
     resumed: Notify,
 }
@@ -92,7 +93,7 @@ struct Viewer {
     id: ViewerId,
     place: Place,
     /// When it last had everything, or was shown where things are.
-    had_all: Instant,
+    had_all: Monotonic,
     taken: Taken,
     /// It has stopped counting.
     lapsed: bool,
@@ -101,7 +102,7 @@ struct Viewer {
 /// What was taken lately.
 #[derive(Debug)]
 struct Taken {
-    begun: Instant,
+    begun: Monotonic,
     /// The number of the part that runs.
     part: usize,
     bytes: [u32; SLOTS],
@@ -109,7 +110,7 @@ struct Taken {
 
 impl Pacing {
     /// A viewer that may type has come.
-    pub fn join(&mut self, place: Place, now: Instant) -> ViewerId {
+    pub fn join(&mut self, place: Place, now: Monotonic) -> ViewerId {
         self.last_id += 1;
         let id = ViewerId(self.last_id);
         // Most terminals have one.
@@ -143,7 +144,7 @@ impl Pacing {
 
     /// A viewer is at `place`, and has taken `bytes` (acknowledged, if it does that) since it was
     /// last heard of; the log goes to `end`.
-    pub fn took(&mut self, id: ViewerId, place: Place, bytes: u64, end: u64, now: Instant) {
+    pub fn took(&mut self, id: ViewerId, place: Place, bytes: u64, end: u64, now: Monotonic) {
         let paused = self.paused;
         let Some(viewer) = self.viewers.iter_mut().find(|viewer| viewer.id == id) else {
             return;
@@ -157,7 +158,7 @@ impl Pacing {
     }
 
     /// A viewer is being shown where things are: what is before `place` it need not get.
-    pub fn redrawn(&mut self, id: ViewerId, place: Place, now: Instant) {
+    pub fn redrawn(&mut self, id: ViewerId, place: Place, now: Monotonic) {
         if let Some(viewer) = self.viewers.iter_mut().find(|viewer| viewer.id == id) {
             (viewer.place, viewer.had_all, viewer.lapsed) = (place, now, false);
         }
@@ -171,7 +172,7 @@ impl Pacing {
     }
 
     /// Whether the terminal may be read now.
-    pub fn permit(&mut self, extent: Extent, now: Instant) -> Permit {
+    pub fn permit(&mut self, extent: Extent, now: Monotonic) -> Permit {
         let anything = Permit::Read { bytes: u64::MAX };
         // What was written before the exit is in the terminal, which is small. It is read at once
         // where the log can hold it beside what the fastest viewer lacks.
@@ -236,14 +237,14 @@ impl Place {
 }
 
 impl Viewer {
-    fn note_whether_all(&mut self, end: u64, now: Instant) {
+    fn note_whether_all(&mut self, end: u64, now: Monotonic) {
         if self.place.at >= end && !self.place.owes {
             (self.had_all, self.lapsed) = (now, false);
         }
     }
 
     /// Until when it counts if it takes nothing more; `now` or earlier if it does not count.
-    fn counts_until(&mut self, now: Instant) -> Instant {
+    fn counts_until(&mut self, now: Monotonic) -> Monotonic {
         let had_all = self.had_all + VIEWER_COUNTS_FOR;
         self.taken
             .enough_until(now)
@@ -252,7 +253,7 @@ impl Viewer {
 }
 
 impl Taken {
-    fn new(now: Instant) -> Self {
+    fn new(now: Monotonic) -> Self {
         Self {
             begun: now,
             part: 0,
@@ -265,8 +266,8 @@ impl Taken {
     }
 
     /// Forgets what is too old at `now`.
-    fn advance(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.begun).as_millis();
+    fn advance(&mut self, now: Monotonic) {
+        let since = now.since(self.begun).as_millis();
         let part = usize::try_from(since / PART.as_millis()).unwrap_or(usize::MAX);
         if part.saturating_sub(self.part) >= SLOTS {
             self.bytes = [0; SLOTS];
@@ -278,14 +279,14 @@ impl Taken {
         }
     }
 
-    fn add(&mut self, bytes: u64, now: Instant) {
+    fn add(&mut self, bytes: u64, now: Monotonic) {
         self.advance(now);
         let slot = self.slot(self.part);
         *slot = slot.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
     /// When less than [`TAKES_MIN`] is left of what has been taken; None if that is so now.
-    fn enough_until(&mut self, now: Instant) -> Option<Instant> {
+    fn enough_until(&mut self, now: Monotonic) -> Option<Monotonic> {
         self.advance(now);
         let mut left = 0_u32;
         // From the newest part back: the one that makes it enough is the one to wait for.

@@ -9,9 +9,9 @@
 //!
 //! Why these numbers: docs/design/042-output-rate.md
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::types::Stream;
+use crate::types::{Monotonic, Stream};
 
 /// An output that waits is read again when so much time has come together.
 const QUANTUM: Duration = Duration::from_millis(20);
@@ -30,7 +30,7 @@ pub enum Pace {
     /// Read so many bytes at most, at least 1.
     Read(u64),
     /// Ask again at this time.
-    Wait(Instant),
+    Wait(Monotonic),
 }
 
 /// See the module.
@@ -38,7 +38,7 @@ pub enum Pace {
 pub struct Rate {
     per_second: u64,
     /// The time that is used up; None before the first byte.
-    used: Option<Instant>,
+    used: Option<Monotonic>,
     /// Outputs that are not read now.
     waits: [bool; Stream::COUNT],
     /// A terminal has waited, and not been quiet since: it hands out 4 KiB at a time, and what passes
@@ -64,7 +64,7 @@ impl Rate {
     }
 
     /// Whether an output that has something may be read now.
-    pub fn pace(&mut self, stream: Stream, now: Instant) -> Pace {
+    pub fn pace(&mut self, stream: Stream, now: Monotonic) -> Pace {
         let at = stream as usize;
         if self.free[at] > 0 {
             return Pace::Read(self.free[at]);
@@ -72,7 +72,7 @@ impl Rate {
         let quantum = self.quantum();
         // Where a byte takes longer, it is one.
         let quantum_time = self.time(quantum).max(QUANTUM);
-        let unused = self.used.map(|used| now.saturating_duration_since(used));
+        let unused = self.used.map(|used| now.since(used));
         self.floods &= unused.is_some_and(|unused| unused <= LATE_MAX);
         let is_late = self.waits[at] || stream == Stream::Pty && self.floods;
         let kept = match (unused, is_late) {
@@ -80,19 +80,17 @@ impl Rate {
             (Some(_), false) => quantum_time.max(KEPT_MAX),
             (Some(_), true) => quantum_time.max(LATE_MAX),
         };
-        let used = self.used.max(now.checked_sub(kept)).unwrap_or(now);
+        let used = self.used.max(Some(now - kept)).unwrap_or(now);
         self.used = Some(used);
-        let bytes = self.bytes(now.saturating_duration_since(used));
+        let bytes = self.bytes(now.since(used));
         // Half is left by another output that waited, too.
         let least = (quantum / 2).max(1);
         self.waits[at] = false;
         let shares = self.waits.contains(&true);
         let until = match bytes < least {
-            true => used.checked_add(self.time(quantum)),
+            true => used + self.time(quantum),
             // Too little for two: in turns.
-            false if shares && bytes < 2 * least && self.last == Some(stream) => {
-                now.checked_add(QUANTUM)
-            }
+            false if shares && bytes < 2 * least && self.last == Some(stream) => now + QUANTUM,
             false => {
                 self.last = Some(stream);
                 return Pace::Read(if shares { (bytes / 2).max(1) } else { bytes });
@@ -100,7 +98,7 @@ impl Rate {
         };
         self.waits[at] = true;
         self.floods |= stream == Stream::Pty;
-        Pace::Wait(until.unwrap_or(now))
+        Pace::Wait(until)
     }
 
     /// So much of an output was read.
@@ -109,7 +107,7 @@ impl Rate {
         let paid = bytes.saturating_sub(*free);
         *free = free.saturating_sub(bytes);
         let time = self.time(paid);
-        self.used = self.used.map(|used| used.checked_add(time).unwrap_or(used));
+        self.used = self.used.map(|used| used + time);
     }
 
     /// An output is not waited for any more.
@@ -153,7 +151,7 @@ mod tests {
         seconds: u64,
         late: impl Fn(u64) -> Duration,
     ) -> Vec<(Duration, u64)> {
-        let start = Instant::now();
+        let start = Monotonic::now();
         let (mut now, mut reads) = (start, Vec::new());
         for turn in 0.. {
             match rate.pace(Stream::Stdout, now) {
@@ -162,16 +160,16 @@ mod tests {
                     // A pipe holds no more.
                     let bytes = bytes.min(65_536);
                     rate.took(Stream::Stdout, bytes);
-                    reads.push((now - start, bytes));
+                    reads.push((now.since(start), bytes));
                     // Reading takes a moment itself.
-                    now += Duration::from_micros(10);
+                    now = now + Duration::from_micros(10);
                 }
                 Pace::Wait(until) => {
                     assert!(until > now, "time goes on");
                     now = until + late(turn);
                 }
             }
-            if now - start > Duration::from_secs(seconds) {
+            if now.since(start) > Duration::from_secs(seconds) {
                 break;
             }
         }
@@ -226,7 +224,7 @@ mod tests {
 
     #[test]
     fn time_that_nobody_used_is_kept_for_a_moment_only() {
-        let (mut rate, now) = (Rate::new(1_000_000), Instant::now());
+        let (mut rate, now) = (Rate::new(1_000_000), Monotonic::now());
         assert_eq!(rate.pace(Stream::Stdout, now), Pace::Read(20_000));
         rate.took(Stream::Stdout, 20_000);
         assert_eq!(rate.pace(Stream::Stdout, now), Pace::Wait(now + QUANTUM));
@@ -255,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_terminal_loses_nothing_between_its_pieces() {
-        let (mut rate, start) = (Rate::new(1_000_000), Instant::now());
+        let (mut rate, start) = (Rate::new(1_000_000), Monotonic::now());
         let (mut now, mut all) = (start, 0);
         for piece in 1.. {
             match rate.pace(Stream::Pty, now) {
@@ -264,11 +262,12 @@ mod tests {
                     rate.took(Stream::Pty, bytes);
                     all += bytes;
                     // The next one takes a moment, and long where a processor is missed.
-                    now += if piece % 40 == 0 { 60 * MS } else { MS / 10 };
+                    let pause = if piece % 40 == 0 { 60 * MS } else { MS / 10 };
+                    now = now + pause;
                 }
                 Pace::Wait(until) => now = until + MS,
             }
-            if now - start > Duration::from_secs(10) {
+            if now.since(start) > Duration::from_secs(10) {
                 break;
             }
         }
@@ -284,7 +283,7 @@ mod tests {
     #[test]
     fn both_outputs_share_the_limit_and_none_starves() {
         for per_second in [10, 99, 1000, 1_000_000] {
-            let (mut rate, start) = (Rate::new(per_second), Instant::now());
+            let (mut rate, start) = (Rate::new(per_second), Monotonic::now());
             let streams = [Stream::Stdout, Stream::Stderr];
             // When each of them asks again.
             let (mut asks, mut read) = ([start; 2], [0; 2]);
@@ -292,7 +291,7 @@ mod tests {
                 // Always the same one first, as timers fire.
                 let at = usize::from(asks[1] < asks[0]);
                 let now = asks[at];
-                if now - start > Duration::from_secs(10) {
+                if now.since(start) > Duration::from_secs(10) {
                     break;
                 }
                 match rate.pace(streams[at], now) {
@@ -319,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_is_left_at_the_end_is_free_and_what_comes_later_is_not() {
-        let (mut rate, now) = (Rate::new(10), Instant::now());
+        let (mut rate, now) = (Rate::new(10), Monotonic::now());
         assert_eq!(rate.pace(Stream::Stdout, now), Pace::Read(1));
         rate.took(Stream::Stdout, 1);
         let next = Pace::Wait(now + 100 * MS);
@@ -335,7 +334,7 @@ mod tests {
 
     #[test]
     fn no_number_is_too_large() {
-        let now = Instant::now();
+        let now = Monotonic::now();
         for per_second in [0, 1, u64::MAX] {
             let mut rate = Rate::new(per_second);
             for _ in 0..3 {

@@ -1,6 +1,6 @@
 //! Moments as plain numbers, which another process of this machine can read, too.
 
-use std::ops::Add;
+use std::ops::{Add, Sub};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -46,6 +46,16 @@ impl Add<Duration> for Monotonic {
     }
 }
 
+/// The machine's start where the difference would be earlier.
+impl Sub<Duration> for Monotonic {
+    type Output = Self;
+
+    fn sub(self, earlier: Duration) -> Self {
+        let nanos = u64::try_from(earlier.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(nanos))
+    }
+}
+
 /// Milliseconds since the Unix epoch, as clients are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMs(pub u64);
@@ -81,5 +91,7 @@ mod tests {
         let second = Monotonic::default() + Duration::from_secs(1);
         assert_eq!(second.nanos(), 1_000_000_000);
         assert_eq!(second.since(Monotonic::default()), Duration::from_secs(1));
+        assert_eq!(second - Duration::from_secs(1), Monotonic::default());
+        assert_eq!(second - Duration::MAX, Monotonic::default());
     }
 }

@@ -18,13 +18,13 @@ use crate::process::life::{Event, State};
 use crate::process::pacing::{Extent, Permit};
 use crate::process::rate::{Pace, Rate};
 use crate::process::{Notify, Process};
-use crate::types::{JobId, Stream, StreamFilter};
+use crate::types::{JobId, Monotonic, Stream, StreamFilter};
 
 use crate::io::host::capacity::USUAL_BYTES;
 use crate::io::host::effects::happen;
 use crate::io::runtime::race::race;
 use crate::io::runtime::source::Source;
-use crate::io::runtime::timer::sleep_until;
+use crate::io::runtime::timer::{instant, sleep_until};
 use crate::io::server::Server;
 
 /// How often it is said that an exited process has output that is held: before those who wait for
@@ -96,10 +96,10 @@ fn permit_of_rate(
     stream: Stream,
     source: &Source,
 ) -> Result<u64, Held> {
-    let until = match with_rate(server, job, |rate| rate.pace(stream, Instant::now())) {
+    let until = match with_rate(server, job, |rate| rate.pace(stream, Monotonic::now())) {
         None => return Ok(u64::MAX),
         Some(Pace::Read(bytes)) => return Ok(bytes),
-        Some(Pace::Wait(until)) => until,
+        Some(Pace::Wait(until)) => instant(until),
     };
     // Readable and empty: at its end, which costs nothing. What is in a terminal the kernel does
     // not tell for sure.
@@ -190,12 +190,12 @@ fn permit_of_viewers(server: &Server, job: JobId) -> Result<u64, Held> {
     let Some(pacing) = &mut process.extras.make().pacing else {
         return Ok(u64::MAX);
     };
-    match pacing.permit(extent, Instant::now()) {
+    match pacing.permit(extent, Monotonic::now()) {
         Permit::Read { bytes } => Ok(bytes),
         Permit::Wait { until } => {
             let resumed = pacing.resumed().clone();
             Err(Held {
-                until,
+                until: instant(until),
                 resumed: Some((resumed.clone(), resumed.version())),
                 changed: (process.changed.clone(), process.changed.version()),
                 exited,

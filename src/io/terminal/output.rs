@@ -87,7 +87,7 @@ impl<'a> Joined<'a> {
             session.flow.begin(place);
             if !session.query.read_only {
                 let pacing = extras.pacing.get_or_insert_default();
-                let viewer = pacing.join(place, Instant::now());
+                let viewer = pacing.join(place, Monotonic::now());
                 session.flow.viewer.set(Some(viewer));
             }
         }
@@ -288,7 +288,7 @@ impl Session {
             && let Some(viewer) = self.flow.viewer.get()
             && let Some(pacing) = &mut process.extras.make().pacing
         {
-            pacing.redrawn(viewer, place, Instant::now());
+            pacing.redrawn(viewer, place, Monotonic::now());
         }
         Ok(())
     }
@@ -449,7 +449,7 @@ impl Session {
         if let Some(viewer) = self.flow.viewer.get()
             && let Some(pacing) = &mut process.extras.make().pacing
         {
-            pacing.took(viewer, place, worth, end, Instant::now());
+            pacing.took(viewer, place, worth, end, Monotonic::now());
         }
     }
 
