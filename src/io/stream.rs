@@ -22,11 +22,13 @@ use crate::wire::sse;
 
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
+use crate::io::host::begun::Paused;
 use crate::io::host::run::Underway;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::timer::sleep_until;
 use crate::io::server::Server;
 use crate::io::usage::usage_of;
+use crate::io::wait::until;
 
 /// Room before the body of a chunk for its size line.
 const SIZE_LINE_BYTES: usize = 18;
@@ -45,31 +47,66 @@ enum Step {
 /// connection cannot go on.
 pub(super) async fn stream(
     server: &Rc<Server>,
-    mut underway: Underway,
+    underway: Underway,
     form: Form,
     (pid, head): (Option<i32>, Vec<u8>),
     reader: &mut Reader,
     body: &mut Body<'_>,
 ) -> bool {
-    let mut streamed = Streamed::new(form);
-    let mut watch = Watch::new();
-    let _present = present(|all| &all.streamed_runs);
-    reader.expect_silence();
+    let streamed = Streamed::new(form);
     if let Some(pid) = pid {
         streamed.start(pid, underway.id(), body.begin());
     }
-    let mut sent = body.first(head).await;
+    let sent = body.first(head).await;
+    go_on(server, underway, streamed, sent, reader, body).await
+}
+
+/// Goes on with a run that another server has stopped there. False if the connection cannot go on.
+pub(super) async fn resume(
+    server: &Rc<Server>,
+    underway: Underway,
+    at: Paused,
+    reader: &mut Reader,
+    body: &mut Body<'_>,
+) -> bool {
+    let streamed = Streamed::resumed(&at.position);
+    body.goes_on_with(at.unsent);
+    go_on(server, underway, streamed, Ok(()), reader, body).await
+}
+
+async fn go_on(
+    server: &Rc<Server>,
+    mut underway: Underway,
+    mut streamed: Streamed,
+    mut sent: std::io::Result<()>,
+    reader: &mut Reader,
+    body: &mut Body<'_>,
+) -> bool {
+    let format = streamed.format();
+    let mut watch = Watch::new();
+    let _present = present(|all| &all.streamed_runs);
+    reader.expect_silence();
     loop {
         if sent.is_err() || !watch.goes_on(&underway, reader).await {
             underway.abandon();
             return false;
         }
+        if server.holds.get() {
+            let (position, unsent) = (streamed.position(), body.unsent().to_vec());
+            underway.pauses(Some(Paused { position, unsent }));
+            server.begins().await;
+            underway.pauses(None);
+        }
+        if !body.unsent().is_empty() {
+            sent = body.send_rest(server).await;
+            continue;
+        }
         match step(server, &underway, &mut streamed, body.begin()) {
             Step::Send => watch.speaks(),
             Step::Wait(changed) => {
-                if watch.wait(changed, reader).await {
-                    body.keep_alive(form.format);
-                    watch.has_been_quiet(form.format);
+                if watch.wait(changed, server, reader).await {
+                    body.keep_alive(format);
+                    watch.has_been_quiet(format);
                 }
             }
             Step::Over(end) => {
@@ -87,7 +124,14 @@ pub(super) async fn stream(
                 return body.send().await.is_ok() && body.end().await.is_ok();
             }
         }
-        sent = body.send().await;
+        sent = match server.options.upgrades {
+            // There may be another server to send the rest.
+            Some(_) => {
+                body.unsent = body.framed();
+                body.send_rest(server).await
+            }
+            None => body.send().await,
+        };
     }
 }
 
@@ -155,7 +199,7 @@ impl Watch {
     }
 
     /// Waits until something has happened. Whether it is that nothing has for so long.
-    async fn wait(&self, changed: Notify, reader: &mut Reader) -> bool {
+    async fn wait(&self, changed: Notify, server: &Server, reader: &mut Reader) -> bool {
         let until = self.kill_at.into_iter().chain(self.quiet_at).min();
         let changed = changed.changed(changed.version());
         let timer = async {
@@ -171,7 +215,9 @@ impl Watch {
             }
         };
         let (changed, timer) = (pin!(changed), pin!(timer));
-        race(pin!(race(changed, timer)), pin!(lost)).await;
+        let held = pin!(server.held.changed(server.held.version()));
+        let lost = pin!(lost);
+        race(pin!(race(changed, timer)), pin!(race(lost, held))).await;
         self.quiet_at.is_some_and(|at| at <= Instant::now())
     }
 
@@ -194,6 +240,8 @@ pub(super) struct Body<'a> {
     chunked: bool,
     /// Room for a size line, and then what is to be sent.
     buffer: Vec<u8>,
+    /// What of that has been framed and is still to be sent.
+    unsent: Range<usize>,
 }
 
 impl<'a> Body<'a> {
@@ -202,7 +250,31 @@ impl<'a> Body<'a> {
             writer,
             chunked,
             buffer: vec![0; SIZE_LINE_BYTES],
+            unsent: 0..0,
         }
+    }
+
+    /// Another server has framed this and could not send it.
+    fn goes_on_with(&mut self, unsent: Vec<u8>) {
+        self.unsent = 0..unsent.len();
+        self.buffer = unsent;
+    }
+
+    /// What is framed and still to be sent.
+    fn unsent(&self) -> &[u8] {
+        self.buffer.get(self.unsent.clone()).unwrap_or_default()
+    }
+
+    /// Sends that, until nothing is to be begun any more.
+    async fn send_rest(&mut self, server: &Server) -> std::io::Result<()> {
+        let held = pin!(until(|| match server.holds.get() {
+            true => Ok(()),
+            false => Err(server.held.clone()),
+        }));
+        let buffer = std::mem::take(&mut self.buffer);
+        let sent = self.writer.until(buffer, self.unsent.clone(), held).await;
+        (self.buffer, self.unsent) = sent?;
+        Ok(())
     }
 
     /// Begins a piece, of which nothing is there.

@@ -147,6 +147,44 @@ pub struct Run {
     pub input: Option<Text>,
     /// Bytes of it that have been.
     pub input_bytes: u64,
+    /// How far it has been sent, if it is streamed.
+    pub stream: Option<Streamed>,
+}
+
+/// How far a streamed run has been sent.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Streamed {
+    /// As events, not as lines.
+    pub as_events: bool,
+    /// As text, not as base64.
+    pub as_text: bool,
+    /// Bytes that are sent of each output.
+    pub max: u64,
+    /// The entry of the log that comes next.
+    pub next: u64,
+    /// How far its standard output and error have.
+    pub outputs: [Passed; 2],
+    /// What has been made of them and is still to be sent.
+    pub unsent: Text,
+    /// What was in its pipes when it was over, if it is.
+    pub rest: Option<[u64; 3]>,
+    /// The last entry that is its own, if that is known.
+    pub last: Option<u64>,
+}
+
+/// How far an output has been sent.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Passed {
+    /// Bytes that have come.
+    pub written: u64,
+    /// Bytes of those that are within the bound.
+    pub sent: u64,
+    /// The beginning of a character whose end has not come.
+    pub held: Text,
+    /// The number and the time of the last entry that something was sent of.
+    pub last: Option<(u64, u64)>,
 }
 
 /// What is wanted of a run once it has begun.

@@ -38,6 +38,28 @@ impl Drop for Backpressure {
 }
 
 impl Backpressure {
+    /// Of a run that another server has begun, whose reader has taken all before this entry of its log.
+    pub fn resumed(
+        (pid, log, next): (Option<i32>, &Log, u64),
+        rest: Option<[u64; Stream::COUNT]>,
+        end: Option<u64>,
+    ) -> Self {
+        let waiting: u64 = log.from(next).map(|entry| entry.len as u64).sum();
+        Self {
+            pid,
+            taken_to: next.saturating_sub(1),
+            taken: log.entered_bytes().saturating_sub(waiting),
+            rest,
+            end,
+            moved: Notify::default(),
+        }
+    }
+
+    /// What was in its pipes when it was over and has not been read, if it is over.
+    pub fn rest(&self) -> Option<[u64; Stream::COUNT]> {
+        self.rest
+    }
+
     /// How many bytes of a run may be read into a log that may hold `limit`.
     pub fn room(&self, log: &Log, limit: u64, is_over: bool) -> usize {
         let most = |of: u64| if is_over { of } else { of - of / 2 };

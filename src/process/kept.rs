@@ -147,14 +147,22 @@ impl Kept {
                 arena.blocks().free_text(before.block);
             }
         }
+        self.write_down_log(arena, process);
+        self.note(record, process);
+        self.records.set_id(record, process.id);
+    }
+
+    /// Another server is to find the log of a job.
+    pub(super) fn write_down_log(&self, arena: &Arena, process: &mut Process) {
+        let Some(record) = process.record else {
+            return;
+        };
         if let Some(log_max) = process.extras.get().and_then(|extras| extras.log_max) {
             self.records.set_log_max(record, log_max);
         }
         if let Some(cell) = process.log.cell(arena) {
             self.records.set_cell(record, cell.number());
         }
-        self.note(record, process);
-        self.records.set_id(record, process.id);
     }
 
     /// Something has happened to a job.

@@ -64,6 +64,18 @@ impl Lossy {
         write_escaped(rest, out);
     }
 
+    /// Of text of which this is held back.
+    pub fn holding(bytes: &[u8]) -> Self {
+        let mut text = Self::default();
+        text.tail.push(bytes);
+        text
+    }
+
+    /// What is held back.
+    pub fn held(&self) -> &[u8] {
+        self.tail.bytes.get(..self.tail.len).unwrap_or_default()
+    }
+
     /// Appends what is held back: nothing comes that could complete it.
     pub fn end(&mut self, out: &mut Vec<u8>) {
         if std::mem::take(&mut self.tail).len > 0 {

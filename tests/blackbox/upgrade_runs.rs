@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::lines::run_request;
+use crate::harness::lines::{Lines, run_request, text_of};
 use crate::harness::procfs::{children_of, kib};
 use crate::harness::server::send_signal;
 use crate::harness::{Backend, Conn, Folder, Launch, eventually, on_both, sh};
@@ -13,6 +13,7 @@ use crate::upgrade::{kept, upgrade};
 on_both!(
     runs_in_flight_are_answered_by_the_next_server,
     runs_with_a_record_a_key_or_an_input_go_on,
+    streams_go_on_where_they_were,
     who_is_in_line_stays_there_and_waits_no_longer_for_it,
     what_is_handed_over_of_runs_is_bounded_and_does_not_stay_in_memory,
 );
@@ -242,6 +243,96 @@ fn runs_with_a_record_a_key_or_an_input_go_on(backend: Backend) {
     // What was asked for with a key is not done again.
     let again = asks(Some("second"), &alone).response("POST");
     assert_eq!(again.json()["stdout"], "begun\n", "{}", again.text());
+}
+
+fn streams_go_on_where_they_were(backend: Backend) {
+    let server = kept(backend);
+    let folder = Folder::new("upgrade-runs-streams", backend);
+    let gate = folder.file("gate");
+    let wait = format!("while [ ! -e {gate} ]; do sleep 0.02; done");
+    let text = |script: String, more: Value| {
+        let mut body = sh(&script);
+        body["outputEncoding"] = json!("utf8");
+        for (key, value) in more.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        body
+    };
+    let half = text(
+        format!("printf 'a\\360\\237'; echo 1 >&2; {wait}; printf '\\230\\200b'; exit 3"),
+        json!({"stdin": "unread", "maxOutputBytes": 6}),
+    );
+    let recorded = text(
+        format!("echo out; {wait}; echo out"),
+        json!({"record": true, "name": "recorded"}),
+    );
+    // Its client reads nothing of what it is sent for long, and it waits for that.
+    let flood = text(format!("seq 1 900000; {wait}; echo end"), json!({}));
+    let over = text("seq 1 60000".to_owned(), json!({}));
+    let busy = text(
+        format!("i=0; while [ ! -e {gate} ]; do i=$((i+1)); echo $i; done; echo end"),
+        json!({}),
+    );
+    let started = |conn: Conn, body: &Value| {
+        let mut lines = Lines::over(conn, body);
+        lines.start();
+        lines
+    };
+    let mut half = started(server.conn(), &half);
+    assert_eq!(half.next().unwrap()["data"], "a");
+    assert_eq!(half.next().unwrap()["data"], "1\n");
+    let mut recorded = started(server.conn(), &recorded);
+    let mut flood = started(Conn::narrow(server.address), &flood);
+    let mut over = started(Conn::narrow(server.address), &over);
+    let mut busy = started(server.conn(), &busy);
+    let lost = started(server.conn(), &text(wait.clone(), json!({})));
+    let mut events = server.conn();
+    let form = [("Accept", "text/event-stream")];
+    events.send(run_request("1.0", &form, &text(wait.clone(), json!({}))));
+    eventually("all that is under way", || {
+        let counts = &server.get("/v1/server").json()["counts"];
+        (counts["runs"] == 5 && counts["runningProcesses"] == 1).then_some(())
+    });
+    upgrade(&server);
+    assert_eq!(recorded.next().unwrap()["data"], "out\n");
+    busy.next();
+    upgrade(&server);
+    assert_eq!(server.info("recorded")["status"], "running");
+    lost.into_conn().reset();
+    eventually("one less", || {
+        (server.get("/v1/server").json()["counts"]["runs"] == 4).then_some(())
+    });
+    std::fs::write(&gate, "").unwrap();
+    let lines = half.rest();
+    assert_eq!(text_of(&lines, "stdout"), "\u{1f600}b", "{lines:?}");
+    let exit = lines.last().unwrap();
+    assert_eq!(
+        (&exit["exitCode"], &exit["stdoutBytes"]),
+        (&json!(3), &json!(6)),
+        "{exit}"
+    );
+    assert_eq!(text_of(&recorded.rest(), "stdout"), "out\n");
+    assert_eq!(server.output("recorded", "stdout"), b"out\nout\n");
+    let all = |last: u32| (1..=last).map(|i| format!("{i}\n")).collect::<String>();
+    let lines = flood.rest();
+    let numbers = lines.iter().filter_map(|line| line["sequence"].as_u64());
+    assert!(
+        numbers.eq(1..lines.len() as u64),
+        "each entry once, in order"
+    );
+    assert_eq!(text_of(&lines, "stdout"), all(900_000) + "end\n");
+    assert_eq!(text_of(&over.rest(), "stdout"), all(60_000));
+    let text = text_of(&busy.rest(), "stdout");
+    let said = text.strip_suffix("end\n").unwrap();
+    let first: u32 = said.lines().next().unwrap().parse().unwrap();
+    assert!(
+        said.lines()
+            .zip(first..)
+            .all(|(line, i)| line == i.to_string())
+    );
+    let events = String::from_utf8(events.read_to_end()).unwrap();
+    assert_eq!(events.matches("event: start").count(), 1, "{events}");
+    assert!(events.contains("event: exit\n"), "{events}");
 }
 
 fn who_is_in_line_stays_there_and_waits_no_longer_for_it(backend: Backend) {

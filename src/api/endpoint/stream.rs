@@ -26,6 +26,26 @@ pub struct Form {
     pub max: u64,
 }
 
+impl Form {
+    /// As events, or as lines.
+    pub fn new(as_events: bool, as_text: bool, max: u64) -> Self {
+        let format = match as_events {
+            true => Format::Events,
+            false => Format::Lines,
+        };
+        Self {
+            format,
+            as_text,
+            max,
+        }
+    }
+
+    /// Whether as events.
+    pub fn as_events(self) -> bool {
+        self.format == Format::Events
+    }
+}
+
 /// What was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
@@ -55,7 +75,81 @@ struct Output {
     last: Option<OutputHead>,
 }
 
+/// How far a stream has come, for another server that goes on with it.
+#[derive(Clone, Debug)]
+pub struct Position {
+    /// How it is sent.
+    pub form: Form,
+    /// The entry that comes next.
+    pub next: u64,
+    /// How far the standard output and error have come.
+    pub outputs: [Passed; 2],
+}
+
+/// How far one output has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Bytes that were written.
+    pub written: u64,
+    /// Bytes of those that were sent.
+    pub sent: u64,
+    /// The beginning of a character whose end has not come.
+    pub held: Vec<u8>,
+    /// The number and the time of the last entry that something was sent of.
+    pub last: Option<(u64, u64)>,
+}
+
+impl Output {
+    fn passed(&self) -> Passed {
+        Passed {
+            written: self.written,
+            sent: self.sent,
+            held: self.text.held().to_vec(),
+            last: self.last.map(|head| (head.sequence, head.timestamp_ms)),
+        }
+    }
+
+    fn resumed(passed: &Passed, stream: Stream) -> Self {
+        let head = |(sequence, timestamp_ms)| OutputHead {
+            sequence,
+            stream,
+            timestamp_ms,
+        };
+        Self {
+            written: passed.written,
+            sent: passed.sent,
+            text: Lossy::holding(&passed.held),
+            last: passed.last.map(head),
+        }
+    }
+}
+
 impl Streamed {
+    /// How its objects are sent.
+    pub fn format(&self) -> Format {
+        self.form.format
+    }
+
+    /// How far it has come.
+    pub fn position(&self) -> Position {
+        Position {
+            form: self.form,
+            next: self.next,
+            outputs: [&self.stdout, &self.stderr].map(Output::passed),
+        }
+    }
+
+    /// One that has come so far.
+    pub fn resumed(position: &Position) -> Self {
+        let [stdout, stderr] = &position.outputs;
+        Self {
+            form: position.form,
+            next: position.next,
+            stdout: Output::resumed(stdout, Stream::Stdout),
+            stderr: Output::resumed(stderr, Stream::Stderr),
+        }
+    }
+
     /// A stream from the beginning of a log.
     pub fn new(form: Form) -> Self {
         Self {
@@ -119,7 +213,7 @@ impl Streamed {
             Stream::Stdout | Stream::Pty => &mut self.stdout,
         };
         of.written += data.len() as u64;
-        let room = usize::try_from(max - of.sent).unwrap_or(usize::MAX);
+        let room = usize::try_from(max.saturating_sub(of.sent)).unwrap_or(usize::MAX);
         let data = &data[..data.len().min(room)];
         if data.is_empty() {
             return;
@@ -339,6 +433,8 @@ mod tests {
         run.write(Stream::Stdout, b"\x98\x80\xe2");
         let said = line(2, "stderr", "e", "utf8") + &line(3, "stdout", "\u{1f600}", "utf8");
         assert_eq!(run.take(None).1, said);
+        // Another server goes on.
+        run.streamed = Streamed::resumed(&run.streamed.position());
         // It is never completed.
         let exit = run.exit();
         assert!(

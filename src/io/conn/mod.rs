@@ -64,6 +64,7 @@ use crate::io::control::{delete, resize, signal_and_wait};
 use crate::io::entry::await_entry;
 use crate::io::events::{Watch, events};
 use crate::io::follow::follow;
+use crate::io::host::begun::Handed;
 use crate::io::host::create::create;
 use crate::io::host::input::Offer;
 use crate::io::host::run::{Answered, Long, carry_out, go_on};
@@ -115,6 +116,8 @@ enum Stage {
     Upload(Box<Facts>, ProcessId, StdinQuery),
     /// Its answer begins with its program.
     Run(Box<Facts>, Box<Run>, Form, Option<Charge>),
+    /// It has begun already.
+    Resumed(Box<Facts>, Box<Handed>),
     /// Its answer is a long list.
     List(Box<Facts>, Box<List>),
     /// Its answer is made of what the run wrote, piece by piece.
@@ -331,9 +334,11 @@ impl Conn {
     fn go_on(&mut self, stage: Stage) -> Result<Then, Lasting<'_, Then>> {
         let doing = match &stage {
             Stage::Over(then) => return Ok(*then),
-            Stage::Once(..) | Stage::Joins(..) | Stage::Upload(..) | Stage::Run(..) => {
-                Doing::Answers
-            }
+            Stage::Once(..)
+            | Stage::Joins(..)
+            | Stage::Upload(..)
+            | Stage::Run(..)
+            | Stage::Resumed(..) => Doing::Answers,
             Stage::Wait(..) => Doing::Waits,
             Stage::List(..) | Stage::Ran(..) | Stage::Fetch(..) => Doing::Sends,
             Stage::Bytes(_, bytes) if !bytes.follow => Doing::Sends,
@@ -361,6 +366,7 @@ impl Conn {
             Stage::Wait(facts, id, wait) => Box::pin(self.wait(facts, id, wait)),
             Stage::Bytes(facts, bytes) => Box::pin(self.bytes(facts, bytes)),
             Stage::Run(facts, run, form, charge) => Box::pin(self.stream(facts, run, form, charge)),
+            Stage::Resumed(facts, handed) => Box::pin(self.stream_on(facts, *handed)),
             Stage::Follow(facts, id, cursor) => Box::pin(self.follow(facts, id, cursor)),
             Stage::Recording(facts, id, follow) => Box::pin(self.recording(facts, id, follow)),
             Stage::Upgrade(facts, upgrade) => Box::pin(self.upgrade(facts, upgrade)),
@@ -438,7 +444,7 @@ impl Conn {
         let Received { body, charge } = received;
         let outcome = self.execute(action, &body, &facts);
         match (&outcome, &self.standing) {
-            (Outcome::Run(_), Some(standing)) => {
+            (Outcome::Run(_) | Outcome::Stream(..), Some(standing)) => {
                 let held = self.server.budget.hold(Kind::Bodies, body.len() as u64);
                 let wanted = Rc::<Wanted>::default();
                 wanted.asks(body, held, Duration::ZERO);
@@ -526,6 +532,9 @@ impl Conn {
         }
         if let Some(standing) = &self.standing {
             standing.asks_for_run(Rc::default(), false, self.reader.bytes());
+        }
+        if handed.is_streamed() {
+            return Stage::Resumed(facts, Box::new(handed));
         }
         let answered = go_on(handed, &mut self.reader).await;
         self.answers();

@@ -14,8 +14,9 @@ use crate::wire::say::run::Format;
 use super::receive::Facts;
 use super::{Conn, Then};
 use crate::io::host::admission::admit;
+use crate::io::host::begun::Handed;
 use crate::io::host::run::{Underway, half_closed};
-use crate::io::stream::{Body, stream};
+use crate::io::stream::{Body, resume, stream};
 use crate::io::wait::{Waited, for_client};
 
 impl Conn {
@@ -29,12 +30,15 @@ impl Conn {
     ) -> Then {
         let server = self.server.clone();
         let reader = &mut self.reader;
-        let place = match admit(&server, run.timeout, half_closed(&run), reader).await {
+        // It may have been in line before another server.
+        let patience = run.timeout.saturating_sub(reader.waited());
+        let place = match admit(&server, patience, half_closed(&run), reader).await {
             Ok(place) => place,
             Err(None) => return Then::Drop,
             Err(Some(problem)) => return self.reply(&facts, problem.reply()).await,
         };
-        let underway = match Underway::begin(&server, run, charge, place, |_| {}) {
+        let begins = |job| self.reader.runs(job);
+        let underway = match Underway::begin(&server, run, charge, place, begins) {
             Ok(underway) => underway,
             Err(problem) => return self.reply(&facts, problem.reply()).await,
         };
@@ -80,6 +84,22 @@ impl Conn {
             &mut body,
         );
         let whole = whole.await;
+        self.answers();
+        self.after_stream(&facts, whole)
+    }
+
+    /// Goes on with the stream of a run that another server has begun.
+    pub(super) async fn stream_on(&mut self, mut facts: Box<Facts>, handed: Handed) -> Then {
+        let server = self.server.clone();
+        let chunked = facts.http_minor > 0;
+        facts.close |= !chunked;
+        let Some((underway, Some(at))) = handed.take() else {
+            return Then::Drop;
+        };
+        self.reader.runs(underway.job());
+        let mut body = Body::new(&mut self.writer, chunked);
+        let whole = resume(&server, underway, at, &mut self.reader, &mut body).await;
+        self.answers();
         self.after_stream(&facts, whole)
     }
 }

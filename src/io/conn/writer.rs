@@ -15,8 +15,10 @@ use crate::metrics::metrics;
 
 use crate::io::runtime::heap;
 use crate::io::runtime::meter;
+use crate::io::runtime::race::{First, race};
 use crate::io::runtime::socket::{AsyncWriteRent, IoBuf, OwnedWriteHalf, TcpStream};
 use crate::io::runtime::source::{self, Peer};
+use crate::io::runtime::tcp;
 use crate::io::runtime::timer::within;
 use crate::io::runtime::turn::Turn;
 
@@ -196,6 +198,41 @@ impl Writer {
             }
             Ok(buffer)
         })
+    }
+
+    /// Sends a part of a buffer, of which at any moment is known what the kernel has taken, until `stop`
+    /// completes. Returns the buffer, and what has not been sent of it.
+    ///
+    /// # Errors
+    /// As [`Writer::all`].
+    pub(crate) async fn until(
+        &mut self,
+        buffer: Vec<u8>,
+        mut range: Range<usize>,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> io::Result<(Vec<u8>, Range<usize>)> {
+        let (_held, patience) = self.hold(range.len());
+        while let Some(data) = buffer.get(range.clone()).filter(|data| !data.is_empty()) {
+            if self.turn.is_over() {
+                self.turn.rest().await;
+            }
+            if let Some(sent) = self.at_once(&[IoSlice::new(data)])? {
+                self.turn.charge(sent);
+                heap::passed(sent);
+                range.start += sent;
+                continue;
+            }
+            let writable = pin!(tcp::writable(&self.half));
+            match race(pin!(within(patience, writable)), stop.as_mut()).await {
+                First::Left(Some(ready)) => ready?,
+                First::Left(None) => {
+                    self.has_stalled = true;
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                First::Right(()) => break,
+            }
+        }
+        Ok((buffer, range))
     }
 
     /// Sends FIN; what was sent before arrives first.

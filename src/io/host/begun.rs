@@ -3,15 +3,18 @@
 //! In: a run under way. Out: what that server has to know of it (`ledger::heritage::Run`); and there
 //! the run again. What it writes is not read before that is known.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use crate::api::Launch;
 use crate::api::run::Run;
-use crate::ledger::heritage::{Asked, Text};
+use crate::api::stream::{Form, Passed, Position};
+use crate::ledger::heritage::{self, Asked, Streamed, Text};
 use crate::log::capture::Keep;
 use crate::process::Tags;
+use crate::process::backpressure::Backpressure;
 use crate::types::{JobId, Limit, Limits, Monotonic, UnixMs};
 
 use crate::io::host::feed::Feed;
@@ -28,6 +31,17 @@ pub(crate) struct Begun {
     pub(crate) since: (Monotonic, UnixMs),
     /// What its input is written by, until all of it is.
     pub(crate) feed: Weak<Feed>,
+    /// Where it has been stopped, while nothing is begun any more, if it is streamed.
+    pub(crate) paused: RefCell<Option<Paused>>,
+}
+
+/// A stream that has been stopped.
+#[derive(Debug)]
+pub(crate) struct Paused {
+    /// How far it has been made.
+    pub(crate) position: Position,
+    /// What is still to be sent of that.
+    pub(crate) unsent: Vec<u8>,
 }
 
 impl Begun {
@@ -37,11 +51,58 @@ impl Begun {
         Some(Text(feed.rest().to_vec()))
     }
 
-    /// Bytes of that, and of what tells of it.
+    /// How far it has been sent, if it is streamed and has been stopped.
+    pub(crate) fn stream(&self, backpressure: Option<&Backpressure>) -> Option<Streamed> {
+        let paused = self.paused.borrow();
+        let Paused { position, unsent } = paused.as_ref()?;
+        let Position {
+            form,
+            next,
+            ref outputs,
+        } = *position;
+        Some(Streamed {
+            as_events: form.as_events(),
+            as_text: form.as_text,
+            max: form.max,
+            next,
+            outputs: outputs.each_ref().map(|of| heritage::Passed {
+                written: of.written,
+                sent: of.sent,
+                held: Text(of.held.clone()),
+                last: of.last,
+            }),
+            unsent: Text(unsent.clone()),
+            rest: backpressure.and_then(Backpressure::rest),
+            last: backpressure.and_then(Backpressure::end),
+        })
+    }
+
+    /// Bytes of all that.
     pub(crate) fn len(&self) -> u64 {
         let input = self.feed.upgrade();
         let args = self.run.launch.args.iter().map(String::len);
-        (args.sum::<usize>() + input.map_or(0, |feed| feed.rest().len())) as u64
+        let paused = self.paused.borrow();
+        let unsent = paused.as_ref().map_or(0, |paused| paused.unsent.len());
+        (args.sum::<usize>() + input.map_or(0, |feed| feed.rest().len()) + unsent) as u64
+    }
+}
+
+/// The same on the other side.
+fn paused(stream: Streamed) -> Paused {
+    let form = Form::new(stream.as_events, stream.as_text, stream.max);
+    let outputs = stream.outputs.map(|of| Passed {
+        written: of.written,
+        sent: of.sent,
+        held: of.held.0,
+        last: of.last,
+    });
+    Paused {
+        position: Position {
+            form,
+            next: stream.next,
+            outputs,
+        },
+        unsent: stream.unsent.0,
     }
 }
 
@@ -63,7 +124,7 @@ pub(crate) fn asked(run: &Run) -> Asked {
 }
 
 /// The same on the other side. It has begun, so what only its start needs is not there.
-pub(super) fn run(asked: Asked) -> Run {
+pub(super) fn run(asked: Asked, is_streamed: bool) -> Run {
     let rate = asked.rate.map(|rate| {
         let mut limits = Limits::default();
         limits.set(Limit::OutputBytesPerSecond, Some(rate));
@@ -88,14 +149,17 @@ pub(super) fn run(asked: Asked) -> Run {
         tells_usage: asked.tells_usage,
         kill_on_disconnect: !asked.outlives_client,
         record: asked.is_record.then(Tags::default),
-        is_streamed: false,
+        is_streamed,
         request: asked.request.map(String::into_boxed_str),
     }
 }
 
 /// A run that another server has begun, until somebody goes on with it. Dropped, it is one whose
 /// client is gone.
-pub(crate) struct Handed(Option<Underway>);
+pub(crate) struct Handed {
+    underway: Option<Underway>,
+    stream: Option<Streamed>,
+}
 
 impl fmt::Debug for Handed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,13 +171,15 @@ impl Handed {
     /// Of this job; asked for once. None if nobody has handed it over.
     pub(crate) fn new(server: &Rc<Server>, job: JobId) -> Option<Self> {
         server.table.borrow().job(job)?;
-        let about = runs::before(server, job)?;
-        Some(Self(Some(Underway::resumed(server, job, about))))
+        let mut about = runs::before(server, job)?;
+        let underway = Some(Underway::resumed(server, job, &mut about));
+        let stream = about.stream;
+        Some(Self { underway, stream })
     }
 
     /// How long a client is waited for that has sent FIN, and whether it ends with its client.
     pub(crate) fn patience(&self) -> (Duration, bool) {
-        let run = self.0.as_ref().map(Underway::run);
+        let run = self.underway.as_ref().map(Underway::run);
         run.map_or_else(Default::default, |run| {
             (half_closed(run), run.kill_on_disconnect)
         })
@@ -121,19 +187,24 @@ impl Handed {
 
     /// Its program.
     pub(crate) fn command(&self) -> &str {
-        let run = self.0.as_ref().map(Underway::run);
+        let run = self.underway.as_ref().map(Underway::run);
         run.map_or("", |run| &run.launch.command)
     }
 
-    /// It is somebody's.
-    pub(super) fn take(mut self) -> Option<Underway> {
-        self.0.take()
+    /// Whether it is streamed.
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// It is somebody's, with where it has been stopped if it is streamed.
+    pub(crate) fn take(mut self) -> Option<(Underway, Option<Paused>)> {
+        Some((self.underway.take()?, self.stream.take().map(paused)))
     }
 }
 
 impl Drop for Handed {
     fn drop(&mut self) {
-        if let Some(underway) = self.0.take() {
+        if let Some(underway) = self.underway.take() {
             underway.abandon();
         }
     }

@@ -6,6 +6,7 @@
 //! says that its time is over. A run that leaves living descendants is listed, so that they can be
 //! seen and ended; another one only if its request says so.
 
+use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
@@ -15,17 +16,19 @@ use crate::api::{Problem, Reply};
 use crate::budget::{self, Charge};
 use crate::config::timeouts;
 use crate::journal;
+use crate::ledger::heritage::Streamed;
 use crate::ledger::{self, heritage};
 use crate::log::capture::Capture;
 use crate::metrics::Kind;
 use crate::process::Description;
+use crate::process::backpressure::Backpressure;
 use crate::process::life::{End, Event, State};
 use crate::process::{Captures, Process};
 use crate::supervisor::message::Command;
 use crate::types::{JobId, Monotonic, ProcessId, SpawnError, Stream, UnixMs};
 
 use crate::io::host::admission::{Place, admit};
-use crate::io::host::begun::{self, Begun, Handed};
+use crate::io::host::begun::{self, Begun, Handed, Paused};
 use crate::io::host::create::{TermRule, open_run_pipes, refusal, spec};
 use crate::io::host::effects::{close, happen, told_to_end};
 use crate::io::host::feed::{Feed, feed};
@@ -106,7 +109,7 @@ pub(crate) async fn carry_out(
 
 /// Goes on with a run that another server has begun; None if the client is gone.
 pub(crate) async fn go_on(handed: Handed, client: &mut impl Client) -> Option<Answered> {
-    let underway = handed.take()?;
+    let (underway, _) = handed.take()?;
     client.begins(underway.job());
     end(underway, client).await
 }
@@ -291,21 +294,25 @@ impl Underway {
                 run: self.run.clone(),
                 since: (since, self.created_at),
                 feed: feed.unwrap_or_default(),
+                paused: RefCell::default(),
             };
             self.server.begun.borrow_mut().insert(self.job, begun);
         }
     }
 
     /// One that another server has begun, with what that has told of it. It is read on from now on.
-    pub(super) fn resumed(server: &Rc<Server>, job: JobId, mut about: heritage::Run) -> Self {
-        let run = Rc::new(begun::run(std::mem::take(&mut about.asked)));
+    pub(super) fn resumed(server: &Rc<Server>, job: JobId, about: &mut heritage::Run) -> Self {
+        let run = Rc::new(begun::run(
+            std::mem::take(&mut about.asked),
+            about.stream.is_some(),
+        ));
         let since = Monotonic::from_nanos(about.since.0);
         let fed = about.input.take().and_then(|rest| {
             let pipe = resume::pipe_of_input(server, job)?;
             Some(Feed::new(pipe, rest.0))
         });
         let bytes = weight(&run) + fed.as_ref().map_or(0, |fed| fed.rest().len() as u64);
-        resume_captures(server, job, &run, &about);
+        resume_outputs(server, job, &run, about);
         let id = server.table.borrow().job(job).map(|process| process.id);
         let underway = Self {
             server: server.clone(),
@@ -399,6 +406,13 @@ impl Underway {
     /// Why there is no program.
     pub(crate) fn refused(&self, error: SpawnError) -> Problem {
         refusal(&self.server, error, false, &self.run.launch)
+    }
+
+    /// Its stream has been stopped there, or goes on.
+    pub(crate) fn pauses(&self, at: Option<Paused>) {
+        if let Some(begun) = self.server.begun.borrow().get(&self.job) {
+            *begun.paused.borrow_mut() = at;
+        }
     }
 
     /// Ends its tree; how it ended is told as ever.
@@ -500,15 +514,24 @@ impl Underway {
 }
 
 /// Has what a run writes read from now on and kept, behind what another server has kept.
-fn resume_captures(server: &Rc<Server>, job: JobId, run: &Run, about: &heritage::Run) {
+fn resume_outputs(server: &Rc<Server>, job: JobId, run: &Run, about: &heritage::Run) {
     let mut table = server.table.borrow_mut();
     if let Some((process, arena)) = table.job_mut(job) {
-        let mut resumed = |of: &heritage::Output| {
-            let kept = of.kept.each_ref().map(|piece| &piece.0[..]);
-            Capture::resumed(run.keep, run.output_max, of.written, kept, arena)
-        };
-        let [stdout, stderr] = about.outputs.each_ref().map(&mut resumed);
-        process.captures = Some(Box::new(Captures { stdout, stderr }));
+        if let Some(Streamed {
+            next, rest, last, ..
+        }) = about.stream
+        {
+            let at = (process.life.pid(), &process.log, next);
+            let backpressure = Backpressure::resumed(at, rest, last);
+            process.extras.make().backpressure = Some(Box::new(backpressure));
+        } else {
+            let mut resumed = |of: &heritage::Output| {
+                let kept = of.kept.each_ref().map(|piece| &piece.0[..]);
+                Capture::resumed(run.keep, run.output_max, of.written, kept, arena)
+            };
+            let [stdout, stderr] = about.outputs.each_ref().map(&mut resumed);
+            process.captures = Some(Box::new(Captures { stdout, stderr }));
+        }
         process.input_bytes = about.input_bytes;
         if process.is_listed() && run.request.is_some() {
             process.extras.make().request.clone_from(&run.request);

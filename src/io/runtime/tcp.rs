@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use monoio::io::OwnedReadHalf;
+use monoio::io::{OwnedReadHalf, OwnedWriteHalf};
 use monoio::net::TcpStream;
 
 /// Has writes wait while more than about so many bytes have not been sent, beside what is under
@@ -62,6 +62,17 @@ pub(crate) fn readable(
     // SAFETY: the halves share the stream and live on one thread; what is borrowed here is only asked
     // for its descriptor, which neither half changes, and lives as long as the half does.
     unsafe { &*half.0.get() }.readable(false)
+}
+
+/// Completes when the writing half of a connection takes something, or on an error.
+///
+/// # Errors
+/// When the driver cannot wait.
+pub(crate) fn writable(
+    half: &OwnedWriteHalf<TcpStream>,
+) -> impl Future<Output = io::Result<()>> + '_ {
+    // SAFETY: as above.
+    unsafe { &*half.0.get() }.writable(false)
 }
 
 /// The size of a value, which is small.

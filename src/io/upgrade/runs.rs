@@ -12,7 +12,7 @@ use crate::io::server::Server;
 use crate::ledger::heritage;
 use crate::ledger::records::{End, Named};
 use crate::process::life::State;
-use crate::process::{Kept, Table};
+use crate::process::{Kept, Process, Table};
 use crate::types::{JobId, Monotonic};
 
 /// What runs that are handed over were asked for with and have written; with more, they are waited for.
@@ -33,9 +33,10 @@ pub(super) fn handable(server: &Server) -> (usize, usize) {
         .iter()
         .filter(|(job, of)| bytes(&table, **job, of).is_some_and(&mut holds));
     let able: HashSet<JobId> = able.map(|(job, _)| *job).collect();
+    let counts = |run: &Process| !run.is_listed() && !run.is_over();
     let unlisted = able
         .iter()
-        .filter(|job| table.job(**job).is_some_and(|run| !run.is_listed()));
+        .filter(|job| table.job(**job).is_some_and(counts));
     let unlisted = unlisted.count();
     let standing = server.standing.borrow();
     let waiting = standing.values().filter_map(|of| of.run());
@@ -57,6 +58,10 @@ fn bytes(table: &Table, job: JobId, begun: &Begun) -> Option<u64> {
     let late = Monotonic::now() + timeouts::UPGRADE_REST_MAX;
     let is_in_time = records.lifetime(record).is_none_or(|until| until > late);
     let is_over = matches!(process.life.state(), State::Over { .. } | State::Failed(_));
+    if begun.run.is_streamed {
+        let is_paused = begun.paused.borrow().is_some();
+        return (is_paused && (is_in_time || is_over)).then(|| begun.len());
+    }
     let captures = process.captures.as_ref()?;
     let captured = captures.stdout.kept_len() + captures.stderr.kept_len();
     (is_in_time && !is_over).then(|| captured + begun.len())
@@ -65,6 +70,11 @@ fn bytes(table: &Table, job: JobId, begun: &Begun) -> Option<u64> {
 /// The runs under way, for a server that goes on with them. What is returned besides keeps their
 /// descriptors named.
 pub(super) fn hand_over(server: &Server) -> (Vec<heritage::Run>, Vec<Named>) {
+    for (&job, begun) in &*server.begun.borrow() {
+        if begun.run.is_streamed {
+            server.table.borrow_mut().write_down_log(job);
+        }
+    }
     let table = server.table.borrow();
     let children = server.children.borrow();
     let (mut runs, mut named) = (Vec::new(), Vec::new());
@@ -72,11 +82,11 @@ pub(super) fn hand_over(server: &Server) -> (Vec<heritage::Run>, Vec<Named>) {
         let Some(process) = table.job(job) else {
             continue;
         };
-        let (Some(record), Some(captures), Some(kept)) =
-            (process.record, &process.captures, table.kept())
-        else {
+        let (Some(record), Some(kept)) = (process.record, table.kept()) else {
             continue;
         };
+        let captured = process.captures.as_ref();
+        let captured = captured.map(|of| [&of.stdout, &of.stderr]);
         kept.records().hand_over_run(record, true);
         // Those of what is listed are named all the time.
         if !process.is_listed() {
@@ -93,12 +103,15 @@ pub(super) fn hand_over(server: &Server) -> (Vec<heritage::Run>, Vec<Named>) {
             job: job.0,
             since: (since.nanos(), at.0),
             asked: asked(&begun.run),
-            outputs: [&captures.stdout, &captures.stderr].map(|of| heritage::Output {
-                written: of.written(),
-                kept: of.kept(table.arena()).map(heritage::Text),
+            outputs: captured.map_or_else(Default::default, |outputs| {
+                outputs.map(|of| heritage::Output {
+                    written: of.written(),
+                    kept: of.kept(table.arena()).map(heritage::Text),
+                })
             }),
             input: begun.input(),
             input_bytes: process.input_bytes,
+            stream: begun.stream(process.backpressure()),
         });
     }
     (runs, named)

@@ -76,6 +76,13 @@ impl Table {
         }
     }
 
+    /// Another server is to find what a job has written, though it is listed nowhere.
+    pub fn write_down_log(&mut self, job: JobId) {
+        if let (Some(kept), Some(process)) = (&self.kept, self.jobs.get_mut(&job)) {
+            kept.write_down_log(&self.arena, process);
+        }
+    }
+
     /// Notes which descriptor an end of a job is that goes on, until what is returned is dropped.
     pub fn name_end(&self, job: JobId, end: End, fd: i32) -> Option<Named> {
         let (kept, process) = (self.kept.as_ref()?, self.job(job)?);
