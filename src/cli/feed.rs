@@ -1,9 +1,13 @@
-//! The input of a command that nobody else writes to.
+//! The input of a process, of any length and each byte once.
 //!
-//! In: a reader of any length. Out: all of it to the command, each byte once. A piece is kept until
-//! the server says that it was taken, and is sent again with its place where that was not heard, or
-//! where the command did not read for so long that the server gave it up; what was taken of it is
-//! skipped there.
+//! In: a reader. Out: all of it to the process, however late that reads it. A piece is kept until the
+//! server says that it was taken; one that the server gave up, because the process did not read for too
+//! long, is sent again.
+//!
+//! - Where nobody else writes, a piece has its place, and what was taken of it is skipped there. So it
+//!   can be sent again where its answer was not heard, too.
+//! - Where others may write, the answer says how much of it was taken, and the rest goes next. An answer
+//!   that was not heard is the end: nobody knows what has arrived.
 
 use std::io::{ErrorKind, Read};
 use std::thread;
@@ -11,6 +15,7 @@ use std::time::Instant;
 
 use super::context::{PATIENCE, PAUSE, path};
 use super::error::{CliError, Result};
+use super::terminal;
 use crate::client::{Body, Client, ClientError, Request};
 
 /// What is kept until it has been taken.
@@ -35,6 +40,61 @@ pub(super) fn feed(client: &Client, id: &str, input: &mut impl Read) -> Result<(
             return Ok(());
         }
         taken += len as u64;
+    }
+}
+
+/// Passes `input` on to a process to which others may write, and then its end if that is asked for.
+///
+/// # Errors
+/// When it cannot be read, when the process takes no more, or when an answer is not heard.
+pub(super) fn pass_on(client: &Client, id: &str, input: &mut impl Read, eof: bool) -> Result<()> {
+    let mut buffer = vec![0; PIECE];
+    let mut taken = 0;
+    loop {
+        let len = match input.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            result => result.map_err(CliError::local("standard input"))?,
+        };
+        // No bytes tell whether there is such a process, too.
+        if len > 0 || eof || taken == 0 {
+            pass_piece(client, id, &buffer[..len], eof && len == 0, taken)?;
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        taken += len as u64;
+    }
+}
+
+/// Passes a piece on, behind so many bytes.
+fn pass_piece(client: &Client, id: &str, piece: &[u8], eof: bool, before: u64) -> Result<()> {
+    let path = path(id, &format!("/stdin?eof={eof}"));
+    let mut rest = piece;
+    loop {
+        let body = Body::Bytes(rest.to_vec(), "application/octet-stream");
+        match client.expect(Request::post(&path).body(body)) {
+            Ok(_) => return Ok(()),
+            Err(ClientError::Refused(problem)) if problem.kind.as_deref() == Some("timeout") => {
+                let taken = problem.taken.and_then(|taken| usize::try_from(taken).ok());
+                rest = taken.and_then(|taken| rest.get(taken..)).unwrap_or(rest);
+                if rest.is_empty() && !eof {
+                    return Ok(());
+                }
+                terminal::tell_unread();
+            }
+            Err(ClientError::Lost(error)) => {
+                let arrived = before + (piece.len() - rest.len()) as u64;
+                return Err(CliError::Failed(
+                    format!(
+                        "{}; {arrived} bytes have arrived, and of the next {} that is not known",
+                        ClientError::Lost(error),
+                        rest.len()
+                    ),
+                    1,
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -95,26 +155,68 @@ mod tests {
         (target.to_owned(), sent)
     }
 
-    #[test]
-    fn a_piece_is_kept_and_sent_until_all_of_it_was_taken() {
+    /// A server with these answers, which gives what it was asked for.
+    fn server(answers: Vec<(&'static str, String)>) -> (Client, Asked) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = thread::spawn(move || {
-            let late = r#"{"type":"urn:x:error:timeout","detail":"the command reads later"}"#;
-            let answers = [("503 Late", late), ("200 OK", "{}"), ("200 OK", "{}")];
-            answers.map(|(status, body)| answer(&listener.accept().unwrap().0, status, body))
+            let answers = answers.into_iter();
+            answers
+                .map(|(status, body)| answer(&listener.accept().unwrap().0, status, &body))
+                .collect()
         });
-        let client = Client::new(Endpoint::parse(&url).unwrap(), None);
+        (Client::new(Endpoint::parse(&url).unwrap(), None), server)
+    }
+
+    type Asked = thread::JoinHandle<Vec<(String, Vec<u8>)>>;
+
+    fn good() -> (&'static str, String) {
+        ("200 OK", "{}".to_owned())
+    }
+
+    /// Nothing was read for too long, but so many bytes were taken.
+    fn late(taken: usize) -> (&'static str, String) {
+        let kind = "urn:x:error:timeout";
+        let body = format!(r#"{{"type":"{kind}","details":{{"bytesWritten":{taken}}}}}"#);
+        ("503 Late", body)
+    }
+
+    fn piece(query: &str, bytes: &[u8]) -> (String, Vec<u8>) {
+        let target = format!("/v1/processes/proc_1/stdin?{query}");
+        (target, bytes.to_vec())
+    }
+
+    #[test]
+    fn a_piece_is_kept_and_sent_until_all_of_it_was_taken() {
+        let (client, server) = server(vec![late(1), good(), good()]);
         feed(&client, "proc_1", &mut &b"abc"[..]).unwrap();
-        let piece = |query: &str, bytes: &[u8]| {
-            let target = format!("/v1/processes/proc_1/stdin?{query}");
-            (target, bytes.to_vec())
-        };
         let expected = [
             piece("offset=0&eof=false", b"abc"),
             piece("offset=0&eof=false", b"abc"),
             piece("offset=3&eof=true", b""),
         ];
         assert_eq!(server.join().unwrap(), expected);
+    }
+
+    #[test]
+    fn where_others_write_too_the_rest_of_a_piece_goes_next() {
+        let (client, asked) = server(vec![late(0), late(2), late(1), late(0), good()]);
+        pass_on(&client, "proc_1", &mut &b"abc"[..], true).unwrap();
+        let expected = [
+            piece("eof=false", b"abc"),
+            piece("eof=false", b"abc"),
+            piece("eof=false", b"c"),
+            piece("eof=true", b""),
+            piece("eof=true", b""),
+        ];
+        assert_eq!(asked.join().unwrap(), expected);
+        let (client, asked) = server(vec![good()]);
+        pass_on(&client, "proc_1", &mut &b""[..], false).unwrap();
+        assert_eq!(asked.join().unwrap(), [piece("eof=false", b"")]);
+        let (client, asked) = server(vec![good(), late(2)]);
+        let mut twice = b"abc".chain(&b"def"[..]);
+        let error = pass_on(&client, "proc_1", &mut twice, false).unwrap_err();
+        assert_eq!(asked.join().unwrap().len(), 2);
+        assert!(error.to_string().contains("no server"), "{error}");
     }
 }

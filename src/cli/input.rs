@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::context::{Context, path};
 use super::error::{CliError, Result};
+use super::feed;
 use super::parse::Parsed;
-use crate::client::{Body, Request};
+use crate::client::Request;
 
 pub(super) fn input(context: &Context, parsed: &Parsed) -> Result<u8> {
     let words = parsed.words()?;
@@ -18,27 +19,27 @@ pub(super) fn input(context: &Context, parsed: &Parsed) -> Result<u8> {
             "--line ends a text, and there is none".to_owned(),
         ));
     }
+    let client = &context.client;
     if let Some(text) = text {
         let end = if parsed.has("line") { "\n" } else { "" };
-        let mut body = json!({"data": format!("{text}{end}"), "encoding": "utf8"});
-        if eof {
-            context.require("stdin", "--eof")?;
-            body["eof"] = true.into();
+        let text = format!("{text}{end}");
+        if context.capabilities()?.iter().any(|word| word == "stdin") {
+            feed::pass_on(client, name, &mut text.as_bytes(), eof)?;
+        } else if eof {
+            return Err(context.too_old("--eof"));
+        } else {
+            let body = json!({"data": text, "encoding": "utf8"});
+            client.post(&path(name, "/input"), &body)?;
         }
-        context.client.post(&path(name, "/input"), &body)?;
         return Ok(0);
     }
     context.require("stdin", "input without a text")?;
     let mut stdin = io::stdin();
     if eof && stdin.is_terminal() {
         // Nothing but the end.
-        context
-            .client
-            .expect(Request::post(&path(name, "/stdin/close")))?;
+        client.expect(Request::post(&path(name, "/stdin/close")))?;
         return Ok(0);
     }
-    let what = format!("/stdin?eof={eof}");
-    let request = Request::post(&path(name, &what)).body(Body::Stream(&mut stdin));
-    context.client.json(request)?;
+    feed::pass_on(client, name, &mut stdin, eof)?;
     Ok(0)
 }

@@ -259,11 +259,7 @@ fn streamed(context: &Context, mut body: Map<String, Value>) -> Result<u8> {
 }
 
 /// Sends the request; a signal meanwhile ends this program, and with its connection the command.
-fn send(
-    client: Client,
-    request: Request<'static>,
-    heard: &mpsc::Receiver<Heard>,
-) -> Result<Response> {
+fn send(client: Client, request: Request, heard: &mpsc::Receiver<Heard>) -> Result<Response> {
     let (answer, answered) = mpsc::channel();
     signals::beside(move || answer.send(client.expect(request)))?;
     loop {

@@ -109,6 +109,14 @@ pub(super) fn tell_waiting(url: &str) {
     }
 }
 
+/// Says to a person, once, why an input takes so long.
+pub(super) fn tell_unread() {
+    static IS_TOLD: AtomicBool = AtomicBool::new(false);
+    if io::stderr().is_terminal() && !IS_TOLD.swap(true, Ordering::Relaxed) {
+        crate::notice::line("waiting for the process to read its input");
+    }
+}
+
 /// Gives the terminal to whoever has it next, from any thread and whatever the others do.
 pub(super) fn hand_back() {
     put_back();

@@ -102,7 +102,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is no server or it does not answer.
-    pub fn send(&self, request: Request<'_>) -> Result<Response> {
+    pub fn send(&self, request: Request) -> Result<Response> {
         request.send(self.connect()?, &self.endpoint, self.token.as_deref())
     }
 
@@ -110,7 +110,7 @@ impl Client {
     ///
     /// # Errors
     /// The server's problem, too.
-    pub fn expect(&self, request: Request<'_>) -> Result<Response> {
+    pub fn expect(&self, request: Request) -> Result<Response> {
         let response = self.send(request)?;
         if response.status() < 400 {
             return Ok(response);
@@ -122,7 +122,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::expect`], and when the answer is no JSON.
-    pub fn json(&self, request: Request<'_>) -> Result<Value> {
+    pub fn json(&self, request: Request) -> Result<Value> {
         self.expect(request)?.json()
     }
 

@@ -1,6 +1,6 @@
-//! A request: its head, and a body that is known, comes from a reader, or is none.
+//! A request: its head, and a body, if there is one.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 
 use serde_json::Value;
 
@@ -9,29 +9,23 @@ use super::endpoint::Endpoint;
 use super::error::Result;
 use super::response::Response;
 
-/// Bytes of a body that are sent at once.
-const PIECE: usize = 32 << 10;
-
 /// What a request brings.
-pub enum Body<'b> {
+pub enum Body {
     /// Nothing.
     None,
     /// Bytes and their media type.
     Bytes(Vec<u8>, &'static str),
-    /// As much as a reader gives, in chunks. A read that fails breaks the request off, so that
-    /// the server does not take it for an end.
-    Stream(&'b mut (dyn Read + Send)),
 }
 
 /// See the module.
-pub struct Request<'b> {
+pub struct Request {
     method: &'static str,
     path: String,
     headers: Vec<(&'static str, String)>,
-    body: Body<'b>,
+    body: Body,
 }
 
-impl<'b> Request<'b> {
+impl Request {
     /// `method path`; the path begins with a slash and is encoded already.
     pub fn new(method: &'static str, path: &str) -> Self {
         Self {
@@ -68,7 +62,7 @@ impl<'b> Request<'b> {
 
     /// Any body.
     #[must_use]
-    pub fn body(mut self, body: Body<'b>) -> Self {
+    pub fn body(mut self, body: Body) -> Self {
         self.body = body;
         self
     }
@@ -135,14 +129,6 @@ impl<'b> Request<'b> {
                 send_whole(&mut connection.socket, &whole)?;
                 return Response::read(connection, method);
             }
-            Body::Stream(reader) => {
-                head.push_str(
-                    "content-type: application/octet-stream\r\ntransfer-encoding: chunked\r\n\r\n",
-                );
-                send_whole(&mut connection.socket, head.as_bytes())?;
-                send_chunks(&mut connection.socket, reader)?;
-                return Response::read(connection, method);
-            }
         }
         send_whole(&mut connection.socket, head.as_bytes())?;
         Response::read(connection, method)
@@ -153,38 +139,14 @@ impl<'b> Request<'b> {
 /// reads the answer finds out.
 fn send_whole(socket: &mut Socket, bytes: &[u8]) -> Result<()> {
     match socket.write_all(bytes) {
-        Err(error) if is_early_end(error.kind()) => Ok(()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+            ) =>
+        {
+            Ok(())
+        }
         result => Ok(result?),
-    }
-}
-
-fn is_early_end(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
-}
-
-fn send_chunks(socket: &mut Socket, reader: &mut dyn Read) -> Result<()> {
-    let mut buffer = vec![0; PIECE];
-    let mut chunk = Vec::with_capacity(PIECE + 16);
-    loop {
-        let len = match reader.read(&mut buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => {
-                socket.shutdown();
-                return Err(error.into());
-            }
-            Ok(len) => len,
-        };
-        chunk.clear();
-        chunk.extend_from_slice(format!("{len:x}\r\n").as_bytes());
-        chunk.extend_from_slice(&buffer[..len]);
-        chunk.extend_from_slice(b"\r\n");
-        match socket.write_all(&chunk) {
-            // It has said what it had to say.
-            Err(error) if is_early_end(error.kind()) => return Ok(()),
-            result => result?,
-        }
-        if len == 0 {
-            return Ok(());
-        }
     }
 }
