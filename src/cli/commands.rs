@@ -113,7 +113,12 @@ const ENV: Flag = flag(
     Some("K=V"),
     "a variable; K alone hands the own one on",
 );
-const WORKDIR: Flag = flag("workdir", Some('w'), Some("DIR"), "its working directory");
+const WORKDIR: Flag = flag(
+    "workdir",
+    Some('w'),
+    Some("DIR"),
+    "its working directory [the server's own]",
+);
 const NAME: Flag = flag("name", None, Some("NAME"), "what to call it");
 const LIMIT: Flag = flag(
     "limit",
@@ -142,7 +147,9 @@ pub(super) const COMMANDS: &[Command] = &[
                its length. Ctrl-C reaches the command, a second one kills it. Exits with the \
                command's code, 128 and the signal's number, 124 after --timeout, 125 when the \
                server is the trouble, 126 and 127 as a shell does. The record of the command is \
-               removed at its end unless it has a --name.",
+               removed at its end unless it has a --name. At a server that is named, or runs at the usual \
+               address, the command works in that server's directory, with its files and environment; \
+               where there is none, in this one.",
         flags: &[
             TTY,
             flag(
@@ -173,7 +180,8 @@ pub(super) const COMMANDS: &[Command] = &[
         operands: Operands::Program,
         names: Names::Program,
         about: "start a process and print its id",
-        more: "",
+        more: "It works in the server's directory, with the server's files and environment, unless -w and \
+               -e say otherwise.",
         flags: &[
             TTY,
             ENV,
