@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     }
     #[cfg(feature = "cli")]
     if procring::cli::is_meant(&args) {
+        flags::misspelled().for_each(notice::line);
         return procring::cli::main(args, flags::all().collect());
     }
     match flags::parse(args, std::env::vars_os()) {
@@ -60,15 +61,30 @@ fn with(args: &ServerArgs) -> ExitCode {
     };
     match args.mode {
         Mode::Print => answer(&args.given.print()),
-        Mode::Check => match server::check(&args) {
-            Ok(()) => answer("the configuration is valid\n"),
-            Err(error) => ended(Err(error), args.log_format),
-        },
+        Mode::Check => {
+            flags::misspelled().for_each(notice::line);
+            check(&args)
+        }
         Mode::Serve => {
             let result = server::start(&args).and_then(Ready::run);
             ended(result, args.log_format)
         }
     }
+}
+
+/// Says whether a server could start with a configuration.
+fn check(args: &ServerArgs) -> ExitCode {
+    if let Err(error) = server::check(args) {
+        return ended(Err(error), args.log_format);
+    }
+    let of_all = args.default_limits.or(&args.max_limits);
+    answer(match of_all.need_group() {
+        false => "the configuration is valid\n",
+        true => {
+            "the configuration is valid; whether its limits of trees can be kept depends on the \
+             server's cgroup, and is told when it starts\n"
+        }
+    })
 }
 
 /// What was asked for on the command line, on standard output.

@@ -354,6 +354,11 @@ fn begin(args: &ServerArgs, mut inherited: Option<&mut Heritage>) -> Result<Read
         goes_on: heritage.is_some(),
         ..ServerInfo::default()
     };
+    if !info.goes_on {
+        for sentence in flags::misspelled() {
+            journal.tell(&Told::Warning(&sentence));
+        }
+    }
     let mut missing = Missing {
         journal: &journal,
         info: &mut info,
@@ -778,7 +783,7 @@ fn loader(args: &ServerArgs, listening: &[Listening]) -> Load {
 }
 
 /// Whether a server could be started with this configuration, as far as that can be told without
-/// binding an address.
+/// binding an address and without the cgroup that it will be in.
 ///
 /// # Errors
 /// What is in the way.

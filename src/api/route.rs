@@ -315,7 +315,9 @@ pub fn plan(head: &Head<'_>, guard: &Guard, peer: Peer) -> Result<Plan, Reply> {
         .reply());
     }
     let Some(route) = route else {
-        return Err(with_allow(Reply::new(405)));
+        // The body is as empty as the reference's; the log has the sentence.
+        let sentence = format!("this path takes {}, and no other method", found.allow());
+        return Err(with_allow(Reply::new(405)).refused("method_not_allowed", sentence));
     };
     let id = decode_segment(found.id)
         .map_err(|_| Problem::unreadable(400, "the process id in the path is not UTF-8").reply())?

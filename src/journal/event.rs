@@ -8,6 +8,7 @@
 //! come first and mean the same everywhere.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::Line;
 use crate::config::flags::LogLevel;
@@ -281,6 +282,24 @@ impl Event<'_> {
             _ => "",
         };
         (self.name(), reason)
+    }
+
+    /// What tells one cause of a kind from another, as far as anything does.
+    pub(super) fn cause(&self) -> u64 {
+        match self {
+            Self::Refused(refused) => {
+                let mut hasher = DefaultHasher::new();
+                refused.status.hash(&mut hasher);
+                // Who is not there is another one each time, for the same cause.
+                let (id, detail) = (&*refused.id, &*refused.detail);
+                match id.is_empty() {
+                    true => detail.hash(&mut hasher),
+                    false => detail.split(id).for_each(|part| part.hash(&mut hasher)),
+                }
+                hasher.finish()
+            }
+            _ => 0,
+        }
     }
 
     /// The same, to be told later together with `earlier` ones of its kind, which are counted; None

@@ -1,8 +1,8 @@
-//! What may happen as often as a client likes, told seldom: a line a second for each kind.
+//! What may happen as often as a client likes, told seldom: a line a second for each kind and cause.
 //!
 //! In: events, and when they happened. Out: which are to be told now, and which later, with how many
-//! there were. Owns one event of each kind; kinds are words of the program, so they are few. Knows
-//! no clock.
+//! there were. Owns one event of each cause; kinds are words of the program, so they are few, and of
+//! causes, which clients can make up, a few are told apart. Knows no clock.
 //!
 //! The first of its kind is told at once. What comes within a second of that waits for its end, and
 //! one line tells the last of it and the count; nothing is left untold.
@@ -16,7 +16,11 @@ use crate::types::Monotonic;
 /// Between two lines of one kind.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
-type Kind = (&'static str, &'static str);
+/// Causes of one kind that are told apart within a second; the others share a line.
+const CAUSES_MAX: usize = 10;
+
+/// The kind, and the cause: 0 is those that are not told apart.
+type Key = (&'static str, &'static str, u64);
 
 #[derive(Debug)]
 struct Window {
@@ -27,7 +31,7 @@ struct Window {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Seldom {
-    windows: BTreeMap<Kind, Window>,
+    windows: BTreeMap<Key, Window>,
     /// [`Seldom::due`] has been promised to be called.
     asked: bool,
 }
@@ -46,8 +50,8 @@ pub enum Offer<'a> {
 impl Seldom {
     /// An event happens at `now`.
     pub fn offer<'a>(&mut self, event: Event<'a>, now: Monotonic) -> Offer<'a> {
-        let kind = event.kind();
-        match self.windows.get_mut(&kind) {
+        let key = self.key(&event);
+        match self.windows.get_mut(&key) {
             Some(window) if window.held.is_some() || now < window.ends => {
                 window.held = event.with(window.held.as_ref());
                 match std::mem::replace(&mut self.asked, true) {
@@ -57,9 +61,21 @@ impl Seldom {
             }
             _ => {
                 let ends = now + PAUSE;
-                self.windows.insert(kind, Window { ends, held: None });
+                self.windows.insert(key, Window { ends, held: None });
                 Offer::Now(event)
             }
+        }
+    }
+
+    fn key(&self, event: &Event<'_>) -> Key {
+        let (name, reason) = event.kind();
+        let key = (name, reason, event.cause());
+        let all = self
+            .windows
+            .range((name, reason, 1)..=(name, reason, u64::MAX));
+        match self.windows.contains_key(&key) || all.count() < CAUSES_MAX {
+            true => key,
+            false => (name, reason, 0),
         }
     }
 
@@ -152,6 +168,34 @@ mod tests {
             seldom.offer(refused("a", "/6"), at(9000)),
             Offer::Now(_)
         ));
+    }
+
+    #[test]
+    fn causes_are_told_apart_as_long_as_they_are_few() {
+        let mut seldom = Seldom::default();
+        let mut offer = |detail: String| {
+            let refused = Refused {
+                reason: "a",
+                detail: detail.into(),
+                count: 1,
+                ..Refused::default()
+            };
+            matches!(seldom.offer(Event::Refused(refused), at(0)), Offer::Now(_))
+        };
+        for cause in 0..CAUSES_MAX {
+            assert!(offer(format!("cause {cause}")));
+        }
+        // Together they are one more.
+        assert!(offer("another".to_owned()));
+        for cause in 0..1000 {
+            assert!(!offer(format!("cause {cause}")));
+        }
+        let (events, _) = seldom.due(at(1000));
+        assert_eq!(events.len(), CAUSES_MAX + 1);
+        assert_eq!(
+            told(&events).iter().map(|(_, count)| count).sum::<u64>(),
+            1000
+        );
     }
 
     #[test]

@@ -233,6 +233,17 @@ fn a_mistake_and_a_missing_server_are_told_in_a_sentence_with_the_way_out() {
         "{said:?}"
     );
     assert_eq!(said.err.lines().count(), 1);
+    let output = command(&server, &["ps"]).env("PROCRING_TOKN", "x").output();
+    let said = Said::of(output.expect("procring"));
+    assert!(said.err.contains("nearest is PROCRING_TOKEN"), "{said:?}");
+    said.good();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_procring"))
+        .args(["server", "--host", "0.0.0.0", "--check-config"])
+        .env("PROCRING_NOTOKEN", "true")
+        .output();
+    let said = Said::of(output.expect("procring"));
+    let told = ["nearest is PROCRING_NO_TOKEN", "0.0.0.0"].map(|of| said.err.contains(of));
+    assert_eq!(told, [true, true], "{said:?}");
     for shell in ["bash", "zsh", "fish"] {
         assert!(
             procring(&server, &["completion", shell])

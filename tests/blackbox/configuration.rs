@@ -154,6 +154,16 @@ fn a_broken_file_changes_nothing_and_says_so(backend: Backend) {
     let good = folder.write("c.toml", "token = \"s3cret\"\nmax_exited = 6\n");
     let (code, said, _) = run_binary(&["server", "--config", &good, "--check-config"], None);
     assert_eq!((code, &*said), (Some(0), "the configuration is valid\n"));
+    // What only a server's own cgroup can tell is not said to be fine.
+    let limits = ["--default-limits", "memoryBytes=64M"];
+    let args = [
+        &["server", "--config", &good, "--check-config"],
+        &limits[..],
+    ]
+    .concat();
+    let (code, said, _) = run_binary(&args, None);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("is told when it starts"), "{said}");
     let (code, said, _) = run_binary(&["server", "--config", &good, "--print-config"], None);
     assert_eq!(code, Some(0));
     assert!(

@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use lexopt::Arg;
 
 use self::table::{FLAGS, Flag, Takes};
-use crate::types::nearest::meant;
+use crate::types::nearest::{meant, slip};
 
 pub use self::args::{
     AllowUser, BackendChoice, CgroupChoice, Listen, LogFormat, LogLevel, Mode, ReplayChoice,
@@ -185,6 +185,25 @@ pub fn is_variable(name: &OsStr) -> bool {
     FLAGS
         .iter()
         .any(|flag| name == variable(flag.long).as_str())
+}
+
+/// Variables of this program's environment that are none of a flag or of the command line and are near one: what they say would be
+/// missing without a word. Others may be anybody's: an orchestrator has variables with our name, too.
+pub fn misspelled() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| nearly_known(name.to_str()?))
+}
+
+/// What is said of a variable that is nearly one of ours.
+fn nearly_known(name: &str) -> Option<String> {
+    let rest = name.strip_prefix("PROCRING_")?;
+    let known = FLAGS.iter().map(|flag| flag.long).chain(["url"]);
+    if known.clone().any(|long| variable(long) == name) {
+        return None;
+    }
+    let near = variable(slip(rest, known)?);
+    Some(format!(
+        "the variable {name} means nothing; the nearest is {near}"
+    ))
 }
 
 fn apply(
@@ -405,6 +424,31 @@ mod tests {
         );
         assert!(is_variable(OsStr::new("PROCRING_STATE_DIR")));
         assert!(!is_variable(OsStr::new("PROCRING_STATE")));
+    }
+
+    #[test]
+    fn a_variable_that_is_nearly_one_is_told() {
+        for (wrong, right) in [
+            ("PROCRING_MAX_EXITD", "PROCRING_MAX_EXITED"),
+            ("PROCRING_TOKENS", "PROCRING_TOKEN"),
+            ("PROCRING_ULR", "PROCRING_URL"),
+            ("PROCRING_TOKENFILE", "PROCRING_TOKEN_FILE"),
+        ] {
+            let sentence = format!("the variable {wrong} means nothing; the nearest is {right}");
+            assert_eq!(nearly_known(wrong), Some(sentence));
+        }
+        for other in [
+            "PROCRING_URL",
+            "PROCRING_MAX_EXITED",
+            "PROCRING_SERVICE_HOST",
+            "PROCRING_SERVICE_PORT",
+            "PROCRING_PORT_2468_TCP",
+            "PROCRING_PORT_2468_TCP_ADDR",
+            "PROCRING_VERSION",
+            "PATH",
+        ] {
+            assert_eq!(nearly_known(other), None, "{other}");
+        }
     }
 
     #[test]
