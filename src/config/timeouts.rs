@@ -261,6 +261,9 @@ pub const UPGRADE_ANSWERS_MAX: Duration = Duration::from_secs(5);
 /// And downloads so long; then they are cut short.
 pub const UPGRADE_SENDS_MAX: Duration = Duration::from_secs(1);
 
+/// Then viewers are told to come back, within this; docs/operations.md.
+pub const UPGRADE_CLOSES_MAX: Duration = Duration::from_millis(50);
+
 /// A program that has taken over serves within this, or the one from before does again.
 pub const UPGRADE_SERVES_MAX: Duration = Duration::from_secs(10);
 

@@ -183,8 +183,12 @@ pub struct Server {
     pub(super) upgrading: Cell<bool>,
     /// No request is begun.
     pub(super) holds: Cell<bool>,
-    /// Tells of that, and of its end.
+    /// Viewers are to come back to another server.
+    pub(super) leaves: Cell<bool>,
+    /// Tells of both, and of the end of that.
     pub(super) held: Notify,
+    /// Connections that are WebSockets.
+    pub(super) web_sockets: Cell<usize>,
     /// Where connections stand, by their sockets, if there is a keeper.
     pub(super) standing: RefCell<HashMap<RawFd, Rc<Standing>>>,
     supervisor: Sender<Inbox>,
@@ -317,7 +321,9 @@ impl Server {
             telling: Telling::new(journal),
             upgrading: Cell::new(false),
             holds: Cell::new(false),
+            leaves: Cell::new(false),
             held: Notify::default(),
+            web_sockets: Cell::new(0),
             standing: RefCell::default(),
             supervisor,
             ids: RefCell::new(ids),

@@ -124,6 +124,7 @@ async fn try_upgrade(server: &Rc<Server>, binary: Option<PathBuf>) -> Result<Inf
     let since = Instant::now();
     let _rests = loop {
         answered(server, takes_runs, since).await?;
+        say_good_bye(server).await;
         let (begun, says) = mpsc::channel();
         // The supervisor rests until this is dropped.
         let (rests, until) = mpsc::channel();
@@ -203,6 +204,17 @@ async fn answered(server: &Server, hands_over_runs: bool, since: Instant) -> Res
                 timeouts::UPGRADE_ANSWERS_MAX.as_secs()
             ));
         }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Closes what viewers look through, so that they know at once that they are to come back. One that
+/// takes nothing is cut off.
+async fn say_good_bye(server: &Server) {
+    server.leaves.set(true);
+    server.held.notify();
+    let since = Instant::now();
+    while server.web_sockets.get() > 0 && since.elapsed() < timeouts::UPGRADE_CLOSES_MAX {
         sleep(LOOK_EVERY).await;
     }
 }
@@ -329,7 +341,16 @@ impl Server {
     /// Begins no request and accepts no connection for now, or does again.
     pub(super) fn hold(&self, holds: bool) {
         self.holds.set(holds);
+        self.leaves.set(false);
         self.held.notify();
+    }
+
+    /// Completes with `news` for a viewer, or when it is to leave.
+    pub(super) fn news(&self, news: impl Future<Output = ()>) -> impl Future<Output = ()> {
+        let held = self.held.changed(self.held.version());
+        async move {
+            race(pin!(news), pin!(held)).await;
+        }
     }
 
     /// Completes when requests are begun.

@@ -122,6 +122,7 @@ mod terminal_viewers;
 mod tree_limits;
 mod upgrade;
 mod upgrade_runs;
+mod upgrade_viewers;
 mod usage;
 mod users;
 mod waits;

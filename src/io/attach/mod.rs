@@ -256,6 +256,9 @@ impl Session {
             if self.peer.flush(writer).await? {
                 return Ok(());
             }
+            if self.server.leaves.get() {
+                return self.peer.leave(writer).await;
+            }
             match self.step(&mut cursor) {
                 Step::Send(chunk) => {
                     writer.chunk(chunk).await?;
@@ -276,7 +279,7 @@ impl Session {
                     seen,
                     until,
                 } => {
-                    let news = changed.changed(seen);
+                    let news = self.server.news(changed.changed(seen));
                     let idle = self.peer.idle(&mut liveness, seen_outbox, news, until);
                     if idle.await == Idle::Dead {
                         self.server.tell_dropped(Some(self.id), "silent");

@@ -945,6 +945,8 @@ impl Conn {
             return Then::Drop;
         }
         let id = upgrade.id;
+        let sockets = &self.server.web_sockets;
+        sockets.set(sockets.get() + 1);
         let (reader, writer) = (&mut self.reader, &mut self.writer);
         match upgrade.to {
             Socket::Terminal(query) => {
@@ -952,6 +954,7 @@ impl Conn {
             }
             Socket::Attach(query) => attach(&self.server, id, query, reader, writer).await,
         }
+        sockets.set(sockets.get() - 1);
         Then::Linger
     }
 

@@ -137,6 +137,9 @@ impl Session {
             if self.peer.flush(writer).await? {
                 return Ok(());
             }
+            if self.server.leaves.get() {
+                return self.peer.leave(writer).await;
+            }
             if !view.is_drawing() {
                 self.ask(&view, writer).await?;
             }
@@ -180,7 +183,7 @@ impl Session {
                 }
                 until = Some(until.map_or(due, |until| until.min(due)));
             }
-            let news = changed.changed(seen);
+            let news = self.server.news(changed.changed(seen));
             let idle = self.peer.idle(&mut liveness, seen_outbox, news, until);
             if idle.await == Idle::Dead {
                 self.server.tell_dropped(Some(self.id), "silent");

@@ -40,7 +40,10 @@ const OUTBOX_BYTES_MAX: usize = 64 << 10;
 /// Close code of RFC 6455, 7.4.1.
 pub(crate) const CLOSE_NORMAL: u16 = 1000;
 
-/// Close code of the IANA registry for RFC 6455: not now, perhaps later.
+/// Close code of the IANA registry for RFC 6455: another server goes on, come back.
+const CLOSE_RESTART: u16 = 1012;
+
+/// The same for: not now, perhaps later.
 const CLOSE_TRY_AGAIN: u16 = 1013;
 
 /// Charges a message for as long as its end has not come.
@@ -252,6 +255,18 @@ impl Peer {
         let (news, outbox) = (pin!(news), pin!(self.bell.changed(seen)));
         race(pin!(race(news, outbox)), pin!(sleep_until(at))).await;
         Idle::Look
+    }
+
+    /// Sends a Close that tells the client to come back, and waits for nothing.
+    ///
+    /// # Errors
+    /// As [`Writer::all`].
+    pub(crate) async fn leave(&self, writer: &mut Writer) -> std::io::Result<()> {
+        let mut frame = Vec::new();
+        if !self.close_sent.replace(true) {
+            write_close(CLOSE_RESTART, "another server goes on", &mut frame);
+        }
+        writer.all(frame).await
     }
 
     /// Sends a Close and waits for the client's.
