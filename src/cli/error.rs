@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::client::ClientError;
+use crate::client::{ClientError, Problem};
 
 /// A shell's code for a program that was ended by SIGPIPE.
 pub(super) const READER_GONE: u8 = 128 + 13;
@@ -64,6 +64,11 @@ impl CliError {
     }
 }
 
+/// The process that is not there, if that is why.
+fn missing(problem: &Problem) -> Option<&str> {
+    problem.detail.strip_prefix("not found: process ")
+}
+
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -73,6 +78,11 @@ impl fmt::Display for CliError {
                 "no server at {url} ({}); start one with `procring server`, or name another one \
                  with --url",
                 error.kind()
+            ),
+            Self::Client(ClientError::Refused(problem)) if missing(problem).is_some() => write!(
+                f,
+                "there is no process {}; `procring ps -a` lists all",
+                missing(problem).unwrap_or_default()
             ),
             Self::Client(error) => error.fmt(f),
             Self::Local { what, error } => write!(f, "{what}: {error}"),

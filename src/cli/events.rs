@@ -28,7 +28,9 @@ pub(super) fn events(context: &Context, parsed: &Parsed) -> Result<u8> {
             let Ok(event) = event else {
                 break;
             };
-            print(&event, parsed.has("json"))?;
+            if !event.data.is_empty() {
+                print(&event, parsed.has("json"))?;
+            }
             since = event.id.or(since);
         }
         std::thread::sleep(PAUSE);

@@ -7,6 +7,9 @@ use super::commands::{COMMANDS, COMMON, Command, Flag};
 /// Column at which descriptions begin.
 const DESCRIPTIONS_AT: usize = 32;
 
+/// Columns of a usual terminal.
+const COLUMNS: usize = 80;
+
 /// A flag as it is written.
 fn spelled(flag: &Flag) -> String {
     let short = flag
@@ -20,11 +23,12 @@ fn spelled(flag: &Flag) -> String {
 
 /// A name and what it is, which begins in a line of its own where the name reaches into its column.
 fn row(out: &mut String, name: &str, description: &str) {
-    let name = format!("  {name}");
+    let mut name = format!("  {name}");
     if name.chars().count() >= DESCRIPTIONS_AT {
-        let _ = writeln!(out, "{name}\n{:DESCRIPTIONS_AT$}{description}", "");
-    } else {
-        let _ = writeln!(out, "{name:DESCRIPTIONS_AT$}{description}");
+        let _ = writeln!(out, "{}", std::mem::take(&mut name));
+    }
+    for line in wrapped(description, COLUMNS - DESCRIPTIONS_AT).lines() {
+        let _ = writeln!(out, "{:DESCRIPTIONS_AT$}{line}", std::mem::take(&mut name));
     }
 }
 
@@ -44,7 +48,7 @@ pub(super) fn help(command: &Command) -> String {
         row(&mut out, &spelled(flag), flag.help);
     }
     if !more.is_empty() {
-        let _ = write!(out, "\n{}", wrapped(more, 90));
+        let _ = write!(out, "\n{}", wrapped(more, COLUMNS));
     }
     out
 }
@@ -126,7 +130,7 @@ mod tests {
                 assert!(help.contains(&format!("--{}", flag.long)), "{command:?}");
             }
             for line in help.lines().chain(all.lines()) {
-                assert!(line.chars().count() <= 110, "{line}");
+                assert!(line.chars().count() <= COLUMNS, "{line}");
             }
         }
     }

@@ -12,7 +12,7 @@ pub struct Event {
     pub name: String,
     /// Its id, if it brought one.
     pub id: Option<String>,
-    /// Its data.
+    /// Its data; empty where only a place is told.
     pub data: String,
 }
 
@@ -54,7 +54,8 @@ impl<R: Read> Events<R> {
         let mut has_data = false;
         while let Some(line) = self.line()? {
             if line.is_empty() {
-                if has_data {
+                // An id alone is a place to come back to.
+                if has_data || event.id.is_some() {
                     return Ok(Some(event));
                 }
                 event = Event::default();
@@ -98,12 +99,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_read_as_the_standard_says() {
+    fn events_are_read_as_the_standard_says_and_so_is_a_place_without_one() {
         let text = ": hello\n\nevent: log\r\nid: 7\ndata: a\ndata:b\n\nid: 8\n\ndata\n\ndata: cut";
         let mut events = Events::new(text.as_bytes());
         let first = events.next().unwrap().unwrap();
         assert_eq!((&*first.name, &*first.data), ("log", "a\nb"));
         assert_eq!(first.id.as_deref(), Some("7"));
+        let place = events.next().unwrap().unwrap();
+        assert_eq!((&*place.data, place.id.as_deref()), ("", Some("8")));
         let second = events.next().unwrap().unwrap();
         assert_eq!(
             (&*second.name, &*second.data, second.id),

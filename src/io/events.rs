@@ -14,6 +14,7 @@ use crate::api::events::write;
 use crate::metrics::present;
 use crate::process::{Notify, Process};
 use crate::types::UnixMs;
+use crate::wire::sse::write_place;
 
 use crate::io::conn::reader::Reader;
 use crate::io::conn::writer::Writer;
@@ -77,6 +78,12 @@ pub(super) async fn events(
     let _present = present(|all| &all.watchers);
     let mut stream = EventStream::new(reader, writer, chunked);
     let mut due = Instant::now();
+    // Who is cut off before the first event comes back behind what it has not missed.
+    let mut place = Vec::new();
+    write_place(watch.seen, &mut place);
+    if stream.send(place).await.is_err() {
+        return false;
+    }
     loop {
         let goes_on = match step(server, &mut watch, &mut due) {
             Step::Send(piece) => stream.send(piece).await,

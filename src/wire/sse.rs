@@ -7,6 +7,13 @@ use super::decimal;
 /// A comment: keeps a silent stream open, and readers skip it.
 pub const KEEP_ALIVE: &[u8] = b":\n\n";
 
+/// Appends an id without an event: who reads it comes back behind there, and sees nothing.
+pub fn write_place(id: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"id: ");
+    decimal::write(id, out);
+    out.extend_from_slice(b"\n\n");
+}
+
 /// Appends one event: `event`, `id` where there is one, `data`, and a blank line.
 ///
 /// Each line of `data` (ended by LF, CR or CR LF) becomes a `data` field; the reader

@@ -11,6 +11,7 @@ use crate::harness::{Backend, Server, eventually, on_both, sh};
 on_both!(
     input_that_was_under_way_at_a_cut_is_told_and_not_sent_again,
     what_comes_while_an_attached_client_is_cut_off_is_shown,
+    what_happens_while_a_watcher_is_cut_off_before_its_first_event_is_told,
     input_of_a_run_goes_on_where_its_connection_broke,
     a_run_whose_connection_broke_is_ended_and_its_end_is_told,
 );
@@ -126,4 +127,28 @@ fn what_comes_while_an_attached_client_is_cut_off_is_shown(backend: Backend) {
     let mut line = String::new();
     out.read_line(&mut line).expect("a line");
     assert_eq!(line, "meanwhile\n");
+}
+
+fn what_happens_while_a_watcher_is_cut_off_before_its_first_event_is_told(backend: Backend) {
+    let server = Server::open(backend);
+    let proxy = Proxy::to(&server);
+    let args = ["--url", &proxy.url(), "events"];
+    let line = eventually("a watcher that has heard where it is", || {
+        let mut events = begun(&mut command(&server, &args));
+        let watches = || {
+            let metrics = server.get("/metrics").text().to_owned();
+            let kind = "procring_streams{kind=\"watcher\"} 1\n";
+            metrics.contains(kind).then_some(())
+        };
+        eventually("the watcher", watches);
+        // It does not come back at once.
+        proxy.lose_answers("/v1/events", 2);
+        proxy.cut();
+        server.spawn(&sh("true"));
+        let mut out = BufReader::new(events.0.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        out.read_line(&mut line).expect("a line");
+        (!line.is_empty()).then_some(line)
+    });
+    assert!(line.contains("created proc_"), "{line:?}");
 }

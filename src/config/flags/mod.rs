@@ -126,7 +126,9 @@ pub fn parse(
     }
     if !server {
         return Err(UsageError(
-            "the command is missing; try `procring server`".to_owned(),
+            "the command is missing; `procring server` starts a server, and `procring --help` lists \
+             all"
+                .to_owned(),
         ));
     }
     let given = Given::new(given, variables);

@@ -18,7 +18,7 @@ pub(crate) enum Item {
         /// The block as sent, with its blank line.
         raw: String,
     },
-    /// A comment block, as sent.
+    /// A comment block, or a place to come back to, as sent.
     Comment(String),
     /// The body ended with its last chunk.
     End,
@@ -210,7 +210,10 @@ fn parse(raw: String) -> Item {
             "doubled field in {raw:?}"
         );
     }
-    let name = name.expect("an event name");
+    let Some(name) = name else {
+        assert!(id.is_some() && data.is_none(), "no event: {raw:?}");
+        return Item::Comment(raw);
+    };
     let id: Option<u64> = id.map(|id| id.parse().expect("a number"));
     let data = data.expect("data");
     // The exact bytes of the contract's section 9.1, ids only where they belong.
