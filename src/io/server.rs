@@ -48,6 +48,7 @@ use crate::io::telling::Telling;
 use crate::io::upgrade::Upgrades;
 use crate::io::usage::Counts;
 use crate::io::watchdog::Watchdog;
+use crate::io::ws::input_queue::InputQueue;
 
 /// What the command line fixes.
 #[derive(Debug)]
@@ -187,6 +188,8 @@ pub struct Server {
     pub(super) leaves: Cell<bool>,
     /// Tells of both, and of the end of that.
     pub(super) held: Notify,
+    /// What viewers have typed, if there is a keeper.
+    pub(super) typing: RefCell<Vec<(ProcessId, Weak<InputQueue>)>>,
     /// Connections that are WebSockets.
     pub(super) web_sockets: Cell<usize>,
     /// Where connections stand, by their sockets, if there is a keeper.
@@ -323,6 +326,7 @@ impl Server {
             holds: Cell::new(false),
             leaves: Cell::new(false),
             held: Notify::default(),
+            typing: RefCell::default(),
             web_sockets: Cell::new(0),
             standing: RefCell::default(),
             supervisor,

@@ -15,6 +15,7 @@
 //!    less the time that they have waited.
 
 pub(super) mod runs;
+mod typed;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -124,6 +125,8 @@ async fn try_upgrade(server: &Rc<Server>, binary: Option<PathBuf>) -> Result<Inf
     let since = Instant::now();
     let _rests = loop {
         answered(server, takes_runs, since).await?;
+        // Nobody is told to come back for nothing.
+        typed::hand_over(server)?;
         say_good_bye(server).await;
         let (begun, says) = mpsc::channel();
         // The supervisor rests until this is dropped.
@@ -149,6 +152,8 @@ async fn try_upgrade(server: &Rc<Server>, binary: Option<PathBuf>) -> Result<Inf
     // Who was in line first is so again.
     standing.sort_by_key(|of| of.since());
     heritage.connections = standing.iter().filter_map(|of| of.hand_over()).collect();
+    heritage.typed = typed::hand_over(server)?;
+    heritage.ends = typed::ends(server);
     let children = server.children.borrow();
     let taken =
         |(job, child): (&JobId, &Rc<Child>)| Some((job.0, child.input.as_ref()?.accepted()));
@@ -290,6 +295,7 @@ pub(super) fn arrive(server: &Rc<Server>) {
     };
     let connections: Vec<_> = connections.into_iter().map(had).collect();
     repeats::go_on(server);
+    typed::go_on(server);
     // Nobody waits for those.
     for job in runs::before_all(server) {
         drop(Handed::new(server, job));

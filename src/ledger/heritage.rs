@@ -63,6 +63,10 @@ pub struct Heritage {
     pub runs: Vec<Run>,
     /// Bytes of input that jobs have taken, by the numbers of jobs.
     pub inputs: HashMap<u64, u64>,
+    /// What was typed and jobs have not read, in order.
+    pub typed: Vec<Typed>,
+    /// Jobs whose input ends behind that.
+    pub ends: Vec<u64>,
     /// What was due to happen to jobs.
     pub dues: Vec<Due>,
     /// When the upgrade was asked for, in nanoseconds of the monotonic clock.
@@ -225,6 +229,20 @@ pub struct Output {
     pub kept: [Text; 3],
 }
 
+/// What was typed and a job has not read.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Typed {
+    /// The number of the job.
+    pub job: u64,
+    /// It.
+    pub data: Text,
+    /// Where it belongs among the bytes of the input, if its client has said so.
+    pub offset: Option<u64>,
+    /// It is the end of input.
+    pub is_end: bool,
+}
+
 /// A signal that is due to the tree of a job whose leader runs then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -274,19 +292,21 @@ impl Heritage {
 
     /// The same, with what only the first server goes on with, which is much: that is gone here.
     pub fn take(&mut self) -> Self {
-        let (connections, runs) = self.take_guests();
+        let (connections, runs, typed) = self.take_guests();
         Self {
             connections,
             runs,
+            typed,
             ..self.clone()
         }
     }
 
     /// What only the first server goes on with.
-    pub fn take_guests(&mut self) -> (Vec<Connection>, Vec<Run>) {
+    pub fn take_guests(&mut self) -> (Vec<Connection>, Vec<Run>, Vec<Typed>) {
         (
             std::mem::take(&mut self.connections),
             std::mem::take(&mut self.runs),
+            std::mem::take(&mut self.typed),
         )
     }
 

@@ -103,12 +103,17 @@ impl Backlog {
             return None;
         }
         self.0.full.set(None);
+        Some(self.hold(bytes))
+    }
+
+    /// The room of an input that has had it before another server.
+    pub(crate) fn hold(&self, bytes: usize) -> Place {
         self.0.bytes.set(self.0.bytes.get() + bytes);
-        Some(Place {
+        Place {
             backlog: self.clone(),
             bytes,
             charge: None,
-        })
+        }
     }
 }
 

@@ -213,6 +213,11 @@ impl Input {
         true
     }
 
+    /// Whether the end of input is behind what waits now.
+    pub(crate) fn ends(&self) -> bool {
+        self.end.get().is_some() && self.source().is_some()
+    }
+
     fn end_behind(&self, number: u64) {
         let end = self.end.get().map_or(number, |end| end.min(number));
         self.end.set(Some(end));
@@ -258,6 +263,11 @@ impl Input {
 }
 
 impl Ticket {
+    /// Which of the inputs of its process this is.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Whether what it is for is refused.
     fn is_behind_the_end(&self) -> bool {
         let end = self.input.end.get();

@@ -14,7 +14,8 @@ use crate::types::ProcessId;
 use crate::budget::Kind;
 
 use crate::io::host::backlog::{BYTES_MAX, Place};
-use crate::io::host::input::{InputError, Offer, Progress};
+use crate::io::host::input::{InputError, Offer};
+use crate::io::runtime;
 use crate::io::runtime::lane::Steps;
 use crate::io::runtime::race::race;
 use crate::io::server::Server;
@@ -29,17 +30,37 @@ const NOT_RUNNING: &str = "conflict: process is not running";
 pub(crate) struct InputPump {
     server: Rc<Server>,
     id: ProcessId,
-    queue: InputQueue,
+    queue: Rc<InputQueue>,
 }
 
 impl InputPump {
     /// Nothing has been typed.
     pub(crate) fn new(server: Rc<Server>, id: ProcessId) -> Self {
-        Self {
-            server,
-            id,
-            queue: InputQueue::default(),
+        let queue = Rc::<InputQueue>::default();
+        if server.options.upgrades.is_some() {
+            let mut typing = server.typing.borrow_mut();
+            typing.retain(|(_, queue)| queue.strong_count() > 0);
+            typing.push((id, Rc::downgrade(&queue)));
         }
+        Self { server, id, queue }
+    }
+
+    /// Goes on with what viewers of another server had typed, all of which have left.
+    pub(crate) fn resume(server: &Rc<Server>, id: ProcessId, typed: Vec<What>) {
+        let Some(input) = server.input(id) else {
+            return;
+        };
+        let pump = Self::new(server.clone(), id);
+        for what in typed {
+            let cost = cost(&what);
+            let charge = server.budget.hold(Kind::Bodies, cost as u64);
+            let place = input.backlog().hold(cost).charged(charge);
+            pump.queue.push(what, input.ticket(), place);
+        }
+        pump.close();
+        let nobody = Peer::new();
+        nobody.gone();
+        runtime::spawn(async move { pump.pass_on(&nobody).await });
     }
 
     /// Has an input wait for the process to read it, or says that it was not taken.
@@ -113,9 +134,10 @@ impl InputPump {
                 ..Offer::default()
             },
         };
-        let progress = Progress::default();
-        let ticket = &queued.ticket;
-        match ticket.write(&self.server, self.id, offer, &progress).await {
+        let Queued {
+            ticket, progress, ..
+        } = queued;
+        match ticket.write(&self.server, self.id, offer, progress).await {
             Ok(()) => {}
             Err(InputError::NotRunning) => {
                 // One answer for all: nothing that was typed later is read either.

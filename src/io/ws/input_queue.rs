@@ -6,13 +6,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Instant;
 
 use crate::config::timeouts;
 use crate::process::Notify;
 
 use crate::io::host::backlog::{Backlog, Place};
-use crate::io::host::input::Ticket;
+use crate::io::host::input::{Progress, Ticket};
 use crate::io::runtime::timer::sleep_until;
 
 /// What an input costs on top of its bytes, so that empty ones are bounded, too.
@@ -47,15 +48,34 @@ impl What {
 pub(crate) struct Queued {
     pub(crate) what: What,
     pub(crate) ticket: Ticket,
+    /// How far it has come.
+    pub(crate) progress: Progress,
     _place: Place,
+}
+
+impl Queued {
+    /// What of it has not been written. What has an offset finds that by itself.
+    fn left(&self) -> What {
+        let What::Data { data, offset } = &self.what else {
+            return What::End;
+        };
+        let written = match offset {
+            None => self.progress.written.get(),
+            Some(_) => 0,
+        };
+        What::Data {
+            data: data.get(written..).unwrap_or_default().to_vec(),
+            offset: *offset,
+        }
+    }
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct InputQueue {
     waiting: RefCell<VecDeque<Queued>>,
-    /// One has been handed out to be written.
-    writing: Cell<bool>,
+    /// The one that has been handed out to be written.
+    writing: RefCell<Option<Rc<Queued>>>,
     /// What an input that was refused would have taken of the backlog; 0 is none.
     refused: Cell<usize>,
     /// When the viewer left.
@@ -69,6 +89,7 @@ impl InputQueue {
         let queued = Queued {
             what,
             ticket,
+            progress: Progress::default(),
             _place: place,
         };
         self.waiting.borrow_mut().push_back(queued);
@@ -93,12 +114,22 @@ impl InputQueue {
     }
 
     fn is_empty(&self) -> bool {
-        !self.writing.get() && self.waiting.borrow().is_empty()
+        self.writing.borrow().is_none() && self.waiting.borrow().is_empty()
     }
 
     /// Forgets what waits.
     pub(crate) fn clear(&self) {
         self.waiting.borrow_mut().clear();
+        self.writing.take();
+    }
+
+    /// What has not been written, each with its place among the inputs of its process.
+    pub(crate) fn left(&self) -> Vec<(u64, What)> {
+        let writing = self.writing.borrow();
+        let waiting = self.waiting.borrow();
+        let all = writing.iter().map(Rc::as_ref).chain(waiting.iter());
+        all.map(|queued| (queued.ticket.number(), queued.left()))
+            .collect()
     }
 
     /// There will be no more.
@@ -108,13 +139,13 @@ impl InputQueue {
     }
 
     /// Waits for the next input; the one before has been dealt with. None when there is no more.
-    pub(crate) async fn next(&self) -> Option<Queued> {
-        self.writing.set(false);
+    pub(crate) async fn next(&self) -> Option<Rc<Queued>> {
+        self.writing.take();
         loop {
             let seen = self.changed.version();
-            let first = self.waiting.borrow_mut().pop_front();
+            let first = self.waiting.borrow_mut().pop_front().map(Rc::new);
             if first.is_some() {
-                self.writing.set(true);
+                self.writing.borrow_mut().clone_from(&first);
                 return first;
             }
             if self.closed.get().is_some() {
