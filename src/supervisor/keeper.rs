@@ -427,12 +427,19 @@ fn watch(
                 continue;
             }
         }
-        // What a terminal sends its whole group gets.
-        if signal != libc::SIGCHLD && !is_terminals {
+        // What a terminal sends its whole group gets; but that it is gone only the leader of the
+        // session is told (credentials(7)).
+        let is_heard = is_terminals && !(signal == libc::SIGHUP && leads_session());
+        if signal != libc::SIGCHLD && !is_heard {
             // SAFETY: plain numbers; the server is a child that has not been reaped.
             unsafe { libc::kill(server, signal) };
         }
     }
+}
+
+/// Whether this process is the first of its session.
+fn leads_session() -> bool {
+    rustix::process::getsid(None).is_ok_and(|leader| leader == rustix::process::getpid())
 }
 
 /// Writes down how the dead have ended and reaps them; how the server has, if it is one of them.

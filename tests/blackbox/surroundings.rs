@@ -139,14 +139,16 @@ fn terminal() -> (OwnedFd, OwnedFd) {
 }
 
 fn a_server_whose_terminal_is_closed_ends_with_its_children(backend: Backend) {
-    let (master, slave) = terminal();
-    let launch = Launch::new(backend).args(&["--no-token"]);
-    let mut server = launch.on_terminal(&slave).start();
-    server.spawn(&json!({"command": "sleep", "args": ["77"]}));
-    // The window is closed.
-    drop((master, slave));
-    assert_eq!(server.await_end(Duration::from_secs(20)).code(), Some(0));
-    assert_eq!(server.survivors(), [0; 0], "left behind");
+    for keep in [&[][..], &["--keep"]] {
+        let (master, slave) = terminal();
+        let launch = Launch::new(backend).args(&["--no-token"]).args(keep);
+        let mut server = launch.on_terminal(&slave).start();
+        server.spawn(&json!({"command": "sleep", "args": ["77"]}));
+        // The window is closed.
+        drop((master, slave));
+        assert_eq!(server.await_end(Duration::from_secs(20)).code(), Some(0));
+        assert_eq!(server.survivors(), [0; 0], "left behind");
+    }
 }
 
 fn a_server_under_nohup_outlives_its_terminal(backend: Backend) {
