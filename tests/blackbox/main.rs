@@ -33,6 +33,7 @@ mod cli;
 mod cli_commands;
 mod cli_cuts;
 mod cli_older;
+mod cli_readme;
 mod cli_shells;
 mod cli_streams;
 mod cli_terminal;

@@ -252,7 +252,7 @@ pub(crate) fn before_exec(command: &mut Command, before: Before) {
     unsafe { command.pre_exec(hook) };
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0))
         .unwrap()
         .local_addr()
