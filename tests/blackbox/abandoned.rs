@@ -257,22 +257,27 @@ fn a_follower_that_hangs_up_is_gone_soon_and_one_that_half_closes_goes_on(backen
 }
 
 fn a_start_that_hangs_is_given_up_and_says_so(backend: Backend) {
-    let server = Server::open(backend);
+    let keeps = Launch::new(backend).args(&["--no-token", "--keep"]);
+    let servers = [Server::open(backend), keeps.start()];
     let leased = Leased::new("given-up", backend);
     let path = leased.path.to_str().unwrap();
     let body = json!({"command": path, "args": ["77"], "timeoutMs": 40_000}).to_string();
-    let mut conns = ["/run", ""].map(|target| {
-        let mut conn = server.conn();
-        conn.send(post(target, &body));
-        conn
+    let conns = servers.iter().flat_map(|server| {
+        ["/run", ""].map(|target| {
+            let mut conn = server.conn();
+            conn.send(post(target, &body));
+            conn
+        })
     });
-    for conn in &mut conns {
+    for mut conn in conns.collect::<Vec<_>>() {
         let answer = conn.response("POST");
         assert!(answer.status >= 500, "{} {}", answer.status, answer.text());
         assert!(answer.text().contains("in time"), "{}", answer.text());
     }
-    assert_eq!(server.survivors(), [0; 0]);
-    assert_eq!(server.get("/v1/processes").json()["processes"], json!([]));
+    for server in &servers {
+        assert_eq!(server.survivors(), [0; 0]);
+        assert_eq!(server.get("/v1/processes").json()["processes"], json!([]));
+    }
 }
 
 fn starts_that_hang_keep_nobody_else_from_starting(backend: Backend) {

@@ -171,7 +171,9 @@ pub fn spawn(
         stage: SpawnStage::Exec,
         errno: libc::ETIMEDOUT,
     };
-    let is_given_up = failure.is_none() && given_up.load(Ordering::Acquire) && never_ran(pid);
+    // A keeper has collected it by now, or is about to.
+    let never_ran = || never_ran(pid).unwrap_or(is_kept);
+    let is_given_up = failure.is_none() && given_up.load(Ordering::Acquire) && never_ran();
     match failure.or_else(|| is_given_up.then(killed)) {
         None => {
             if !plan_raised && let Some(score) = &inheritance.oom_score_adj {
@@ -196,15 +198,15 @@ pub fn spawn(
     }
 }
 
-/// Whether this child of ours, which nobody has collected, has not come to a program.
-fn never_ran(pid: i32) -> bool {
+/// Whether this child of ours has not come to a program; None if somebody has collected it.
+fn never_ran(pid: i32) -> Option<bool> {
     // PF_FORKNOEXEC of `flags`, the seventh field behind the name (proc_pid_stat(5)).
     const FORKED_ONLY: u64 = 0x40;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default();
     let flags = fields.split_whitespace().nth(6);
     let flags = flags.and_then(|flags| flags.parse::<u64>().ok());
-    flags.is_some_and(|flags| flags & FORKED_ONLY != 0)
+    flags.map(|flags| flags & FORKED_ONLY != 0)
 }
 
 /// Addresses of the strings, and null behind them.
