@@ -8,11 +8,12 @@
 //! read only where the call said that there is a child.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
-use crate::supervisor::tree::procfs;
+use crate::supervisor::tree::{identity, procfs};
 use crate::types::ExitStatus;
 
 /// What those who were reaped have used, each with the children that it had reaped itself
@@ -97,12 +98,20 @@ pub fn from_wait_status(status: i32) -> ExitStatus {
     }
 }
 
-/// Whether a child has ended, left as it is (`WNOWAIT`); also if it has been reaped meanwhile.
-/// For any thread; who asks after a pid that is a later child's by now hears about that one.
+/// Whether a child, of this process or of its keeper, has ended, left as it is (`WNOWAIT`); also if it
+/// has been reaped meanwhile. For any thread; who asks after a pid that is a later child's by now hears
+/// about that one.
 pub fn has_ended(pid: i32) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    rustix::process::Pid::from_raw(pid)
-        .is_some_and(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
+    let Some(pid) = Pid::from_raw(pid) else {
+        return false;
+    };
+    match waitid(WaitId::Pid(pid), options) {
+        Ok(None) => false,
+        Err(Errno::CHILD) => pidfd_open(pid, PidfdFlags::empty())
+            .map_or(true, |pidfd| identity::has_ended(pidfd.as_fd())),
+        _ => true,
+    }
 }
 
 /// The pid of some dead child, left as it is (`WNOWAIT`).

@@ -303,7 +303,12 @@ fn kill_waits_for_the_end(backend: Backend) {
 }
 
 fn delete_needs_an_exited_process(backend: Backend) {
-    let server = Server::open(backend);
+    delete_needs_an_exit(&Server::open(backend));
+    let keeps = Launch::new(backend).args(&["--no-token", "--keep"]);
+    delete_needs_an_exit(&keeps.start());
+}
+
+fn delete_needs_an_exit(server: &Server) {
     let id = server.spawn(&json!({"command": "cat"}));
     let path = format!("/v1/processes/{id}");
     let running = Problem::conflict("process is still running; stop or kill it before delete");

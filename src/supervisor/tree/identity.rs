@@ -273,7 +273,8 @@ fn last_errno() -> Errno {
 }
 
 /// Whether every thread has ended (poll(2) on a pidfd, pidfd_open(2)).
-fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+/// Whether this process has ended.
+pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
     let now = Timespec {
         tv_sec: 0,
