@@ -124,6 +124,14 @@ impl Arena {
         Ok(Self::of(memory, blocks))
     }
 
+    /// With so many slots.
+    #[cfg(test)]
+    pub(super) fn of_slots(slots: u32) -> Self {
+        let mut arena = Self::new().unwrap();
+        arena.slots = slots;
+        arena
+    }
+
     fn of(memory: Shared, blocks: Blocks) -> Self {
         // The largest of SIZES makes 2^40 / 2^16 slots.
         let slots = u32::try_from(memory.bytes() / SLOT_BYTES).unwrap_or(u32::MAX);

@@ -107,7 +107,8 @@ impl Capture {
         capture.append(arena, first);
         let from = written.saturating_sub((before.len() + last.len()) as u64);
         if written > first.len() as u64 {
-            capture.head_max = first.len() as u64;
+            // There may have been no slot for all of it.
+            capture.head_max = capture.head_max.min(first.len() as u64);
             capture.written = from;
             capture.tail_from = from;
             if capture.tail_max > 0 {
@@ -402,6 +403,23 @@ mod tests {
             }
         }
         assert_eq!(arena.in_use(), 0);
+    }
+
+    #[test]
+    fn what_another_server_had_kept_and_has_no_slot_here_is_lost() {
+        let (first, last) = (text(100_000), text(70_000));
+        for keep in [Keep::Head, Keep::Both] {
+            let mut arena = Arena::of_slots(1);
+            let last = if keep == Keep::Both { &last[..] } else { &[] };
+            let kept = [&first[..], &[], last];
+            let capture = Capture::resumed(keep, 200_000, 900_000, kept, &mut arena);
+            assert_eq!(capture.first(), 0..SLOT, "{keep:?}");
+            assert_eq!(bytes(&capture, 0..SLOT, &arena), first[..SLOT_BYTES]);
+            assert_eq!(
+                (capture.written(), capture.lost()),
+                (900_000, 900_000 - SLOT)
+            );
+        }
     }
 
     #[test]
