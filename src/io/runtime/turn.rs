@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::io::runtime::meter;
 use crate::io::runtime::timer::sleep;
@@ -51,14 +51,14 @@ pub(crate) async fn give_way() {
 thread_local! {
     /// What has come so far: from clients, and turns of outputs.
     static ARRIVALS: Cell<u32> = const { Cell::new(0) };
-    /// The same from clients.
-    static ASKED: Cell<u16> = const { Cell::new(0) };
+    /// When something last came from a client.
+    static ASKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Something has come from a client.
 pub(crate) fn arrived() {
     count_arrival();
-    ASKED.set(ASKED.get().wrapping_add(1));
+    ASKED.set(Some(meter::now()));
 }
 
 fn count_arrival() {
@@ -71,9 +71,8 @@ fn count_arrival() {
 #[derive(Debug)]
 pub(crate) struct Share {
     seen: Cell<u32>,
-    asked: Cell<u16>,
-    /// What the turn may bring in KiB, if clients have asked for something since the one before; else
-    /// 0. Small, since every idle output has one of these.
+    /// What the turn may bring in KiB, if clients have asked for something of late; else 0. Small,
+    /// since every idle output has one of these.
     contended: Cell<u16>,
 }
 
@@ -81,7 +80,6 @@ impl Default for Share {
     fn default() -> Self {
         Self {
             seen: Cell::new(ARRIVALS.get()),
-            asked: Cell::new(ASKED.get()),
             contended: Cell::new(0),
         }
     }
@@ -95,18 +93,25 @@ impl Share {
         self.seen.set(ARRIVALS.get());
         let share = most / others.saturating_mul(PER_OTHER).saturating_add(1);
         let share = share.max(SHARE_MIN.min(most));
-        let is_contended = self.asked.replace(ASKED.get()) != ASKED.get();
+        let now = meter::now();
+        let is_contended = ASKED
+            .get()
+            .is_some_and(|at| now.saturating_duration_since(at) < OF_LATE);
         let contended = u16::try_from(share >> 10).unwrap_or(u16::MAX);
         self.contended.set(if is_contended { contended } else { 0 });
         share
     }
 
-    /// Whether the turn that brought so much took all that it might, and clients have something to do.
+    /// Whether the turn that brought so much took all that it might, and clients have asked of late.
     pub(crate) fn is_used_up(&self, brought: u64) -> bool {
         let contended = u64::from(self.contended.get()) << 10;
         contended > 0 && brought >= contended
     }
 }
+
+/// Whoever asks every few milliseconds has something to do in between, too: where each of its requests
+/// met the flood at its full rate, its times were those of the flood.
+const OF_LATE: Duration = Duration::from_millis(10);
 
 /// The least of a share: what a wake-up is worth.
 const SHARE_MIN: u64 = 32 << 10;
@@ -193,6 +198,11 @@ mod tests {
         arrived();
         let less = share.bytes(MOST);
         assert!(share.is_used_up(less) && !share.is_used_up(less / 2));
+        let most = share.bytes(MOST);
+        assert!(share.is_used_up(most), "who has asked of late asks again");
+        ASKED.set(Instant::now().checked_sub(OF_LATE));
+        let most = share.bytes(MOST);
+        assert!(!share.is_used_up(most), "nobody has of late");
     }
 
     #[test]
