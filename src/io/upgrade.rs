@@ -288,7 +288,7 @@ pub(super) fn arrive(server: &Rc<Server>) {
             None => Had::InLine(std::mem::take(&mut about.body.0)),
             Some(job) => match repeats::joins(server, job) {
                 Some(waiting) => Had::Joins(waiting, about.is_repeat),
-                None => Handed::new(server, job).map_or(Had::Lost, Had::Begun),
+                None => Handed::new(server, job).map_or(Had::Lost, |of| Had::Begun(of.into())),
             },
         });
         (about, had)

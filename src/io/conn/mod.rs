@@ -534,9 +534,9 @@ impl Conn {
             standing.asks_for_run(Rc::default(), false, self.reader.bytes());
         }
         if handed.is_streamed() {
-            return Stage::Resumed(facts, Box::new(handed));
+            return Stage::Resumed(facts, handed);
         }
-        let answered = go_on(handed, &mut self.reader).await;
+        let answered = go_on(*handed, &mut self.reader).await;
         self.answers();
         match answered {
             Some(Answered::Whole(reply)) => Stage::Over(self.reply(&facts, reply).await),

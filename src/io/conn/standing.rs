@@ -90,7 +90,7 @@ pub(crate) enum Had {
     /// It had not begun; this asks for it.
     InLine(Vec<u8>),
     /// It goes on.
-    Begun(Handed),
+    Begun(Box<Handed>),
     /// So it does, for all who wait for the same; whether another one came before this client.
     Joins(Waiting, bool),
     /// It is not known any more.
