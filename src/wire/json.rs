@@ -4,6 +4,7 @@
 //! no document around it.
 
 use super::prefix;
+use super::stops::{BLOCK, needs_escape, stops};
 
 /// Appends `text` as a JSON string. Escapes are those of `serde_json`: `\"`, `\\`,
 /// `\b`, `\f`, `\n`, `\r`, `\t`, and `\u00xx` for other control characters.
@@ -198,34 +199,26 @@ fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
 
 /// The same for text that has escapes.
 ///
-/// Lines are short, and each ends in an escape: what is between two of them is copied block by block
-/// through a buffer that is flushed when it is full. Longer runs go as a block.
+/// Lines are short, and each ends in an escape. Where those are is known for a block before any of it
+/// is copied, so that no line waits for the one before it; what is between them is copied, a little
+/// more than it is, through a buffer that is flushed when it is full. Longer runs go as a block.
 #[inline(never)]
 fn write_lines(text: &[u8], out: &mut Vec<u8>) {
     let mut buffer = [0; BUFFER_BYTES];
     let (mut rest, mut filled, mut clean) = (text, 0, 0);
-    while let Some(block) = rest.first_chunk::<BLOCK>() {
-        if filled > BUFFER_BYTES - ROOM_BYTES {
+    while let Some(block) = rest.first_chunk() {
+        if filled > BUFFER_BYTES - BLOCK_ROOM {
             out.extend_from_slice(&buffer[..filled]);
             filled = 0;
         }
-        buffer[filled..filled + BLOCK].copy_from_slice(block);
-        let len = clean_len(block);
-        filled += len;
-        if len < BLOCK {
-            rest = &rest[len..];
-            while let Some((&byte, behind)) = rest.split_first()
-                && needs_escape(byte)
-                && filled <= BUFFER_BYTES - ESCAPE_ROOM
-            {
-                filled = put_escape(&mut buffer, filled, byte);
-                rest = behind;
-            }
-            clean = 0;
-            continue;
-        }
+        let before = filled;
+        filled = put_block(&mut buffer, filled, block, BLOCK);
+        clean = if filled - before == BLOCK {
+            clean + 1
+        } else {
+            0
+        };
         rest = &rest[BLOCK..];
-        clean += 1;
         if clean == CLEAN_BLOCKS {
             let len = prefix::len_until(rest, needs_escape);
             let (run, behind) = rest.split_at(len);
@@ -236,61 +229,60 @@ fn write_lines(text: &[u8], out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&buffer[..filled]);
     filled = 0;
-    for &byte in rest {
-        filled = put_escape(&mut buffer, filled, byte);
+    for part in rest.chunks(BLOCK) {
+        if part.len() <= STEP {
+            for &byte in part {
+                filled = put_escape(&mut buffer, filled, byte);
+            }
+            continue;
+        }
+        let mut block = [0; BLOCK + STEP];
+        block[..part.len()].copy_from_slice(part);
+        filled = put_block(&mut buffer, filled, &block, part.len());
     }
     out.extend_from_slice(&buffer[..filled]);
 }
 
-/// Bytes that are looked at, and copied, at once.
-const BLOCK: usize = 16;
+/// Writes the first `len` bytes of a block at `filled`. Returns where they end.
+#[inline]
+fn put_block(
+    buffer: &mut [u8; BUFFER_BYTES],
+    mut filled: usize,
+    block: &[u8; BLOCK + STEP],
+    len: usize,
+) -> usize {
+    let mut stops = block.first_chunk().map_or(0, stops);
+    let mut at = 0;
+    loop {
+        let stop = (stops.trailing_zeros() as usize).min(len);
+        for from in (at..stop).step_by(STEP) {
+            let to = filled + from - at;
+            buffer[to..to + STEP].copy_from_slice(&block[from..from + STEP]);
+        }
+        filled += stop - at;
+        if stop == len {
+            return filled;
+        }
+        filled = put_escape(buffer, filled, block[stop]);
+        at = stop + 1;
+        stops &= stops - 1;
+    }
+}
+
+/// Bytes that are copied at once.
+const STEP: usize = 16;
 
 /// Of [`write_lines`]: some lines.
-const BUFFER_BYTES: usize = 512;
+const BUFFER_BYTES: usize = 1024;
 
-/// What a block, and an escape behind it, may take of it.
-const ROOM_BYTES: usize = BLOCK + ESCAPE_ROOM;
+/// What a block may take of it, and what is written beyond its end.
+const BLOCK_ROOM: usize = BLOCK * ESCAPE_ROOM + STEP;
 
 /// The longest escape, and what is copied with it.
 const ESCAPE_ROOM: usize = 8;
 
 /// After so many blocks without an escape the next run is taken for a long one.
-const CLEAN_BLOCKS: u32 = 8;
-
-fn needs_escape(byte: u8) -> bool {
-    byte < b' ' || byte == b'"' || byte == b'\\'
-}
-
-/// How many bytes at the front of `block` need no escape.
-#[inline]
-fn clean_len(block: &[u8; BLOCK]) -> usize {
-    // The compiler makes vector comparisons of this.
-    let is_clean = !block
-        .iter()
-        .fold(false, |any, &byte| any | needs_escape(byte));
-    if is_clean {
-        return BLOCK;
-    }
-    let mut before = 0;
-    for word in block.as_chunks().0 {
-        let stops = stops(u64::from_le_bytes(*word));
-        if stops != 0 {
-            return before + (stops.trailing_zeros() / u8::BITS) as usize;
-        }
-        before += word.len();
-    }
-    before
-}
-
-/// The highest bit of the first of eight bytes that needs an escape, and some bits behind it.
-fn stops(word: u64) -> u64 {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    // A borrow may set the bits of bytes behind the first one that is below, never of one before it.
-    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word;
-    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    (below(word, b' ') | is(b'"') | is(b'\\')) & HIGHS
-}
+const CLEAN_BLOCKS: u32 = 2;
 
 /// How a byte is written, and how long that is.
 static ESCAPES: [([u8; ESCAPE_ROOM], u8); 256] = {
@@ -368,7 +360,7 @@ mod tests {
     fn every_byte_is_escaped_at_every_place_of_a_line_whatever_its_length() {
         for byte in 0..0x80u8 {
             for before in 0..2 * BLOCK {
-                for behind in [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK] {
+                for behind in [0, STEP - 1, STEP, BLOCK] {
                     let text = "a".repeat(before) + char::from(byte).encode_utf8(&mut [0; 4]);
                     let text = text + &"b\u{80}".repeat(behind);
                     assert_eq!(written(&text), serde_json::to_vec(&text).unwrap());

@@ -11,6 +11,7 @@ mod prefix;
 pub(crate) mod rfc3339;
 pub mod say;
 pub mod sse;
+mod stops;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod vt;
