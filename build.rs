@@ -1,8 +1,10 @@
-//! Compresses docs/openapi.json into the program (src/api/openapi/mod.rs).
+//! Compresses docs/openapi.json into the program (src/api/openapi/mod.rs), and has its relocations packed
+//! where that can be.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::process::Command;
 
 use flate2::{Compression, GzBuilder};
 
@@ -11,6 +13,9 @@ const DOCUMENT: &str = "docs/openapi.json";
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={DOCUMENT}");
+    if relocates_packed() {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
     let folder = std::env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?;
     let out = File::create(Path::new(&folder).join("openapi.json.gz"))?;
     // No time and no name, so that the same document makes the same program.
@@ -18,6 +23,30 @@ fn main() -> io::Result<()> {
     out.write_all(&without_spaces(&std::fs::read(DOCUMENT)?))?;
     out.finish()?;
     Ok(())
+}
+
+/// Whether the C library that is linked into the program understands packed relocations (DT_RELR), which
+/// take 100 KB less: a static program relocates itself. glibc does from 2.36 on. That of another processor
+/// is not known here.
+fn relocates_packed() -> bool {
+    let of = |name| std::env::var_os(name);
+    if of("TARGET") != of("HOST") || of("CARGO_CFG_TARGET_ENV").is_none_or(|env| env != "gnu") {
+        return false;
+    }
+    let Ok(told) = Command::new("getconf").arg("GNU_LIBC_VERSION").output() else {
+        return false;
+    };
+    let told = String::from_utf8_lossy(&told.stdout);
+    let Some((major, minor)) = told
+        .trim()
+        .rsplit(' ')
+        .next()
+        .and_then(|it| it.split_once('.'))
+    else {
+        return false;
+    };
+    let number = |text: &str| text.parse::<u32>().ok();
+    (number(major), number(minor)) >= (Some(2), Some(36))
 }
 
 /// JSON without what stands between its parts for people.
