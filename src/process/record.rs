@@ -127,7 +127,7 @@ impl Process {
         self.asked_at.take()
     }
 
-    /// What it is among [`Counts`].
+    /// What it is among [`Counts`](super::counts::Counts).
     pub(super) fn counts_as(&self) -> Standing {
         let run = self.life.kind().is_run();
         if !self.is_listed() {
