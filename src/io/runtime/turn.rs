@@ -6,9 +6,7 @@
 //! On epoll an operation that can be carried out at once is, without a way through the event
 //! loop. A peer that sends faster than it is answered, and reads the answers, would keep its task
 //! running for as long as it likes: nobody else would be served, and no timer would fire. On
-//! io_uring every operation goes through the loop, so nothing rests there. A rest is no pause: who
-//! gives way goes on behind the others, and what is ready, timers too, is heard of between
-//! (docs/design/035-streamed-runs.md).
+//! io_uring every operation goes through the loop, so nothing rests there.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -151,7 +149,7 @@ impl Turn {
 
     /// Lets the others have their turn.
     pub(crate) async fn rest(&self) {
-        give_way().await;
+        sleep(REST).await;
         self.spent.set(0);
     }
 
@@ -174,24 +172,8 @@ impl Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::pin::pin;
-    use std::task::{Context, Waker};
 
     const MOST: u64 = 256 << 10;
-
-    #[test]
-    fn a_rest_lasts_as_long_as_the_others_have_their_turn_and_no_longer() {
-        let turn = Turn::default();
-        turn.charge(TURN_COST_MAX);
-        assert!(turn.is_over());
-        {
-            let mut rest = pin!(turn.rest());
-            let cx = &mut Context::from_waker(Waker::noop());
-            assert!(rest.as_mut().poll(cx).is_pending(), "the others");
-            assert!(rest.as_mut().poll(cx).is_ready(), "no timer is waited for");
-        }
-        assert!(!turn.is_over());
-    }
 
     #[test]
     fn who_is_alone_has_all_and_who_is_not_leaves_the_others_their_turn() {
