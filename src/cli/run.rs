@@ -38,7 +38,6 @@ const NOT_FOUND: u8 = 127;
 
 pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<u8> {
     let mut body = start::request(parsed)?;
-    let cwd = parsed.value("workdir")?;
     let timeout = parsed.time("timeout")?;
     let timeout = timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     let keys = Keys::parse(parsed.value("detach-keys")?.as_deref())?;
@@ -67,7 +66,7 @@ pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<u8> {
     done.map_err(|error| match error {
         CliError::Client(ClientError::Refused(problem)) => {
             let code = not_started(problem.code.as_deref(), &problem.detail);
-            let told = ClientError::Refused(start::refused(problem, cwd.as_deref()));
+            let told = ClientError::Refused(start::refused(problem));
             CliError::Failed(told.to_string(), code)
         }
         CliError::Client(_) | CliError::TooOld { .. } => {

@@ -95,9 +95,9 @@ pub(super) fn check(context: &Context, body: &Map<String, Value>) -> Result<()> 
     Ok(())
 }
 
-/// Why nothing was started, in a sentence. The server's own names the error, and what it is about apart
-/// from that.
-pub(super) fn refused(problem: Problem, cwd: Option<&str>) -> Problem {
+/// Why nothing was started, in a sentence. Where something is missing, the server's own is the same for a
+/// program and for a directory, and names it apart from that.
+pub(super) fn refused(problem: Problem) -> Problem {
     let (Some(code), Some(path)) = (problem.code.as_deref(), &problem.path) else {
         return problem;
     };
@@ -109,14 +109,7 @@ pub(super) fn refused(problem: Problem, cwd: Option<&str>) -> Problem {
             format!("there is no program {path}, or its interpreter is missing")
         }
         "ENOENT" => format!("there is no program {path} in PATH"),
-        _ => {
-            let what = match cwd == Some(path) {
-                true => "the working directory",
-                false => "the program",
-            };
-            let why = problem.detail.rsplit(": ").next().unwrap_or_default();
-            format!("{what} {path}: {why}")
-        }
+        _ => return problem,
     };
     Problem { detail, ..problem }
 }
@@ -134,10 +127,9 @@ pub(super) fn start(context: &Context, parsed: &Parsed) -> Result<u8> {
         body.insert("deadlineMs".to_owned(), json!(ms));
     }
     check(context, &body)?;
-    let cwd = parsed.value("workdir")?;
     let record = context.client.post("/v1/processes", &body.into());
     let record = record.map_err(|error| match error {
-        ClientError::Refused(problem) => ClientError::Refused(refused(problem, cwd.as_deref())),
+        ClientError::Refused(problem) => ClientError::Refused(refused(problem)),
         error => error,
     })?;
     output::line(record["id"].as_str().unwrap_or_default())?;
@@ -157,7 +149,7 @@ mod tests {
                 path: Some(path.to_owned()),
                 ..Problem::default()
             };
-            refused(problem, Some("/work")).detail
+            refused(problem).detail
         };
         assert_eq!(
             told("cwd_missing", "/work"),
@@ -168,16 +160,11 @@ mod tests {
             told("ENOENT", "./a"),
             "there is no program ./a, or its interpreter is missing"
         );
-        assert_eq!(
-            told("EACCES", "/work"),
-            "the working directory /work: It is so (os error 1)"
-        );
-        assert_eq!(told("EACCES", "a"), "the program a: It is so (os error 1)");
         let other = Problem {
             detail: "conflict".to_owned(),
             ..Problem::default()
         };
-        assert_eq!(refused(other.clone(), None), other);
+        assert_eq!(refused(other.clone()), other);
     }
 
     #[test]
