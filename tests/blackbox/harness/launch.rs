@@ -232,8 +232,12 @@ pub(crate) fn before_exec(command: &mut Command, before: Before) {
         } else {
             libc::SIG_DFL
         };
-        // SAFETY: sets a disposition that needs no handler.
-        unsafe { libc::signal(libc::SIGHUP, action) };
+        // SAFETY: sets dispositions that need no handler.
+        unsafe {
+            libc::signal(libc::SIGHUP, action);
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            libc::signal(libc::SIGQUIT, libc::SIG_DFL);
+        }
         if let Some(slave) = before.terminal {
             // SAFETY: no pointer; on an error the server has no terminal, and the test fails.
             unsafe {
