@@ -437,9 +437,11 @@ fn watch(
     }
 }
 
-/// Whether this process is the first of its session.
+/// Whether this process is the first of its session. A session that began outside of this PID namespace
+/// is 0, which rustix takes for impossible.
 fn leads_session() -> bool {
-    rustix::process::getsid(None).is_ok_and(|leader| leader == rustix::process::getpid())
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    procfs::stat(own).is_some_and(|stat| stat.session == own)
 }
 
 /// Writes down how the dead have ended and reaps them; how the server has, if it is one of them.
