@@ -75,6 +75,8 @@ const TOKEN_INBOX: u64 = 0;
 const TOKEN_SIGNALS: u64 = 1;
 const TOKEN_MEMORY: u64 = 2;
 const TOKEN_KEEPER: u64 = 3;
+/// Of every spawner thread: what it starts hangs.
+const TOKEN_HUNG: u64 = 4;
 /// A child's token is its pid above this.
 const TOKEN_PIDS: u64 = 16;
 
@@ -137,7 +139,7 @@ enum Due {
     Memory,
     /// Spawns may need another thread.
     SpawnWatchdog,
-    /// Spawns may have hung for too long.
+    /// Spawns that have hung for too long may still be there.
     Hung,
     /// Orphans may have died unnoticed.
     Orphans,
@@ -233,7 +235,7 @@ impl Supervisor {
             events: events.clone(),
             epoll: epoll.clone(),
         };
-        let pool = Pool::new(options.inheritance.clone(), reports, options.kept.clone());
+        let pool = Pool::new(options.inheritance.clone(), reports, options.kept.clone())?;
         let inherited = kept::inherited(options.kept.as_ref());
         let supervisor = Self {
             options,
@@ -318,6 +320,7 @@ impl Supervisor {
                 TOKEN_SIGNALS => self.on_signals(),
                 TOKEN_MEMORY => self.on_memory(),
                 TOKEN_KEEPER => self.on_bell(),
+                TOKEN_HUNG => self.give_up_hung(),
                 token => {
                     if let Ok(pid) = i32::try_from(token - TOKEN_PIDS)
                         && let Some(&job) = self.by_pid.get(&pid)
@@ -454,13 +457,7 @@ impl Supervisor {
             Due::Pass(id) => self.passing.push(id),
             Due::PassAll => self.pass_all(now),
             Due::Memory => self.listen_to_memory(),
-            Due::Hung => {
-                // Who has come to its program meanwhile has woken nobody.
-                self.on_inbox();
-                if let Some(at) = self.pool.give_up_old(now) {
-                    self.deadlines.set(at, Due::Hung);
-                }
-            }
+            Due::Hung => self.give_up_hung(),
             Due::SpawnWatchdog => {
                 self.spawners_watched = false;
                 self.watch_spawners(now);

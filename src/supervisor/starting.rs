@@ -6,7 +6,6 @@
 //! [`Command::Spawn`]: super::message::Command::Spawn
 //! [`spawn::pool`]: super::spawn::pool
 
-use crate::config::timeouts;
 use crate::ledger::RecordId;
 use crate::supervisor::cgroup::Bounds;
 use crate::supervisor::job::{Event, Job};
@@ -81,10 +80,6 @@ impl Supervisor {
         }
         self.pool.submit(order, now);
         self.watch_spawners(now);
-        if !self.deadlines.is_set(Due::Hung) {
-            self.deadlines
-                .set(now + timeouts::START_HUNG_MAX, Due::Hung);
-        }
         if self.shutdown.is_some() {
             self.on_event(job, Event::Kill);
         }
@@ -157,6 +152,15 @@ impl Supervisor {
         };
         self.never_ran(id, error);
         true
+    }
+
+    /// Gives up spawns that have hung for too long, now and until they have ended.
+    pub(super) fn give_up_hung(&mut self) {
+        // Who has come to its program meanwhile has woken nobody.
+        self.on_inbox();
+        if let Some(at) = self.pool.give_up_old(self.clock.now()) {
+            self.deadlines.set(at, Due::Hung);
+        }
     }
 
     /// Starts another spawner if spawns wait and nothing moves, now or when that is due.

@@ -3,6 +3,7 @@
 
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -87,7 +88,9 @@ pub(crate) struct DeadMount {
 
 impl DeadMount {
     pub(crate) fn new(backend: Backend) -> Option<Self> {
-        let name = format!("dead-{}-{}", std::process::id(), backend.word());
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let made = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("dead-{}-{}-{made}", std::process::id(), backend.word());
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&path).unwrap();
         let device = std::fs::OpenOptions::new()

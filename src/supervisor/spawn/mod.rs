@@ -6,6 +6,7 @@
 pub(crate) mod clone;
 pub mod environment;
 mod exec;
+mod hung;
 pub mod inherit;
 mod launchpad;
 mod newborn;

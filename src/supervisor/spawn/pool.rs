@@ -4,7 +4,8 @@
 //! queue of its own; the pool knows which ones are idle. A spawn that hangs (program or working
 //! directory on a dead mount) holds one thread; others are started while it does. It is given up
 //! after [`timeouts::START_HUNG_MAX`], and sooner, the one that hangs longest first, where others wait
-//! for a thread and many hang: whoever starts what hangs keeps nobody else from starting.
+//! for a thread and many hang: whoever starts what hangs keeps nobody else from starting. Each thread has
+//! a timer, which wakes the supervisor if a spawn hangs and nobody if it does not.
 //!
 //! A spawn that went well does not wake the supervisor: the thread tells the I/O thread itself,
 //! enters the pidfd into the supervisor's epoll set, and leaves the rest in its inbox, to be read
@@ -14,6 +15,7 @@
 //! [`Receiver::want`]: crate::supervisor::mailbox::Receiver::want
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +30,7 @@ use crate::supervisor::cgroup::Group;
 use crate::supervisor::keeper::Kept;
 use crate::supervisor::mailbox::Sender;
 use crate::supervisor::message::Event;
+use crate::supervisor::spawn::hung::HungTimer;
 use crate::supervisor::spawn::inherit::Inheritance;
 use crate::supervisor::spawn::launchpad::Launchpad;
 use crate::supervisor::spawn::spec::SpawnSpec;
@@ -167,6 +170,13 @@ impl Reports {
     }
 }
 
+/// A thread that starts children.
+#[derive(Debug)]
+struct Spawner {
+    queue: mpsc::Sender<Request>,
+    timer: HungTimer,
+}
+
 /// The spawner threads and what waits for them.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -174,10 +184,12 @@ pub(crate) struct Pool {
     reports: Reports,
     kept: Option<Kept>,
     /// By thread number; None is a number to use again.
-    threads: Vec<Option<mpsc::Sender<Request>>>,
+    threads: Vec<Option<Spawner>>,
     idle: Vec<usize>,
     /// For the threads that stay.
     pads: [Option<Launchpad>; EAGER],
+    /// The same: the first spawn must not want for a descriptor that the server needs for itself.
+    timers: [Option<HungTimer>; EAGER],
     waiting: VecDeque<(Monotonic, Request)>,
     /// When a thread was last seen to be free.
     progress: Monotonic,
@@ -186,20 +198,33 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(inheritance: Inheritance, reports: Reports, kept: Option<Kept>) -> Self {
+    /// Without threads; they come with the spawns.
+    ///
+    /// # Errors
+    /// When a descriptor cannot be made.
+    pub(crate) fn new(
+        inheritance: Inheritance,
+        reports: Reports,
+        kept: Option<Kept>,
+    ) -> io::Result<Self> {
+        let mut timers = [const { None }; EAGER];
+        for timer in &mut timers {
+            *timer = Some(HungTimer::new(&reports.epoll)?);
+        }
         let null = inheritance.null.as_fd();
         let pads = [(); EAGER].map(|()| Some(Launchpad::with_staging(null)));
-        Self {
+        Ok(Self {
             inheritance,
             reports,
             kept,
             threads: Vec::new(),
             idle: Vec::new(),
             pads,
+            timers,
             waiting: VecDeque::new(),
             progress: Monotonic::from_nanos(0),
             in_flight: Vec::new(),
-        }
+        })
     }
 
     /// Hands a spawn to a thread; the answer comes as [`Inbox::SpawnDone`].
@@ -346,9 +371,11 @@ impl Pool {
             if let Some(spawn) = self.in_flight.iter_mut().find(|spawn| spawn.job == job) {
                 spawn.since = Some(now);
             }
-            if let Some(Some(queue)) = self.threads.get(thread)
-                && let Err(mpsc::SendError(request)) = queue.send(request)
-            {
+            let Some(Some(spawner)) = self.threads.get(thread) else {
+                continue;
+            };
+            spawner.timer.begin(timeouts::START_HUNG_MAX);
+            if let Err(mpsc::SendError(request)) = spawner.queue.send(request) {
                 // The thread is gone, which only a panic in it could do.
                 self.threads[thread] = None;
                 self.waiting.push_front((now, request));
@@ -362,7 +389,14 @@ impl Pool {
             .iter()
             .position(Option::is_none)
             .unwrap_or(self.threads.len());
+        let spare = self.timers.get_mut(number).and_then(Option::take);
+        let timer = spare.map_or_else(|| HungTimer::new(&self.reports.epoll), Ok);
+        let timer = match timer {
+            Ok(timer) => timer,
+            Err(error) => return self.no_thread(&error.into()),
+        };
         let (queue, requests) = mpsc::channel::<Request>();
+        let ends = timer.clone();
         let (inheritance, reports) = (self.inheritance.clone(), self.reports.clone());
         let pad = self.pads.get_mut(number).and_then(Option::take);
         let mut pad = pad.unwrap_or_default();
@@ -394,6 +428,7 @@ impl Pool {
                 // The child's ends of its pipes close before anybody hears that it runs.
                 drop(spec);
                 drop(slot);
+                ends.end();
                 reports.done(job, announce, Some(number), ordered, result);
             }
         };
@@ -405,22 +440,26 @@ impl Pool {
                 if number == self.threads.len() {
                     self.threads.push(None);
                 }
-                self.threads[number] = Some(queue);
+                self.threads[number] = Some(Spawner { queue, timer });
                 self.idle.push(number);
             }
-            // No thread to be had. If others run, one of them takes the spawn when it is done.
-            Err(error) if self.running() == 0 => {
-                let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
-                for (_, request) in self.waiting.drain(..) {
-                    let error = SpawnError {
-                        stage: SpawnStage::Clone,
-                        errno,
-                    };
-                    let (job, ordered) = (request.order.job, request.ordered);
-                    self.reports.done(job, false, None, ordered, Err(error));
-                }
-            }
-            Err(_) => {}
+            Err(error) => self.no_thread(&error),
+        }
+    }
+
+    /// No thread is to be had. If others run, one of them takes what waits when it is done.
+    fn no_thread(&mut self, error: &io::Error) {
+        if self.running() > 0 {
+            return;
+        }
+        let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
+        for (_, request) in self.waiting.drain(..) {
+            let error = SpawnError {
+                stage: SpawnStage::Clone,
+                errno,
+            };
+            let (job, ordered) = (request.order.job, request.ordered);
+            self.reports.done(job, false, None, ordered, Err(error));
         }
     }
 }
@@ -449,7 +488,7 @@ mod tests {
             events: mailbox::channel().unwrap().0,
             epoll: Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC).unwrap()),
         };
-        let mut pool = Pool::new(Inheritance::for_tests(), reports, None);
+        let mut pool = Pool::new(Inheritance::for_tests(), reports, None).unwrap();
         let mut marks = Marks::new();
         let now = Monotonic::now();
         let all = EAGER + 3;
