@@ -236,9 +236,19 @@ pub(super) const COMMANDS: &[Command] = &[
                on by itself after a cut, without loss or repetition.",
         flags: &[
             flag("follow", Some('f'), None, "go on until its end"),
-            flag("tail", Some('n'), Some("N"), "the last N lines only"),
-            flag("since", None, Some("TIME"), "only what is younger, as 10m"),
-            flag("timestamps", None, None, "begin each line with its time"),
+            flag("tail", Some('n'), Some("N"), "the last N lines only [all]"),
+            flag(
+                "since",
+                None,
+                Some("TIME"),
+                "only what is younger, as 10m, or as 2026-01-31T12:00:00Z",
+            ),
+            flag(
+                "timestamps",
+                Some('t'),
+                None,
+                "begin each line with its time",
+            ),
         ],
         action: logs::logs,
     },
@@ -325,7 +335,8 @@ pub(super) const COMMANDS: &[Command] = &[
         names: Names::Processes,
         about: "write a text, or the own input, to a process",
         more: "A text is written as it is, without a line's end. Input that is no text is passed on to \
-               its end, whatever its length.",
+               its end, whatever its length. Of several that write to a process at once, each piece of \
+               up to 256 KiB arrives whole, and pieces come in any order.",
         flags: &[
             flag("line", None, None, "end the text with a line's end"),
             flag("eof", None, None, "and then the end of its input"),

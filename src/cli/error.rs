@@ -73,11 +73,9 @@ impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(what) | Self::Failed(what, _) => f.write_str(what),
-            Self::Client(ClientError::Absent { url, error }) => write!(
+            Self::Client(error @ ClientError::Absent { .. }) => write!(
                 f,
-                "no server at {url} ({}); start one with `procring server`, or name another one \
-                 with --url",
-                error.kind()
+                "{error}; start one with `procring server`, or name another one with --url"
             ),
             Self::Client(ClientError::Refused(problem)) if missing(problem).is_some() => write!(
                 f,

@@ -1,23 +1,28 @@
 //! `logs`: what a process wrote, each stream to its own, without loss or repetition over a cut.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::context::{Context, PATIENCE, PAUSE, path};
 use super::error::{CliError, Result};
-use super::parse::Parsed;
+use super::parse::{Parsed, time};
 use super::{output, show};
 use crate::client::{ClientError, Events};
 use crate::notice;
 
 pub(super) fn logs(context: &Context, parsed: &Parsed) -> Result<u8> {
     let name = &parsed.words()?[0];
-    let tail = parsed.number("tail")?;
-    let since = parsed.time("since")?;
-    let since_ms = since.map(|since| {
-        show::now_ms().saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    });
+    let tail = parsed
+        .read_value("tail", "a whole number, or all", lines)?
+        .flatten();
+    let since_ms = parsed.read_value(
+        "since",
+        "a time such as 90s or 1h30m, or a moment such as 2026-01-31T12:00:00Z",
+        |text| moment(text, show::now_ms()),
+    )?;
     let mut printer = Printer {
         since_ms,
         timestamps: parsed.has("timestamps").then(Default::default),
@@ -34,6 +39,25 @@ pub(super) fn logs(context: &Context, parsed: &Parsed) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// How many lines are asked for; all of them if none within.
+fn lines(text: &str) -> Option<Option<u64>> {
+    match text {
+        "all" => Some(None),
+        number => number.parse().ok().map(Some),
+    }
+}
+
+/// A moment, or a time before `now`, in milliseconds of Unix.
+fn moment(text: &str, now: u64) -> Option<u64> {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    if let Some(before) = time(text) {
+        return Some(now.saturating_sub(ms(before)));
+    }
+    let moment = humantime::parse_rfc3339_weak(text).ok()?;
+    let since = moment.duration_since(UNIX_EPOCH);
+    Some(since.map_or(0, ms))
 }
 
 /// Prints the last lines of what is retained. Returns the number of the last entry there is.
@@ -83,6 +107,10 @@ fn retained(
         let entries = log["entries"].as_array().into_iter().flatten();
         let entries = entries.map(Entry::read).collect::<Result<Vec<_>>>()?;
         let (Some(lines), Some(wanted)) = (tail, asked) else {
+            // Who asks for an end, or for what is young, misses nothing of it.
+            if let (None, Some(bytes @ 1..)) = (since_ms, log["droppedBytes"].as_u64()) {
+                say_lost(bytes);
+            }
             return Ok(entries);
         };
         // An entry holds a part of a line or many; so many that their ends are seen, and one more
@@ -164,6 +192,13 @@ impl Printer {
     }
 }
 
+/// Says that so much was evicted before it could be read.
+pub(super) fn say_lost(bytes: u64) {
+    notice::line(format_args!(
+        "{bytes} bytes are lost: the server had evicted them before they could be read"
+    ));
+}
+
 /// Follows to the exit, over cuts.
 fn follow(context: &Context, name: &str, printer: &mut Printer) -> Result<()> {
     // It was there a moment ago; one that is away comes back.
@@ -178,10 +213,7 @@ fn follow(context: &Context, name: &str, printer: &mut Printer) -> Result<()> {
             let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
             match &*event.name {
                 "log" => printer.print(&Entry::read(&data)?, 0)?,
-                "gap" => notice::line(format_args!(
-                    "{} bytes are lost: the server had evicted them before they could be read",
-                    data["bytes"]
-                )),
+                "gap" => say_lost(data["bytes"].as_u64().unwrap_or(0)),
                 "exit" => return Ok(()),
                 _ => {}
             }
@@ -212,6 +244,21 @@ fn ask_again(context: &Context, name: &str, printer: &mut Printer) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logs_begin_at_a_moment_or_a_time_before_now() {
+        let at = |text| moment(text, 1_000_000);
+        assert_eq!((at("10s"), at("1m")), (Some(990_000), Some(940_000)));
+        assert_eq!(at("1h"), Some(0));
+        // As --timestamps prints them.
+        assert_eq!(at("1970-01-01T00:00:02.500Z"), Some(2_500));
+        assert_eq!(at("1970-01-02T00:00:00"), Some(86_400_000));
+        assert_eq!((at("yesterday"), at("")), (None, None));
+        assert_eq!(
+            ["7", "all", "-1", "five"].map(lines),
+            [Some(Some(7)), Some(None), None, None]
+        );
+    }
 
     #[test]
     fn the_last_lines_are_counted_over_entries() {

@@ -52,7 +52,10 @@ pub use self::text::{commands_help, commands_man};
 
 /// Whether these arguments, without the program's name, are for a command of this room.
 pub fn is_meant(args: &[OsString]) -> bool {
-    parse::word(args).is_some_and(|word| word != "server" && word != "man")
+    match parse::word(args) {
+        Some(word) => word != "server" && word != "man",
+        None => parse::is_for_commands(args),
+    }
 }
 
 /// A flag of `procring server`, for completions: its name, what follows it, its help.

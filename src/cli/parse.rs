@@ -7,6 +7,7 @@ use lexopt::{Arg, Parser};
 
 use super::commands::{COMMANDS, COMMON, Command, Flag, Operands};
 use super::error::{CliError, Result};
+use crate::types::arguments;
 use crate::types::nearest::meant;
 
 /// See the module.
@@ -32,13 +33,22 @@ pub(super) fn word(args: &[OsString]) -> Option<&OsStr> {
     None
 }
 
+/// Whether a flag is given that no server has, so that a command is missing.
+pub(super) fn is_for_commands(args: &[OsString]) -> bool {
+    let is_url = |arg: &OsString| {
+        let arg = arg.to_string_lossy();
+        arg == "--url" || arg.starts_with("--url=")
+    };
+    args.iter().any(is_url)
+}
+
 fn usage(text: String) -> CliError {
     CliError::Usage(text)
 }
 
 impl From<lexopt::Error> for CliError {
     fn from(error: lexopt::Error) -> Self {
-        usage(format!("{error}\nTry `procring --help`."))
+        usage(arguments::refused(&error))
     }
 }
 
@@ -60,7 +70,7 @@ impl Parsed {
             match (found, arg) {
                 (Some(flag), _) => {
                     let value = match flag.value {
-                        Some(_) => Some(parser.value()?),
+                        Some(what) => Some(value_of(&mut parser, what)?),
                         None => None,
                     };
                     flags.push((flag, value));
@@ -198,11 +208,22 @@ impl Parsed {
     }
 }
 
+/// The value of the flag that was read last, which is called `what`.
+fn value_of(parser: &mut Parser, what: &str) -> Result<OsString> {
+    let value = parser.value();
+    value.map_err(|error| usage(format!("{}: {what}", arguments::refused(&error))))
+}
+
 fn find(word: &OsStr) -> Result<&'static Command> {
     if let Some(found) = COMMANDS.iter().find(|command| word == command.name) {
         return Ok(found);
     }
     let word = word.to_string_lossy();
+    if let Some((_, here)) = COMMANDS_ELSEWHERE.iter().find(|(name, _)| *name == word) {
+        return Err(usage(format!(
+            "there is no command {word:?}; `procring {here}` does that, and `procring --help` lists all"
+        )));
+    }
     let names = COMMANDS.iter().map(|command| command.name);
     let near = meant(&word, names.chain(["server"]));
     let meant = near.map_or(String::new(), |near| {
@@ -213,10 +234,57 @@ fn find(word: &OsStr) -> Result<&'static Command> {
     )))
 }
 
+/// What docker(1) and kubectl(1) call otherwise, and what does it here.
+const COMMANDS_ELSEWHERE: &[(&str, &str)] = &[
+    ("create", "start"),
+    ("delete", "rm"),
+    ("describe", "inspect"),
+    ("exec", "run"),
+    ("get", "ps"),
+    ("list", "ps"),
+    ("ls", "ps"),
+    ("stats", "top"),
+    ("version", "--version"),
+];
+
+/// The same for flags of commands.
+const FLAGS_ELSEWHERE: &[(&str, &[&str], &str)] = &[
+    ("run", &["-d", "--detach"], "`procring start` does not wait"),
+    (
+        "run",
+        &["--rm"],
+        "the record goes at the end anyway, unless it has a --name",
+    ),
+    ("start", &["-d", "--detach"], "it does not wait anyway"),
+    (
+        "ps",
+        &["-o", "--output", "--format"],
+        "--json is another form",
+    ),
+    ("ps", &["--filter", "--selector"], "--label chooses"),
+    ("inspect", &["-o", "--output", "--format"], "it prints JSON"),
+    ("top", &["--no-stream"], "on a pipe it prints once"),
+];
+
+/// What a flag of another program is called here, if it is known.
+fn elsewhere(command: Option<&'static Command>, given: &str) -> Option<&'static str> {
+    let name = command?.name;
+    let of_signal = |c: char| c.is_ascii_digit() || c.is_ascii_uppercase();
+    if name == "kill" && given.len() == 2 && given.ends_with(of_signal) {
+        return Some("-s names a signal");
+    }
+    let mut known = FLAGS_ELSEWHERE.iter();
+    let found = known.find(|(of, flags, _)| *of == name && flags.contains(&given));
+    found.map(|(_, _, here)| *here)
+}
+
 fn unknown(command: Option<&'static Command>, given: &str) -> CliError {
+    let name = spelled(command);
+    if let Some(here) = elsewhere(command, given) {
+        return usage(format!("{given} is no flag of `{name}`; {here}"));
+    }
     let own = command.map_or(&[][..], |command| command.flags);
     let names = own.iter().chain(COMMON).map(|flag| flag.long);
-    let name = spelled(command);
     let way_out = match meant(given, names) {
         Some(near) => format!("the nearest is --{near}"),
         None => format!("`{name} --help` lists all"),
@@ -235,6 +303,9 @@ fn spelled(command: Option<&'static Command>) -> String {
 fn unknown_letter(command: Option<&'static Command>, given: char) -> CliError {
     let own = command.map_or(&[][..], |command| command.flags);
     let name = spelled(command);
+    if let Some(here) = elsewhere(command, &format!("-{given}")) {
+        return usage(format!("-{given} is no flag of `{name}`; {here}"));
+    }
     let mut all = own.iter().chain(COMMON);
     let near = all.find(|flag| flag.long.starts_with(given.to_ascii_lowercase()));
     let meant = near.map_or(String::new(), |flag| {
@@ -331,9 +402,55 @@ mod tests {
             "there is no command \"frobnicate\"; `procring --help` lists all"
         );
         assert!(error(&["--verbose"]).contains("is no flag"));
+        assert_eq!(
+            error(&["ps", "--json=3"]),
+            "--json takes no value, and was given \"3\""
+        );
+        assert_eq!(
+            error(&["run", "--timeout"]),
+            "--timeout needs a value: TIME"
+        );
+        assert!(error(&["--url", "unix:/x"]).starts_with("the command is missing"));
         let parsed = read(&["logs", "x", "--tail", "-1"]).unwrap();
         let refused = parsed.number("tail").unwrap_err().to_string();
         assert_eq!(refused, "--tail \"-1\": must be a whole number");
+    }
+
+    #[test]
+    fn words_of_docker_and_kubectl_are_told_what_they_are_here() {
+        let error = |args: &[&str]| read(args).unwrap_err().to_string();
+        assert_eq!(
+            error(&["exec", "web", "ls"]),
+            "there is no command \"exec\"; `procring run` does that, and `procring --help` lists all"
+        );
+        assert_eq!(
+            error(&["run", "-d", "ls"]),
+            "-d is no flag of `procring run`; `procring start` does not wait"
+        );
+        assert!(error(&["run", "--rm", "ls"]).contains("goes at the end anyway"));
+        assert!(error(&["kill", "-9", "x"]).ends_with("-s names a signal"));
+        assert!(error(&["kill", "-KILL", "x"]).ends_with("-s names a signal"));
+        assert!(error(&["ps", "-o", "json"]).contains("--json"));
+        for (_, here) in COMMANDS_ELSEWHERE {
+            let is_there = COMMANDS.iter().any(|command| command.name == *here);
+            assert!(is_there || *here == "--version", "{here}");
+        }
+        for (name, flags, _) in FLAGS_ELSEWHERE {
+            let command = find(OsStr::new(name)).unwrap();
+            let mut own = command.flags.iter().chain(COMMON);
+            let is_own = own.any(|flag| flags.contains(&&*format!("--{}", flag.long)));
+            assert!(!is_own, "{name} {flags:?}");
+        }
+    }
+
+    #[test]
+    fn a_flag_of_commands_alone_is_no_server() {
+        let alone = |args: &[&str]| {
+            let args: Vec<_> = args.iter().map(OsString::from).collect();
+            is_for_commands(&args)
+        };
+        assert!(alone(&["--url", "unix:/x"]) && alone(&["--url=unix:/x"]));
+        assert!(!alone(&["--token-file", "x"]) && !alone(&[]));
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<u8> {
         notice::line("-i: what is typed reaches the command with -t, and not without it");
     }
     let context = &embedded::or_own(context)?;
+    let command = parsed.operands()[0].to_string_lossy();
     let done = if parsed.has("tty") {
         body.extend(timeout.map(|ms| ("deadlineMs".to_owned(), json!(ms))));
         in_terminal(context, body, keys)
@@ -66,7 +67,7 @@ pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<u8> {
     done.map_err(|error| match error {
         CliError::Client(ClientError::Refused(problem)) => {
             let code = not_started(problem.code.as_deref(), &problem.detail);
-            let told = ClientError::Refused(start::refused(problem));
+            let told = ClientError::Refused(start::refused(problem, &command));
             CliError::Failed(told.to_string(), code)
         }
         CliError::Client(_) | CliError::TooOld { .. } => {
@@ -418,7 +419,10 @@ impl Run<'_> {
     fn lost(&self) -> CliError {
         let known = self.id.as_deref().map(|id| match self.ended(id) {
             Ok(record) => match text(&record, "status") {
-                "exited" => format!("it has ended since, {}", super::ps::status(&record)),
+                "exited" => format!(
+                    "it has ended since, {}; `procring logs {id}` has what it wrote",
+                    super::ps::status(&record)
+                ),
                 _ => format!("it still runs, and `procring kill {id}` ends it"),
             },
             Err(ClientError::Refused(problem)) if problem.status == 404 => {

@@ -23,6 +23,7 @@ use super::alternate::Alternate;
 use super::context::PAUSE;
 use super::detach::Keys;
 use super::error::Result;
+use super::logs;
 use super::output;
 use super::signals::{self, Wish};
 use super::terminal::{self, Raw};
@@ -351,10 +352,7 @@ impl User {
                 }
                 *since = frame["sequence"].as_u64().or(*since);
             }
-            "gap" => crate::notice::line(format_args!(
-                "{} bytes are lost: the server had evicted them before they could be read",
-                frame["bytes"]
-            )),
+            "gap" => logs::say_lost(frame["bytes"].as_u64().unwrap_or(0)),
             "exit" => return Ok(Some(Ended::Exited)),
             "error" => {
                 let message = frame["message"].as_str().unwrap_or_default();

@@ -6,6 +6,7 @@ use super::context::Context;
 use super::error::{CliError, Result};
 use super::output;
 use super::parse::{Parsed, time};
+use super::ps::text;
 use super::terminal;
 use crate::client::{ClientError, Problem};
 use crate::types::Limits;
@@ -95,11 +96,18 @@ pub(super) fn check(context: &Context, body: &Map<String, Value>) -> Result<()> 
     Ok(())
 }
 
-/// Why nothing was started, in a sentence. Where something is missing, the server's own is the same for a
-/// program and for a directory, and names it apart from that.
-pub(super) fn refused(problem: Problem) -> Problem {
+/// Why `command` was not started, in a sentence. Where something is missing, the server's own is the same
+/// for a program and for a directory, and names it apart from that; else it names neither.
+pub(super) fn refused(problem: Problem, command: &str) -> Problem {
     let (Some(code), Some(path)) = (problem.code.as_deref(), &problem.path) else {
-        return problem;
+        let Some(why) = why_of_system(&problem.detail) else {
+            return problem;
+        };
+        let detail = format!(
+            "{command} cannot be started where the server runs: {}",
+            why.to_lowercase()
+        );
+        return Problem { detail, ..problem };
     };
     let detail = match code {
         "cwd_missing" => {
@@ -112,6 +120,18 @@ pub(super) fn refused(problem: Problem) -> Problem {
         _ => return problem,
     };
     Problem { detail, ..problem }
+}
+
+/// What the system said, where the server says no more than that.
+fn why_of_system(detail: &str) -> Option<&str> {
+    let (_, why) = detail.split_once("failed to spawn ")?;
+    let (_, why) = why.split_once(": ")?;
+    let (why, number) = why.split_once(" (os error ")?;
+    let digits = number.strip_suffix(')')?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then_some(why)
 }
 
 pub(super) fn start(context: &Context, parsed: &Parsed) -> Result<u8> {
@@ -127,9 +147,12 @@ pub(super) fn start(context: &Context, parsed: &Parsed) -> Result<u8> {
         body.insert("deadlineMs".to_owned(), json!(ms));
     }
     check(context, &body)?;
-    let record = context.client.post("/v1/processes", &body.into());
+    let body = Value::from(body);
+    let record = context.client.post("/v1/processes", &body);
     let record = record.map_err(|error| match error {
-        ClientError::Refused(problem) => ClientError::Refused(refused(problem)),
+        ClientError::Refused(problem) => {
+            ClientError::Refused(refused(problem, text(&body, "command")))
+        }
         error => error,
     })?;
     output::line(record["id"].as_str().unwrap_or_default())?;
@@ -149,7 +172,7 @@ mod tests {
                 path: Some(path.to_owned()),
                 ..Problem::default()
             };
-            refused(problem).detail
+            refused(problem, "x").detail
         };
         assert_eq!(
             told("cwd_missing", "/work"),
@@ -164,7 +187,24 @@ mod tests {
             detail: "conflict".to_owned(),
             ..Problem::default()
         };
-        assert_eq!(refused(other.clone()), other);
+        assert_eq!(refused(other.clone(), "x"), other);
+        let denied = Problem {
+            detail: "stream error: failed to spawn process: Permission denied (os error 13)"
+                .to_owned(),
+            code: Some("EACCES".to_owned()),
+            ..Problem::default()
+        };
+        assert_eq!(
+            refused(denied, "/etc/passwd").detail,
+            "/etc/passwd cannot be started where the server runs: permission denied"
+        );
+        assert_eq!(
+            why_of_system("failed to spawn tty process: Not a directory (os error 20)"),
+            Some("Not a directory")
+        );
+        // What the server adds is the way out.
+        let full = "failed to spawn process: No (os error 24); no descriptor is left (fs.file-max)";
+        assert_eq!(why_of_system(full), None);
     }
 
     #[test]

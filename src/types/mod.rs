@@ -1,5 +1,6 @@
 //! Vocabulary that every room shares. Knows nothing but itself.
 
+pub mod arguments;
 mod exit;
 mod ids;
 mod kept;

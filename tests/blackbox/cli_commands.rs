@@ -13,6 +13,8 @@ on_both!(
     processes_are_started_listed_stopped_and_removed,
     logs_follow_over_a_cut_without_loss_or_repetition,
     a_wait_tells_the_code_and_a_text_and_a_port,
+    a_log_that_has_lost_its_beginning_says_so_unless_an_end_is_asked_for,
+    a_moment_that_logs_print_is_one_that_they_begin_at,
 );
 
 fn a_run_exits_as_its_command_and_its_streams_are_its_own(backend: Backend) {
@@ -43,7 +45,9 @@ fn a_run_exits_as_its_command_and_its_streams_are_its_own(backend: Backend) {
             assert!(said.err.contains(told), "{said:?}");
         }
     }
-    assert_eq!(code(&["run", "/dev/null"]), Some(126));
+    let denied = procring(&server, &["run", "/dev/null"]);
+    assert_eq!(denied.code, Some(126));
+    assert!(denied.err.contains("/dev/null cannot be"), "{denied:?}");
     assert_eq!(code(&["run", "--tiemout", "1", "true"]), Some(2));
     let said = procring(
         &server,
@@ -52,6 +56,50 @@ fn a_run_exits_as_its_command_and_its_streams_are_its_own(backend: Backend) {
     assert_eq!(said.good(), "b c /\n");
     // Nothing of them is left.
     assert_eq!(procring(&server, &["ps", "-a", "-q"]).good(), "");
+}
+
+fn a_log_that_has_lost_its_beginning_says_so_unless_an_end_is_asked_for(backend: Backend) {
+    let server = Server::open(backend);
+    server.configure(&[("maxLogBytesPerProcess", 70_000)]);
+    let id = server.spawn(&sh("yes 1234567 | head -n 40000"));
+    server.await_exit(&id);
+    let dropped = server.get(&format!("/v1/processes/{id}/logs")).json()["droppedBytes"].clone();
+    let lost = format!("{dropped} bytes are lost");
+    for (args, is_told) in [
+        (&["logs"][..], true),
+        (&["logs", "-f"], true),
+        (&["logs", "--tail", "all"], true),
+        (&["logs", "--tail", "3"], false),
+        (&["logs", "--since", "1h"], false),
+    ] {
+        let said = procring(&server, &[args, &[&*id]].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.out.ends_with("1234567\n"));
+        assert_eq!(said.err.contains(&lost), is_told, "{args:?}: {}", said.err);
+    }
+}
+
+fn a_moment_that_logs_print_is_one_that_they_begin_at(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("while read x; do echo $x; done"));
+    for word in ["one", "two"] {
+        server.feed(&id, &format!("{word}\n"));
+        server.await_output(&id, word);
+        let now = server.get(&format!("/v1/processes/{id}/logs")).json()["entries"].clone();
+        let last = now.as_array().and_then(|all| all.last()).expect("an entry");
+        let at = last["timestampMs"].as_u64().expect("a time");
+        // The next one comes in another millisecond.
+        eventually("the next millisecond", || {
+            let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            (unix.expect("after 1970").as_millis() > u128::from(at)).then_some(())
+        });
+    }
+    let said = procring(&server, &["logs", "-t", &id]).good();
+    let second = said.lines().nth(1).expect("two lines");
+    let (moment, word) = second.split_once(' ').expect("a time");
+    assert_eq!(word, "two");
+    let said = procring(&server, &["logs", "--since", moment, &id]).good();
+    assert_eq!(said, "two\n");
 }
 
 fn a_run_whose_reader_goes_ends_its_command(backend: Backend) {

@@ -100,7 +100,8 @@ fn a_run_whose_connection_broke_is_ended_and_its_end_is_told(backend: Backend) {
     proxy.cut();
     let said = Said::of(run.wait_with_output());
     assert_eq!(said.code, Some(125), "{said:?}");
-    let told = "the connection broke while the command ran; it has ended since, exited(SIGKILL)";
+    let told = "the connection broke while the command ran; it has ended since, exited(SIGKILL); `procring \
+                logs proc_1` has what it wrote";
     assert!(said.err.contains(told), "{said:?}");
     eventually("no survivor", || {
         server.survivors().is_empty().then_some(())

@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use lexopt::Arg;
 
 use self::table::{FLAGS, Flag, Takes};
+use crate::types::arguments;
 use crate::types::nearest::{meant, slip};
 
 pub use self::args::{
@@ -61,7 +62,7 @@ impl std::error::Error for UsageError {}
 
 impl From<lexopt::Error> for UsageError {
     fn from(error: lexopt::Error) -> Self {
-        Self(error.to_string())
+        Self(arguments::refused(&error))
     }
 }
 
