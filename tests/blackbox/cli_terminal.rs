@@ -39,6 +39,7 @@ on_both!(
     top_is_left_by_its_key,
     a_table_is_as_wide_as_the_terminal_and_no_wider,
     who_types_without_a_terminal_is_told,
+    a_program_that_is_left_on_its_own_screen_gives_the_cursor_back_to_who_attached,
 );
 
 /// A terminal with a command in it.
@@ -373,6 +374,29 @@ fn a_new_terminal_leaves_what_was_there_before_and_leaving_it_writes_below(backe
         terminal.expect(alternate);
         assert_eq!(terminal.end(), Some(code));
     }
+}
+
+/// Programs leave their own screen with 1049; tmux then puts the cursor where the last 1049 found it.
+fn a_program_that_is_left_on_its_own_screen_gives_the_cursor_back_to_who_attached(
+    backend: Backend,
+) {
+    let server = Server::open(backend);
+    let script = "echo beneath; printf '\\033[?1049h'; echo up; head -n 1; printf '\\033[?1049l'";
+    let start = ["start", "-t", "--name", "own", "sh", "-c", script];
+    procring(&server, &start).good();
+    server.await_output("own", "up");
+    let mut terminal = Terminal::with(&server, &["attach", "own"]);
+    let drawn = terminal.upto("up");
+    let (beneath, at) = (drawn.find("beneath"), drawn.find("\x1b[2;1H"));
+    let own = drawn.find("\x1b[?1049h");
+    assert!(
+        beneath < at && at < own && beneath.is_some(),
+        "the cursor is saved where it was beneath: {drawn:?}"
+    );
+    assert!(!drawn.contains("\x1b[?1047h"), "{drawn:?}");
+    terminal.type_in("\r");
+    terminal.expect("\x1b[?1049l");
+    assert_eq!(terminal.end(), Some(0));
 }
 
 fn pipes_are_left_by_ctrl_backslash_and_not_by_other_keys(backend: Backend) {

@@ -31,7 +31,10 @@ pub(super) fn draw(
     modes.write(out);
     lines(term.primary_screen().all_lines(), rows, scrollback, out);
     tabs(&hidden, out);
-    saved(hidden.saved[0].as_ref(), out);
+    let switch = Switch::of(&hidden, is_alternate);
+    if switch == Switch::Bare {
+        saved(hidden.saved[0].as_ref(), out);
+    }
     modes.write_keyboard(Side::Primary, out);
     let [beneath, above] = margins;
     if is_alternate {
@@ -42,7 +45,7 @@ pub(super) fn draw(
         wait_behind(term.primary_screen(), hidden.beneath, out);
     }
     if is_alternate || hidden.saved[1].is_some() || modes.has_keyboard(Side::Alternate) {
-        out.extend_from_slice(b"\x1b[m\x1b[?1047h");
+        switch.write(out);
         modes.write_keyboard(Side::Alternate, out);
         if is_alternate {
             out.extend_from_slice(b"\x1b[H");
@@ -64,6 +67,40 @@ pub(super) fn draw(
     cursor(term, &hidden, margins, usize::from(is_alternate), out);
     pen(hidden.pen, out);
     behind_everything(term, &hidden, out);
+}
+
+/// How the alternate screen is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Switch<'a> {
+    /// As the program did: the cursor beneath is saved with these attributes. Programs leave with 1049, too,
+    /// and some terminals (tmux) then put the cursor where the last 1049 was, and not where DECSC was.
+    Saving(&'a str),
+    /// Nothing is saved.
+    Bare,
+}
+
+impl<'a> Switch<'a> {
+    fn of(hidden: &Hidden<'a>, is_alternate: bool) -> Self {
+        let (at, pen) = match &hidden.saved[0] {
+            Some(saved) if saved.is_origin || saved.is_without_wrap => return Self::Bare,
+            Some(saved) => (saved.at, saved.pen),
+            None => ("1;1", ""),
+        };
+        match is_alternate && at == hidden.beneath {
+            true => Self::Saving(pen),
+            false => Self::Bare,
+        }
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Saving(attributes) => {
+                pen(attributes, out);
+                out.extend_from_slice(b"\x1b[?1049h\x1b[m");
+            }
+            Self::Bare => out.extend_from_slice(b"\x1b[m\x1b[?1047h"),
+        }
+    }
 }
 
 /// Modes that would change how the rest is drawn.

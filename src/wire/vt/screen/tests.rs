@@ -49,6 +49,27 @@ fn the_screen_beneath_comes_back_from_a_dump() {
     assert_eq!((again.cursor().col, again.cursor().row), (0, 1));
 }
 
+/// What 1049 saved is saved by it again, which tmux tells from DECSC.
+#[test]
+fn the_alternate_screen_is_entered_as_the_program_did() {
+    for (output, begin) in [
+        ("\x1b[?1049h~", "^[1;1H^[m^[?1049h^[m^[H~"),
+        (
+            "$ vim\r\n\x1b[32m\x1b[?1049h~",
+            "$ vim^[2;1H^[0;32m^[?1049h^[m^[H",
+        ),
+        // Neither of these saved where the cursor was.
+        ("\x1b7$ vim\r\n\x1b[?1047h~", "$ vim^[2;1H^[m^[?1047h^[H"),
+        (
+            "\x1b7$ vim\r\n\x1b[?1049h\x1b[?1049l\r\n\x1b[?1047h~",
+            "$ vim^[2;1H^[0m^7^[m^[3;1H^[m^[?1047h^[H",
+        ),
+    ] {
+        let drawn = dump(&screen(output));
+        assert!(drawn.starts_with(begin), "{output:?}: {drawn}");
+    }
+}
+
 #[test]
 fn erasing_the_screen_moves_nothing_to_the_lines_above_and_they_can_be_forgotten() {
     let mut screen = screen("1\r\n2\r\n3\r\n4\r\n5\x1b[2J");
