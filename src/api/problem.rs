@@ -351,22 +351,30 @@ impl Problem {
             let limit = format!("{}; limits.memoryBytes is {bytes}", problem.message);
             problem.message = limit.into();
         }
+        let refused = match error.stage {
+            SpawnStage::Cwd => launch.cwd.as_deref(),
+            SpawnStage::Exec => Some(launch.command.as_str()),
+            SpawnStage::Prepare
+            | SpawnStage::Clone
+            | SpawnStage::Stdio
+            | SpawnStage::Limits
+            | SpawnStage::User
+            | SpawnStage::Group => None,
+        };
+        let Some(path) = refused else {
+            return problem;
+        };
         if error.errno == libc::ENOENT {
-            let missing = match error.stage {
-                SpawnStage::Cwd => launch.cwd.as_deref(),
-                SpawnStage::Exec => Some(launch.command.as_str()),
-                SpawnStage::Prepare
-                | SpawnStage::Clone
-                | SpawnStage::Stdio
-                | SpawnStage::Limits
-                | SpawnStage::User
-                | SpawnStage::Group => None,
-            };
-            if let Some(path) = missing {
-                problem.details = Details::Path(shortened(path, PATH_CHARS_MAX).into());
-            }
+            problem.details = Details::Path(shortened(path, PATH_CHARS_MAX).into());
         }
-        problem
+        // Behind the first word there may be arguments, where somebody took this for a shell.
+        let named = match error.stage {
+            SpawnStage::Exec => path.split_whitespace().next().unwrap_or_default(),
+            _ => path,
+        };
+        let named = shortened(named, LOGGED_CHARS_MAX);
+        let told = format!("{}: {named}", problem.detail());
+        problem.logged(told)
     }
 
     fn of_spawn(error: SpawnError, tty: bool) -> Self {
@@ -635,6 +643,28 @@ mod tests {
         assert!(
             of(exec).contains("failed to spawn process: No such file or directory (os error 2)")
         );
+    }
+
+    #[test]
+    fn logs_name_the_program_or_the_directory_and_no_argument() {
+        let logged = |stage, errno| {
+            let launch = Launch {
+                command: "no-such --secret".to_owned(),
+                ..launch()
+            };
+            let problem = Problem::spawn(SpawnError { stage, errno }, false, &launch);
+            problem.reply().detail.unwrap().into_string()
+        };
+        assert_eq!(
+            logged(SpawnStage::Exec, libc::ENOENT),
+            "stream error: failed to spawn process: No such file or directory (os error 2): no-such"
+        );
+        assert_eq!(
+            logged(SpawnStage::Cwd, libc::EACCES),
+            "stream error: failed to spawn process: Permission denied (os error 13): /nowhere"
+        );
+        assert!(!logged(SpawnStage::Exec, libc::E2BIG).contains("secret"));
+        assert!(!logged(SpawnStage::Clone, libc::EAGAIN).contains("no-such"));
     }
 
     #[test]

@@ -199,6 +199,9 @@ fn one_can_tell_why_requests_were_refused(backend: Backend) {
         .find(|of| of["reason"] == "method_not_allowed");
     let detail = wrong.unwrap()["detail"].as_str().unwrap();
     assert!(detail.contains("GET,HEAD,POST"), "{detail}");
+    let missing = refused.iter().find(|of| of["reason"] == "ENOENT");
+    let detail = missing.unwrap()["detail"].as_str().unwrap();
+    assert!(detail.ends_with(": /no/such"), "{detail}");
     let token = refused.iter().find(|of| of["reason"] == "token_invalid");
     assert!(
         token.unwrap()["peer"]
