@@ -15,6 +15,7 @@ pub mod endpoint;
 pub mod frame;
 pub mod guard;
 pub mod idempotency;
+mod launch;
 pub mod limits;
 pub mod openapi;
 pub mod problem;
@@ -31,11 +32,10 @@ pub mod user;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::accounts::Account;
 use crate::config::Settings;
 use crate::log::Cursor;
 use crate::process::Table;
-use crate::types::{JobId, Limit, Limits, ProcessId, Stdin, WindowSize};
+use crate::types::{JobId, ProcessId, Stdin, WindowSize};
 use crate::wire::ws::handshake::Accept;
 
 pub use access::Caller;
@@ -45,6 +45,7 @@ pub use endpoint::{
     activity, attach, control, events, health, list, logs, metrics, processes, raw, run, screen,
     server_info, settings, signal, stream, upgrade, wait,
 };
+pub use launch::Launch;
 pub use problem::Problem;
 pub use reply::Reply;
 pub use route::{Action, BodyPolicy, Plan, plan};
@@ -71,32 +72,6 @@ pub struct Core<'a> {
     pub limits: &'a LimitRules,
     /// What the operator says of users.
     pub users: &'a UserRules,
-}
-
-/// What to start.
-#[derive(Clone, Debug)]
-pub struct Launch {
-    /// The program.
-    pub command: String,
-    /// Its arguments.
-    pub args: Vec<String>,
-    /// Its working directory.
-    pub cwd: Option<String>,
-    /// Variables of its own, on top of the server's if it gets them.
-    pub env: Vec<(String, String)>,
-    /// It gets the server's variables.
-    pub inherit_env: bool,
-    /// What it is held to.
-    pub limits: Option<Box<Limits>>,
-    /// Who it is; whoever the server is if None.
-    pub user: Option<Box<Account>>,
-}
-
-impl Launch {
-    /// How fast what it writes is read, where that is limited. Bytes in a second.
-    pub fn output_rate(&self) -> Option<u64> {
-        self.limits.as_deref()?.get(Limit::OutputBytesPerSecond)
-    }
 }
 
 /// What a request comes to.

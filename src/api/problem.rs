@@ -594,15 +594,11 @@ mod tests {
     use super::*;
 
     fn launch() -> Launch {
-        Launch {
-            command: "no-such".to_owned(),
-            args: Vec::new(),
-            cwd: Some("/nowhere".to_owned()),
-            env: Vec::new(),
-            inherit_env: true,
-            limits: None,
-            user: None,
-        }
+        Launch::new(
+            "no-such".to_owned(),
+            Vec::new(),
+            Some("/nowhere".to_owned()),
+        )
     }
 
     fn body(problem: &Problem) -> String {

@@ -12,6 +12,7 @@ use crate::wire::sse;
 
 use super::activity::Activity;
 use super::list;
+use super::processes::asked;
 use crate::api::problem::Problem;
 use crate::api::query::{self, Params};
 use crate::api::{Core, Outcome};
@@ -116,25 +117,13 @@ fn write_event(number: u64, event: &Event, out: &mut Vec<u8>) {
 
 /// What clients are told of a record as it was.
 fn record(process: &Snapshot) -> Record<'_> {
-    let description = &*process.description;
-    let tags = process.tags.as_deref();
     Record {
-        id: process.id,
-        command: &description.command,
-        args: &description.args,
-        args_truncated: false,
-        cwd: description.cwd.as_deref(),
-        tty: description.tty,
-        interactive: description.interactive,
         is_running: process.is_running,
         pid: process.pid,
-        created_at: description.created_at,
         exited_at: process.exited_at,
-        name: tags.and_then(|tags| tags.name.as_deref()),
-        labels: tags.and_then(|tags| tags.labels.as_deref()),
         descendants: process.descendants,
-        usage: None,
         exit: process.exit,
+        ..asked(process.id, &process.description, process.tags.as_deref())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::process::table::Refused;
-use crate::process::{Description, Process, Table};
+use crate::process::{Description, Process, Table, Tags};
 use crate::types::{JobId, Monotonic, ProcessId, Stdin, UnixMs, Usage, WindowSize};
 use crate::wire::say::record::{self, Record};
 
@@ -13,30 +13,45 @@ use crate::api::problem::Problem;
 use crate::api::reply::Reply;
 use crate::api::route::Id;
 use crate::api::usage::Asked;
-use crate::api::{Core, Launch, Outcome, refuse_while_ending, tags, user};
+use crate::api::{Core, Launch, Outcome, tags};
 
-/// What clients see of a process.
-fn record(process: &Process, usage: Option<Usage>) -> Record<'_> {
-    let ended = process.ended();
-    let description = &process.description;
-    let tags = process.tags();
+/// What was asked for, as clients are told of it; what has become of it is not there.
+pub(super) fn asked<'a>(
+    id: ProcessId,
+    description: &'a Description,
+    tags: Option<&'a Tags>,
+) -> Record<'a> {
     Record {
-        id: process.id,
+        id,
         command: &description.command,
         args: &description.args,
         args_truncated: false,
         cwd: description.cwd.as_deref(),
         tty: description.tty,
         interactive: description.interactive,
-        is_running: process.life.is_running(),
-        pid: process.life.pid(),
+        is_running: false,
+        pid: None,
         created_at: description.created_at,
-        exited_at: ended.map(|(_, at)| at),
+        exited_at: None,
         name: tags.and_then(|tags| tags.name.as_deref()),
         labels: tags.and_then(|tags| tags.labels.as_deref()),
+        descendants: None,
+        usage: None,
+        exit: None,
+    }
+}
+
+/// What clients see of a process.
+fn record(process: &Process, usage: Option<Usage>) -> Record<'_> {
+    let ended = process.ended();
+    Record {
+        is_running: process.life.is_running(),
+        pid: process.life.pid(),
+        exited_at: ended.map(|(_, at)| at),
         descendants: process.descendants(Monotonic::now()),
         usage,
         exit: ended.and_then(|(exit, _)| exit),
+        ..asked(process.id, &process.description, process.tags())
     }
 }
 
@@ -100,16 +115,18 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let deadline = lifetime(request.deadline_ms)?;
     let tags = tags::checked(request.name, request.labels)?;
     let stdin = stdin(request.stdin.as_deref(), request.tty, core.stdin_default)?;
-    let limits = core.limits.settle(request.limits.as_ref())?;
-    let user = user::named(request.user.as_deref())?;
-    let user = core.users.settle(user.as_ref())?;
-    refuse_while_ending(core)?;
-    tags::refuse_taken(&tags, core.table)?;
+    let launch = Launch {
+        env: request.env.into_iter().collect(),
+        inherit_env: request.inherit_env,
+        ..Launch::new(request.command, request.args, request.cwd)
+    };
+    let (limits, user) = (request.limits.as_ref(), request.user.as_deref());
+    let launch = launch.settled(limits, user, &tags, core)?;
     let limit = core.settings.max_concurrent_processes;
     let description = Description {
-        command: request.command.clone(),
-        args: request.args.clone(),
-        cwd: request.cwd.clone(),
+        command: launch.command.clone(),
+        args: launch.args.clone(),
+        cwd: launch.cwd.clone(),
         tty: request.tty,
         interactive: request.interactive,
         created_at: UnixMs::now(),
@@ -120,15 +137,6 @@ pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
         Refused::Memory => Problem::no_memory(core.table.budget().max()),
     })?;
     core.table.tag(job, tags);
-    let launch = Launch {
-        command: request.command,
-        args: request.args,
-        cwd: request.cwd,
-        env: request.env.into_iter().collect(),
-        inherit_env: request.inherit_env,
-        limits,
-        user,
-    };
     Ok(Outcome::Create {
         job,
         launch,

@@ -16,7 +16,7 @@ use super::stream::{self, Form};
 use crate::api::body::RunBody;
 use crate::api::problem::Problem;
 use crate::api::reply::Reply;
-use crate::api::{Core, Launch, Outcome, body, refuse_while_ending, tags, user};
+use crate::api::{Core, Launch, Outcome, body, tags};
 
 /// How a run is carried out and answered.
 #[derive(Debug)]
@@ -94,11 +94,13 @@ pub fn plan(
         ));
     }
     let tags = tags::checked(request.name, request.labels)?;
-    let limits = core.limits.settle(request.limits.as_ref())?;
-    let user = user::named(request.user.as_deref())?;
-    let user = core.users.settle(user.as_ref())?;
-    refuse_while_ending(core)?;
-    tags::refuse_taken(&tags, core.table)?;
+    let launch = Launch {
+        env: request.env.into_iter().collect(),
+        inherit_env: request.inherit_env,
+        ..Launch::new(request.command, request.args, request.cwd)
+    };
+    let (limits, user) = (request.limits.as_ref(), request.user.as_deref());
+    let launch = launch.settled(limits, user, &tags, core)?;
     let (output_max, stream) = match stream {
         None => (
             core.settings.run_output_bytes(request.max_output_bytes),
@@ -127,15 +129,7 @@ pub fn plan(
         is_streamed: stream.is_some(),
         request: None,
         kill_on_disconnect: request.kill_on_disconnect.unwrap_or(true),
-        launch: Launch {
-            command: request.command,
-            args: request.args,
-            cwd: request.cwd,
-            env: request.env.into_iter().collect(),
-            inherit_env: request.inherit_env,
-            limits,
-            user,
-        },
+        launch,
     });
     Ok(match stream {
         None => Outcome::Run(run),
@@ -358,15 +352,7 @@ mod tests {
 
     fn run(keep: Keep) -> Run {
         Run {
-            launch: Launch {
-                command: "true".to_owned(),
-                args: Vec::new(),
-                cwd: None,
-                env: Vec::new(),
-                inherit_env: true,
-                limits: None,
-                user: None,
-            },
+            launch: Launch::new("true".to_owned(), Vec::new(), None),
             stdin: None,
             stdin_open: false,
             timeout: Duration::ZERO,

@@ -132,13 +132,8 @@ pub(super) fn run(asked: Asked, is_streamed: bool) -> Run {
     });
     Run {
         launch: Launch {
-            command: asked.command,
-            args: asked.args,
-            cwd: asked.cwd,
-            env: Vec::new(),
-            inherit_env: true,
             limits: rate,
-            user: None,
+            ..Launch::new(asked.command, asked.args, asked.cwd)
         },
         stdin: None,
         stdin_open: false,
