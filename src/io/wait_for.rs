@@ -14,17 +14,19 @@ use crate::config::timeouts;
 use crate::log::find::{Search, Step};
 use crate::process::Notify;
 use crate::process::life::State;
+use crate::process::searches::Place;
 use crate::types::{Monotonic, ProcessId};
 
 use crate::io::conn::reader::Reader;
 use crate::io::ports::Waiting;
+use crate::io::runtime::lane::PIECE;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::timer::{instant, sleep_until};
 use crate::io::server::Server;
 use crate::io::usage::usage_of;
 use crate::io::wait::{Limits, Waited, for_client, until};
 
-/// What one step of a search looks at, in bytes: some tenths of a millisecond.
+/// What one step of a search looks at, in bytes: some ten microseconds.
 const SEARCH_WORK: usize = 64 << 10;
 
 /// Waits, and answers with how that ended; None if the client is gone.
@@ -114,10 +116,13 @@ enum Next {
 
 async fn found(server: &Server, id: ProcessId, mut search: Search, deadline: Instant) -> Ended {
     // What has been written when the wait begins is looked at, however short it is.
-    let written = server.table.borrow().get(id).map_or(0, |of| of.log.last());
+    let (place, written) = match server.table.borrow_mut().get_mut(id) {
+        Some((process, _)) => (process.begin_search(), process.log.last()),
+        None => return Ended::Exited,
+    };
     loop {
         server.searches.turn().await;
-        match look(server, id, &mut search, written, deadline) {
+        match look(server, id, (&mut search, &place), written, deadline) {
             Next::End(ended) => return ended,
             Next::Search => {}
             Next::Wait {
@@ -135,7 +140,7 @@ async fn found(server: &Server, id: ProcessId, mut search: Search, deadline: Ins
 fn look(
     server: &Server,
     id: ProcessId,
-    search: &mut Search,
+    (search, place): (&mut Search, &Place),
     written: u64,
     deadline: Instant,
 ) -> Next {
@@ -144,7 +149,13 @@ fn look(
         return Next::End(Ended::Exited);
     };
     let begun = Instant::now();
-    let step = search.step(&process.log, table.arena(), SEARCH_WORK);
+    let step = loop {
+        let step = search.step(&process.log, table.arena(), SEARCH_WORK);
+        if step != Step::More || begun.elapsed() >= PIECE {
+            break step;
+        }
+    };
+    place.moved(search, &process.log);
     server.searches.spent(begun.elapsed());
     match step {
         Step::Found { sequence } => return Next::End(Ended::Found { sequence }),

@@ -2,8 +2,11 @@
 //!
 //! In: a log, as often as it has grown. Out: the entry in which the text ends. Owns a place in the
 //! log and, for each stream, how much of the text its last bytes were (Knuth, Morris and Pratt): a
-//! text that is cut into entries is found without a byte being kept or looked at again. A search
-//! goes on for as much work as it is told and can be taken up again.
+//! text that is cut into entries is found without a byte being kept or looked at again. Inside of a
+//! long entry the whole text is looked for, which is many times faster (memmem). A search goes on for
+//! as much work as it is told and can be taken up again.
+
+use memchr::memmem::Finder;
 
 use super::arena::Arena;
 use super::store::Log;
@@ -15,10 +18,13 @@ pub const TEXT_BYTES_MAX: usize = 4096;
 /// What an entry costs besides its bytes.
 const ENTRY_COST: usize = 64;
 
+/// An entry of so many times a text's length is a long one for it.
+const LONG: usize = 4;
+
 /// A text, and what it takes to find it.
 #[derive(Debug)]
 struct Pattern {
-    text: Box<[u8]>,
+    text: Finder<'static>,
     /// For each place: the longest beginning of the text that ends just before it, itself apart.
     fallback: Box<[u16]>,
 }
@@ -40,14 +46,29 @@ impl Pattern {
             }
         }
         Some(Self {
-            text: text.into(),
+            text: Finder::new(text).into_owned(),
             fallback: fallback.into(),
         })
     }
 
     /// Goes on behind `known` bytes of the text; None once all of it was there.
-    fn feed(&self, mut known: u16, data: &[u8]) -> Option<u16> {
-        let first = self.text[0];
+    fn feed(&self, known: u16, data: &[u8]) -> Option<u16> {
+        let len = self.text.needle().len();
+        if data.len() < LONG * len {
+            return self.feed_bytes(known, data);
+        }
+        // What begins before this data ends at its beginning; what ends behind it begins at its end.
+        self.feed_bytes(known, &data[..len - 1])?;
+        match self.text.find(data) {
+            None => self.feed_bytes(0, &data[data.len() - (len - 1)..]),
+            Some(_) => None,
+        }
+    }
+
+    /// The same, byte by byte.
+    fn feed_bytes(&self, mut known: u16, data: &[u8]) -> Option<u16> {
+        let text = self.text.needle();
+        let first = text[0];
         let mut rest = data;
         while !rest.is_empty() {
             if known == 0 {
@@ -57,12 +78,12 @@ impl Pattern {
                 }
             }
             let byte = rest[0];
-            while known > 0 && byte != self.text[usize::from(known)] {
+            while known > 0 && byte != text[usize::from(known)] {
                 known = self.fallback[usize::from(known)];
             }
-            if byte == self.text[usize::from(known)] {
+            if byte == text[usize::from(known)] {
                 known += 1;
-                if usize::from(known) == self.text.len() {
+                if usize::from(known) == text.len() {
                     return None;
                 }
             }
@@ -93,6 +114,8 @@ pub struct Search {
     filter: StreamFilter,
     /// The entry to look at next.
     next: u64,
+    /// Bytes of all entries before that, once the log has been seen.
+    passed: Option<u64>,
     /// How much of the text each stream ends with.
     known: [u16; Stream::COUNT],
 }
@@ -105,6 +128,7 @@ impl Search {
             pattern: Pattern::new(text)?,
             filter,
             next: since.saturating_add(1),
+            passed: None,
             known: [0; Stream::COUNT],
         })
     }
@@ -114,19 +138,29 @@ impl Search {
         self.next
     }
 
+    /// Bytes of all entries that it will not look at any more.
+    pub fn passed(&self) -> u64 {
+        self.passed.unwrap_or(0)
+    }
+
     /// Goes on for `work` bytes or a little more. What was evicted before it was looked at is not
     /// found, and a text does not go on behind it.
     pub fn step(&mut self, log: &Log, arena: &Arena, work: usize) -> Step {
         if self.next < log.first() {
             self.next = log.first();
             self.known = [0; Stream::COUNT];
+            self.passed = None;
         }
+        let before = || log.bytes_before(self.next, StreamFilter::Combined);
+        let mut passed = self.passed.unwrap_or_else(before);
         let mut left = work;
         for entry in log.from(self.next) {
             if left == 0 {
+                self.passed = Some(passed);
                 return Step::More;
             }
             self.next = entry.sequence + 1;
+            passed += entry.len as u64;
             left = left.saturating_sub(ENTRY_COST);
             if !self.filter.matches(entry.stream) {
                 continue;
@@ -142,6 +176,7 @@ impl Search {
                 }
             }
         }
+        self.passed = Some(log.entered_bytes());
         Step::Nothing
     }
 }
@@ -248,6 +283,32 @@ mod tests {
     }
 
     #[test]
+    fn what_it_has_passed_is_counted_whatever_it_looks_for_and_from_where() {
+        let parts = [(&b"1234"[..], Stream::Stdout), (b"567", Stream::Stderr)];
+        let (mut log, mut arena) = log_of(&parts.repeat(4), 20);
+        assert_eq!((log.first(), log.entered_bytes()), (4, 28));
+        for (since, filter) in [
+            (0, StreamFilter::Combined),
+            (5, StreamFilter::Only(Stream::Stderr)),
+            (u64::MAX, StreamFilter::Combined),
+        ] {
+            let mut search = Search::new(b"nowhere", filter, since).unwrap();
+            let mut step = search.step(&log, &arena, 1);
+            while step == Step::More {
+                let before = log.bytes_before(search.position(), StreamFilter::Combined);
+                assert_eq!(search.passed(), before, "{since}");
+                step = search.step(&log, &arena, 1);
+            }
+            assert_eq!(search.passed(), log.entered_bytes(), "{since}");
+            for _ in 0..8 {
+                append(&mut log, &mut arena, b"more", Stream::Stdout, 20);
+            }
+            search.step(&log, &arena, 1);
+            assert!(search.passed() >= log.dropped_bytes(), "{since}");
+        }
+    }
+
+    #[test]
     fn a_step_does_the_work_it_is_told_and_no_entry_twice() {
         let data = [b'a'; 1000];
         let (log, arena) = log_of(&[(&data[..], Stream::Stdout); 10], 100_000);
@@ -262,6 +323,30 @@ mod tests {
         let mut search = Search::new(b"aab", filter, 0).unwrap();
         assert_eq!(search.step(&log, &arena, ENTRY_COST), Step::More);
         assert_eq!(search.position(), 2);
+    }
+
+    #[test]
+    fn long_entries_and_short_ones_hold_the_same() {
+        // Few letters, so that every kind of beginning that is none comes up.
+        let mut seed = 1_u32;
+        let mut letter = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            b"ab"[(seed >> 31) as usize]
+        };
+        let data: Vec<u8> = (0..2000).map(|_| letter()).collect();
+        for len in [1, 2, 3, 7, 12, 40] {
+            for at in [0, 1, 500, 1991] {
+                let text = &data[at..(at + len).min(data.len())];
+                let ends = data.windows(text.len()).position(|part| part == text);
+                let end = ends.unwrap() + text.len();
+                for cut in [1, 5, 64, 333, 2000] {
+                    let parts = data.chunks(cut).map(|part| (part, Stream::Stdout));
+                    let (log, arena) = log_of(&parts.collect::<Vec<_>>(), 1 << 20);
+                    let expected = end.div_ceil(cut) as u64;
+                    assert_eq!(find(text, &log, &arena), Some(expected), "{len} {at} {cut}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::backpressure::Backpressure;
 use super::notify::Notify;
 use super::pacing::Pacing;
 use super::rate::Rate;
+use super::searches::Searches;
 use super::tags::Tags;
 use super::terminal::Terminal;
 use crate::log::batch::Batches;
@@ -39,6 +40,8 @@ pub struct Extras {
     pub(super) life_changed: Option<Notify>,
     /// What holds it up while the client that its output is streamed to is slower.
     pub backpressure: Option<Box<Backpressure>>,
+    /// Who looks for a text in its log, from the first on.
+    pub(super) searches: Option<Searches>,
 }
 
 /// What several readers of one log share, by the form that they take it in.

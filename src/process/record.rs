@@ -14,6 +14,7 @@ use super::extras;
 use super::history::Snapshot;
 use super::life::{Effects, Event, Graces, Life, State};
 use super::notify::Notify;
+use super::searches::{Place, Searches};
 use super::table::{Counted, Dropped};
 use super::tags::Tags;
 use crate::config::timeouts;
@@ -206,6 +207,43 @@ impl Process {
     /// The same, to be changed.
     pub fn backpressure_mut(&mut self) -> Option<&mut Backpressure> {
         self.extras.get_mut()?.backpressure.as_deref_mut()
+    }
+
+    /// Somebody begins to look for a text in its log.
+    pub fn begin_search(&mut self) -> Place {
+        let searches = self.extras.make().searches.get_or_insert_default();
+        searches.begin(&self.log)
+    }
+
+    /// Who looks for a text in its log, if anybody has.
+    pub fn searches(&self) -> Option<&Searches> {
+        self.extras.get()?.searches.as_ref()
+    }
+
+    /// How many bytes may be read into its log, if that may hold `limit`, before those who look for a
+    /// text have looked at more of it.
+    pub fn room_for_searches(&self, limit: u64) -> usize {
+        let Some(searches) = self.searches().filter(|of| !of.is_empty()) else {
+            return usize::MAX;
+        };
+        // What it wrote is part of an answer that is due, or nobody waits for its output any more.
+        let is_due = self.is_over() && self.captures.is_some();
+        if is_due || self.life.is_complete(Monotonic::now()) {
+            return usize::MAX;
+        }
+        let is_rest = !matches!(
+            self.life.state(),
+            State::StartPending | State::Running { .. }
+        );
+        searches.room(&self.log, limit, is_rest)
+    }
+
+    /// Whether its log may give up this entry, and all before it: nobody is still to be sent it or
+    /// to look at it.
+    pub fn may_lose(&self, sequence: u64) -> bool {
+        let is_taken = |of: &Backpressure| of.has_taken(sequence);
+        let is_passed = |of: &Searches| of.have_passed(sequence);
+        self.backpressure().is_none_or(is_taken) && self.searches().is_none_or(is_passed)
     }
 
     /// The last entry of a streamed run, once that is in its log.

@@ -25,6 +25,9 @@ on_both!(
     a_text_is_found_wherever_it_is_cut,
     a_text_is_found_in_what_is_retained_and_nowhere_else,
     a_text_that_never_comes_ends_with_the_exit,
+    a_text_is_seen_before_it_is_evicted_however_many_wait,
+    a_text_in_the_pipes_at_the_exit_is_seen_however_small_the_log,
+    who_waits_for_a_text_and_reads_nothing_holds_no_program,
     a_port_is_found_whoever_of_the_tree_opens_it,
     a_port_that_is_open_already_is_found_at_once,
     a_port_of_somebody_else_is_not_found,
@@ -340,6 +343,69 @@ fn a_text_that_never_comes_ends_with_the_exit(backend: Backend) {
     assert_eq!(told["outcome"], "exited");
     assert_eq!(told["process"]["status"], "exited");
     assert_eq!(answer(&mut waiters[1])["outcome"], "matched");
+}
+
+fn a_text_is_seen_before_it_is_evicted_however_many_wait(backend: Backend) {
+    let server = Server::open(backend);
+    server.configure(&[("maxLogBytesPerProcess", 1 << 20)]);
+    for tty in [false, true] {
+        // What is looked for is many times the log, and as alike as texts can be.
+        let lines = if tty { 399_999 } else { 2_999_999 };
+        let script = format!("read go; seq -f %07.0f 0 {lines}");
+        let command = json!({"command": "sh", "args": ["-c", script], "tty": tty});
+        let id = server.spawn(&command);
+        let mut waiters: Vec<Conn> = (1..60)
+            .map(|nth| begin(&server, &id, &format!("?log={:07}", nth * (lines / 60))))
+            .collect();
+        taken(&server);
+        server.feed(&id, "\n");
+        for (nth, waiter) in waiters.iter_mut().enumerate() {
+            assert_eq!(answer(waiter)["outcome"], "matched", "{nth}, tty: {tty}");
+        }
+        assert_eq!(server.await_exit(&id)["exitCode"], 0);
+    }
+}
+
+fn a_text_in_the_pipes_at_the_exit_is_seen_however_small_the_log(backend: Backend) {
+    let server = Server::open(backend);
+    server.configure(&[("maxLogBytesPerProcess", 4096)]);
+    for after in ["", "sleep 600 & "] {
+        // Less than a pipe holds.
+        let id = server.spawn(&sh(&format!("read go; {after}seq -f %07.0f 0 4999")));
+        let mut waiters: Vec<Conn> = (0..50)
+            .map(|nth| begin(&server, &id, &format!("?log={:07}", nth * 100)))
+            .collect();
+        taken(&server);
+        server.feed(&id, "\n");
+        for (nth, waiter) in waiters.iter_mut().enumerate() {
+            assert_eq!(
+                answer(waiter)["outcome"],
+                "matched",
+                "{nth}, after: {after}"
+            );
+        }
+        assert_eq!(server.await_exit(&id)["exitCode"], 0);
+    }
+}
+
+fn who_waits_for_a_text_and_reads_nothing_holds_no_program(backend: Backend) {
+    let server = Server::open(backend);
+    server.configure(&[("maxLogBytesPerProcess", 4096)]);
+    let id = server.spawn(&sh("read go; seq 1 100000; read go; seq 1 100000"));
+    // Answers that nobody takes, requests behind them, clients that go.
+    let mut silent = begin(&server, &id, "?log=50000");
+    silent.send(format!(
+        "GET /v1/processes/{id}/wait?log=never HTTP/1.1\r\nHost: h\r\n\r\n"
+    ));
+    let gone = begin(&server, &id, "?log=never");
+    taken(&server);
+    server.feed(&id, "\n");
+    server.await_output(&id, "100000\n");
+    gone.reset();
+    server.feed(&id, "\n");
+    assert_eq!(server.await_exit(&id)["exitCode"], 0);
+    assert_eq!(answer(&mut silent)["outcome"], "matched");
+    assert_eq!(answer(&mut silent)["outcome"], "exited");
 }
 
 /// Binds a port of the kernel's choice, says which, and listens on it after a line of input.

@@ -12,8 +12,9 @@ use crate::supervisor::message::Command;
 use crate::types::{JobId, Monotonic, UnixMs};
 
 use crate::io::host::leftovers::{self, Bound};
-use crate::io::host::outputs::{ingest, read_rest, trim_later};
+use crate::io::host::outputs::{ingest, trim_later};
 use crate::io::host::paced::{self, Output};
+use crate::io::host::rest::read_rest;
 use crate::io::host::told;
 use crate::io::runtime;
 use crate::io::runtime::timer::sleep;
@@ -36,8 +37,7 @@ fn carry_out(server: &Rc<Server>, job: JobId, effects: Effects) {
         listen(server, job);
     }
     if effects.read_rest {
-        let whole = read_rest(server, job);
-        happen(server, job, Event::RestRead { whole });
+        read_rest(server, job);
     }
     if effects.retire {
         told::ended(server, job);

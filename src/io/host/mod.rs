@@ -17,6 +17,7 @@ pub(crate) mod leftovers;
 pub(crate) mod line;
 pub(crate) mod outputs;
 mod paced;
+mod rest;
 pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod sizes;

@@ -6,7 +6,7 @@
 //! per output; it reads until its budget is used up and then waits for readiness again, which
 //! lets every other task have its turn.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -16,8 +16,9 @@ use rustix::io::Errno;
 
 use crate::log::{Arena, SLOT_BYTES};
 use crate::metrics::metrics;
+use crate::process::backpressure::Backpressure;
 use crate::process::life::{Event, State};
-use crate::process::{Process, Table};
+use crate::process::{Process, Searches, Table};
 use crate::types::{JobId, Monotonic, Stream, UnixMs};
 
 use crate::io::host::capacity::Capacity;
@@ -53,7 +54,8 @@ pub(crate) enum Pumped {
         /// What there was, in bytes.
         brought: u64,
     },
-    /// There is no room until the client of a streamed run has taken more.
+    /// There is no room until the client of a streamed run has taken more, or those who look for a
+    /// text have looked at more.
     Full {
         /// What there was, in bytes.
         brought: u64,
@@ -118,7 +120,7 @@ pub(crate) fn ingest(
                 }
                 Pumped::Full { brought } => {
                     capacity.brought(brought);
-                    if !Box::pin(room(&server, job, &source)).await {
+                    if !Box::pin(room_unless_given_up(&server, job, &source)).await {
                         break;
                     }
                 }
@@ -140,23 +142,37 @@ fn is_unread(server: &Server, job: JobId) -> bool {
     })
 }
 
-/// Waits until there may be room for the output of a streamed run. False if it is given up.
-async fn room(server: &Server, job: JobId, source: &Source) -> bool {
-    let moved = match server
-        .table
-        .borrow()
-        .job(job)
-        .and_then(Process::backpressure)
-    {
-        Some(backpressure) => backpressure.moved(),
-        None => return true,
-    };
-    let moved = moved.changed(moved.version());
+/// Waits until there may be room for an output. False if it is given up.
+async fn room_unless_given_up(server: &Server, job: JobId, source: &Source) -> bool {
+    let moved = room(server, job);
     let given_up = poll_fn(|cx| match source.poll_given_up(cx) {
         true => Poll::Ready(()),
         false => Poll::Pending,
     });
-    matches!(race(pin!(moved), pin!(given_up)).await, First::Left(()))
+    matches!(race(pin!(moved), pin!(given_up)).await, First::Left(_))
+}
+
+/// Waits until there may be room for the outputs of a job that there was none for. False if there is
+/// nobody to wait for.
+pub(super) async fn room(server: &Server, job: JobId) -> bool {
+    let (taken, looked) = match server.table.borrow().job(job) {
+        Some(process) => (
+            process.backpressure().map(Backpressure::moved),
+            process.searches().and_then(Searches::moved),
+        ),
+        None => return false,
+    };
+    if taken.is_none() && looked.is_none() {
+        return false;
+    }
+    let [taken, looked] = [taken, looked].map(|moved| async move {
+        match moved {
+            Some(moved) => moved.changed(moved.version()).await,
+            None => pending().await,
+        }
+    });
+    race(pin!(taken), pin!(looked)).await;
+    true
 }
 
 /// Waits until a terminal that nobody has open is opened again, which only its process can want.
@@ -192,26 +208,19 @@ async fn opened_again(server: &Rc<Server>, job: JobId, output: Output, source: &
 
 /// Reads up to `allowed` bytes, and no more than a turn's, not waiting for any. May stop sooner and
 /// wait for readiness.
-fn pump(server: &Rc<Server>, job: JobId, output: Output, source: &Source, allowed: u64) -> Pumped {
+pub(super) fn pump(
+    server: &Rc<Server>,
+    job: JobId,
+    output: Output,
+    source: &Source,
+    allowed: u64,
+) -> Pumped {
     let budget = allowed.min(TURN_BYTES.into());
     pump_until(server, job, output, source, budget, true)
 }
 
-/// Reads what is in a pipe whose writer has ended, and not what somebody else writes meanwhile.
-/// Returns how much of it there was no room for.
-fn pump_rest(server: &Rc<Server>, job: JobId, output: Output, source: &Source) -> u64 {
-    let pending = source.pending();
-    if pending == 0 {
-        return 0;
-    }
-    // A short read does not say that a pipe is empty, it is only likely.
-    match pump_until(server, job, output, source, pending, false) {
-        Pumped::Full { brought } => pending.saturating_sub(brought),
-        Pumped::Waiting { .. } | Pumped::Ended { .. } => 0,
-    }
-}
-
-fn pump_until(
+/// Reads up to `budget` bytes, not waiting for any.
+pub(super) fn pump_until(
     server: &Rc<Server>,
     job: JobId,
     output: Output,
@@ -262,7 +271,7 @@ fn pump_until(
 /// Why nothing was read.
 #[derive(Clone, Copy, Debug)]
 enum Stop {
-    /// There is no room for it until the client has taken more.
+    /// There is no room for it; see [`Pumped::Full`].
     Full,
     /// There is nothing any more.
     Ended,
@@ -387,10 +396,7 @@ fn tail<'a>(
         return process.log.tail_of(arena, stream).map_err(full);
     }
     let going = process.log.given_up_within(slots);
-    // What its client has not been sent is not given up for anybody.
-    if let Some(backpressure) = process.backpressure()
-        && !backpressure.has_taken(going)
-    {
+    if !process.may_lose(going) {
         return Err(Stop::Full);
     }
     before_eviction(server, process, arena, going);
@@ -427,7 +433,10 @@ fn read_to_log(
             }
         }
     };
-    let most = most.min(output.most(left));
+    let most = match process.room_for_searches(limit) {
+        0 => return Err(Stop::Full),
+        room => most.min(room).min(output.most(left)),
+    };
     let result = match tail(server, (process, arena), stream, allowed.slots) {
         Err(Stop::Full) => return Err(Stop::Full),
         Err(_) => {
@@ -490,37 +499,6 @@ pub(crate) fn trim_later(server: &Rc<Server>) {
         server.trim_pending.set(false);
         server.table.borrow_mut().arena_mut().trim();
     });
-}
-
-/// Reads what the outputs of a job hold whose direct child is gone. Whether nothing that it wrote
-/// can come later: what it wrote to a pipe is in it, all of it, and somebody else may write on; a
-/// terminal passes its last output on with a delay.
-pub(crate) fn read_rest(server: &Rc<Server>, job: JobId) -> bool {
-    let child = server.children.borrow().get(&job).cloned();
-    let is_paced = paced::is_paced(server, job);
-    let mut whole = true;
-    let mut rest = [0; Stream::COUNT];
-    for &(stream, ref source) in child.iter().flat_map(|child| &child.outputs) {
-        let output = Output { stream, is_paced };
-        whole &= match stream {
-            Stream::Pty => {
-                let bytes = readable_now(server, job, output, source);
-                let pumped = pump(server, job, output, source, bytes);
-                matches!(pumped, Pumped::Ended { .. })
-            }
-            Stream::Stdout | Stream::Stderr => {
-                rest[stream as usize] = pump_rest(server, job, output, source);
-                true
-            }
-        };
-    }
-    if let Some((process, _)) = server.table.borrow_mut().job_mut(job)
-        && let Some(extras) = process.extras.get_mut()
-        && let Some(backpressure) = &mut extras.backpressure
-    {
-        backpressure.over(rest, &process.log);
-    }
-    whole
 }
 
 #[cfg(test)]

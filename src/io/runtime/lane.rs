@@ -12,8 +12,8 @@ use crate::io::runtime::timer::sleep_until;
 /// As long as the share is used up for no longer than this, a piece begins at once.
 const BURST: Duration = Duration::from_micros(500);
 
-/// What is set aside for a piece that has to wait.
-const PIECE: Duration = Duration::from_micros(250);
+/// What is set aside for a piece that has to wait, and about how long one is.
+pub(crate) const PIECE: Duration = Duration::from_micros(250);
 
 /// Steps of work that are too short to wait before each of them, since the last that waited.
 #[derive(Debug, Default)]
@@ -35,7 +35,14 @@ impl Lane {
     pub(crate) async fn turn(&self) {
         if let Some(at) = self.reserve(Instant::now()) {
             sleep_until(at).await;
+            self.begins();
         }
+    }
+
+    /// A piece that had to wait begins: what it takes is noted by [`Lane::spent`].
+    fn begins(&self) {
+        let set_aside = self.free_at.get().and_then(|at| at.checked_sub(PIECE));
+        self.free_at.set(set_aside);
     }
 
     /// When a piece may begin that must wait. Those who wait do so one behind the other.
@@ -82,7 +89,11 @@ mod tests {
         }
         let (start, mut worked) = (now, Duration::ZERO);
         while worked < Duration::from_millis(20) {
-            now = lane.reserve(now).map_or(now, |at| at.max(now)) + PIECE;
+            if let Some(at) = lane.reserve(now) {
+                now = at.max(now);
+                lane.begins();
+            }
+            now += PIECE;
             lane.spent_at(now, PIECE);
             worked += PIECE;
         }
@@ -108,6 +119,21 @@ mod tests {
             until <= Instant::now() + PIECE * SHARE * 3,
             "a wait is no work"
         );
+    }
+
+    #[test]
+    fn short_pieces_that_had_to_wait_cost_no_more_than_they_took() {
+        let (lane, start) = (Lane::default(), Instant::now());
+        lane.spent_at(start, Duration::from_millis(1));
+        let (mut now, took) = (start, Duration::from_micros(1));
+        for _ in 0..1000 {
+            if let Some(at) = lane.reserve(now) {
+                now = at.max(now);
+                lane.begins();
+            }
+            lane.spent_at(now, took);
+        }
+        assert!(now - start <= Duration::from_millis(2) + took * SHARE * 1000);
     }
 
     #[test]

@@ -99,10 +99,13 @@ impl Process {
     }
 
     /// Whether its log gives up its oldest output for another process: it has more than it was
-    /// promised, and nobody has to be sent all of it.
+    /// promised, nobody has to be sent all of it, and nobody is about to look at that.
     fn may_shrink(&self) -> bool {
         let promised = self.promised_slots();
-        promised > 0 && self.log.slots_held() > promised && self.backpressure().is_none()
+        promised > 0
+            && self.log.slots_held() > promised
+            && self.backpressure().is_none()
+            && (self.searches().is_none() || self.may_lose(self.log.last_in_oldest(1)))
     }
 
     fn to_count(&self) -> Counted {

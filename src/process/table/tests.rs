@@ -1,9 +1,11 @@
 //! The limit, names, what exited logs come to, and who makes room for whom.
 
 use super::*;
+use crate::log::SLOT_BYTES;
 use crate::log::capture::Keep;
+use crate::log::find::{Search, Step};
 use crate::process::captures::Captures;
-use crate::types::{Exit, ExitStatus, SpawnError, SpawnStage, Stream};
+use crate::types::{Exit, ExitStatus, SpawnError, SpawnStage, Stream, StreamFilter};
 
 fn describe() -> Description {
     Description {
@@ -255,4 +257,31 @@ fn the_oldest_exited_record_goes_first() {
     assert!(exit(&mut table, jobs[0]).is_empty());
     assert_eq!(exit(&mut table, jobs[1]), [jobs[2]]);
     assert!(table.get(ids[2]).is_none() && table.get(ids[0]).is_some());
+}
+
+#[test]
+fn no_log_gives_up_for_another_process_what_somebody_is_about_to_look_at() {
+    const LIMIT: u64 = 1 << 20;
+    let mut table = Table::new(Arena::new().unwrap(), 10, 2);
+    table.count_in(Budget::new(2 << 20));
+    let job = table.reserve(describe(), 10).unwrap();
+    on(&mut table, job, Event::Spawned { pid: 1, outputs: 0 });
+    let (process, arena) = table.job_mut(job).unwrap();
+    let place = process.begin_search();
+    while process.room_for_searches(2 * LIMIT) > 0 {
+        process.log.tail(arena).unwrap();
+        let stream = Stream::Stdout;
+        process.log.commit(arena, SLOT_BYTES, stream, 1, 2 * LIMIT);
+    }
+    table.recount(job);
+    let more = table.budget().free();
+    assert!(!table.make_memory_for_log(more));
+    assert_eq!(table.job(job).unwrap().log.first(), 1);
+
+    let (process, arena) = table.job_mut(job).unwrap();
+    let mut search = Search::new(b"nowhere", StreamFilter::Combined, 0).unwrap();
+    assert_eq!(search.step(&process.log, arena, usize::MAX), Step::Nothing);
+    place.moved(&search, &process.log);
+    assert!(table.make_memory_for_log(more));
+    assert!(table.job(job).unwrap().log.first() > 1);
 }
