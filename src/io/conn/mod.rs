@@ -50,7 +50,7 @@ use crate::wire::http::head::BodyFraming;
 use crate::wire::http::response::Length;
 use crate::wire::ws::handshake::Accept;
 
-use self::receive::{BODY_BYTES_MAX, Facts, Received};
+use self::receive::{BODY_BYTES_MAX, Received, Request};
 use self::standing::{Doing, Had, Standing, Wanted};
 use crate::io::attach::attach;
 use crate::io::audit::Change;
@@ -91,14 +91,15 @@ use crate::io::watchdog;
 /// After the last answer no more than this is read of what the peer still sends.
 const LINGER_BYTES: usize = 4 << 20;
 
-/// Whether another request may follow.
+/// What becomes of the connection behind an answer (RFC 9112, 9.3 and 9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    Next,
-    /// Answered; close after the peer has had time to read it.
+enum Persistence {
+    /// Another request may follow.
+    Persist,
+    /// It is closed when the peer has had time to read the answer.
     Linger,
-    /// Nothing more to say.
-    Drop,
+    /// It is closed: there is nothing more to say, or nobody to say it to.
+    Close,
 }
 
 /// What is held of a body that is passed on, at most. README, "Limits".
@@ -107,35 +108,35 @@ const UPLOAD_BYTES: u64 = 256 << 10;
 /// What is left to do once a request has been understood.
 enum Stage {
     /// It has been answered.
-    Over(Then),
+    Over(Persistence),
     /// It is carried out if it has not been before.
-    Once(Box<Facts>, Box<Once>),
+    Once(Box<Request>, Box<Once>),
     /// It is answered with what others are; whether it was asked for before.
-    Joins(Box<Facts>, Waiting, bool),
+    Joins(Box<Request>, Waiting, bool),
     /// Its body is passed on as it comes.
-    Upload(Box<Facts>, ProcessId, StdinQuery),
+    Upload(Box<Request>, ProcessId, StdinQuery),
     /// Its answer begins with its program.
-    Run(Box<Facts>, Box<Run>, Form, Option<Charge>),
+    Run(Box<Request>, Box<Run>, Form, Option<Charge>),
     /// It has begun already.
-    Resumed(Box<Facts>, Box<Handed>),
+    Resumed(Box<Request>, Box<Handed>),
     /// Its answer is a long list.
-    List(Box<Facts>, Box<List>),
+    List(Box<Request>, Box<List>),
     /// Its answer is made of what the run wrote, piece by piece.
-    Ran(Box<Facts>, Box<Long>),
+    Ran(Box<Request>, Box<Long>),
     /// Its answer is long.
-    Fetch(Box<Facts>, Fetch),
+    Fetch(Box<Request>, Fetch),
     /// It is answered when a process has come so far.
-    Wait(Box<Facts>, ProcessId, Box<Wait>),
+    Wait(Box<Request>, ProcessId, Box<Wait>),
     /// Its answer is bytes of a log.
-    Bytes(Box<Facts>, Box<Bytes>),
+    Bytes(Box<Request>, Box<Bytes>),
     /// Its answer goes on for as long as the server runs.
-    Events(Box<Facts>, Box<Watch>),
+    Events(Box<Request>, Box<Watch>),
     /// Its answer goes on for as long as the process runs.
-    Follow(Box<Facts>, ProcessId, Box<Cursor>),
+    Follow(Box<Request>, ProcessId, Box<Cursor>),
     /// Its answer is the recording of a terminal.
-    Recording(Box<Facts>, ProcessId, bool),
+    Recording(Box<Request>, ProcessId, bool),
     /// It becomes a WebSocket.
-    Upgrade(Box<Facts>, Box<Upgrade>),
+    Upgrade(Box<Request>, Box<Upgrade>),
 }
 
 /// A request with a key.
@@ -198,26 +199,26 @@ pub(crate) async fn serve(mut conn: Box<Conn>) {
         conn.set_busy(false);
         conn.does(Doing::Rests);
         // Nothing but the connection is kept over a wait here: `begin` and `go_on` take the rest.
-        let mut request = conn.head().await;
+        let mut head = conn.head().await;
         if conn.server.holds.get() {
             conn.does(Doing::Waits);
             let server = conn.server.clone();
             let held = Box::pin(async move {
                 server.begins().await;
-                request
+                head
             });
-            request = held.await;
+            head = held.await;
         }
         conn.does(Doing::Answers);
-        let stage = conn.begin(request).await;
-        let then = match conn.go_on(stage) {
-            Ok(then) => then,
+        let stage = conn.begin(head).await;
+        let persistence = match conn.go_on(stage) {
+            Ok(persistence) => persistence,
             Err(doing) => doing.await,
         };
-        match then {
-            Then::Next => {}
-            Then::Linger => return Box::pin(conn.linger()).await,
-            Then::Drop => {
+        match persistence {
+            Persistence::Persist => {}
+            Persistence::Linger => return Box::pin(conn.linger()).await,
+            Persistence::Close => {
                 if conn.writer.has_stalled() {
                     conn.server.tell_dropped(None, "stalled");
                 }
@@ -230,7 +231,7 @@ pub(crate) async fn serve(mut conn: Box<Conn>) {
 /// Answers one request with 503 and closes.
 pub(crate) async fn refuse(mut conn: Box<Conn>) {
     conn.does(Doing::Answers);
-    if conn.bare_reply(too_many().reply()).await == Then::Linger {
+    if conn.bare_reply(too_many().reply()).await == Persistence::Linger {
         conn.linger().await;
     }
 }
@@ -319,21 +320,21 @@ impl Conn {
     /// Begins with a request.
     fn begin(
         &mut self,
-        request: Result<(Box<Facts>, Result<Plan, Reply>), Then>,
+        head: Result<(Box<Request>, Result<Plan, Reply>), Persistence>,
     ) -> Lasting<'_, Stage> {
-        match request {
-            Ok((facts, plan)) => {
+        match head {
+            Ok((request, plan)) => {
                 self.set_busy(true);
-                Box::pin(self.answer(facts, plan))
+                Box::pin(self.answer(request, plan))
             }
-            Err(then) => Box::pin(ready(Stage::Over(then))),
+            Err(persistence) => Box::pin(ready(Stage::Over(persistence))),
         }
     }
 
     /// What comes next, or what has to be done before that is known.
-    fn go_on(&mut self, stage: Stage) -> Result<Then, Lasting<'_, Then>> {
+    fn go_on(&mut self, stage: Stage) -> Result<Persistence, Lasting<'_, Persistence>> {
         let doing = match &stage {
-            Stage::Over(then) => return Ok(*then),
+            Stage::Over(persistence) => return Ok(*persistence),
             Stage::Once(..)
             | Stage::Joins(..)
             | Stage::Upload(..)
@@ -353,23 +354,25 @@ impl Conn {
             self.does(doing);
         }
         Err(match stage {
-            Stage::Over(then) => return Ok(then),
-            Stage::Once(facts, once) => Box::pin(self.once(facts, *once)),
-            Stage::Joins(facts, waiting, replayed) => {
-                Box::pin(self.joins(facts, waiting, replayed))
+            Stage::Over(persistence) => return Ok(persistence),
+            Stage::Once(request, once) => Box::pin(self.once(request, *once)),
+            Stage::Joins(request, waiting, replayed) => {
+                Box::pin(self.joins(request, waiting, replayed))
             }
-            Stage::Upload(facts, id, query) => Box::pin(self.upload(facts, id, query)),
-            Stage::List(facts, list) => Box::pin(self.list(facts, list)),
-            Stage::Ran(facts, long) => Box::pin(self.ran(facts, long)),
-            Stage::Fetch(facts, fetch) => Box::pin(self.fetch(facts, fetch)),
-            Stage::Events(facts, watch) => Box::pin(self.events(facts, *watch)),
-            Stage::Wait(facts, id, wait) => Box::pin(self.wait(facts, id, wait)),
-            Stage::Bytes(facts, bytes) => Box::pin(self.bytes(facts, bytes)),
-            Stage::Run(facts, run, form, charge) => Box::pin(self.stream(facts, run, form, charge)),
-            Stage::Resumed(facts, handed) => Box::pin(self.stream_on(facts, *handed)),
-            Stage::Follow(facts, id, cursor) => Box::pin(self.follow(facts, id, cursor)),
-            Stage::Recording(facts, id, follow) => Box::pin(self.recording(facts, id, follow)),
-            Stage::Upgrade(facts, upgrade) => Box::pin(self.upgrade(facts, upgrade)),
+            Stage::Upload(request, id, query) => Box::pin(self.upload(request, id, query)),
+            Stage::List(request, list) => Box::pin(self.list(request, list)),
+            Stage::Ran(request, long) => Box::pin(self.ran(request, long)),
+            Stage::Fetch(request, fetch) => Box::pin(self.fetch(request, fetch)),
+            Stage::Events(request, watch) => Box::pin(self.events(request, *watch)),
+            Stage::Wait(request, id, wait) => Box::pin(self.wait(request, id, wait)),
+            Stage::Bytes(request, bytes) => Box::pin(self.bytes(request, bytes)),
+            Stage::Run(request, run, form, charge) => {
+                Box::pin(self.stream(request, run, form, charge))
+            }
+            Stage::Resumed(request, handed) => Box::pin(self.stream_on(request, *handed)),
+            Stage::Follow(request, id, cursor) => Box::pin(self.follow(request, id, cursor)),
+            Stage::Recording(request, id, follow) => Box::pin(self.recording(request, id, follow)),
+            Stage::Upgrade(request, upgrade) => Box::pin(self.upgrade(request, upgrade)),
         })
     }
 
@@ -388,16 +391,16 @@ impl Conn {
     }
 
     /// Reads the body of a request and carries it out.
-    async fn answer(&mut self, mut facts: Box<Facts>, plan: Result<Plan, Reply>) -> Stage {
+    async fn answer(&mut self, mut request: Box<Request>, plan: Result<Plan, Reply>) -> Stage {
         let standing = self.standing.as_ref();
         let had = standing.and_then(|standing| standing.take_run());
         if had.is_some() {
             // Another server has read its body.
-            facts.framing = BodyFraming::Empty;
+            request.framing = BodyFraming::Empty;
         }
         if let Ok(plan) = &plan {
             self.let_in(plan);
-            facts.change = Change::of(&self.server, plan, &self.told(&facts));
+            request.change = Change::of(&self.server, plan, &self.told(&request));
         }
         let Plan {
             action,
@@ -407,13 +410,13 @@ impl Conn {
             repeat,
         } = match plan {
             Ok(plan) => plan,
-            Err(reply) => return Stage::Over(self.refuse_body_and_reply(facts, reply).await),
+            Err(reply) => return Stage::Over(self.refuse_body_and_reply(request, reply).await),
         };
         // Whatever the request comes to now: nothing else goes on with what it had.
         let body = match had {
             None => None,
             Some(Had::InLine(body)) => Some(body),
-            Some(had) => return Box::pin(self.goes_on(facts, had)).await,
+            Some(had) => return Box::pin(self.goes_on(request, had)).await,
         };
         let received = match policy {
             BodyPolicy::Stream => Ok(Received::default()),
@@ -422,14 +425,14 @@ impl Conn {
                 let body = body.unwrap_or_default();
                 Ok(Received { body, charge })
             }
-            BodyPolicy::Ignore | BodyPolicy::Read => self.body(&facts, policy).await,
+            BodyPolicy::Ignore | BodyPolicy::Read => self.body(&request, policy).await,
         };
         let received = match received {
             Ok(received) => received,
-            Err(None) => return Stage::Over(Then::Drop),
+            Err(None) => return Stage::Over(Persistence::Close),
             Err(Some(problem)) => {
-                facts.close = true;
-                return Stage::Over(self.reply(&facts, problem.reply()).await);
+                request.close = true;
+                return Stage::Over(self.reply(&request, problem.reply()).await);
             }
         };
         if let Some(name) = repeat {
@@ -438,11 +441,11 @@ impl Conn {
                 action,
                 received,
             };
-            return Stage::Once(facts, Box::new(once));
+            return Stage::Once(request, Box::new(once));
         }
         // What it becomes is charged until it is gone: a run takes the charge with it.
         let Received { body, charge } = received;
-        let outcome = self.execute(action, &body, &facts);
+        let outcome = self.execute(action, &body, &request);
         match (&outcome, &self.standing) {
             (Outcome::Run(_) | Outcome::Stream(..), Some(standing)) => {
                 let held = self.server.budget.hold(Kind::Bodies, body.len() as u64);
@@ -453,22 +456,22 @@ impl Conn {
             _ => drop(body),
         }
         let outcome = match outcome {
-            Outcome::AwaitEntry(wait) => match Box::pin(self.await_entry(&facts, wait)).await {
+            Outcome::AwaitEntry(wait) => match Box::pin(self.await_entry(&request, wait)).await {
                 Some(outcome) => outcome,
-                None => return Stage::Over(Then::Drop),
+                None => return Stage::Over(Persistence::Close),
             },
             Outcome::Usage(asked) => {
                 let counted = usage::answer(&self.server, asked, &mut self.reader);
                 match Box::pin(counted).await {
                     Some(outcome) => outcome,
-                    None => return Stage::Over(Then::Drop),
+                    None => return Stage::Over(Persistence::Close),
                 }
             }
             other => other,
         };
         let reply = match outcome {
             Outcome::Reply(reply) if policy == BodyPolicy::Stream => {
-                return Stage::Over(self.refuse_body_and_reply(facts, reply).await);
+                return Stage::Over(self.refuse_body_and_reply(request, reply).await);
             }
             Outcome::Reply(reply) => reply,
             Outcome::Run(run) => {
@@ -476,19 +479,19 @@ impl Conn {
                 self.answers();
                 match answered {
                     Some(Answered::Whole(reply)) => reply,
-                    Some(Answered::Long(long)) => return Stage::Ran(facts, long),
-                    None => return Stage::Over(Then::Drop),
+                    Some(Answered::Long(long)) => return Stage::Ran(request, long),
+                    None => return Stage::Over(Persistence::Close),
                 }
             }
-            Outcome::Upgrade { .. } if facts.framing != BodyFraming::Empty => {
+            Outcome::Upgrade { .. } if request.framing != BodyFraming::Empty => {
                 // The request is begun again by another server, which sees its head only.
                 Problem::invalid("an upgrade has no body; binary stands in the query").reply()
             }
-            Outcome::Stdin { id, query } => return Stage::Upload(facts, id, query),
-            Outcome::Stream(run, form) => return Stage::Run(facts, run, form, charge),
-            Outcome::Fetch(fetch) => return Stage::Fetch(facts, fetch),
-            Outcome::List(list) => return Stage::List(facts, list),
-            Outcome::Bytes(bytes) => return Stage::Bytes(facts, bytes),
+            Outcome::Stdin { id, query } => return Stage::Upload(request, id, query),
+            Outcome::Stream(run, form) => return Stage::Run(request, run, form, charge),
+            Outcome::Fetch(fetch) => return Stage::Fetch(request, fetch),
+            Outcome::List(list) => return Stage::List(request, list),
+            Outcome::Bytes(bytes) => return Stage::Bytes(request, bytes),
             Outcome::Events {
                 seen,
                 labels,
@@ -499,54 +502,54 @@ impl Conn {
                     labels,
                     activity,
                 };
-                return Stage::Events(facts, watch.into());
+                return Stage::Events(request, watch.into());
             }
-            Outcome::Wait { id, wait } => return Stage::Wait(facts, id, Box::new(wait)),
-            Outcome::Follow { id, cursor } => return Stage::Follow(facts, id, cursor.into()),
-            Outcome::Recording { id, follow } => return Stage::Recording(facts, id, follow),
+            Outcome::Wait { id, wait } => return Stage::Wait(request, id, Box::new(wait)),
+            Outcome::Follow { id, cursor } => return Stage::Follow(request, id, cursor.into()),
+            Outcome::Recording { id, follow } => return Stage::Recording(request, id, follow),
             Outcome::Terminal { id, query, accept } => {
                 let to = Socket::Terminal(query);
-                return Stage::Upgrade(facts, Box::new(Upgrade { id, to, accept }));
+                return Stage::Upgrade(request, Box::new(Upgrade { id, to, accept }));
             }
             Outcome::Attach { id, query, accept } => {
                 let to = Socket::Attach(query);
-                return Stage::Upgrade(facts, Box::new(Upgrade { id, to, accept }));
+                return Stage::Upgrade(request, Box::new(Upgrade { id, to, accept }));
             }
             other => match self.carry_out(other).await {
                 Some(reply) => reply,
-                None => return Stage::Over(Then::Drop),
+                None => return Stage::Over(Persistence::Close),
             },
         };
-        Stage::Over(self.reply(&facts, reply).await)
+        Stage::Over(self.reply(&request, reply).await)
     }
 
     /// Goes on with a run that another server has begun.
-    async fn goes_on(&mut self, facts: Box<Facts>, had: Had) -> Stage {
+    async fn goes_on(&mut self, request: Box<Request>, had: Had) -> Stage {
         let handed = match had {
             Had::Begun(handed) => handed,
-            Had::Joins(waiting, is_repeat) => return Stage::Joins(facts, waiting, is_repeat),
-            Had::InLine(_) | Had::Lost => return Stage::Over(Then::Drop),
+            Had::Joins(waiting, is_repeat) => return Stage::Joins(request, waiting, is_repeat),
+            Had::InLine(_) | Had::Lost => return Stage::Over(Persistence::Close),
         };
-        if let Some(change) = &facts.change {
+        if let Some(change) = &request.change {
             change.runs(handed.command());
         }
         if let Some(standing) = &self.standing {
             standing.asks_for_run(Rc::default(), false, self.reader.bytes());
         }
         if handed.is_streamed() {
-            return Stage::Resumed(facts, handed);
+            return Stage::Resumed(request, handed);
         }
         let answered = go_on(*handed, &mut self.reader).await;
         self.answers();
         match answered {
-            Some(Answered::Whole(reply)) => Stage::Over(self.reply(&facts, reply).await),
-            Some(Answered::Long(long)) => Stage::Ran(facts, long),
-            None => Stage::Over(Then::Drop),
+            Some(Answered::Whole(reply)) => Stage::Over(self.reply(&request, reply).await),
+            Some(Answered::Long(long)) => Stage::Ran(request, long),
+            None => Stage::Over(Persistence::Close),
         }
     }
 
     /// What a request comes to.
-    fn execute(&self, action: Action, body: &[u8], facts: &Facts) -> Outcome {
+    fn execute(&self, action: Action, body: &[u8], request: &Request) -> Outcome {
         let before = self.server.settings.get();
         let rules = self.server.rules();
         let mut settings = before;
@@ -555,7 +558,7 @@ impl Conn {
             settings: &mut settings,
             table: &mut table,
             shutting_down: self.server.shutting_down.get(),
-            strict: facts.strict,
+            strict: request.strict,
             stdin_default: rules.stdin_default,
             limits: &rules.limits,
             users: &rules.users,
@@ -563,11 +566,11 @@ impl Conn {
         let mut outcome = api::execute(action, body, &mut core);
         if before != settings {
             self.server.tell(&Event::LimitsSet {
-                request: facts.request.as_deref(),
+                request: request.id.as_deref(),
                 changed: &before.changes(settings),
             });
         }
-        if let Some(change) = &facts.change {
+        if let Some(change) = &request.change {
             let made = match &outcome {
                 Outcome::Create { job, .. } => table.job(*job).map(|process| process.id),
                 _ => None,
@@ -575,10 +578,10 @@ impl Conn {
             change.becomes(&outcome, made);
         }
         match &mut outcome {
-            Outcome::Run(run) | Outcome::Stream(run, _) => run.request.clone_from(&facts.request),
-            Outcome::Create { job, .. } if facts.request.is_some() => {
+            Outcome::Run(run) | Outcome::Stream(run, _) => run.request.clone_from(&request.id),
+            Outcome::Create { job, .. } if request.id.is_some() => {
                 if let Some((process, _)) = table.job_mut(*job) {
-                    process.extras.make().request.clone_from(&facts.request);
+                    process.extras.make().request.clone_from(&request.id);
                 }
             }
             _ => {}
@@ -592,53 +595,62 @@ impl Conn {
     }
 
     /// Carries out a request that may come again, or answers it as it was answered before.
-    async fn once(&mut self, facts: Box<Facts>, once: Once) -> Then {
+    async fn once(&mut self, request: Box<Request>, once: Once) -> Persistence {
         let Once {
             name,
             action,
             received,
         } = once;
         let Received { body, charge } = received;
-        let execute = |body: &[u8]| self.execute(action, body, &facts);
+        let execute = |body: &[u8]| self.execute(action, body, &request);
         let held = (charge, self.reader.waited());
         match repeats::begin(&self.server, name, body, held, execute) {
-            Err(problem) => self.reply(&facts, problem.reply()).await,
-            Ok(Repeat::Answered(answer)) => self.shared_reply(&facts, &answer, true).await,
-            Ok(Repeat::First(waiting)) => self.joins(facts, waiting, false).await,
-            Ok(Repeat::Waits(waiting)) => self.joins(facts, waiting, true).await,
+            Err(problem) => self.reply(&request, problem.reply()).await,
+            Ok(Repeat::Answered(answer)) => self.shared_reply(&request, &answer, true).await,
+            Ok(Repeat::First(waiting)) => self.joins(request, waiting, false).await,
+            Ok(Repeat::Waits(waiting)) => self.joins(request, waiting, true).await,
         }
     }
 
     /// Answers a request with what is carried out for all who wait for it.
-    async fn joins(&mut self, facts: Box<Facts>, waiting: Waiting, replayed: bool) -> Then {
+    async fn joins(
+        &mut self,
+        request: Box<Request>,
+        waiting: Waiting,
+        replayed: bool,
+    ) -> Persistence {
         if let (Some(standing), Some(run)) = (&self.standing, waiting.run()) {
             standing.asks_for_run(run.clone(), replayed, self.reader.bytes());
         }
         let answer = waiting.answer(&mut self.reader).await;
         self.answers();
         match answer {
-            Some(Answer::Whole(answer)) => self.shared_reply(&facts, &answer, replayed).await,
-            Some(Answer::Long(long, len)) => self.send_ran(facts, &long, len, replayed).await,
-            None => Then::Drop,
+            Some(Answer::Whole(answer)) => self.shared_reply(&request, &answer, replayed).await,
+            Some(Answer::Long(long, len)) => self.send_ran(request, &long, len, replayed).await,
+            None => Persistence::Close,
         }
     }
 
     /// Answers a request whose body nobody wants, and reads the body away if that is cheap.
-    async fn refuse_body_and_reply(&mut self, mut facts: Box<Facts>, reply: Reply) -> Then {
-        let cheap = match facts.framing {
+    async fn refuse_body_and_reply(
+        &mut self,
+        mut request: Box<Request>,
+        reply: Reply,
+    ) -> Persistence {
+        let cheap = match request.framing {
             BodyFraming::Empty => true,
             // A client that waits for 100 may or may not send the body after a final answer.
-            _ if facts.expects_continue => false,
+            _ if request.expects_continue => false,
             BodyFraming::Length(bytes) => bytes <= BODY_BYTES_MAX,
             BodyFraming::Chunked => true,
         };
-        facts.close |= !cheap;
-        match self.reply(&facts, reply).await {
-            Then::Next => match self.body(&facts, BodyPolicy::Ignore).await {
-                Ok(_) => Then::Next,
-                Err(_) => Then::Linger,
+        request.close |= !cheap;
+        match self.reply(&request, reply).await {
+            Persistence::Persist => match self.body(&request, BodyPolicy::Ignore).await {
+                Ok(_) => Persistence::Persist,
+                Err(_) => Persistence::Linger,
             },
-            then => then,
+            persistence => persistence,
         }
     }
 
@@ -724,94 +736,110 @@ impl Conn {
         refused(why)
     }
 
-    async fn upload(&mut self, mut facts: Box<Facts>, id: ProcessId, query: StdinQuery) -> Then {
+    async fn upload(
+        &mut self,
+        mut request: Box<Request>,
+        id: ProcessId,
+        query: StdinQuery,
+    ) -> Persistence {
         let body = Announced {
-            framing: facts.framing,
-            expects_continue: facts.expects_continue,
+            framing: request.framing,
+            expects_continue: request.expects_continue,
         };
         let _charge = match self.server.charge(Kind::Bodies, UPLOAD_BYTES) {
             Ok(charge) => charge,
-            Err(problem) => return self.refuse_body_and_reply(facts, problem.reply()).await,
+            Err(problem) => return self.refuse_body_and_reply(request, problem.reply()).await,
         };
         self.reader.passes_on(true);
         let (reader, writer) = (&mut self.reader, &mut self.writer);
         let answer = upload(&self.server, id, query, body, reader, writer).await;
         self.reader.passes_on(false);
         let Some((reply, whole)) = answer else {
-            return Then::Drop;
+            return Persistence::Close;
         };
         // What is left of the body could not be told from another request.
-        facts.close |= !whole;
-        self.reply(&facts, reply).await
+        request.close |= !whole;
+        self.reply(&request, reply).await
     }
 
-    async fn fetch(&mut self, facts: Box<Facts>, what: Fetch) -> Then {
+    async fn fetch(&mut self, request: Box<Request>, what: Fetch) -> Persistence {
         let held = match Held::new(&self.server, what) {
             Ok(held) => held,
-            Err(problem) => return self.reply(&facts, problem.reply()).await,
+            Err(problem) => return self.reply(&request, problem.reply()).await,
         };
         let reply = Reply::new(200).typed("application/json", Vec::new());
         let mut out = Vec::with_capacity(320);
-        self.write_head(&facts, &reply, Length::Known(held.body_len()), &mut out);
-        let whole = fetch(held, out, facts.head_only, &mut self.writer).await;
-        self.after_stream(&facts, whole)
+        self.write_head(&request, &reply, Length::Known(held.body_len()), &mut out);
+        let whole = fetch(held, out, request.head_only, &mut self.writer).await;
+        self.after_stream(&request, whole)
     }
 
     /// Answers with a list piece by piece.
-    async fn list(&mut self, mut facts: Box<Facts>, mut list: Box<List>) -> Then {
+    async fn list(&mut self, mut request: Box<Request>, mut list: Box<List>) -> Persistence {
         if let Err(problem) = self.server.charge(Kind::Answers, list.piece_bytes()) {
-            return self.reply(&facts, problem.reply()).await;
+            return self.reply(&request, problem.reply()).await;
         }
         let reply = Reply::new(200).typed("application/json", Vec::new());
-        let chunked = facts.http_minor > 0;
+        let chunked = request.http_minor > 0;
         // Without chunks only the end of the connection ends the body.
-        facts.close |= !chunked;
+        request.close |= !chunked;
         let length = match chunked {
             true => Length::Chunked,
             false => Length::UntilClose,
         };
         let mut out = Vec::with_capacity(320);
-        self.write_head(&facts, &reply, length, &mut out);
+        self.write_head(&request, &reply, length, &mut out);
         let bytes = list.bytes();
         let _held = (bytes >= SMALL_BYTES).then(|| self.server.budget.hold(Kind::Answers, bytes));
-        let whole = match facts.head_only {
+        let whole = match request.head_only {
             true => self.writer.all(out).await.is_ok(),
             false => send_list(&self.server, &mut list, out, chunked, &mut self.writer).await,
         };
-        self.after_stream(&facts, whole)
+        self.after_stream(&request, whole)
     }
 
     /// Answers a run piece by piece.
-    async fn ran(&mut self, facts: Box<Facts>, long: Box<Long>) -> Then {
+    async fn ran(&mut self, request: Box<Request>, long: Box<Long>) -> Persistence {
         match measure(&long, &mut self.reader).await {
-            Some(len) => self.send_ran(facts, &long, len, false).await,
-            None => Then::Drop,
+            Some(len) => self.send_ran(request, &long, len, false).await,
+            None => Persistence::Close,
         }
     }
 
     /// Sends an answer of `len` bytes piece by piece. `replayed`: it was another request's.
-    async fn send_ran(&mut self, facts: Box<Facts>, long: &Long, len: u64, replayed: bool) -> Then {
+    async fn send_ran(
+        &mut self,
+        request: Box<Request>,
+        long: &Long,
+        len: u64,
+        replayed: bool,
+    ) -> Persistence {
         let mut reply = Reply::new(200).typed("application/json", Vec::new());
         if replayed {
             let (name, value) = REPLAYED;
             reply = reply.header(name, value);
         }
         let mut out = Vec::with_capacity(320);
-        self.write_head(&facts, &reply, Length::Known(len), &mut out);
-        let whole = send_long(long, out, facts.head_only, &mut self.writer).await;
-        self.after_stream(&facts, whole)
+        self.write_head(&request, &reply, Length::Known(len), &mut out);
+        let whole = send_long(long, out, request.head_only, &mut self.writer).await;
+        self.after_stream(&request, whole)
     }
 
-    async fn wait(&mut self, facts: Box<Facts>, id: ProcessId, mut wait: Box<Wait>) -> Then {
-        if facts.head_only {
+    async fn wait(
+        &mut self,
+        request: Box<Request>,
+        id: ProcessId,
+        mut wait: Box<Wait>,
+    ) -> Persistence {
+        if request.head_only {
             // What would be said is not known, so neither is its length.
             let reply = Reply::new(200).typed("application/json", Vec::new());
             let reply = reply.header("cache-control", "no-store");
             let mut out = Vec::with_capacity(320);
-            self.write_head(&facts, &reply, Length::Absent, &mut out);
+            self.write_head(&request, &reply, Length::Absent, &mut out);
             drop(reply);
             let sent = self.writer.all(out).await.is_ok();
-            return self.after_stream(&facts, sent);
+            return self.after_stream(&request, sent);
         }
         if let Some(standing) = &self.standing {
             // It has waited for a part of this before another server.
@@ -819,15 +847,19 @@ impl Conn {
         }
         self.reader.expect_silence();
         match wait_for(&self.server, id, wait, &mut self.reader).await {
-            Some(reply) => Box::pin(self.reply(&facts, reply)).await,
-            None => Then::Drop,
+            Some(reply) => Box::pin(self.reply(&request, reply)).await,
+            None => Persistence::Close,
         }
     }
 
     /// Waits for an entry and gives the answer; None if the client is gone. Whoever asks for the
     /// head only does not wait.
-    async fn await_entry(&mut self, facts: &Facts, mut wait: Box<AwaitEntry>) -> Option<Outcome> {
-        if !facts.head_only && !await_entry(&self.server, &mut wait, &mut self.reader).await {
+    async fn await_entry(
+        &mut self,
+        request: &Request,
+        mut wait: Box<AwaitEntry>,
+    ) -> Option<Outcome> {
+        if !request.head_only && !await_entry(&self.server, &mut wait, &mut self.reader).await {
             return None;
         }
         let mut settings = self.server.settings.get();
@@ -836,7 +868,7 @@ impl Conn {
             settings: &mut settings,
             table: &mut self.server.table.borrow_mut(),
             shutting_down: self.server.shutting_down.get(),
-            strict: facts.strict,
+            strict: request.strict,
             stdin_default: rules.stdin_default,
             limits: &rules.limits,
             users: &rules.users,
@@ -845,104 +877,114 @@ impl Conn {
         Some(answer.unwrap_or_else(Outcome::from))
     }
 
-    async fn bytes(&mut self, mut facts: Box<Facts>, bytes: Box<Bytes>) -> Then {
-        let length = match (bytes.length, facts.http_minor) {
+    async fn bytes(&mut self, mut request: Box<Request>, bytes: Box<Bytes>) -> Persistence {
+        let length = match (bytes.length, request.http_minor) {
             (Some(length), _) => Length::Known(length),
             (None, 0) => Length::UntilClose,
             (None, _) => Length::Chunked,
         };
-        facts.close |= length == Length::UntilClose;
+        request.close |= length == Length::UntilClose;
         let mut out = Vec::with_capacity(512);
-        self.write_head(&facts, &bytes.reply, length, &mut out);
-        let whole = if facts.head_only {
+        self.write_head(&request, &bytes.reply, length, &mut out);
+        let whole = if request.head_only {
             self.writer.all(out).await.is_ok()
         } else {
             let (reader, writer) = (&mut self.reader, &mut self.writer);
             send(&self.server, bytes, out, length, reader, writer).await
         };
-        self.after_stream(&facts, whole)
+        self.after_stream(&request, whole)
     }
 
-    async fn follow(&mut self, facts: Box<Facts>, id: ProcessId, cursor: Box<Cursor>) -> Then {
-        let Some((facts, chunked)) = self.begin_events(facts).await else {
-            return Then::Drop;
+    async fn follow(
+        &mut self,
+        request: Box<Request>,
+        id: ProcessId,
+        cursor: Box<Cursor>,
+    ) -> Persistence {
+        let Some((request, chunked)) = self.begin_events(request).await else {
+            return Persistence::Close;
         };
         let (reader, writer) = (&mut self.reader, &mut self.writer);
         let whole =
-            facts.head_only || follow(&self.server, id, cursor, chunked, reader, writer).await;
-        self.after_stream(&facts, whole)
+            request.head_only || follow(&self.server, id, cursor, chunked, reader, writer).await;
+        self.after_stream(&request, whole)
     }
 
-    async fn events(&mut self, facts: Box<Facts>, watch: Watch) -> Then {
-        let Some((facts, chunked)) = self.begin_events(facts).await else {
-            return Then::Drop;
+    async fn events(&mut self, request: Box<Request>, watch: Watch) -> Persistence {
+        let Some((request, chunked)) = self.begin_events(request).await else {
+            return Persistence::Close;
         };
         let (reader, writer) = (&mut self.reader, &mut self.writer);
-        let whole = facts.head_only || events(&self.server, watch, chunked, reader, writer).await;
-        self.after_stream(&facts, whole)
+        let whole = request.head_only || events(&self.server, watch, chunked, reader, writer).await;
+        self.after_stream(&request, whole)
     }
 
     /// Sends the head of an event stream, and says whether its body comes in chunks. None if the
     /// connection cannot go on.
-    async fn begin_events(&mut self, mut facts: Box<Facts>) -> Option<(Box<Facts>, bool)> {
+    async fn begin_events(&mut self, mut request: Box<Request>) -> Option<(Box<Request>, bool)> {
         let reply = Reply::new(200)
             .typed("text/event-stream", Vec::new())
             .header("cache-control", "no-cache")
             .header("x-accel-buffering", "no");
-        let chunked = facts.http_minor > 0;
+        let chunked = request.http_minor > 0;
         // Without chunks only the end of the connection ends the body.
-        facts.close |= !chunked;
+        request.close |= !chunked;
         let mut out = Vec::with_capacity(320);
         let length = if chunked {
             Length::Chunked
         } else {
             Length::UntilClose
         };
-        self.write_head(&facts, &reply, length, &mut out);
+        self.write_head(&request, &reply, length, &mut out);
         self.writer.all(out).await.ok()?;
-        Some((facts, chunked))
+        Some((request, chunked))
     }
 
-    async fn recording(&mut self, mut facts: Box<Facts>, id: ProcessId, follow: bool) -> Then {
+    async fn recording(
+        &mut self,
+        mut request: Box<Request>,
+        id: ProcessId,
+        follow: bool,
+    ) -> Persistence {
         let reply = Reply::new(200)
             .typed("application/x-asciicast", Vec::new())
             .header("cache-control", "no-store")
             .header("x-accel-buffering", "no");
-        let chunked = facts.http_minor > 0;
+        let chunked = request.http_minor > 0;
         // Without chunks only the end of the connection ends the body.
-        facts.close |= !chunked;
+        request.close |= !chunked;
         let mut out = Vec::with_capacity(320);
         let length = match chunked {
             true => Length::Chunked,
             false => Length::UntilClose,
         };
-        self.write_head(&facts, &reply, length, &mut out);
+        self.write_head(&request, &reply, length, &mut out);
         if self.writer.all(out).await.is_err() {
-            return Then::Drop;
+            return Persistence::Close;
         }
         let (reader, writer) = (&mut self.reader, &mut self.writer);
         let whole =
-            facts.head_only || record(&self.server, id, follow, chunked, reader, writer).await;
-        self.after_stream(&facts, whole)
+            request.head_only || record(&self.server, id, follow, chunked, reader, writer).await;
+        self.after_stream(&request, whole)
     }
 
     /// What follows an answer that was written piece by piece.
-    fn after_stream(&self, facts: &Facts, whole: bool) -> Then {
+    fn after_stream(&self, request: &Request, whole: bool) -> Persistence {
         match whole {
-            false => Then::Drop,
-            true if facts.close || self.reader.ended() => Then::Linger,
-            true => Then::Next,
+            false => Persistence::Close,
+            true if request.close || self.reader.ended() => Persistence::Linger,
+            true => Persistence::Persist,
         }
     }
 
-    async fn upgrade(&mut self, mut facts: Box<Facts>, upgrade: Box<Upgrade>) -> Then {
+    async fn upgrade(&mut self, mut request: Box<Request>, upgrade: Box<Upgrade>) -> Persistence {
         // `connection` is about the upgrade here, not about what comes after it.
-        facts.close = false;
-        facts.keep_alive = false;
-        let head = self.upgrade_head(&facts, &upgrade.accept);
-        drop(facts);
+        request.close = false;
+        request.keep_alive = false;
+        let head = self.upgrade_head(&request, &upgrade.accept);
+        drop(request);
         if self.writer.all(head).await.is_err() {
-            return Then::Drop;
+            return Persistence::Close;
         }
         let id = upgrade.id;
         let sockets = &self.server.web_sockets;
@@ -955,10 +997,10 @@ impl Conn {
             Socket::Attach(query) => attach(&self.server, id, query, reader, writer).await,
         }
         sockets.set(sockets.get() - 1);
-        Then::Linger
+        Persistence::Linger
     }
 
-    fn upgrade_head(&self, facts: &Facts, accept: &Accept) -> Vec<u8> {
+    fn upgrade_head(&self, request: &Request, accept: &Accept) -> Vec<u8> {
         let key = String::from_utf8_lossy(&accept.accept).into_owned();
         let mut reply = Reply::new(101)
             .header("connection", "upgrade")
@@ -968,7 +1010,7 @@ impl Conn {
             reply = reply.header("sec-websocket-protocol", protocol.clone());
         }
         let mut out = Vec::with_capacity(400);
-        self.write_head(facts, &reply, Length::Absent, &mut out);
+        self.write_head(request, &reply, Length::Absent, &mut out);
         out
     }
 

@@ -15,7 +15,7 @@ use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
 use crate::wire::http::response::CONTINUE;
 use crate::wire::http::target::split_target;
 
-use super::{Conn, Then, request_id, too_many};
+use super::{Conn, Persistence, request_id, too_many};
 use crate::budget::{Charge, Kind};
 use crate::io::audit::Change;
 use crate::io::conn::body::Body;
@@ -28,8 +28,8 @@ use crate::io::server::Server;
 /// Bytes of a body.
 pub(crate) const BODY_BYTES_MAX: u64 = 2 << 20;
 
-/// What is kept of a head once its bytes are gone.
-pub(super) struct Facts {
+/// A request that is being answered: what is kept of its head once the bytes are gone.
+pub(super) struct Request {
     pub(super) head_only: bool,
     /// Which route was asked for, if one was.
     pub(super) route: Option<usize>,
@@ -48,14 +48,14 @@ pub(super) struct Facts {
     /// Its path, without a query, as far as a log shows it.
     pub(super) path: Box<str>,
     /// The id that it brought, or one in its place.
-    pub(super) request: Option<Box<str>>,
+    pub(super) id: Option<Box<str>>,
     /// What it changes, if that is to be noted.
     pub(super) change: Option<Box<Change>>,
     /// `origin`, `access-control-request-method`, `access-control-request-headers`.
     pub(super) cors: Option<Box<[Option<Vec<u8>>; 3]>>,
 }
 
-impl Facts {
+impl Request {
     fn of(head: &Head<'_>) -> Self {
         let owned = |name| head.header(name).map(<[u8]>::to_vec);
         let cors = [
@@ -76,7 +76,7 @@ impl Facts {
             strict: is_strict(head),
             method: head.method(),
             path: shown_path(head.target()).into(),
-            request: request_id::of(head),
+            id: request_id::of(head),
             change: None,
             cors: cors.iter().any(Option::is_some).then(|| Box::new(cors)),
         }
@@ -128,7 +128,9 @@ fn shown_path(target: &str) -> &str {
 
 impl Conn {
     /// Reads a head. `Err` ends the connection.
-    pub(super) async fn head(&mut self) -> Result<(Box<Facts>, Result<Plan, Reply>), Then> {
+    pub(super) async fn head(
+        &mut self,
+    ) -> Result<(Box<Request>, Result<Plan, Reply>), Persistence> {
         let mut scan = HeadScan::default();
         let mut deadline = meter::now() + timeouts::IDLE_TIME_MAX;
         let mut begun = false;
@@ -143,11 +145,11 @@ impl Conn {
                     &self.server.options.head_limits,
                 ) {
                     Ok(Parsed::Done { value: head, used }) => {
-                        let mut facts = Box::new(Facts::of(&head));
+                        let mut request = Box::new(Request::of(&head));
                         let rules = self.server.rules();
                         let guard = rules.guard(self.for_metrics);
                         let plan = api::plan(&head, guard, self.peer);
-                        facts.route = plan.as_ref().ok().and_then(|plan| plan.route);
+                        request.route = plan.as_ref().ok().and_then(|plan| plan.route);
                         if let Some(standing) = &self.standing {
                             standing.has_request(&self.reader.bytes()[..used]);
                         }
@@ -156,7 +158,7 @@ impl Conn {
                             // One that has to go is told when it is answered.
                             self.hold_head(0);
                         }
-                        return Ok((facts, plan));
+                        return Ok((request, plan));
                     }
                     Ok(Parsed::NeedMore) => {
                         unfinished = true;
@@ -194,7 +196,7 @@ impl Conn {
                 }
                 Some(Filled::End | Filled::Broken) => {
                     return Err(match self.hold_head(0) {
-                        true => Then::Drop,
+                        true => Persistence::Close,
                         // It has to go. What it is about to ask is not answered otherwise.
                         false => self.last_reply(&too_many().reply()),
                     });
@@ -202,7 +204,7 @@ impl Conn {
                 None if begun => {
                     return Err(Box::pin(self.bare_reply(Reply::new(408))).await);
                 }
-                None => return Err(Then::Drop),
+                None => return Err(Persistence::Close),
             }
         }
     }
@@ -210,7 +212,7 @@ impl Conn {
     /// Reads a body. `Err` holds the answer, or none if the peer is gone.
     pub(super) async fn body(
         &mut self,
-        facts: &Facts,
+        request: &Request,
         policy: BodyPolicy,
     ) -> Result<Received, Option<Problem>> {
         let too_long = || {
@@ -220,21 +222,21 @@ impl Conn {
             )
         };
         let mut received = Received::default();
-        if facts.framing == BodyFraming::Empty {
+        if request.framing == BodyFraming::Empty {
             return Ok(received);
         }
-        if let BodyFraming::Length(bytes) = facts.framing
+        if let BodyFraming::Length(bytes) = request.framing
             && bytes > BODY_BYTES_MAX
         {
             return Err(Some(too_long()));
         }
-        if facts.expects_continue
+        if request.expects_continue
             && self.reader.bytes().is_empty()
             && self.writer.all(CONTINUE.to_vec()).await.is_err()
         {
             return Err(None);
         }
-        let mut rest = Body::new(facts.framing, BODY_BYTES_MAX);
+        let mut rest = Body::new(request.framing, BODY_BYTES_MAX);
         let deadline = meter::now() + timeouts::BODY_TIME_MAX;
         loop {
             let body = &mut received.body;

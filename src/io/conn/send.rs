@@ -12,8 +12,8 @@ use crate::api::idempotency::REPLAYED;
 use crate::config::timeouts;
 use crate::wire::http::response::{Length, ResponseHead};
 
-use super::receive::Facts;
-use super::{Conn, Then, request_id};
+use super::receive::Request;
+use super::{Conn, Persistence, request_id};
 use crate::io::audit;
 use crate::io::telling::Told;
 
@@ -26,21 +26,21 @@ const SHARED_PIECE_BYTES: usize = 256 << 10;
 
 impl Conn {
     /// An answer to something that is not a request; nothing can follow it.
-    pub(super) async fn bare_reply(&mut self, reply: Reply) -> Then {
+    pub(super) async fn bare_reply(&mut self, reply: Reply) -> Persistence {
         let out = self.bare(&reply);
         if self.writer.all(out).await.is_ok() {
-            Then::Linger
+            Persistence::Linger
         } else {
-            Then::Drop
+            Persistence::Close
         }
     }
 
     /// The same for who has to go now, as far as it is taken at once.
-    pub(super) fn last_reply(&mut self, reply: &Reply) -> Then {
+    pub(super) fn last_reply(&mut self, reply: &Reply) -> Persistence {
         let out = self.bare(reply);
         // Who is gone already need not be told.
         let _ = self.writer.at_once(&[IoSlice::new(&out)]);
-        Then::Drop
+        Persistence::Close
     }
 
     fn bare(&self, reply: &Reply) -> Vec<u8> {
@@ -73,26 +73,26 @@ impl Conn {
     }
 
     /// A request, as logs tell of it.
-    pub(super) fn told<'f>(&self, facts: &'f Facts) -> Told<'f> {
+    pub(super) fn told<'f>(&self, request: &'f Request) -> Told<'f> {
         Told {
-            method: Some(facts.method),
-            path: &facts.path,
-            request: facts.request.as_deref(),
+            method: Some(request.method),
+            path: &request.path,
+            request: request.id.as_deref(),
             peer: self.peer,
         }
     }
 
     /// Sends a whole answer.
-    pub(super) async fn reply(&mut self, facts: &Facts, reply: Reply) -> Then {
+    pub(super) async fn reply(&mut self, request: &Request, reply: Reply) -> Persistence {
         let len = reply.body.len();
         let length = match reply.status {
             204 | 304 | 101 => Length::Absent,
             _ => Length::Known(len as u64),
         };
         let mut out = Vec::with_capacity(320 + if len < SMALL_BODY_BYTES { len } else { 0 });
-        self.write_head(facts, &reply, length, &mut out);
-        let close = facts.close || self.reader.ended() && self.reader.bytes().is_empty();
-        let sent = if facts.head_only {
+        self.write_head(request, &reply, length, &mut out);
+        let close = request.close || self.reader.ended() && self.reader.bytes().is_empty();
+        let sent = if request.head_only {
             self.writer.all(out).await
         } else if len < SMALL_BODY_BYTES {
             out.extend_from_slice(&reply.body);
@@ -104,9 +104,9 @@ impl Conn {
             }
         };
         match sent {
-            Err(_) => Then::Drop,
-            Ok(()) if close => Then::Linger,
-            Ok(()) => Then::Next,
+            Err(_) => Persistence::Close,
+            Ok(()) if close => Persistence::Linger,
+            Ok(()) => Persistence::Persist,
         }
     }
 
@@ -114,10 +114,10 @@ impl Conn {
     /// them holds no more than a piece. `replayed`: it was another request's.
     pub(super) async fn shared_reply(
         &mut self,
-        facts: &Facts,
+        request: &Request,
         answer: &Reply,
         replayed: bool,
-    ) -> Then {
+    ) -> Persistence {
         let len = answer.body.len();
         let is_small = len < SMALL_BODY_BYTES;
         let mut head = Reply {
@@ -134,35 +134,37 @@ impl Conn {
             head = head.header(name, value);
         }
         if is_small {
-            return self.reply(facts, head).await;
+            return self.reply(request, head).await;
         }
         let mut out = Vec::with_capacity(320);
-        self.write_head(facts, &head, Length::Known(len as u64), &mut out);
+        self.write_head(request, &head, Length::Known(len as u64), &mut out);
         if self.writer.all(out).await.is_err() {
-            return Then::Drop;
+            return Persistence::Close;
         }
         for piece in answer.body.chunks(SHARED_PIECE_BYTES) {
             let sent = self.writer.within(piece.to_vec(), timeouts::HELD_PIECE_MAX);
             if sent.await.is_err() {
-                return Then::Drop;
+                return Persistence::Close;
             }
         }
-        self.after_stream(facts, true)
+        self.after_stream(request, true)
     }
 
     /// Appends the head of an answer, with what browsers are told; every answer to a request has one.
     pub(super) fn write_head(
         &self,
-        facts: &Facts,
+        request: &Request,
         reply: &Reply,
         length: Length,
         out: &mut Vec<u8>,
     ) {
-        self.server.answers.begins(facts.route, facts.since, reply);
+        self.server
+            .answers
+            .begins(request.route, request.since, reply);
         let rules = self.server.rules();
-        let asked = |at: usize| facts.cors.as_ref().and_then(|cors| cors[at].as_deref());
+        let asked = |at: usize| request.cors.as_ref().and_then(|cors| cors[at].as_deref());
         let cors = rules.cors.fields(&rules.guard, asked(0));
-        let preflight = if facts.preflight {
+        let preflight = if request.preflight {
             rules.cors.preflight_fields(asked(1), asked(2))
         } else {
             Vec::new()
@@ -180,26 +182,26 @@ impl Conn {
                 .iter()
                 .map(|(name, value): &(_, Cow<'_, str>)| (*name, value.as_ref())),
         );
-        if facts.strict {
+        if request.strict {
             fields.push(("preference-applied", "handling=strict"));
         }
         let is_allowed = cors.iter().any(|(name, _)| *name == ALLOW_ORIGIN);
-        if let Some(id) = &facts.request {
+        if let Some(id) = &request.id {
             fields.push(request_id::field(id));
         }
         let exposed = is_allowed.then(|| expose(fields.iter().map(|(name, _)| *name)));
         if let Some(names) = exposed.as_deref().filter(|names| !names.is_empty()) {
             fields.push((EXPOSE, names));
         }
-        let told = self.told(facts);
-        audit::answered(&self.server, facts.change.as_deref(), &told, reply);
+        let told = self.told(request);
+        audit::answered(&self.server, request.change.as_deref(), &told, reply);
         self.server.answered(told, reply);
         let head = ResponseHead {
             status: reply.status,
             content_type: reply.content_type,
             length,
-            close: facts.close,
-            keep_alive: facts
+            close: request.close,
+            keep_alive: request
                 .keep_alive
                 .then_some(timeouts::IDLE_TIME_MAX.as_secs()),
             headers: &fields,

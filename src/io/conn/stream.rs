@@ -11,8 +11,8 @@ use crate::budget::Charge;
 use crate::wire::http::response::Length;
 use crate::wire::say::run::Format;
 
-use super::receive::Facts;
-use super::{Conn, Then};
+use super::receive::Request;
+use super::{Conn, Persistence};
 use crate::io::host::admission::admit;
 use crate::io::host::begun::Handed;
 use crate::io::host::run::{Underway, half_closed};
@@ -23,24 +23,24 @@ impl Conn {
     /// Starts a run and streams it.
     pub(super) async fn stream(
         &mut self,
-        mut facts: Box<Facts>,
+        mut request: Box<Request>,
         run: Box<Run>,
         form: Form,
         charge: Option<Charge>,
-    ) -> Then {
+    ) -> Persistence {
         let server = self.server.clone();
         let reader = &mut self.reader;
         // It may have been in line before another server.
         let patience = run.timeout.saturating_sub(reader.waited());
         let place = match admit(&server, patience, half_closed(&run), reader).await {
             Ok(place) => place,
-            Err(None) => return Then::Drop,
-            Err(Some(problem)) => return self.reply(&facts, problem.reply()).await,
+            Err(None) => return Persistence::Close,
+            Err(Some(problem)) => return self.reply(&request, problem.reply()).await,
         };
         let begins = |job| self.reader.runs(job);
         let underway = match Underway::begin(&server, run, charge, place, begins) {
             Ok(underway) => underway,
-            Err(problem) => return self.reply(&facts, problem.reply()).await,
+            Err(problem) => return self.reply(&request, problem.reply()).await,
         };
         let started = {
             let started = pin!(underway.started());
@@ -50,11 +50,11 @@ impl Conn {
             Waited::Done(Ok(pid)) => pid,
             Waited::Done(Err(error)) => {
                 let problem = underway.refused(error);
-                return self.reply(&facts, problem.reply()).await;
+                return self.reply(&request, problem.reply()).await;
             }
             Waited::TimeUp | Waited::Gone => {
                 underway.abandon();
-                return Then::Drop;
+                return Persistence::Close;
             }
         };
         let cache = match form.format {
@@ -65,15 +65,15 @@ impl Conn {
             .typed(form.format.content_type(), Vec::new())
             .header("cache-control", cache)
             .header("x-accel-buffering", "no");
-        let chunked = facts.http_minor > 0;
+        let chunked = request.http_minor > 0;
         // Without chunks only the end of the connection ends the body.
-        facts.close |= !chunked;
+        request.close |= !chunked;
         let length = match chunked {
             true => Length::Chunked,
             false => Length::UntilClose,
         };
         let mut head = Vec::with_capacity(400);
-        self.write_head(&facts, &reply, length, &mut head);
+        self.write_head(&request, &reply, length, &mut head);
         let mut body = Body::new(&mut self.writer, chunked);
         let whole = stream(
             &server,
@@ -85,21 +85,25 @@ impl Conn {
         );
         let whole = whole.await;
         self.answers();
-        self.after_stream(&facts, whole)
+        self.after_stream(&request, whole)
     }
 
     /// Goes on with the stream of a run that another server has begun.
-    pub(super) async fn stream_on(&mut self, mut facts: Box<Facts>, handed: Handed) -> Then {
+    pub(super) async fn stream_on(
+        &mut self,
+        mut request: Box<Request>,
+        handed: Handed,
+    ) -> Persistence {
         let server = self.server.clone();
-        let chunked = facts.http_minor > 0;
-        facts.close |= !chunked;
+        let chunked = request.http_minor > 0;
+        request.close |= !chunked;
         let Some((underway, Some(at))) = handed.take() else {
-            return Then::Drop;
+            return Persistence::Close;
         };
         self.reader.runs(underway.job());
         let mut body = Body::new(&mut self.writer, chunked);
         let whole = resume(&server, underway, at, &mut self.reader, &mut body).await;
         self.answers();
-        self.after_stream(&facts, whole)
+        self.after_stream(&request, whole)
     }
 }
