@@ -23,7 +23,7 @@ use crate::wire::sse;
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
 use crate::io::host::begun::Paused;
-use crate::io::host::run::Underway;
+use crate::io::host::underway::Underway;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::timer::sleep_until;
 use crate::io::server::Server;

@@ -41,7 +41,7 @@ use crate::types::{JobId, Monotonic};
 
 use crate::io::conn::listener::take_up;
 use crate::io::conn::standing::{Doing, Had};
-use crate::io::host::begun::Handed;
+use crate::io::host::handed::Handed;
 use crate::io::repeats;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;

@@ -5,11 +5,14 @@
 
 use std::rc::Rc;
 
-use crate::api::Problem;
 use crate::api::logs::Fetch;
+use crate::api::{Problem, Reply};
 use crate::budget::{Charge, Kind};
 use crate::config::timeouts;
+use crate::wire::http::response::Length;
 
+use super::receive::Request;
+use super::{Conn, Persistence};
 use crate::io::conn::writer::Writer;
 use crate::io::host::outputs::trim_later;
 use crate::io::server::Server;
@@ -19,7 +22,7 @@ const PIECE_BYTES: usize = 192 << 10;
 
 /// A log that is to be sent. Gives the snapshot back when dropped, also when the connection ends
 /// first.
-pub(super) struct Held {
+struct Held {
     server: Rc<Server>,
     fetch: Fetch,
     /// What the snapshot takes besides slots.
@@ -31,7 +34,7 @@ impl Held {
     ///
     /// # Errors
     /// 503 where there is no room for that and a piece.
-    pub(super) fn new(server: &Rc<Server>, fetch: Fetch) -> Result<Self, Problem> {
+    fn new(server: &Rc<Server>, fetch: Fetch) -> Result<Self, Problem> {
         let bytes = fetch.snapshot.heap_bytes() as u64;
         let mut held = Self {
             server: server.clone(),
@@ -45,7 +48,7 @@ impl Held {
     }
 
     /// Bytes of the whole body.
-    pub(super) fn body_len(&self) -> u64 {
+    fn body_len(&self) -> u64 {
         self.fetch.body_len as u64
     }
 }
@@ -60,12 +63,7 @@ impl Drop for Held {
 }
 
 /// Writes `head` and the body. False if the connection cannot go on.
-pub(super) async fn fetch(
-    mut held: Held,
-    head: Vec<u8>,
-    head_only: bool,
-    writer: &mut Writer,
-) -> bool {
+async fn fetch(mut held: Held, head: Vec<u8>, head_only: bool, writer: &mut Writer) -> bool {
     if writer.all(head).await.is_err() {
         return false;
     }
@@ -89,4 +87,18 @@ pub(super) async fn fetch(
         }
     }
     true
+}
+
+impl Conn {
+    pub(super) async fn fetch(&mut self, request: Box<Request>, what: Fetch) -> Persistence {
+        let held = match Held::new(&self.server, what) {
+            Ok(held) => held,
+            Err(problem) => return self.reply(&request, problem.reply()).await,
+        };
+        let reply = Reply::new(200).typed("application/json", Vec::new());
+        let mut out = Vec::with_capacity(320);
+        self.write_head(&request, &reply, Length::Known(held.body_len()), &mut out);
+        let whole = fetch(held, out, request.head_only, &mut self.writer).await;
+        self.after_stream(&request, whole)
+    }
 }

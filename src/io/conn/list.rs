@@ -5,15 +5,21 @@
 
 use std::rc::Rc;
 
+use crate::api::Reply;
 use crate::api::list::List;
+use crate::budget::Kind;
 use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
+use crate::wire::http::response::Length;
 
+use super::receive::Request;
+use super::{Conn, Persistence};
 use crate::io::conn::writer::Writer;
+use crate::io::memory::SMALL_BYTES;
 use crate::io::runtime::turn::give_way;
 use crate::io::server::Server;
 
 /// Sends `head` and the list. False if the connection cannot go on.
-pub(super) async fn send_list(
+async fn send_list(
     server: &Rc<Server>,
     list: &mut List,
     head: Vec<u8>,
@@ -43,4 +49,29 @@ fn frame(piece: &[u8], is_last: bool) -> Vec<u8> {
     let line_len = chunk_head(piece.len(), &mut line);
     let end = if is_last { LAST_CHUNK } else { b"" };
     [&line[..line_len], piece, CHUNK_END, end].concat()
+}
+
+impl Conn {
+    /// Answers with a list piece by piece.
+    pub(super) async fn list(
+        &mut self,
+        mut request: Box<Request>,
+        mut list: Box<List>,
+    ) -> Persistence {
+        if let Err(problem) = self.server.charge(Kind::Answers, list.piece_bytes()) {
+            return self.reply(&request, problem.reply()).await;
+        }
+        let reply = Reply::new(200).typed("application/json", Vec::new());
+        let length = request.length_unknown();
+        let chunked = length == Length::Chunked;
+        let mut out = Vec::with_capacity(320);
+        self.write_head(&request, &reply, length, &mut out);
+        let bytes = list.bytes();
+        let _held = (bytes >= SMALL_BYTES).then(|| self.server.budget.hold(Kind::Answers, bytes));
+        let whole = match request.head_only {
+            true => self.writer.all(out).await.is_ok(),
+            false => send_list(&self.server, &mut list, out, chunked, &mut self.writer).await,
+        };
+        self.after_stream(&request, whole)
+    }
 }

@@ -7,9 +7,13 @@
 use std::pin::pin;
 
 use crate::api::Reply;
+use crate::api::idempotency::REPLAYED;
 use crate::api::run::Progress;
 use crate::config::timeouts;
+use crate::wire::http::response::Length;
 
+use super::receive::Request;
+use super::{Conn, Persistence};
 use crate::io::conn::reader::Filled;
 use crate::io::conn::writer::Writer;
 use crate::io::host::run::Long;
@@ -58,12 +62,7 @@ pub(crate) async fn whole(long: &Long, len: u64) -> Reply {
 }
 
 /// Sends `head` and the answer. False if the connection cannot go on.
-pub(super) async fn send_long(
-    long: &Long,
-    mut head: Vec<u8>,
-    head_only: bool,
-    writer: &mut Writer,
-) -> bool {
+async fn send_long(long: &Long, mut head: Vec<u8>, head_only: bool, writer: &mut Writer) -> bool {
     let mut progress = Progress::default();
     let mut more = !head_only;
     if more {
@@ -78,5 +77,34 @@ pub(super) async fn send_long(
         }
         head = Vec::new();
         more = long.piece(&mut progress, PIECE_BYTES, &mut head);
+    }
+}
+
+impl Conn {
+    /// Answers a run piece by piece.
+    pub(super) async fn ran(&mut self, request: Box<Request>, long: Box<Long>) -> Persistence {
+        match measure(&long, &mut self.reader).await {
+            Some(len) => self.send_ran(request, &long, len, false).await,
+            None => Persistence::Close,
+        }
+    }
+
+    /// Sends an answer of `len` bytes piece by piece. `replayed`: it was another request's.
+    pub(super) async fn send_ran(
+        &mut self,
+        request: Box<Request>,
+        long: &Long,
+        len: u64,
+        replayed: bool,
+    ) -> Persistence {
+        let mut reply = Reply::new(200).typed("application/json", Vec::new());
+        if replayed {
+            let (name, value) = REPLAYED;
+            reply = reply.header(name, value);
+        }
+        let mut out = Vec::with_capacity(320);
+        self.write_head(&request, &reply, Length::Known(len), &mut out);
+        let whole = send_long(long, out, request.head_only, &mut self.writer).await;
+        self.after_stream(&request, whole)
     }
 }

@@ -12,7 +12,7 @@ use crate::config::timeouts;
 use crate::wire::Parsed;
 use crate::wire::http::chunked::{ChunkError, Progress};
 use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
-use crate::wire::http::response::CONTINUE;
+use crate::wire::http::response::{CONTINUE, Length};
 use crate::wire::http::target::split_target;
 
 use super::{Conn, Persistence, request_id, too_many};
@@ -56,6 +56,16 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// Frames the body of an answer whose length nobody knows yet (RFC 9112, 7.1).
+    pub(super) fn length_unknown(&mut self) -> Length {
+        if self.http_minor > 0 {
+            return Length::Chunked;
+        }
+        // Only the end of the connection ends the body.
+        self.close = true;
+        Length::UntilClose
+    }
+
     fn of(head: &Head<'_>) -> Self {
         let owned = |name| head.header(name).map(<[u8]>::to_vec);
         let cors = [

@@ -150,6 +150,15 @@ impl Conn {
         self.after_stream(request, true)
     }
 
+    /// What follows an answer that was written piece by piece.
+    pub(super) fn after_stream(&self, request: &Request, whole: bool) -> Persistence {
+        match whole {
+            false => Persistence::Close,
+            true if request.close || self.reader.ended() => Persistence::Linger,
+            true => Persistence::Persist,
+        }
+    }
+
     /// Appends the head of an answer, with what browsers are told; every answer to a request has one.
     pub(super) fn write_head(
         &self,

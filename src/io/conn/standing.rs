@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::budget::Charge;
-use crate::io::host::begun::Handed;
+use crate::io::host::handed::Handed;
 use crate::io::repeats::Waiting;
 use crate::io::runtime::heap;
 use crate::ledger::heritage::{Connection, Text};

@@ -14,8 +14,8 @@ use crate::wire::say::run::Format;
 use super::receive::Request;
 use super::{Conn, Persistence};
 use crate::io::host::admission::admit;
-use crate::io::host::begun::Handed;
-use crate::io::host::run::{Underway, half_closed};
+use crate::io::host::handed::Handed;
+use crate::io::host::underway::{Underway, half_closed};
 use crate::io::stream::{Body, resume, stream};
 use crate::io::wait::{Waited, for_client};
 
@@ -65,13 +65,8 @@ impl Conn {
             .typed(form.format.content_type(), Vec::new())
             .header("cache-control", cache)
             .header("x-accel-buffering", "no");
-        let chunked = request.http_minor > 0;
-        // Without chunks only the end of the connection ends the body.
-        request.close |= !chunked;
-        let length = match chunked {
-            true => Length::Chunked,
-            false => Length::UntilClose,
-        };
+        let length = request.length_unknown();
+        let chunked = length == Length::Chunked;
         let mut head = Vec::with_capacity(400);
         self.write_head(&request, &reply, length, &mut head);
         let mut body = Body::new(&mut self.writer, chunked);
@@ -95,8 +90,7 @@ impl Conn {
         handed: Handed,
     ) -> Persistence {
         let server = self.server.clone();
-        let chunked = request.http_minor > 0;
-        request.close |= !chunked;
+        let chunked = request.length_unknown() == Length::Chunked;
         let Some((underway, Some(at))) = handed.take() else {
             return Persistence::Close;
         };
