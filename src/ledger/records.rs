@@ -15,40 +15,28 @@
 //! What is written is whole at any moment, because each fact is one word: who dies between two facts
 //! has written the first.
 
+mod common;
+mod ends;
+mod pid_slot;
+
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use self::common::HIGH;
 use super::memory::Words;
 use crate::types::{ExitStatus, JobId, Monotonic, ProcessId, Stream};
+
+pub use self::common::SETTINGS_WORDS;
+pub use self::ends::{End, Named};
+pub use self::pid_slot::PidSlot;
 
 /// Numbers in one record.
 const WORDS: usize = 32;
 
 /// Records at most, and if that is more than is to be had.
 const SIZES: [usize; 3] = [65_536 * WORDS * 8, 8192 * WORDS * 8, 1024 * WORDS * 8];
-
-/// Places in the first record, which is nobody's.
-const LAST_ID: usize = 0;
-const LAST_JOB: usize = 1;
-/// Records below this one have been used.
-const HIGH: usize = 2;
-const SERVES: usize = 3;
-const DEATHS: usize = 4;
-const RELOADED: usize = 5;
-const SETTINGS: usize = 8;
-/// What is handed over and to which program, and why that failed. The first is stored last.
-const HANDOVER: usize = 16;
-const HANDOVER_TO: usize = 17;
-const HANDOVER_ERROR: usize = 18;
-/// What only this machine's servers know, in so many numbers.
-const SECRET: usize = 20;
-const SECRET_WORDS: usize = 4;
-
-/// Numbers of settings.
-pub const SETTINGS_WORDS: usize = 6;
 
 /// Places in a record.
 const LIFE: usize = 0;
@@ -103,82 +91,6 @@ pub struct Text {
     pub bytes: u32,
 }
 
-/// One end of a pipe or terminal that is the server's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Where this stream is read.
-    Output(Stream),
-    /// Where input is written.
-    Input,
-}
-
-impl End {
-    fn place(self) -> usize {
-        match self {
-            End::Output(stream) => OUTPUTS + stream as usize,
-            End::Input => INPUT,
-        }
-    }
-}
-
-/// A descriptor that a record names, as long as this lives.
-#[derive(Debug)]
-pub struct Named {
-    records: Arc<Records>,
-    record: RecordId,
-    job: JobId,
-    end: End,
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        // The record may be another job's by now.
-        if self.records.job(self.record) == self.job {
-            self.records.set(self.record, self.end.place(), 0);
-        }
-    }
-}
-
-/// Where the pid of a child shows as soon as it exists, 0 before: in a record, where a server that
-/// goes on finds it, or in memory of its own.
-#[derive(Debug)]
-pub enum PidSlot {
-    /// Nobody goes on.
-    Own(AtomicI32),
-    /// The record of its job.
-    Kept(Arc<Records>, RecordId),
-}
-
-impl Default for PidSlot {
-    fn default() -> Self {
-        Self::Own(AtomicI32::new(0))
-    }
-}
-
-impl PidSlot {
-    /// Whether this is the number of the child: the slot is emptied before the child is collected, and
-    /// a keeper writes down how it has ended before it does that. What was opened by the number before
-    /// is the child's then.
-    pub fn is_still(&self, pid: i32) -> bool {
-        let has_ended = match self {
-            Self::Own(_) => false,
-            Self::Kept(records, record) => records.status(*record).is_some(),
-        };
-        !has_ended && self.load(Ordering::Acquire) == pid
-    }
-}
-
-impl std::ops::Deref for PidSlot {
-    type Target = AtomicI32;
-
-    fn deref(&self) -> &AtomicI32 {
-        match self {
-            Self::Own(number) => number,
-            Self::Kept(records, record) => records.pid_slot(*record),
-        }
-    }
-}
-
 impl Records {
     /// Makes the memory.
     ///
@@ -196,8 +108,7 @@ impl Records {
     /// If it is none.
     pub fn again(fd: OwnedFd) -> io::Result<Self> {
         let records = Self::of(Words::again(fd)?);
-        records.words.set(HANDOVER, 0);
-        records.words.set(SERVES, 0);
+        records.begin_again();
         Ok(records)
     }
 
@@ -304,14 +215,6 @@ impl Records {
     /// The same.
     pub fn is_handed_over(&self, record: RecordId) -> bool {
         self.get(record, HANDED) != 0
-    }
-
-    /// How many descriptors it names that may be read.
-    pub fn outputs(&self, record: RecordId) -> u8 {
-        let open = Stream::ALL
-            .into_iter()
-            .filter(|&stream| self.fd(record, End::Output(stream)).is_some());
-        u8::try_from(open.count()).unwrap_or(u8::MAX)
     }
 
     /// Whose it is.
@@ -454,151 +357,6 @@ impl Records {
         let end = self.get(record, END);
         (end != 0).then(|| (end, self.get(record, ENDED_AT)))
     }
-
-    /// Notes which descriptor an end is, until what is returned is dropped. Before there is a
-    /// process, and dropped before the descriptor is closed.
-    pub fn name(self: &Arc<Self>, record: RecordId, end: End, fd: i32) -> Named {
-        self.set(record, end.place(), u64::from(fd.cast_unsigned()));
-        Named {
-            records: self.clone(),
-            record,
-            job: self.job(record),
-            end,
-        }
-    }
-
-    /// The descriptor of an end.
-    pub fn fd(&self, record: RecordId, end: End) -> Option<i32> {
-        let fd = i32::try_from(self.get(record, end.place())).ok()?;
-        (fd > 2).then_some(fd)
-    }
-
-    /// All descriptors that it names.
-    pub fn fds(&self, record: RecordId) -> impl Iterator<Item = i32> + '_ {
-        let outputs = Stream::ALL.into_iter().map(End::Output);
-        let ends = outputs.chain([End::Input]);
-        ends.filter_map(move |end| self.fd(record, end))
-    }
-
-    /// The last id that may have been told to anybody.
-    pub fn last_id(&self) -> u64 {
-        self.words.get(LAST_ID)
-    }
-
-    /// The same; before it is told.
-    pub fn set_last_id(&self, id: u64) {
-        self.words.set(LAST_ID, id);
-    }
-
-    /// The last job.
-    pub fn last_job(&self) -> u64 {
-        self.words.get(LAST_JOB)
-    }
-
-    /// The same; before it is begun.
-    pub fn set_last_job(&self, job: u64) {
-        self.words.set(LAST_JOB, job);
-    }
-
-    /// Settings that were changed, as numbers of the caller's that are not all 0.
-    pub fn settings(&self) -> Option<[u64; SETTINGS_WORDS]> {
-        let settings = std::array::from_fn(|at| self.words.get(SETTINGS + at));
-        settings.iter().any(|&of| of != 0).then_some(settings)
-    }
-
-    /// The same.
-    pub fn set_settings(&self, settings: [u64; SETTINGS_WORDS]) {
-        for (at, value) in settings.into_iter().enumerate() {
-            self.words.set(SETTINGS + at, value);
-        }
-    }
-
-    /// What bodies of requests are hashed with, in all servers; made by the first who asks, of these
-    /// bytes.
-    pub fn secret(&self, random: [u8; 32]) -> [u8; 32] {
-        let now: [u64; SECRET_WORDS] = std::array::from_fn(|at| self.words.get(SECRET + at));
-        let mut secret = random;
-        let (words, _) = secret.as_chunks_mut::<8>();
-        if now.contains(&0) {
-            for (at, word) in words.iter().enumerate() {
-                self.words.set(SECRET + at, u64::from_ne_bytes(*word) | 1);
-            }
-        }
-        for (at, word) in words.iter_mut().enumerate() {
-            *word = self.words.get(SECRET + at).to_ne_bytes();
-        }
-        secret
-    }
-
-    /// The configuration was read again while a server ran, and a token is wanted since, or none.
-    pub fn set_reloaded(&self, wants_token: bool) {
-        self.words.set(RELOADED, 1 + u64::from(wants_token));
-    }
-
-    /// Whether a token is wanted since then, if that ever was.
-    pub fn was_reloaded(&self) -> Option<bool> {
-        match self.words.get(RELOADED) {
-            0 => None,
-            was => Some(was > 1),
-        }
-    }
-
-    /// The keeper is to hand over what is described there to a program; two descriptors. It does not
-    /// come back, or there is a [`Records::handover_error`].
-    pub fn hand_over(&self, heritage: RawFd, program: RawFd) {
-        self.words.set(HANDOVER_ERROR, 0);
-        self.words
-            .set(HANDOVER_TO, u64::from(program.cast_unsigned()));
-        self.words
-            .set(HANDOVER, u64::from(heritage.cast_unsigned()));
-    }
-
-    /// The same.
-    pub fn handover(&self) -> Option<(RawFd, RawFd)> {
-        let number = |at| i32::try_from(self.words.get(at)).ok();
-        Some((number(HANDOVER).filter(|&fd| fd > 2)?, number(HANDOVER_TO)?))
-    }
-
-    /// It is not to be done: who said so is gone.
-    pub fn forget_handover(&self) {
-        self.words.set(HANDOVER, 0);
-        for record in self.iter().filter(|&of| self.is_handed_over(of)) {
-            self.hand_over_run(record, false);
-        }
-    }
-
-    /// It could not be done, for this reason, an errno.
-    pub fn handover_failed(&self, errno: i32) {
-        self.words.set(HANDOVER, 0);
-        self.words
-            .set(HANDOVER_ERROR, u64::from(errno.cast_unsigned()));
-    }
-
-    /// The same.
-    pub fn handover_error(&self) -> Option<i32> {
-        let errno = i32::try_from(self.words.get(HANDOVER_ERROR)).ok();
-        errno.filter(|&errno| errno != 0)
-    }
-
-    /// A server has begun to serve.
-    pub fn serves(&self) {
-        self.words.set(SERVES, 1);
-    }
-
-    /// Whether one ever has.
-    pub fn has_served(&self) -> bool {
-        self.words.get(SERVES) != 0
-    }
-
-    /// Servers that have died so far.
-    pub fn deaths(&self) -> u64 {
-        self.words.get(DEATHS)
-    }
-
-    /// One more has.
-    pub fn count_death(&self) {
-        self.words.set(DEATHS, self.deaths() + 1);
-    }
 }
 
 /// Records that are looked at for a free one before a new one is taken.
@@ -644,39 +402,5 @@ mod tests {
         assert_eq!(again, all[1]);
         assert_eq!((records.id(again), records.kind(again)), (None, 8));
         assert_eq!(records.job(again), JobId(4));
-    }
-
-    #[test]
-    fn a_status_is_of_the_process_that_has_not_ended() {
-        let (records, next) = (Arc::new(Records::new().unwrap()), Cell::new(0));
-        let [old, new] = [1, 2].map(|job| records.begin(JobId(job), 0, &next).unwrap());
-        let slot = PidSlot::Kept(records.clone(), old);
-        slot.store(77, Ordering::Release);
-        assert_eq!(
-            (records.pid(old), records.of_pid(77)),
-            (Some(77), Some(old))
-        );
-        assert!(slot.is_still(77) && !slot.is_still(78));
-        for status in [ExitStatus::Code(255), ExitStatus::Signal(9)] {
-            records.set_status(old, status);
-            assert_eq!(records.status(old), Some(status));
-        }
-        assert!(!slot.is_still(77), "the keeper has reaped it, or will");
-        assert_eq!(records.of_pid(77), None);
-        // Its number comes again.
-        PidSlot::Kept(records.clone(), new).store(77, Ordering::Release);
-        assert_eq!(records.of_pid(77), Some(new));
-    }
-
-    #[test]
-    fn a_descriptor_is_named_until_it_is_about_to_be_closed() {
-        let (records, next) = (Arc::new(Records::new().unwrap()), Cell::new(0));
-        let record = records.begin(JobId(1), 0, &next).unwrap();
-        let end = End::Output(Stream::Stderr);
-        let named = records.name(record, end, 12);
-        assert_eq!(records.fd(record, end), Some(12));
-        assert_eq!(records.fd(record, End::Input), None);
-        drop(named);
-        assert_eq!(records.fd(record, end), None);
     }
 }
