@@ -5,6 +5,7 @@
 //!
 //! [`table`]: super::table
 
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use super::backpressure::Backpressure;
@@ -86,6 +87,8 @@ pub struct Process {
     pub changed: Notify,
     /// Log bytes that the table counts for this record; 0 until it has exited.
     pub(super) counted_bytes: u64,
+    /// Its place among those that have exited.
+    pub(super) exit: Option<NonZeroU64>,
     /// When it was asked for; None once it has written something.
     asked_at: Option<Monotonic>,
     /// As what the table counts it.
@@ -115,6 +118,7 @@ impl Process {
             is_owned: false,
             changed: Notify::default(),
             counted_bytes: 0,
+            exit: None,
             asked_at: Some(Monotonic::now()),
             counted_as: Standing::Nothing,
             is_counted_exited: false,

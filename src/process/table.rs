@@ -13,7 +13,7 @@ mod exited;
 mod keeping;
 mod memory;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::counts::{Counts, Standing};
@@ -26,6 +26,7 @@ use crate::budget::Budget;
 use crate::log::Arena;
 use crate::types::{JobId, Monotonic, ProcessId, UnixMs};
 
+use self::exited::Exited;
 pub use self::exited::{Dropped, EXITED_LOG_BYTES_MAX};
 use self::memory::BeforeLoss;
 pub(super) use self::memory::Counted;
@@ -53,8 +54,7 @@ pub struct Table {
     last_id: u64,
     /// Managed processes that are starting, running or draining.
     occupied: u64,
-    /// Oldest exit first.
-    exited: VecDeque<JobId>,
+    exited: Exited,
     exited_max: usize,
     /// Runs with living descendants.
     leftovers_max: usize,
@@ -87,7 +87,7 @@ impl Table {
             last_job: 0,
             last_id: 0,
             occupied: 0,
-            exited: VecDeque::new(),
+            exited: Exited::default(),
             exited_max,
             leftovers_max,
             exited_bytes: 0,
@@ -224,7 +224,7 @@ impl Table {
         self.write_down(job);
         self.count(job);
         self.note(job, Monotonic::now(), UnixMs::now());
-        self.exited.push_back(job);
+        self.has_exited(job);
         self.make_room(job)
     }
 
@@ -401,10 +401,10 @@ impl Table {
             });
             self.count_history();
         }
-        self.exited.retain(|exited| *exited != job);
         let Some(process) = self.jobs.get_mut(&job) else {
             return;
         };
+        self.exited.remove(&mut process.exit);
         self.listed.remove(&process.id);
         process.id = ProcessId(0);
         if let Some(kept) = &self.kept {

@@ -3,6 +3,9 @@
 //! They are kept up to a number and a total of log bytes; the oldest goes first, one whose tree lives on
 //! only when there are no others. Of runs with living descendants there is a number of their own.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+
 use super::Table;
 use crate::process::record::Process;
 use crate::types::{JobId, ProcessId};
@@ -19,6 +22,35 @@ pub struct Dropped {
     pub job: JobId,
     /// It was that of a run, and the only one to tell that some of its tree live on.
     pub leaves_unlisted: bool,
+}
+
+/// Exited records that are listed, by the order of their exits.
+#[derive(Debug, Default)]
+pub(super) struct Exited {
+    jobs: BTreeMap<u64, JobId>,
+    last: u64,
+}
+
+impl Exited {
+    /// Enters one as the newest; `exit` is its place from now on.
+    fn push(&mut self, job: JobId, exit: &mut Option<NonZeroU64>) {
+        self.remove(exit);
+        self.last += 1;
+        *exit = NonZeroU64::new(self.last);
+        self.jobs.insert(self.last, job);
+    }
+
+    /// Removes the one with this place, if it has any.
+    pub(super) fn remove(&mut self, exit: &mut Option<NonZeroU64>) {
+        if let Some(exit) = exit.take() {
+            self.jobs.remove(&exit.get());
+        }
+    }
+
+    /// The oldest first.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = JobId> + ExactSizeIterator + '_ {
+        self.jobs.values().copied()
+    }
 }
 
 impl Table {
@@ -50,8 +82,15 @@ impl Table {
             return Vec::new();
         }
         self.vacate(job);
-        self.exited.push_back(job);
+        self.has_exited(job);
         self.make_room(job)
+    }
+
+    /// It is the last one that has exited.
+    pub(super) fn has_exited(&mut self, job: JobId) {
+        if let Some(process) = self.jobs.get_mut(&job) {
+            self.exited.push(job, &mut process.exit);
+        }
     }
 
     pub(super) fn make_room(&mut self, job: JobId) -> Vec<Dropped> {
@@ -60,8 +99,8 @@ impl Table {
         }
         self.recount(job);
         let mut dropped = Vec::new();
-        while self.exited.len() > self.exited_max.max(1)
-            || (self.exited_bytes > EXITED_LOG_BYTES_MAX && self.exited.len() > 1)
+        while self.exited.iter().len() > self.exited_max.max(1)
+            || (self.exited_bytes > EXITED_LOG_BYTES_MAX && self.exited.iter().len() > 1)
         {
             let Some(oldest) = self.dispensable() else {
                 break;
@@ -76,7 +115,7 @@ impl Table {
     /// The oldest exited record whose tree is gone, or the oldest of all; not the newest, which
     /// nobody has had the time to look at.
     fn dispensable(&self) -> Option<JobId> {
-        let older = || self.exited.iter().copied().rev().skip(1).rev();
+        let older = || self.exited.iter().rev().skip(1).rev();
         let gone = |job: &JobId| self.jobs.get(job).is_none_or(|of| of.life.left() == 0);
         older().find(gone).or_else(|| older().next())
     }
@@ -87,7 +126,7 @@ impl Table {
         let leaves = |process: &&Process| {
             process.life.kind().is_run() && process.life.left() > 0 && !process.told_to_end
         };
-        let records = self.exited.iter().filter_map(|job| self.jobs.get(job));
+        let records = self.exited.iter().filter_map(|job| self.jobs.get(&job));
         let mut leftovers = records.map(Box::as_ref).filter(leaves);
         let oldest = leftovers.next()?.job;
         if leftovers.count() < self.leftovers_max {

@@ -48,7 +48,7 @@ impl Table {
             self.counts.moved(Standing::Nothing, process.counted_as);
             self.jobs.insert(job, process);
             if is_over && is_listed {
-                self.exited.push_back(job);
+                self.has_exited(job);
             }
             self.weigh(job);
             self.recount(job);

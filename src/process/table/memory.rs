@@ -278,7 +278,7 @@ impl Table {
             let of = jobs.get(job);
             of.is_some_and(|of| !of.is_owned && of.log.slots_held() > 0)
         };
-        let Some(oldest) = self.exited.iter().copied().find(has_log) else {
+        let Some(oldest) = self.exited.iter().find(has_log) else {
             return false;
         };
         if let Some(process) = self.jobs.get_mut(&oldest) {
@@ -299,7 +299,7 @@ impl Table {
             let of = jobs.get(job);
             of.is_some_and(|of| !of.is_owned && of.counted.record >= LARGE_RECORD_BYTES)
         };
-        let Some(oldest) = self.exited.iter().copied().find(is_large) else {
+        let Some(oldest) = self.exited.iter().find(is_large) else {
             return false;
         };
         let dropped = self.jobs.get(&oldest).map(|process| process.as_dropped());
