@@ -389,8 +389,7 @@ mod tests {
     }
 
     fn append(log: &mut Log, arena: &mut Arena, data: &[u8], stream: Stream) {
-        log.tail(arena).unwrap()[..data.len()].copy_from_slice(data);
-        log.commit(arena, data.len(), stream, 1, 1 << 20);
+        log.append(arena, data, stream, 1 << 20);
     }
 
     fn all(batches: &mut Batches, log: &Log, arena: &Arena, cursor: &mut Cursor) -> String {

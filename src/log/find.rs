@@ -188,14 +188,9 @@ mod tests {
     fn log_of(entries: &[(&[u8], Stream)], limit: u64) -> (Log, Arena) {
         let (mut log, mut arena) = (Log::default(), Arena::new().unwrap());
         for (data, stream) in entries {
-            append(&mut log, &mut arena, data, *stream, limit);
+            log.append(&mut arena, data, *stream, limit);
         }
         (log, arena)
-    }
-
-    fn append(log: &mut Log, arena: &mut Arena, data: &[u8], stream: Stream, limit: u64) {
-        log.tail(arena).unwrap()[..data.len()].copy_from_slice(data);
-        log.commit(arena, data.len(), stream, 1, limit);
     }
 
     fn find(text: &[u8], log: &Log, arena: &Arena) -> Option<u64> {
@@ -272,12 +267,12 @@ mod tests {
         let mut search = Search::new(b"ready", StreamFilter::Combined, 0).unwrap();
         assert_eq!(search.step(&log, &arena, 1000), Step::Nothing);
         for part in [b"xxxx", b"ady."] {
-            append(&mut log, &mut arena, part, Stream::Stdout, 4);
+            log.append(&mut arena, part, Stream::Stdout, 4);
         }
         assert_eq!(search.step(&log, &arena, 1000), Step::Nothing);
-        append(&mut log, &mut arena, b"read", Stream::Stdout, 4);
+        log.append(&mut arena, b"read", Stream::Stdout, 4);
         assert_eq!(search.step(&log, &arena, 1000), Step::Nothing);
-        append(&mut log, &mut arena, b"y", Stream::Stdout, 4);
+        log.append(&mut arena, b"y", Stream::Stdout, 4);
         let found = Step::Found { sequence: 5 };
         assert_eq!(search.step(&log, &arena, 1000), found);
     }
@@ -301,7 +296,7 @@ mod tests {
             }
             assert_eq!(search.passed(), log.entered_bytes(), "{since}");
             for _ in 0..8 {
-                append(&mut log, &mut arena, b"more", Stream::Stdout, 20);
+                log.append(&mut arena, b"more", Stream::Stdout, 20);
             }
             search.step(&log, &arena, 1);
             assert!(search.passed() >= log.dropped_bytes(), "{since}");

@@ -179,9 +179,7 @@ mod tests {
         }
 
         fn append(&mut self, data: &[u8], stream: Stream) {
-            self.log.tail(&mut self.arena).unwrap()[..data.len()].copy_from_slice(data);
-            self.log
-                .commit(&mut self.arena, data.len(), stream, 1, 1 << 24);
+            self.log.append(&mut self.arena, data, stream, 1 << 24);
         }
 
         fn begins(&self, select: Select, since: u64, count: u64) -> (Begins, usize) {

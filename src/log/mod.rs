@@ -14,6 +14,9 @@ pub mod batch;
 pub mod capture;
 pub mod cursor;
 pub mod find;
+#[cfg(test)]
+mod fixture;
+mod give_up;
 pub mod index;
 pub mod lines;
 mod offsets;

@@ -130,12 +130,6 @@ mod tests {
     use super::*;
     use crate::log::Arena;
 
-    fn append(log: &mut Log, arena: &mut Arena, data: &[u8], stream: Stream, limit: u64) {
-        let tail = log.tail(arena).unwrap();
-        tail[..data.len()].copy_from_slice(data);
-        log.commit(arena, data.len(), stream, 1, limit);
-    }
-
     #[test]
     fn offsets_count_what_was_evicted_and_trimmed_of_each_stream() {
         let mut arena = Arena::new().unwrap();
@@ -145,13 +139,13 @@ mod tests {
             StreamFilter::Only(Stream::Stderr),
         );
         let bounds = |log: &Log, filter| (log.first_offset(filter), log.end_offset(filter));
-        append(&mut log, &mut arena, &[1; 300], Stream::Stdout, 1000);
-        append(&mut log, &mut arena, &[2; 500], Stream::Stderr, 1000);
-        append(&mut log, &mut arena, &[3; 400], Stream::Stdout, 1000);
+        log.append(&mut arena, &[1; 300], Stream::Stdout, 1000);
+        log.append(&mut arena, &[2; 500], Stream::Stderr, 1000);
+        log.append(&mut arena, &[3; 400], Stream::Stdout, 1000);
         assert_eq!(bounds(&log, out), (300, 700));
         assert_eq!(bounds(&log, err), (0, 500));
         assert_eq!(bounds(&log, StreamFilter::Combined), (300, 1200));
-        append(&mut log, &mut arena, &[4; 1500], Stream::Stdout, 1000);
+        log.append(&mut arena, &[4; 1500], Stream::Stdout, 1000);
         assert_eq!(bounds(&log, out), (1200, 2200));
         assert_eq!(bounds(&log, err), (500, 500));
         assert_eq!(bounds(&log, StreamFilter::Combined), (1700, 2700));

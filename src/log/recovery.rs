@@ -7,9 +7,10 @@
 //! before where it reads to ([`Log::tail_of`]): bytes that are zeros then. What was read ends with
 //! the last byte that is none. Only a read that ends in NUL bytes is found too short.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use super::arena::{Arena, SLOT_BYTES, SlotId};
+use super::index::Index;
 use super::store::Log;
 use crate::ledger::blocks::CellId;
 use crate::types::Stream;
@@ -38,6 +39,56 @@ impl Unentered {
     /// Where is read to, as one number.
     pub(super) fn place(slot: SlotId, start: usize, stream: Stream) -> u64 {
         u64::from(slot.number()) << 32 | (start as u64) << 2 | stream as u64
+    }
+}
+
+impl Log {
+    /// Goes on with a log whose process is gone; None if what is left of it is damaged. `uses` is
+    /// told of every block. What evicted entries were like is forgotten but for their bytes.
+    fn recover(arena: &Arena, cell: CellId, uses: impl FnMut(u32)) -> Option<Self> {
+        let (index, counts) = Index::recover(arena.blocks(), cell, uses)?;
+        let mut slots: VecDeque<SlotId> = VecDeque::new();
+        let mut tail_start = 0;
+        for entry in index.from(0) {
+            if !arena.is_slot(entry.slot) || entry.start + entry.len > SLOT_BYTES {
+                return None;
+            }
+            if slots.back() != Some(&entry.slot) {
+                slots.push_back(entry.slot);
+            }
+            tail_start = entry.start + entry.len;
+        }
+        Some(Self {
+            index,
+            slots,
+            tail_start,
+            evicted: counts.evicted,
+            total: counts.total,
+            trimmed: counts.cut,
+            lost: counts.lost,
+            history: VecDeque::new(),
+        })
+    }
+
+    /// The slots that it holds, oldest first.
+    fn slots(&self) -> impl Iterator<Item = SlotId> + '_ {
+        self.slots.iter().copied()
+    }
+
+    /// Enters what its process had read when it died, unless that is in the log. Time and limit as
+    /// for [`Log::commit`].
+    pub fn enter_read(&mut self, arena: &mut Arena, read: Unentered, now_ms: u64, limit: u64) {
+        let newest = self.index.get(self.last());
+        let is_in =
+            newest.is_some_and(|entry| entry.slot == read.slot && entry.start >= read.start);
+        if is_in || read.len == 0 {
+            return arena.blocks().is_read();
+        }
+        if self.slots.back() != Some(&read.slot) {
+            self.slots.push_back(read.slot);
+        }
+        self.tail_start = read.start;
+        self.commit(arena, read.len, read.stream, now_ms, limit);
     }
 }
 

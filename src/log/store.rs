@@ -33,9 +33,9 @@ const HISTORY_MAX: usize = 4096;
 pub struct Log {
     pub(super) index: Index,
     /// Oldest first; the last one is the tail.
-    slots: VecDeque<SlotId>,
+    pub(super) slots: VecDeque<SlotId>,
     /// First unused byte of the tail slot.
-    tail_start: usize,
+    pub(super) tail_start: usize,
     /// Bytes of all evicted entries.
     pub(super) evicted: PerStream,
     /// Bytes of all entries ever.
@@ -119,87 +119,6 @@ impl Log {
     /// Slots that it holds.
     pub fn slots_held(&self) -> usize {
         self.slots.len()
-    }
-
-    /// Whether [`Log::tail_within`] would take a slot.
-    pub fn needs_slot(&self) -> bool {
-        self.slots.is_empty() || self.tail_start >= SLOT_BYTES
-    }
-
-    /// As [`Log::tail`] for who may take no slot from the others beyond `slots_max`: a slot is used to
-    /// its last byte, and the log gives up its oldest before it takes one more. Of two slots it keeps
-    /// a whole one.
-    ///
-    /// # Errors
-    /// As [`Log::tail`].
-    pub fn tail_within<'a>(
-        &mut self,
-        arena: &'a mut Arena,
-        slots_max: usize,
-    ) -> Result<&'a mut [u8], ArenaError> {
-        if self.needs_slot() {
-            while !self.slots.is_empty() && self.slots.len() >= slots_max {
-                self.give_up_oldest(arena);
-            }
-            let slot = arena.alloc()?;
-            self.slots.push_back(slot);
-            self.tail_start = 0;
-        }
-        match self.slots.back() {
-            Some(&slot) => Ok(arena.tail(slot, self.tail_start)),
-            None => Err(ArenaError::Full),
-        }
-    }
-
-    /// The last entry that goes if [`Log::tail_within`] takes no more than `slots_max` slots; 0 if none
-    /// does.
-    pub fn given_up_within(&self, slots_max: usize) -> u64 {
-        let beyond = match self.needs_slot() {
-            true => (self.slots.len() + 1).saturating_sub(slots_max),
-            false => 0,
-        };
-        self.last_in_oldest(beyond.min(self.slots.len()))
-    }
-
-    /// The last entry in the oldest `count` slots; 0 if none is in them.
-    pub fn last_in_oldest(&self, count: usize) -> u64 {
-        match self.slots.get(count) {
-            _ if count == 0 => 0,
-            Some(next) => {
-                let all = self.from(self.first());
-                let inside = all.take_while(|entry| entry.slot != *next);
-                inside.last().map_or(0, |entry| entry.sequence)
-            }
-            None => self.last(),
-        }
-    }
-
-    /// Gives its oldest slot up, with all entries in it.
-    pub fn give_up_oldest(&mut self, arena: &mut Arena) {
-        let Some(&oldest) = self.slots.front() else {
-            return;
-        };
-        while self.index.front().is_some_and(|entry| entry.slot == oldest) {
-            self.evict_oldest(arena);
-        }
-        // Not freed by the last eviction if it is the newest, too, or had no entry.
-        if self.slots.front() == Some(&oldest) {
-            self.slots.pop_front();
-            arena.free(oldest);
-        }
-        if self.slots.is_empty() {
-            self.tail_start = 0;
-        }
-    }
-
-    /// Gives up everything, as [`Log::clear`] does, and what is remembered of evicted entries.
-    pub fn surrender(&mut self, arena: &mut Arena) {
-        match arena.keeps() {
-            // Its record leads to it, and its numbers go on.
-            true => self.empty(arena),
-            false => self.clear(arena),
-        }
-        self.history = VecDeque::new();
     }
 
     /// Makes the first `len` bytes of the tail an entry of `stream` and evicts what no longer
@@ -299,7 +218,7 @@ impl Log {
         metrics(|all| all.evicted_bytes.add(evicted));
     }
 
-    fn evict_oldest(&mut self, arena: &mut Arena) {
+    pub(super) fn evict_oldest(&mut self, arena: &mut Arena) {
         let Some(gone) = self.index.pop_front() else {
             return;
         };
@@ -327,7 +246,7 @@ impl Log {
         self.index.clear();
     }
 
-    fn empty(&mut self, arena: &mut Arena) {
+    pub(super) fn empty(&mut self, arena: &mut Arena) {
         while !self.index.is_empty() {
             self.evict_oldest(arena);
         }
@@ -335,54 +254,6 @@ impl Log {
             arena.free(slot);
         }
         self.tail_start = 0;
-    }
-
-    /// Goes on with a log whose process is gone; None if what is left of it is damaged. `uses` is
-    /// told of every block. What evicted entries were like is forgotten but for their bytes.
-    pub(super) fn recover(arena: &Arena, cell: CellId, uses: impl FnMut(u32)) -> Option<Self> {
-        let (index, counts) = Index::recover(arena.blocks(), cell, uses)?;
-        let mut slots: VecDeque<SlotId> = VecDeque::new();
-        let mut tail_start = 0;
-        for entry in index.from(0) {
-            if !arena.is_slot(entry.slot) || entry.start + entry.len > SLOT_BYTES {
-                return None;
-            }
-            if slots.back() != Some(&entry.slot) {
-                slots.push_back(entry.slot);
-            }
-            tail_start = entry.start + entry.len;
-        }
-        Some(Self {
-            index,
-            slots,
-            tail_start,
-            evicted: counts.evicted,
-            total: counts.total,
-            trimmed: counts.cut,
-            lost: counts.lost,
-            history: VecDeque::new(),
-        })
-    }
-
-    /// The slots that it holds, oldest first.
-    pub(super) fn slots(&self) -> impl Iterator<Item = SlotId> + '_ {
-        self.slots.iter().copied()
-    }
-
-    /// Enters what its process had read when it died, unless that is in the log. Time and limit as
-    /// for [`Log::commit`].
-    pub fn enter_read(&mut self, arena: &mut Arena, read: Unentered, now_ms: u64, limit: u64) {
-        let newest = self.index.get(self.last());
-        let is_in =
-            newest.is_some_and(|entry| entry.slot == read.slot && entry.start >= read.start);
-        if is_in || read.len == 0 {
-            return arena.blocks().is_read();
-        }
-        if self.slots.back() != Some(&read.slot) {
-            self.slots.push_back(read.slot);
-        }
-        self.tail_start = read.start;
-        self.commit(arena, read.len, read.stream, now_ms, limit);
     }
 
     /// How many entries a log of at most `limit` bytes may hold.
@@ -481,18 +352,12 @@ impl Log {
 mod tests {
     use super::*;
 
-    fn append(log: &mut Log, arena: &mut Arena, data: &[u8], stream: Stream, limit: u64) {
-        let tail = log.tail(arena).unwrap();
-        tail[..data.len()].copy_from_slice(data);
-        log.commit(arena, data.len(), stream, 1, limit);
-    }
-
     #[test]
     fn the_limit_is_exact_to_an_entry() {
         let mut arena = Arena::new().unwrap();
         let mut log = Log::default();
         for i in 0..60u8 {
-            append(&mut log, &mut arena, &[i; 1000], Stream::Stdout, 20_000);
+            log.append(&mut arena, &[i; 1000], Stream::Stdout, 20_000);
         }
         assert_eq!(
             (log.first(), log.last(), log.retained_bytes()),
@@ -522,7 +387,7 @@ mod tests {
             let mut log = Log::default();
             for _ in 0..count {
                 let (first, going) = (log.first(), log.evicted_by(len, limit));
-                append(&mut log, &mut arena, &vec![1; len], Stream::Pty, limit);
+                log.append(&mut arena, &vec![1; len], Stream::Pty, limit);
                 let gone = if log.first() == first {
                     0
                 } else {
@@ -538,7 +403,7 @@ mod tests {
     fn an_entry_larger_than_the_limit_keeps_its_last_bytes() {
         let mut arena = Arena::new().unwrap();
         let mut log = Log::default();
-        append(&mut log, &mut arena, b"abcdefghij", Stream::Stdout, 4);
+        log.append(&mut arena, b"abcdefghij", Stream::Stdout, 4);
         let entry = log.get(1).unwrap();
         assert_eq!(log.bytes(&arena, &entry), b"ghij");
         assert_eq!(log.dropped_bytes(), 6);
@@ -549,7 +414,7 @@ mod tests {
         let mut arena = Arena::new().unwrap();
         let mut log = Log::default();
         for _ in 0..5_000 {
-            append(&mut log, &mut arena, b"x", Stream::Stdout, 10_000);
+            log.append(&mut arena, b"x", Stream::Stdout, 10_000);
         }
         assert_eq!(log.last() - log.first() + 1, 1024);
         assert!(
@@ -564,8 +429,7 @@ mod tests {
         let mut arena = Arena::new().unwrap();
         let mut log = Log::default();
         for i in 0..100u8 {
-            append(
-                &mut log,
+            log.append(
                 &mut arena,
                 &vec![i; SLOT_BYTES],
                 Stream::Stdout,
@@ -576,7 +440,7 @@ mod tests {
         log.clear(&mut arena);
         assert_eq!(arena.in_use(), 0);
         assert_eq!((log.first(), log.last()), (101, 100));
-        append(&mut log, &mut arena, b"more", Stream::Stdout, 100);
+        log.append(&mut arena, b"more", Stream::Stdout, 100);
         assert_eq!(log.last(), 101);
     }
 
@@ -587,17 +451,11 @@ mod tests {
         log.tail(&mut arena).unwrap();
         log.commit(&mut arena, 0, Stream::Stdout, 1, 100);
         assert_eq!(arena.in_use(), 0);
-        append(
-            &mut log,
-            &mut arena,
-            &[1; SLOT_BYTES],
-            Stream::Stdout,
-            1 << 20,
-        );
+        log.append(&mut arena, &[1; SLOT_BYTES], Stream::Stdout, 1 << 20);
         log.tail(&mut arena).unwrap();
         log.commit(&mut arena, 0, Stream::Stdout, 1, 1 << 20);
         assert_eq!(arena.in_use(), 1);
-        append(&mut log, &mut arena, b"after", Stream::Stdout, 1 << 20);
+        log.append(&mut arena, b"after", Stream::Stdout, 1 << 20);
         let entry = log.get(2).unwrap();
         assert_eq!(log.bytes(&arena, &entry), b"after");
     }
@@ -617,7 +475,7 @@ mod tests {
         for taken in capture.take(&mut arena) {
             log.adopt(&mut arena, taken, Stream::Stderr, 7, 1 << 20);
         }
-        append(&mut log, &mut arena, b"more", Stream::Stdout, 1 << 20);
+        log.append(&mut arena, b"more", Stream::Stdout, 1 << 20);
         let of = |n| {
             (
                 log.bytes(&arena, &log.get(n).unwrap()).to_vec(),
@@ -637,7 +495,7 @@ mod tests {
         let mut arena = Arena::new().unwrap();
         let mut log = Log::default();
         for _ in 0..3 {
-            append(&mut log, &mut arena, &[1; SLOT_BYTES], Stream::Stdout, 0);
+            log.append(&mut arena, &[1; SLOT_BYTES], Stream::Stdout, 0);
             assert_eq!((arena.in_use(), log.last()), (0, 0));
         }
         assert_eq!(log.dropped_bytes(), 3 * SLOT_BYTES as u64);
@@ -653,7 +511,7 @@ mod tests {
             } else {
                 Stream::Stderr
             };
-            append(&mut log, &mut arena, b"x", stream, 100);
+            log.append(&mut arena, b"x", stream, 100);
         }
         let stderr = Select::from(StreamFilter::Only(Stream::Stderr));
         let pty = Select::from(StreamFilter::Only(Stream::Pty));

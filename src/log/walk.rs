@@ -287,9 +287,8 @@ mod tests {
         }
 
         fn append_at(&mut self, data: &[u8], stream: Stream, at: u64) {
-            self.log.tail(&mut self.arena).unwrap()[..data.len()].copy_from_slice(data);
             let (arena, limit) = (&mut self.arena, self.limit);
-            self.log.commit(arena, data.len(), stream, at, limit);
+            self.log.append_at(arena, data, stream, at, limit);
         }
 
         /// Reads on, at most `step` bytes at a time, until there is nothing more.

@@ -380,9 +380,8 @@ mod tests {
         }
 
         fn write(&mut self, stream: Stream, data: &[u8]) {
-            self.log.tail(&mut self.arena).unwrap()[..data.len()].copy_from_slice(data);
             self.log
-                .commit(&mut self.arena, data.len(), stream, 5, 1 << 20);
+                .append_at(&mut self.arena, data, stream, 5, 1 << 20);
         }
 
         fn take(&mut self, end: Option<u64>) -> (Option<Taken>, String) {
