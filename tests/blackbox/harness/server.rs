@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::{Backend, Conn, Launch, Response, WAIT, eventually, procfs};
+use super::{Backend, Conn, Launch, Response, WAIT, eventually, procfs, sh};
 
 /// What the server wrote to its standard error so far.
 #[derive(Clone)]
@@ -232,6 +232,22 @@ impl Server {
     #[track_caller]
     pub(crate) fn spawn(&self, body: &Value) -> String {
         self.create(body)["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// A process that reads nothing until it gets SIGUSR1, and then copies all to its output; it is
+    /// ready for the signal. Gives its id and its pid.
+    #[track_caller]
+    pub(crate) fn sleeper(&self) -> (String, i32) {
+        let info = self.create(&sh(
+            "trap 'go=1' USR1; while [ -z \"$go\" ]; do sleep 0.05; done; exec cat",
+        ));
+        let pid = info["pid"].as_i64().expect("a pid") as i32;
+        eventually("a trap for SIGUSR1", || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+            let caught = procfs::mask(&status, "SigCgt");
+            (caught & 1 << (libc::SIGUSR1 - 1) != 0).then_some(())
+        });
+        (info["id"].as_str().expect("an id").to_owned(), pid)
     }
 
     #[track_caller]
