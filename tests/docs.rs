@@ -426,7 +426,7 @@ fn problem_words(file: &str, text: &str) -> BTreeSet<String> {
         let call = &code[start..start + end.unwrap_or(0)];
         first_arguments(call, "Some(").for_each(&mut add);
     }
-    if file == "src/api/problem.rs" {
+    if file.starts_with("src/api/problem") {
         first_arguments(code, "Self::new(").for_each(&mut add);
         let errno = |line: &str| Some(line.split_once("(libc::E")?.1.split('"').nth(1)?.to_owned());
         words.extend(code.lines().filter_map(errno));
@@ -466,6 +466,28 @@ fn every_code_and_kind_of_a_problem_is_explained() {
         missing.is_empty(),
         "docs/troubleshooting.md does not explain {missing:?}"
     );
+}
+
+#[test]
+fn just_shows_every_job_of_ci() {
+    let script = read(".ci/run");
+    let head = script.split("\nset -").next().unwrap_or_default();
+    let jobs: Vec<&str> = head
+        .lines()
+        .filter_map(|line| line.strip_prefix("#   ")?.split_whitespace().next())
+        .collect();
+    assert!(jobs.contains(&"lint") && jobs.len() > 10, "{jobs:?}");
+    let list = read("justfile");
+    // Those that it has by other words.
+    let by_hand = ["format", "test", "fuzz", "bench"];
+    for job in jobs {
+        let call = format!("    .ci/run {job}\n");
+        let shown = match by_hand.contains(&job) {
+            true => list.contains(&format!("\n{job} ")) || list.contains(&format!("\n{job}:")),
+            false => list.contains(&call),
+        };
+        assert!(shown, "justfile does not show the job {job} of .ci/run");
+    }
 }
 
 #[test]
