@@ -28,9 +28,13 @@ format:
 lint:
     .ci/run lint
 
-# licences, duplicate versions and sources of dependencies
+# licences, duplicate versions and sources of dependencies, and the Rust that they want
 deny:
     .ci/run deps
+
+# compiles with the oldest Rust that Cargo.toml promises (installs it)
+oldest-rust:
+    version=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) && rustup toolchain install "$version" --profile minimal --no-self-update && cargo "+$version" check --locked --workspace --all-targets
 
 # known vulnerabilities of dependencies (fetches the database from GitHub)
 advisories:
@@ -39,6 +43,34 @@ advisories:
 # the documentation of the code, in a browser
 doc:
     cargo doc --workspace --no-deps --document-private-items --open
+
+# the same, warnings denied
+rustdoc:
+    .ci/run rustdoc
+
+# docs/ as a site, every link followed (mdbook)
+site:
+    .ci/run site
+
+# the page is what its sources make (Node.js)
+console:
+    .ci/run console
+
+# the page in Chromium, with terminals beside plain ones
+browser:
+    .ci/run browser
+
+# what packaging/ holds, as far as it needs no package
+packages:
+    .ci/run packages
+
+# the black-box tests on epoll where io_uring is denied with ENOSYS
+denied:
+    .ci/run denied
+
+# the document of the API against schemathesis and clients
+openapi:
+    .ci/run openapi
 
 # fuzz every target, or those named, for so many seconds
 fuzz SECONDS="30" *TARGETS="":
