@@ -106,7 +106,8 @@ fn the_first_process_needs_no_standard_descriptors(backend: Backend) {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let failed = image.run(backend, &["server", "--listen", "nowhere"], closed);
     assert_eq!(failed.status.code(), Some(2), "{failed:?}");
-    let unwritten = image.run(backend, &["server", "--cgroup", "on"], "<&- >&-");
+    let args = ["server", "--listen", "127.0.0.1:0", "--cgroup", "on"];
+    let unwritten = image.run(backend, &args, "<&- >&-");
     let said = String::from_utf8_lossy(&unwritten.stderr);
     assert_eq!(unwritten.status.code(), Some(1), "{said}");
     assert!(said.contains("--cgroup on"), "{said}");
