@@ -4,18 +4,18 @@
 use serde_json::{Value, json};
 
 use crate::harness::ws::path as terminal_path;
-use crate::harness::{Conn, Server, Ws, eventually, sh};
+use crate::harness::{Conn, Server, Ws};
 
-use super::census::{self, Member, TAG};
+use super::beside::{come_neighbour, come_stranger, restart_after_a_kill};
+use super::census::{Member, TAG};
 use super::kinds::{After, KINDS, Kind};
 use super::namespace::next_pid;
-use super::strangers::{SHAPES, Shape, Stranger, liken};
-use super::world::{Afternoon, Tree};
+use super::runs::{run_that_leaves_a_daemon, run_that_times_out, run_whose_client_leaves};
+use super::tree::Tree;
+use super::world::Afternoon;
 
 /// Trees beyond which no more are begun; the numbers of the namespace are few.
 const TREES_MAX: usize = 40;
-const STRANGERS_MAX: usize = 20;
-const NEIGHBOURS_MAX: usize = 10;
 const VIEWERS_MAX: usize = 20;
 
 /// A wait that no act needs whole.
@@ -278,7 +278,7 @@ fn perform(world: &mut Afternoon, act: Act) -> Option<String> {
 }
 
 /// Any tree of the server for which `fits` is true.
-fn any(world: &mut Afternoon, fits: impl Fn(&Tree) -> bool) -> Option<usize> {
+pub(super) fn any(world: &mut Afternoon, fits: impl Fn(&Tree) -> bool) -> Option<usize> {
     let fitting: Vec<_> = (0..world.trees.len())
         .filter(|&at| fits(&world.trees[at]))
         .collect();
@@ -293,7 +293,7 @@ fn is_terminal(tree: &Tree) -> bool {
     tree.kind.is_some_and(Kind::is_terminal)
 }
 
-fn is_free(pid: i32) -> bool {
+pub(super) fn is_free(pid: i32) -> bool {
     pid > 1 && !std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
@@ -352,78 +352,11 @@ fn create(world: &mut Afternoon, namesake: Option<usize>) -> String {
 }
 
 /// The request with a tag of its own in its environment.
-fn tagged(world: &mut Afternoon, mut body: Value) -> (String, Value) {
+pub(super) fn tagged(world: &mut Afternoon, mut body: Value) -> (String, Value) {
     world.serial += 1;
     let tag = format!("t{}", world.serial);
     body["env"] = json!({TAG: tag});
     (tag, body)
-}
-
-fn run_that_leaves_a_daemon(world: &mut Afternoon) -> String {
-    let ties = ["null", "closed", "keep"][world.random.below(3)];
-    let script = format!("{} daemon {ties}; echo $$", world.room.helper.display());
-    let (tag, body) = tagged(world, sh(&script));
-    let answer = world.server.run(&body);
-    assert_eq!(answer["exitCode"], 0, "{answer}");
-    let leader = answer["stdout"]
-        .as_str()
-        .and_then(|text| text.trim().parse().ok());
-    let id = answer["processId"].as_str().map(str::to_owned);
-    let members = world.settle(&tag, None, 1);
-    let tree = world.enter(None, id, leader.expect("a pid"), members);
-    if tree.id.is_none() {
-        world.finding("a run that leaves somebody has no record", &tree.what());
-    }
-    let what = format!("run that leaves a daemon ({ties}), {}", tree.what());
-    world.trees.push(tree);
-    what
-}
-
-/// Three processes, two of which do not end with the third.
-fn tree_of_a_run(world: &mut Afternoon) -> (String, Value) {
-    let script = format!(
-        "{} daemon null; sleep 9999 & exec sleep 9999",
-        world.room.helper.display()
-    );
-    tagged(world, sh(&script))
-}
-
-fn run_that_times_out(world: &mut Afternoon) -> String {
-    let (tag, mut body) = tree_of_a_run(world);
-    let milliseconds = 1 + world.random.below(400);
-    body["timeoutMs"] = milliseconds.into();
-    let answer = world.server.run(&body);
-    assert_eq!(answer["timedOut"], true, "{answer}");
-    format!("run {tag} that times out after {milliseconds} ms")
-}
-
-fn run_whose_client_leaves(world: &mut Afternoon) -> String {
-    let (tag, body) = tree_of_a_run(world);
-    let text = body.to_string();
-    let mut conn = world.server.conn();
-    conn.send(format!(
-        "POST /v1/processes/run HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{text}",
-        world.server.address,
-        text.len()
-    ));
-    let how = world.random.below(3);
-    if how > 0 {
-        eventually(&format!("the processes of run {tag}"), || {
-            let pids = census::by_tag().remove(&tag).unwrap_or_default();
-            (pids.len() == 3).then_some(())
-        });
-    }
-    let how = match how {
-        0 => "at once",
-        1 => {
-            conn.reset();
-            return format!("run {tag} whose client leaves with a reset");
-        }
-        _ => "in order",
-    };
-    drop(conn);
-    format!("run {tag} whose client leaves {how}")
 }
 
 fn stop(world: &mut Afternoon, at: usize) -> String {
@@ -516,135 +449,4 @@ fn poke(world: &mut Afternoon) -> Option<String> {
     (tree.leader, tree.others) = (leader, others);
     tree.grown |= tree.leader.is_none();
     Some(format!("a daemon of {what} starts another"))
-}
-
-fn come_stranger(world: &mut Afternoon) -> String {
-    if world.strangers.len() >= STRANGERS_MAX {
-        let at = world.random.below(world.strangers.len());
-        let stranger = world.strangers.swap_remove(at);
-        let what = format!("{} is sent away", stranger.what);
-        stranger.send_away();
-        return what;
-    }
-    if world.random.one_in(3)
-        && let Some(what) = mark_stranger(world)
-    {
-        return what;
-    }
-    let shape = SHAPES[world.random.below(SHAPES.len())];
-    let old = any(world, |tree| {
-        tree.leader.is_none() && is_free(tree.leader_pid)
-    });
-    let pid = old.map(|at| world.trees[at].leader_pid);
-    let may_be_like = !world.random.one_in(3);
-    add_stranger(world, shape, pid, may_be_like)
-}
-
-/// A stranger gets the marks of a tree that began after it.
-fn mark_stranger(world: &mut Afternoon) -> Option<String> {
-    let at = any(world, has_living_leader)?;
-    let like = world.trees[at].leader_pid;
-    let mut marked = None;
-    for stranger in &mut world.strangers {
-        if stranger.liken(&world.room, like) {
-            marked = Some(stranger.what.clone());
-            break;
-        }
-    }
-    marked
-}
-
-fn has_living_leader(tree: &Tree) -> bool {
-    tree.leader.as_ref().is_some_and(Member::is_alive)
-}
-
-fn add_stranger(
-    world: &mut Afternoon,
-    shape: Shape,
-    pid: Option<i32>,
-    may_be_like: bool,
-) -> String {
-    world.serial += 1;
-    let model = any(world, |tree| may_be_like && has_living_leader(tree));
-    let like = model.map(|at| world.trees[at].leader_pid);
-    let stranger = Stranger::start(&world.room, world.serial, shape, pid, like);
-    let wanted = pid.map_or(String::new(), |pid| format!(", wanted {pid}"));
-    let what = format!("{} comes{wanted}", stranger.what);
-    world.strangers.push(stranger);
-    what
-}
-
-fn come_neighbour(world: &mut Afternoon) -> String {
-    if world.neighbours.len() >= NEIGHBOURS_MAX {
-        let at = world.random.below(world.neighbours.len());
-        let mut tree = world.neighbours.swap_remove(at);
-        tree.put_away(&world.neighbour);
-        return format!("the other server ends its {}", tree.what());
-    }
-    let kinds = [
-        Kind::Jobs,
-        Kind::OrphanJobs,
-        Kind::Daemon,
-        Kind::Leaver,
-        Kind::TerminalDaemon,
-    ];
-    let kind = kinds[world.random.below(kinds.len())];
-    let privileged = world.is_privileged();
-    let body = kind.body(&world.room, privileged, &mut world.random);
-    let (tag, body) = tagged(world, body);
-    let old = any(world, |tree| {
-        tree.leader.is_none() && is_free(tree.leader_pid)
-    });
-    if let Some(at) = old {
-        next_pid(world.trees[at].leader_pid);
-    }
-    let info = world.neighbour.create(&body);
-    let id = info["id"].as_str().expect("an id").to_owned();
-    let pid = info["pid"].as_i64().expect("a pid") as i32;
-    let leader = (!kind.leader_leaves()).then_some(pid);
-    let members = world.settle(&tag, leader, kind.others());
-    let tree = world.enter(Some(kind), Some(id), pid, members);
-    let mut what = format!("the other server creates {}", tree.what());
-    // Marks of different servers may be the same. A daemon needs its own: what it has given up
-    // is all else that its server could know it by.
-    if matches!(kind, Kind::Jobs | Kind::OrphanJobs)
-        && let Some(at) = any(world, |tree| tree.leader.is_some())
-    {
-        let from = world.trees[at].leader_pid;
-        for member in tree.leader.iter().chain(&tree.others) {
-            liken(&world.room, from, member.pid);
-        }
-        what.push_str(&format!(", marked as {from}"));
-    }
-    world.neighbours.push(tree);
-    what
-}
-
-/// Some leaders die with the server, and strangers get their numbers before the next one starts.
-fn restart_after_a_kill(world: &mut Afternoon) -> String {
-    let mut what = "SIGKILL to the server".to_owned();
-    world.restart(libc::SIGKILL, |world| {
-        let mut free = Vec::new();
-        for at in 0..world.trees.len() {
-            if world.random.one_in(3)
-                && let Some(leader) = &world.trees[at].leader
-            {
-                leader.kill();
-                let pid = leader.pid;
-                eventually("a leader to go", || (!leader.is_alive()).then_some(()));
-                free.push(pid);
-            }
-        }
-        for pid in free.into_iter().take(3) {
-            if world.strangers.len() >= STRANGERS_MAX {
-                break;
-            }
-            let shape = [Shape::Session, Shape::Terminal, Shape::Headless][world.random.below(3)];
-            what.push_str(&format!(
-                ", {}",
-                add_stranger(world, shape, Some(pid), false)
-            ));
-        }
-    });
-    what + ", and the next one"
 }

@@ -10,10 +10,16 @@
 //! `PROCRING_ACTS=5000 PROCRING_SEED=7 cargo test --test blackbox afternoon::` is a long one.
 
 mod acts;
+mod beside;
 mod census;
+mod checks;
+mod ends;
 mod kinds;
 mod namespace;
+mod runs;
+mod servers;
 mod strangers;
+mod tree;
 mod world;
 
 use crate::harness::{Backend, on_both};
