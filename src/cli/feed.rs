@@ -31,10 +31,7 @@ pub(super) fn feed(client: &Client, id: &str, input: &mut impl Read) -> Result<(
     let mut buffer = vec![0; PIECE];
     let mut taken = 0;
     loop {
-        let len = match input.read(&mut buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            result => result.map_err(CliError::local("standard input"))?,
-        };
+        let len = read(input, &mut buffer)?;
         hand_over(&client, id, taken, &buffer[..len])?;
         if len == 0 {
             return Ok(());
@@ -51,10 +48,7 @@ pub(super) fn pass_on(client: &Client, id: &str, input: &mut impl Read, eof: boo
     let mut buffer = vec![0; PIECE];
     let mut taken = 0;
     loop {
-        let len = match input.read(&mut buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            result => result.map_err(CliError::local("standard input"))?,
-        };
+        let len = read(input, &mut buffer)?;
         // No bytes tell whether there is such a process, too.
         if len > 0 || eof || taken == 0 {
             pass_piece(client, id, &buffer[..len], eof && len == 0, taken)?;
@@ -63,6 +57,16 @@ pub(super) fn pass_on(client: &Client, id: &str, input: &mut impl Read, eof: boo
             return Ok(());
         }
         taken += len as u64;
+    }
+}
+
+/// Reads the next piece; 0 at the end.
+fn read(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        match input.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result.map_err(CliError::local("standard input")),
+        }
     }
 }
 

@@ -103,13 +103,11 @@ impl Cgroups {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
     use std::fs::File;
 
     use super::super::limited::Limited;
     use super::super::testing;
     use super::*;
-    use crate::types::KeptLimits;
 
     #[test]
     fn a_limited_group_that_is_taken_over_still_says_that_its_memory_has_a_bound() {
@@ -123,23 +121,10 @@ mod tests {
         at("procring-1-0-limited/5", "67108864\n");
         at("procring-1-0-limited/6", "max\n");
         at("procring-1-0/7", "4096\n");
+        let dir = File::open(&children).unwrap().into();
+        let mut groups = Cgroups::of("procring-1-0".to_owned(), dir, children.clone(), 9);
         let limited = Limited::new(tree.top(), &children, Limits::default(), true);
-        let mut groups = Cgroups {
-            name: "procring-1-0".to_owned(),
-            home: Home::new(File::open(&children).unwrap().into(), children),
-            idle: Vec::new(),
-            abandoned: VecDeque::new(),
-            open: 0,
-            open_max: 9,
-            made: 0,
-            refusals: 0,
-            usable: true,
-            handing_on: None,
-            hidden: None,
-            limited: Box::new(limited),
-            watcher: None,
-            kept: KeptLimits::default(),
-        };
+        *groups.limited = limited;
         let mut taken = |number| {
             let (group, is_limited) = groups.take_over(number)?;
             Some((is_limited, group.bounds_memory()))
