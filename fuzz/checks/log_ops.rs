@@ -361,7 +361,7 @@ impl Subject {
         }
         let who = usize::from(who) % self.viewers.len();
         let mut viewer = self.viewers.swap_remove(who);
-        let filter = viewer.cursor.filter();
+        let filter = viewer.cursor.select().streams;
         for _ in 0..=batches % 8 {
             let was = viewer.next;
             let found = self

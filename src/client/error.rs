@@ -81,14 +81,6 @@ impl ClientError {
         }
     }
 
-    /// The code of a refusal.
-    pub fn code(&self) -> Option<&str> {
-        match self {
-            Self::Refused(problem) => problem.code.as_deref(),
-            _ => None,
-        }
-    }
-
     /// A body or a stream that ended before its end.
     pub(super) fn cut() -> Self {
         Self::Lost(ErrorKind::UnexpectedEof.into())

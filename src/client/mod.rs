@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-pub use connection::{Breaker, Connection};
+pub use connection::Connection;
 pub use endpoint::Endpoint;
 pub use error::{ClientError, Problem, Result};
 pub use request::{Body, Request};
 pub use response::Response;
 pub use sse::{Event, Events};
-pub use websocket::{Message, Sender, WebSocket, Written};
+pub use websocket::{Message, Sender, WebSocket};
 
 /// The pause between two tries to reach a server.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);

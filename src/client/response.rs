@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read};
 use httparse::{EMPTY_HEADER, Status};
 use serde_json::Value;
 
-use super::connection::{Breaker, Connection};
+use super::connection::Connection;
 use super::error::{ClientError, Problem, Result};
 
 /// Bytes of a head, at most.
@@ -92,11 +92,6 @@ impl Response {
         let mut all = self.headers.iter();
         all.find(|(found, _)| found.eq_ignore_ascii_case(name))
             .map(|(_, value)| &**value)
-    }
-
-    /// Something that ends the body from another thread.
-    pub fn breaker(&self) -> Breaker {
-        self.connection.breaker()
     }
 
     pub(super) fn into_connection(self) -> Connection {

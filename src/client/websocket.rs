@@ -53,7 +53,7 @@ pub struct Sender(mpsc::Sender<Outgoing>);
 
 /// Called when a frame is with the kernel; dropped where it never got there, or not whole, so that
 /// nobody has seen it.
-pub type Written = Box<dyn FnOnce() + Send>;
+pub(super) type Written = Box<dyn FnOnce() + Send>;
 
 struct Outgoing {
     opcode: u8,

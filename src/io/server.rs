@@ -24,7 +24,7 @@ use crate::supervisor::Inbox;
 use crate::supervisor::mailbox::Sender;
 use crate::supervisor::message::Command;
 use crate::supervisor::spawn::environment::Environment;
-use crate::types::{JobId, Monotonic, ProcessId, SpawnError, Stream};
+use crate::types::{JobId, ProcessId, SpawnError, Stream};
 use crate::wire::http::head::HeadLimits;
 use crate::wire::http::response::DateCache;
 
@@ -396,14 +396,6 @@ impl Server {
         let children = self.children.borrow();
         let outputs = children.get(&job).map_or(0, |child| child.outputs.len());
         u8::try_from(outputs).unwrap_or(u8::MAX)
-    }
-
-    /// Whether no more output of the process is to be expected; also if it is gone.
-    pub fn is_over(&self, id: ProcessId) -> bool {
-        self.table
-            .borrow()
-            .get(id)
-            .is_none_or(|process| process.life.is_complete(Monotonic::now()))
     }
 
     /// To be asked before an id that was taken is told to anybody: makes sure that the next

@@ -13,6 +13,6 @@ pub mod records;
 #[cfg(debug_assertions)]
 pub(crate) mod variant;
 
-pub use blocks::{Blocks, CellId};
+pub use blocks::CellId;
 pub use heritage::Heritage;
 pub use records::{PidSlot, RecordId, Records};

@@ -28,7 +28,6 @@ use self::common::HIGH;
 use super::memory::Words;
 use crate::types::{ExitStatus, JobId, Monotonic, ProcessId, Stream};
 
-pub use self::common::SETTINGS_WORDS;
 pub use self::ends::{End, Named};
 pub use self::pid_slot::PidSlot;
 

@@ -5,7 +5,6 @@
 
 use super::select::Select;
 use super::store::Log;
-use crate::types::StreamFilter;
 
 /// Entries that are passed in one step: a fraction of a millisecond.
 const SKIPPED_MAX: usize = 1 << 16;
@@ -80,11 +79,6 @@ impl Cursor {
         self.next
     }
 
-    /// Which streams it reads.
-    pub fn filter(&self) -> StreamFilter {
-        self.select.streams
-    }
-
     /// Which entries it reads.
     pub fn select(&self) -> &Select {
         &self.select
@@ -145,7 +139,7 @@ impl Cursor {
 mod tests {
     use super::super::arena::Arena;
     use super::*;
-    use crate::types::Stream;
+    use crate::types::{Stream, StreamFilter};
 
     fn append(log: &mut Log, arena: &mut Arena, len: usize, limit: u64) {
         log.tail(arena).unwrap();

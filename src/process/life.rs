@@ -255,14 +255,6 @@ impl Life {
         }
     }
 
-    /// How it ended, once clients may know.
-    pub fn end(&self) -> Option<End> {
-        match self.state {
-            State::Over { end, .. } => Some(end),
-            _ => None,
-        }
-    }
-
     /// When its log counts as complete, once it is over.
     pub fn complete_at(&self) -> Option<Monotonic> {
         match self.state {

@@ -30,7 +30,6 @@ use self::exited::Exited;
 pub use self::exited::{Dropped, EXITED_LOG_BYTES_MAX};
 use self::memory::BeforeLoss;
 pub(super) use self::memory::Counted;
-pub use self::memory::{Held, PROMISED_BYTES};
 
 /// Why a process has no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

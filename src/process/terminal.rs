@@ -87,12 +87,6 @@ impl Terminal {
         behind.map(|(_, size)| *size)
     }
 
-    /// The first change of the size behind entry `after` or a later one.
-    pub fn next_change(&self, after: u64) -> Option<(u64, WindowSize)> {
-        let from = self.changes.partition_point(|(at, _)| *at < after);
-        self.changes.get(from).copied()
-    }
-
     /// The screen to begin with.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
@@ -143,7 +137,7 @@ mod tests {
         assert_eq!(behind(&terminal, 0), [90]);
         assert_eq!(behind(&terminal, 3), [100, 110]);
         assert_eq!(behind(&terminal, 4), [0; 0]);
-        assert_eq!(terminal.next_change(4), Some((7, size(80))));
+        assert_eq!(behind(&terminal, 7), [80]);
         let checkpoint = Checkpoint {
             upto: 5,
             size: size(110),

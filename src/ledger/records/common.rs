@@ -25,7 +25,7 @@ const SECRET: usize = 20;
 const SECRET_WORDS: usize = 4;
 
 /// Numbers of settings.
-pub const SETTINGS_WORDS: usize = 6;
+pub(super) const SETTINGS_WORDS: usize = 6;
 
 impl Records {
     /// Another server goes on.

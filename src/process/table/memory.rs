@@ -22,7 +22,7 @@ use crate::types::JobId;
 const PROMISED_SLOTS: usize = 2;
 
 /// The same in bytes.
-pub const PROMISED_BYTES: u64 = (PROMISED_SLOTS * SLOT_BYTES) as u64;
+pub(super) const PROMISED_BYTES: u64 = (PROMISED_SLOTS * SLOT_BYTES) as u64;
 
 /// What a record takes besides what its client sent for it, about.
 const RECORD_BYTES: u64 = 1 << 10;
