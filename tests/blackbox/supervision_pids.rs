@@ -4,6 +4,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -33,7 +34,9 @@ impl PidsGroup {
         };
         let unified = mounted(&|line| line.contains(" - cgroup2 "));
         let own = mounted(&|line| line.contains(" - cgroup ") && line.ends_with(",pids"));
-        let name = format!("procring-pids-{}-{}", std::process::id(), backend.word());
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let made = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("procring-pids-{}-{}-{made}", std::process::id(), backend.word());
         [unified, own].into_iter().flatten().find_map(|parent| {
             let dir = parent.join(&name);
             std::fs::create_dir(&dir).ok()?;
