@@ -1,5 +1,5 @@
-//! Compresses docs/openapi.json into the program (src/api/openapi/mod.rs), and has its relocations packed
-//! where that can be.
+//! Compresses docs/openapi.json into the program (src/api/openapi/mod.rs), and tells the linker how to lay
+//! the program out: with its relocations packed where that can be, and with what every server needs together.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -10,9 +10,17 @@ use flate2::{Compression, GzBuilder};
 
 const DOCUMENT: &str = "docs/openapi.json";
 
+/// Functions in the order in which servers come to need them (docs/design/045-resident-code.md).
+const ORDER: &str = "packaging/order.ld";
+
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={DOCUMENT}");
+    println!("cargo::rerun-if-changed={ORDER}");
+    if is_ordered() {
+        let order = std::path::absolute(ORDER)?;
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", order.display());
+    }
     if relocates_packed() {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
@@ -23,6 +31,12 @@ fn main() -> io::Result<()> {
     out.write_all(&without_spaces(&std::fs::read(DOCUMENT)?))?;
     out.finish()?;
     Ok(())
+}
+
+/// Whether the program is one that is shipped, whose functions have sections and names as in the list.
+fn is_ordered() -> bool {
+    let of = |name: &str| std::env::var(name).unwrap_or_default();
+    of("PROFILE") == "release" && of("CARGO_CFG_TARGET_OS") == "linux"
 }
 
 /// Whether the C library that is linked into the program understands packed relocations (DT_RELR), which
