@@ -36,7 +36,11 @@ impl PidsGroup {
         let own = mounted(&|line| line.contains(" - cgroup ") && line.ends_with(",pids"));
         static MADE: AtomicU32 = AtomicU32::new(0);
         let made = MADE.fetch_add(1, Ordering::Relaxed);
-        let name = format!("procring-pids-{}-{}-{made}", std::process::id(), backend.word());
+        let name = format!(
+            "procring-pids-{}-{}-{made}",
+            std::process::id(),
+            backend.word()
+        );
         [unified, own].into_iter().flatten().find_map(|parent| {
             let dir = parent.join(&name);
             std::fs::create_dir(&dir).ok()?;
