@@ -3,7 +3,7 @@
 //! They are kept up to a number and a total of log bytes; the oldest goes first, one whose tree lives on
 //! only when there are no others. Of runs with living descendants there is a number of their own.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
 use super::Table;
@@ -27,7 +27,8 @@ pub struct Dropped {
 /// Exited records that are listed, by the order of their exits.
 #[derive(Debug, Default)]
 pub(super) struct Exited {
-    jobs: BTreeMap<u64, JobId>,
+    /// Each with its place, which grows from one to the next.
+    jobs: VecDeque<(NonZeroU64, JobId)>,
     last: u64,
 }
 
@@ -37,19 +38,21 @@ impl Exited {
         self.remove(exit);
         self.last += 1;
         *exit = NonZeroU64::new(self.last);
-        self.jobs.insert(self.last, job);
+        self.jobs.extend(exit.map(|exit| (exit, job)));
     }
 
-    /// Removes the one with this place, if it has any.
+    /// Removes the one with this place, if it has any. Mostly it is the oldest; of the others those
+    /// on its shorter side move up.
     pub(super) fn remove(&mut self, exit: &mut Option<NonZeroU64>) {
-        if let Some(exit) = exit.take() {
-            self.jobs.remove(&exit.get());
+        let Some(exit) = exit.take() else { return };
+        if let Ok(at) = self.jobs.binary_search_by_key(&exit, |(of, _)| *of) {
+            self.jobs.remove(at);
         }
     }
 
     /// The oldest first.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = JobId> + ExactSizeIterator + '_ {
-        self.jobs.values().copied()
+        self.jobs.iter().map(|(_, job)| *job)
     }
 }
 
