@@ -17,7 +17,7 @@ const USUAL_SHELL: &str = "/bin/sh";
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Accounts {
+pub(crate) struct Accounts {
     passwd: Vec<u8>,
     group: Vec<u8>,
 }
@@ -39,7 +39,7 @@ pub struct Account {
 
 /// Why there is no account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unknown {
+pub(crate) enum Unknown {
     /// No entry has the user's name.
     User,
     /// No entry has the group's name.
@@ -64,7 +64,7 @@ struct Group<'a> {
 
 impl Accounts {
     /// Takes both texts as they are; lines that say nothing are passed over.
-    pub fn new(passwd: Vec<u8>, group: Vec<u8>) -> Self {
+    pub(crate) fn new(passwd: Vec<u8>, group: Vec<u8>) -> Self {
         Self { passwd, group }
     }
 
@@ -72,7 +72,7 @@ impl Accounts {
     ///
     /// # Errors
     /// Whose name is not there.
-    pub fn find(&self, name: &UserName) -> Result<Account, Unknown> {
+    pub(crate) fn find(&self, name: &UserName) -> Result<Account, Unknown> {
         let entry = self.entry(&name.user);
         let uid = match (&name.user, &entry) {
             (_, Some(entry)) => entry.uid,
@@ -113,7 +113,7 @@ impl Accounts {
     }
 
     /// The number of a user, as far as it has one.
-    pub fn uid(&self, who: &Who) -> Option<u32> {
+    pub(crate) fn uid(&self, who: &Who) -> Option<u32> {
         match who {
             Who::Id(uid) => Some(*uid),
             Who::Name(_) => self.entry(who).map(|entry| entry.uid),
@@ -121,7 +121,7 @@ impl Accounts {
     }
 
     /// The number of a group, as far as it has one.
-    pub fn gid(&self, who: &Who) -> Option<u32> {
+    pub(crate) fn gid(&self, who: &Who) -> Option<u32> {
         match who {
             Who::Id(gid) => Some(*gid),
             Who::Name(name) => {

@@ -54,6 +54,9 @@
 //! | `io::ws` | what every WebSocket of a process is | io, types, budget, config::timeouts, wire, process, api |
 //! | `io::attach` | a process over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty, metrics |
 //! | `io::terminal` | a terminal over WebSocket | io, types, config::timeouts, wire, log, process, api, supervisor::spawn::pty, metrics |
+//!
+//! Public is what `main.rs`, the tests and the fuzz targets use. All else is `pub(crate)` or less, so
+//! that the compiler finds what nobody uses.
 #![deny(unsafe_code)]
 // What is wrong with a number of a test fails the test.
 #![cfg_attr(
@@ -67,24 +70,24 @@
 // The docs are read by who works on this crate; they name private items.
 #![allow(rustdoc::private_intra_doc_links)]
 
-pub mod accounts;
+mod accounts;
 pub mod api;
-pub mod budget;
+mod budget;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
-pub mod client;
+mod client;
 pub mod config;
-pub mod io;
+mod io;
 pub mod journal;
-pub mod ledger;
+mod ledger;
 pub mod log;
-pub mod metrics;
+mod metrics;
 pub mod notice;
-pub mod process;
-pub mod sd_notify;
+mod process;
+mod sd_notify;
 pub mod server;
-pub mod supervisor;
-pub mod token;
+mod supervisor;
+mod token;
 pub mod types;
 pub mod wire;

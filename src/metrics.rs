@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// A number that is counted up, or up and down.
 #[derive(Debug, Default)]
-pub struct Counter(Cell<u64>);
+pub(crate) struct Counter(Cell<u64>);
 
 impl Counter {
     const fn new() -> Self {
@@ -20,12 +20,12 @@ impl Counter {
     }
 
     /// One more.
-    pub fn inc(&self) {
+    pub(crate) fn inc(&self) {
         self.add(1);
     }
 
     /// So many more.
-    pub fn add(&self, more: u64) {
+    pub(crate) fn add(&self, more: u64) {
         self.0.set(self.0.get().wrapping_add(more));
     }
 
@@ -35,14 +35,14 @@ impl Counter {
     }
 
     /// What it is at.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.get()
     }
 }
 
 /// Upper ends of the ranges that durations are counted in, in microseconds. The same for all of
 /// them: a spawn takes parts of a millisecond, a request of a client that waits half a minute.
-pub const BOUNDS_US: [u64; 16] = [
+pub(crate) const BOUNDS_US: [u64; 16] = [
     50,
     100,
     250,
@@ -66,7 +66,7 @@ const RANGES: usize = BOUNDS_US.len() + 1;
 
 /// How many durations were in which range, and their sum; plain data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Durations {
+pub(crate) struct Durations {
     /// Each range by itself.
     pub counts: [u64; RANGES],
     /// Of all of them.
@@ -77,14 +77,14 @@ pub struct Durations {
 
 impl Durations {
     /// How many there were.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 }
 
 /// Durations as they are counted.
 #[derive(Debug, Default)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     counts: [Counter; RANGES],
     sum: Cell<Duration>,
     longest: Cell<Duration>,
@@ -100,7 +100,7 @@ impl Histogram {
     }
 
     /// One more.
-    pub fn observe(&self, took: Duration) {
+    pub(crate) fn observe(&self, took: Duration) {
         let us = took.as_secs().saturating_mul(1_000_000);
         let us = us.saturating_add(took.subsec_nanos().div_ceil(1_000).into());
         let range = BOUNDS_US.iter().position(|&bound| us <= bound);
@@ -110,7 +110,7 @@ impl Histogram {
     }
 
     /// All so far.
-    pub fn get(&self) -> Durations {
+    pub(crate) fn get(&self) -> Durations {
         Durations {
             counts: std::array::from_fn(|range| self.counts[range].get()),
             sum: self.sum.get(),
@@ -121,7 +121,7 @@ impl Histogram {
 
 /// How a run ended, for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunResult {
+pub(crate) enum RunResult {
     /// With exit code 0.
     Succeeded,
     /// With another one.
@@ -138,7 +138,7 @@ pub enum RunResult {
 
 impl RunResult {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Succeeded,
         Self::Failed,
         Self::Signaled,
@@ -148,7 +148,7 @@ impl RunResult {
     ];
 
     /// As a label.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
@@ -162,7 +162,7 @@ impl RunResult {
 
 /// How the program of a process or run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// With exit code 0.
     Succeeded,
     /// With another one.
@@ -175,10 +175,11 @@ pub enum Ended {
 
 impl Ended {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Succeeded, Self::Failed, Self::Signaled, Self::Unknown];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Succeeded, Self::Failed, Self::Signaled, Self::Unknown];
 
     /// As a label.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
@@ -190,7 +191,7 @@ impl Ended {
 
 /// Whose program it is: the place in what is counted for each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A managed process's.
     Process,
     /// A run's.
@@ -199,10 +200,10 @@ pub enum Kind {
 
 impl Kind {
     /// Both.
-    pub const ALL: [Self; 2] = [Self::Process, Self::Run];
+    pub(crate) const ALL: [Self; 2] = [Self::Process, Self::Run];
 
     /// As a label.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Process => "process",
             Self::Run => "run",
@@ -212,7 +213,7 @@ impl Kind {
 
 /// What is counted of the programs of one kind.
 #[derive(Debug, Default)]
-pub struct Programs {
+pub(crate) struct Programs {
     /// Asked for.
     pub starts: Counter,
     /// Those that never ran.
@@ -233,7 +234,7 @@ impl Programs {
 
 /// What one thread has counted.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Programs, by [`Kind`].
     pub programs: [Programs; Kind::ALL.len()],
     /// Ends of runs, by [`RunResult`].
@@ -297,12 +298,12 @@ impl Metrics {
     }
 
     /// Of the programs of this kind.
-    pub fn of(&self, kind: Kind) -> &Programs {
+    pub(crate) fn of(&self, kind: Kind) -> &Programs {
         &self.programs[kind as usize]
     }
 
     /// A reader is told that so many bytes are gone.
-    pub fn gap(&self, bytes: u64) {
+    pub(crate) fn gap(&self, bytes: u64) {
         self.gaps.inc();
         self.gap_bytes.add(bytes);
     }
@@ -314,16 +315,16 @@ thread_local! {
 }
 
 /// Counts, or reads, what this thread has counted.
-pub fn metrics<T>(with: impl FnOnce(&Metrics) -> T) -> T {
+pub(crate) fn metrics<T>(with: impl FnOnce(&Metrics) -> T) -> T {
     METRICS.with(with)
 }
 
 /// Somebody who is there now, until dropped.
 #[derive(Debug)]
-pub struct Present(fn(&Metrics) -> &Counter);
+pub(crate) struct Present(fn(&Metrics) -> &Counter);
 
 /// Counts somebody among those who are there now.
-pub fn present(among: fn(&Metrics) -> &Counter) -> Present {
+pub(crate) fn present(among: fn(&Metrics) -> &Counter) -> Present {
     metrics(|all| among(all).inc());
     Present(among)
 }
@@ -337,7 +338,7 @@ impl Drop for Present {
 
 /// What the supervisor has counted; plain data, handed over when somebody asks.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct SupervisorMetrics {
+pub(crate) struct SupervisorMetrics {
     /// From the order to start a program until it runs.
     pub spawns: Durations,
     /// How long the supervisor's loop was busy at a time.

@@ -29,7 +29,7 @@ const WATCHDOG_PAUSE_MIN: Duration = Duration::from_millis(10);
 
 /// Why the service manager will hear nothing. The server works without.
 #[derive(Debug, PartialEq, Eq)]
-pub enum NotifyError {
+pub(crate) enum NotifyError {
     /// NOTIFY_SOCKET is neither a path nor an abstract name.
     Address(OsString),
     /// There is no socket to be had.
@@ -53,7 +53,7 @@ impl Display for NotifyError {
 
 /// The one who started the server as a service; or nobody.
 #[derive(Debug, Default)]
-pub struct Manager {
+pub(crate) struct Manager {
     to: Option<(OwnedFd, SocketAddrUnix)>,
     watchdog: Option<Duration>,
     /// Whether the end has been said: what was begun before it is of no interest any more.
@@ -65,7 +65,7 @@ impl Manager {
     ///
     /// # Errors
     /// When somebody waits for words and cannot be told any.
-    pub fn from_environment(main: u32) -> Result<Self, NotifyError> {
+    pub(crate) fn from_environment(main: u32) -> Result<Self, NotifyError> {
         Self::new(main, |name| std::env::var_os(name))
     }
 
@@ -88,24 +88,24 @@ impl Manager {
     }
 
     /// How often [`Self::alive`] is to be said; None if nobody waits for it.
-    pub fn watchdog(&self) -> Option<Duration> {
+    pub(crate) fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
     /// Requests are answered; also the end of [`Self::reloading`].
-    pub fn ready(&self, status: &str) {
+    pub(crate) fn ready(&self, status: &str) {
         self.say(&format!("READY=1\n{}", line("STATUS", status)));
     }
 
     /// Settings are being read again; [`Self::ready`] has to follow, whatever comes of it.
-    pub fn reloading(&self) {
+    pub(crate) fn reloading(&self) {
         // When that began, by which systemd tells it from a reload before (systemd 253).
         let now = Monotonic::now().nanos() / 1000;
         self.say(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
     }
 
     /// The end has begun, and takes at most so long.
-    pub fn stopping(&self, status: &str, at_most: Duration) {
+    pub(crate) fn stopping(&self, status: &str, at_most: Duration) {
         let status = line("STATUS", status);
         let micros = at_most.as_micros();
         self.say(&format!(
@@ -115,7 +115,7 @@ impl Manager {
     }
 
     /// The server works. Said in vain where the service manager does not read just now.
-    pub fn alive(&self, status: &str) {
+    pub(crate) fn alive(&self, status: &str) {
         let mut words = "WATCHDOG=1".to_owned();
         if !self.stopping.get() {
             let _ = write!(words, "\n{}", line("STATUS", status));

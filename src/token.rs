@@ -12,11 +12,11 @@ use std::path::Path;
 use crate::config::flags::ServerArgs;
 
 /// Acts like `--token`; no child gets it.
-pub const VARIABLE: &str = "PROCRING_TOKEN";
+pub(crate) const VARIABLE: &str = "PROCRING_TOKEN";
 
 /// All that there are. Whoever brings one of them is let in.
 #[derive(Clone, Default)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     /// The server's own.
     pub own: Option<String>,
     /// Those of clients, behind their names.
@@ -25,12 +25,12 @@ pub struct Tokens {
 
 impl Tokens {
     /// Whether the server is open.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.own.is_none() && self.named.is_empty()
     }
 
     /// Each of them.
-    pub fn all(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
         let named = self.named.iter().map(|(_, token)| token);
         self.own.iter().chain(named).map(String::as_str)
     }
@@ -38,7 +38,7 @@ impl Tokens {
 
 /// What was found.
 #[derive(Default)]
-pub struct Found {
+pub(crate) struct Found {
     /// The tokens, if there are any.
     pub tokens: Tokens,
     /// Why others can still read the server's own in `/proc`, if they can.
@@ -51,7 +51,7 @@ pub struct Found {
 ///
 /// # Errors
 /// As [`read`].
-pub fn find(args: &ServerArgs) -> Result<Found, String> {
+pub(crate) fn find(args: &ServerArgs) -> Result<Found, String> {
     let (tokens, is_in_variable) = look(args)?;
     let Some(token) = &tokens.own else {
         return Ok(Found {
@@ -71,7 +71,7 @@ pub fn find(args: &ServerArgs) -> Result<Found, String> {
 ///
 /// # Errors
 /// A sentence, when a file cannot be read, or when what was given cannot be a token.
-pub fn read(args: &ServerArgs) -> Result<Tokens, String> {
+pub(crate) fn read(args: &ServerArgs) -> Result<Tokens, String> {
     Ok(look(args)?.0)
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// By what a caller was let in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Credential {
+pub(crate) enum Credential {
     /// By nothing: the server, or the route, is open.
     None,
     /// By the server's token.
@@ -22,7 +22,7 @@ pub enum Credential {
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
+pub(crate) enum Peer {
     /// Somebody at this address.
     Address(SocketAddr),
     /// A process of this user, on this machine.
@@ -46,7 +46,7 @@ impl fmt::Display for Peer {
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// By what it was let in. Two with the same one are the same caller, wherever they are.
     pub credential: Credential,
     /// The other end of its connection.

@@ -15,7 +15,7 @@ use super::{Core, Outcome};
 
 /// Bytes of a log on their way to a client.
 #[derive(Debug)]
-pub struct Bytes {
+pub(crate) struct Bytes {
     /// Of which process.
     pub id: ProcessId,
     /// The head of the answer.
@@ -34,7 +34,7 @@ pub struct Bytes {
 
 /// When a stream that has delivered everything is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
+pub(crate) enum Over {
     /// Now.
     Now,
     /// At this time, if nothing comes before.
@@ -45,7 +45,7 @@ pub enum Over {
 
 impl Bytes {
     /// Whether more can come for somebody who has everything there is.
-    pub fn over(&self, process: &Process, now: Monotonic, wall: UnixMs) -> Over {
+    pub(crate) fn over(&self, process: &Process, now: Monotonic, wall: UnixMs) -> Over {
         if !self.follow || process.life.is_complete(now) {
             return Over::Now;
         }

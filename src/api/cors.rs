@@ -9,7 +9,7 @@ use super::guard::Guard;
 
 /// The flags besides the origins, which the guard needs too.
 #[derive(Clone, Debug, Default)]
-pub struct Cors {
+pub(crate) struct Cors {
     /// `--cors-allow-method`, joined with commas; None for any.
     pub methods: Option<String>,
     /// `--cors-allow-header`, joined with commas; None for any.
@@ -19,21 +19,21 @@ pub struct Cors {
 }
 
 /// On every answer, so that caches keep answers to different origins apart.
-pub const VARY: (&str, &str) = (
+pub(crate) const VARY: (&str, &str) = (
     "vary",
     "origin, access-control-request-method, access-control-request-headers",
 );
 
 /// On answers to an origin that is allowed.
-pub const ALLOW_ORIGIN: &str = "access-control-allow-origin";
+pub(crate) const ALLOW_ORIGIN: &str = "access-control-allow-origin";
 
 /// On those of them that carry something which pages may not read without it (Fetch standard,
 /// 3.2.6). An answer of the reference carries nothing of the kind.
-pub const EXPOSE: &str = "access-control-expose-headers";
+pub(crate) const EXPOSE: &str = "access-control-expose-headers";
 
 /// Those of an answer's header fields that pages are to be able to read, besides those which they
 /// can read anyway.
-pub fn expose<'a>(fields: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn expose<'a>(fields: impl Iterator<Item = &'a str>) -> String {
     const OURS: [&str; 7] = [
         "accept-ranges",
         "content-range",
@@ -48,11 +48,11 @@ pub fn expose<'a>(fields: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// Header fields to add to an answer.
-pub type Fields<'a> = Vec<(&'static str, Cow<'a, str>)>;
+pub(crate) type Fields<'a> = Vec<(&'static str, Cow<'a, str>)>;
 
 impl Cors {
     /// What an answer to a request from `origin` carries.
-    pub fn fields<'a>(&'a self, guard: &'a Guard, origin: Option<&'a [u8]>) -> Fields<'a> {
+    pub(crate) fn fields<'a>(&'a self, guard: &'a Guard, origin: Option<&'a [u8]>) -> Fields<'a> {
         let mut fields = Fields::new();
         let origin = origin.and_then(|origin| std::str::from_utf8(origin).ok());
         if let Some(origin) = origin
@@ -70,7 +70,7 @@ impl Cors {
 
     /// What the answer to a preflight carries besides. `asked_method` and `asked_headers` are
     /// echoed where a wildcard would not count.
-    pub fn preflight_fields<'a>(
+    pub(crate) fn preflight_fields<'a>(
         &'a self,
         asked_method: Option<&'a [u8]>,
         asked_headers: Option<&'a [u8]>,

@@ -11,7 +11,7 @@ use super::routes::Access;
 
 /// What is answered, and where metrics are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Exposed {
+pub(crate) enum Exposed {
     /// Everything; metrics to who brings the token.
     #[default]
     All,
@@ -25,7 +25,7 @@ pub enum Exposed {
 
 /// What the command line says about callers.
 #[derive(Clone, Debug, Default)]
-pub struct Guard {
+pub(crate) struct Guard {
     /// The server's own bearer token, if it has one.
     pub token: Option<String>,
     /// Those of clients, behind their names.
@@ -52,7 +52,7 @@ pub struct Guard {
 impl Guard {
     /// A path as it is in the table of routes. It may come without what stands before it, too, from
     /// somebody on this side of the proxy.
-    pub fn without_base<'p>(&self, path: &'p str) -> &'p str {
+    pub(crate) fn without_base<'p>(&self, path: &'p str) -> &'p str {
         match path.strip_prefix(self.base_path.as_str()) {
             Some("") => "/",
             Some(rest) if rest.starts_with('/') => rest,
@@ -61,7 +61,7 @@ impl Guard {
     }
 
     /// Whether routes of this access are there.
-    pub fn serves(&self, access: Access) -> bool {
+    pub(crate) fn serves(&self, access: Access) -> bool {
         match (self.exposed, access) {
             (_, Access::Probe) => true,
             (Exposed::NoMetrics, Access::Metrics) => false,
@@ -72,7 +72,7 @@ impl Guard {
     }
 
     /// Whether they want a token, where there is one.
-    pub fn wants_token(&self, access: Access) -> bool {
+    pub(crate) fn wants_token(&self, access: Access) -> bool {
         match access {
             Access::Open | Access::Probe => false,
             Access::Token | Access::TokenOrQuery => true,
@@ -81,7 +81,7 @@ impl Guard {
     }
 
     /// Whether somebody is answered at all.
-    pub fn lets_in(&self, peer: Peer) -> bool {
+    pub(crate) fn lets_in(&self, peer: Peer) -> bool {
         match peer {
             Peer::User(uid) => self.users.contains(&uid),
             Peer::Address(_) | Peer::Starter | Peer::Unknown => true,
@@ -89,7 +89,7 @@ impl Guard {
     }
 
     /// By what somebody is known who needs no token.
-    pub fn known(&self, peer: Peer) -> Option<Credential> {
+    pub(crate) fn known(&self, peer: Peer) -> Option<Credential> {
         match peer {
             Peer::User(uid) if !self.users_need_token => Some(Credential::User(uid)),
             Peer::Starter => Some(Credential::None),
@@ -98,7 +98,7 @@ impl Guard {
     }
 
     /// Whether a request for this `Host` is answered (DNS rebinding).
-    pub fn host_allowed(&self, host: Option<&str>) -> bool {
+    pub(crate) fn host_allowed(&self, host: Option<&str>) -> bool {
         host.is_none_or(|host| !self.check_host || self.is_ours(host))
     }
 
@@ -114,13 +114,13 @@ impl Guard {
     }
 
     /// Whether a token is wanted.
-    pub fn has_token(&self) -> bool {
+    pub(crate) fn has_token(&self) -> bool {
         self.token.is_some() || !self.named_tokens.is_empty()
     }
 
     /// By what these `Authorization` and (where it counts) `access_token` values open the server;
     /// None if they do not. All tokens are compared, so that nobody learns which one was near.
-    pub fn opened_by(
+    pub(crate) fn opened_by(
         &self,
         authorization: Option<&[u8]>,
         access_token: Option<&str>,
@@ -153,7 +153,7 @@ impl Guard {
     ///
     /// A page whose name was rebound to this server has the origin that it addresses. Without a
     /// token nothing else tells it from a page of ours, on whatever address the server listens.
-    pub fn origin_allowed(&self, origin: Option<&[u8]>, host: Option<&str>) -> bool {
+    pub(crate) fn origin_allowed(&self, origin: Option<&[u8]>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
         let Ok(origin) = std::str::from_utf8(origin) else {
             return false;
@@ -179,7 +179,7 @@ impl Guard {
     }
 
     /// What `access-control-allow-origin` answers to this origin, if the flags allow it.
-    pub fn cors_origin<'a>(&'a self, origin: &'a str) -> Option<&'a str> {
+    pub(crate) fn cors_origin<'a>(&'a self, origin: &'a str) -> Option<&'a str> {
         self.allowed_origins
             .iter()
             .find(|allowed| *allowed == "*" || *allowed == origin)

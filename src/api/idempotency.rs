@@ -13,7 +13,7 @@
 //!   is started twice. Keys that are too many go with their answers, the oldest first. One under
 //!   way never goes.
 
-pub mod written;
+pub(crate) mod written;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
@@ -41,11 +41,11 @@ const KEYS_MAX: usize = 4096;
 const ANSWERS_BYTES_MAX: usize = 16 << 20;
 
 /// Says that an answer is another request's.
-pub const REPLAYED: (&str, &str) = ("idempotency-replayed", "true");
+pub(crate) const REPLAYED: (&str, &str) = ("idempotency-replayed", "true");
 
 /// What a repeat is known by: equal names are the same request, or a mistake.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
+pub(crate) struct Name {
     credential: Credential,
     route: &'static str,
     key: Box<str>,
@@ -109,7 +109,7 @@ struct Entry<W, A> {
 
 /// What becomes of a request.
 #[derive(Debug)]
-pub enum Begun<W, A> {
+pub(crate) enum Begun<W, A> {
     /// It is the first of its kind; [`Repeats::finish`] is to follow.
     First,
     /// The first of its kind is under way.
@@ -120,7 +120,7 @@ pub enum Begun<W, A> {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Repeats<W, A = Rc<Reply>> {
+pub(crate) struct Repeats<W, A = Rc<Reply>> {
     entries: BTreeMap<Rc<Name>, Entry<W, A>>,
     /// Those that have been answered, oldest first.
     answered: VecDeque<Rc<Name>>,
@@ -136,7 +136,7 @@ pub struct Repeats<W, A = Rc<Reply>> {
 }
 
 /// Bytes of the secret that bodies are hashed with.
-pub const SECRET_BYTES: usize = 32;
+pub(crate) const SECRET_BYTES: usize = 32;
 
 impl<W, A: Clone + Deref<Target = Reply>> Default for Repeats<W, A> {
     fn default() -> Self {
@@ -159,17 +159,17 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
     }
 
     /// Hashes bodies with this from now on. To be called before the first request.
-    pub fn hash_with(&mut self, secret: [u8; SECRET_BYTES]) {
+    pub(crate) fn hash_with(&mut self, secret: [u8; SECRET_BYTES]) {
         self.secret = secret;
     }
 
     /// Notes every change from now on.
-    pub fn note_changes(&mut self) {
+    pub(crate) fn note_changes(&mut self) {
         self.changed = Some(Vec::new());
     }
 
     /// The names whose keys have changed since this was asked for.
-    pub fn take_changed(&mut self) -> Vec<Rc<Name>> {
+    pub(crate) fn take_changed(&mut self) -> Vec<Rc<Name>> {
         self.changed
             .as_mut()
             .map(std::mem::take)
@@ -183,7 +183,11 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
     }
 
     /// A key as text; `job` says what is carried out for one that is under way. None if it is gone.
-    pub fn write(&self, name: &Name, job: impl FnOnce(&W) -> Option<JobId>) -> Option<Vec<u8>> {
+    pub(crate) fn write(
+        &self,
+        name: &Name,
+        job: impl FnOnce(&W) -> Option<JobId>,
+    ) -> Option<Vec<u8>> {
         let Entry { print, state } = self.entries.get(name)?;
         Some(match state {
             State::UnderWay(waiting) => written::write(name, print, job(waiting), None),
@@ -196,7 +200,12 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
 
     /// Goes on with a key that a server has left, which has been answered, or is as good as that:
     /// `answer` is made of its reply. False if there is no room for it, or it has been kept long enough.
-    pub fn go_on(&mut self, left: Left, now: Monotonic, answer: impl FnOnce(Reply) -> A) -> bool {
+    pub(crate) fn go_on(
+        &mut self,
+        left: Left,
+        now: Monotonic,
+        answer: impl FnOnce(Reply) -> A,
+    ) -> bool {
         let (reply, until) = match left.state {
             LeftState::UnderWay(_) => (None, now + timeouts::ANSWER_KEPT),
             LeftState::Answered { answer, until } => (answer, until),
@@ -220,7 +229,7 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
     }
 
     /// Goes on with a key whose request is still under way: others find `waiting`.
-    pub fn goes_on(&mut self, left: Left, waiting: W) -> Rc<Name> {
+    pub(crate) fn goes_on(&mut self, left: Left, waiting: W) -> Rc<Name> {
         let name = Rc::new(left.name);
         let entry = Entry {
             print: left.print,
@@ -249,7 +258,7 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
     /// # Errors
     /// 409 for another body, and for an answer that is no longer kept; 503 where all keys are of
     /// requests under way.
-    pub fn begin(
+    pub(crate) fn begin(
         &mut self,
         name: &Name,
         body: &[u8],
@@ -290,7 +299,7 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
     }
 
     /// The first of its kind has been answered at `now`; None if nobody will be.
-    pub fn finish(&mut self, name: &Name, answer: Option<&A>, now: Monotonic) {
+    pub(crate) fn finish(&mut self, name: &Name, answer: Option<&A>, now: Monotonic) {
         match answer.filter(|answer| (200..300).contains(&answer.status)) {
             None => {
                 if let Some((name, _)) = self.entries.remove_entry(name) {
@@ -305,13 +314,13 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
     }
 
     /// Whether an answer of so many bytes is kept.
-    pub fn keeps(&self, bytes: u64) -> bool {
+    pub(crate) fn keeps(&self, bytes: u64) -> bool {
         bytes <= self.bytes_max as u64
     }
 
     /// The first of its kind has been answered well at `now`; with more than is kept if `answer` is
     /// None.
-    pub fn answer(&mut self, name: &Name, answer: Option<A>, now: Monotonic) {
+    pub(crate) fn answer(&mut self, name: &Name, answer: Option<A>, now: Monotonic) {
         let Some((name, _)) = self.entries.get_key_value(name) else {
             return;
         };
@@ -336,7 +345,7 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
     }
 
     /// Forgets what has been kept long enough at `now`. Returns when the next one has.
-    pub fn forget(&mut self, now: Monotonic) -> Option<Monotonic> {
+    pub(crate) fn forget(&mut self, now: Monotonic) -> Option<Monotonic> {
         loop {
             let oldest = self.entries.get(self.answered.front()?)?;
             match oldest.state {
@@ -361,12 +370,12 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
     }
 
     /// Keeps answers of at most so many bytes together, if that is less than usual.
-    pub fn keep_within(&mut self, bytes: usize) {
+    pub(crate) fn keep_within(&mut self, bytes: usize) {
         self.bytes_max = ANSWERS_BYTES_MAX.min(bytes);
     }
 
     /// Lets go of the oldest answer; its key stays. False if there is none.
-    pub fn drop_oldest_answer(&mut self) -> bool {
+    pub(crate) fn drop_oldest_answer(&mut self) -> bool {
         let oldest = self.held.pop_front();
         if let Some(oldest) = &oldest {
             self.take_answer(oldest);

@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for Amount {
 
 /// What the operator says of limits.
 #[derive(Clone, Debug, Default)]
-pub struct LimitRules {
+pub(crate) struct LimitRules {
     /// `--default-limits`: what holds where a request names none.
     pub defaults: Limits,
     /// `--max-limits`: what none may exceed, and what holds where nobody names any.
@@ -126,7 +126,7 @@ impl LimitRules {
 }
 
 /// What there is to say of the first of these limits that cannot be kept, as far as that is known.
-pub fn unavailable(limits: Option<&Limits>, kept: Option<&KeptLimits>) -> Option<Problem> {
+pub(crate) fn unavailable(limits: Option<&Limits>, kept: Option<&KeptLimits>) -> Option<Problem> {
     let (limits, kept) = (limits?, kept?);
     let mut unkept = limits
         .iter()

@@ -6,28 +6,28 @@
 //!
 //! Order of checks: Host, token, Origin, path and method, query and headers, body, handler, table.
 
-pub mod access;
+pub(crate) mod access;
 pub mod body;
-pub mod bytes;
-pub mod cors;
+pub(crate) mod bytes;
+pub(crate) mod cors;
 mod decode;
-pub mod endpoint;
+pub(crate) mod endpoint;
 pub mod frame;
-pub mod guard;
-pub mod idempotency;
+pub(crate) mod guard;
+pub(crate) mod idempotency;
 mod launch;
-pub mod limits;
-pub mod openapi;
+pub(crate) mod limits;
+pub(crate) mod openapi;
 pub mod problem;
-pub mod query;
-pub mod reply;
-pub mod route;
+pub(crate) mod query;
+pub(crate) mod reply;
+pub(crate) mod route;
 pub mod routes;
 mod strict;
 mod subprotocol;
 mod tags;
-pub mod usage;
-pub mod user;
+pub(crate) mod usage;
+pub(crate) mod user;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,17 +38,16 @@ use crate::process::Table;
 use crate::types::{JobId, ProcessId, Stdin, WindowSize};
 use crate::wire::ws::handshake::Accept;
 
-pub use access::Caller;
 #[cfg(feature = "console")]
-pub use endpoint::console;
-pub use endpoint::{
+pub(crate) use endpoint::console;
+pub(crate) use endpoint::{
     activity, attach, control, events, health, list, logs, metrics, processes, raw, run, screen,
     server_info, settings, signal, stream, upgrade, wait,
 };
 pub use launch::Launch;
 pub use problem::Problem;
-pub use reply::Reply;
-pub use route::{Action, BodyPolicy, Plan, plan};
+pub(crate) use reply::Reply;
+pub(crate) use route::{Action, BodyPolicy, Plan, plan};
 
 use self::attach::AttachQuery;
 use self::limits::LimitRules;
@@ -57,7 +56,7 @@ use self::user::UserRules;
 
 /// What [`execute`] may look at and change.
 #[derive(Debug)]
-pub struct Core<'a> {
+pub(crate) struct Core<'a> {
     /// The limits in force.
     pub settings: &'a mut Settings,
     /// All processes.
@@ -76,7 +75,7 @@ pub struct Core<'a> {
 
 /// What a request comes to.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// A whole answer.
     Reply(Reply),
     /// Start a run and answer when it ends.
@@ -229,7 +228,7 @@ pub enum Outcome {
 
 /// What `stop` and `kill` do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// SIGTERM to the group; the tree is killed after the grace, if there is one.
     Stop {
         /// Until SIGKILL.
@@ -246,7 +245,7 @@ impl From<Problem> for Outcome {
 }
 
 /// Carries out what can be done at once; says what is left to wait for.
-pub fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
+pub(crate) fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
     let outcome = match action {
         Action::Root => Ok(Outcome::Reply(Reply::json(
             br#"{"docs":"https://sandboxagent.dev","name":"Sandbox Agent"}"#.as_slice(),

@@ -22,7 +22,7 @@ use super::strict::Unknown;
 
 /// Which processes a list shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// All of them; every process made through the API is the user's.
     #[default]
     User,
@@ -32,7 +32,7 @@ pub enum Owner {
 
 /// How a log is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// Entries, in one object or as events.
     #[default]
     Json,
@@ -45,7 +45,7 @@ pub enum Format {
 
 /// Which part of a log is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogsQuery {
+pub(crate) struct LogsQuery {
     /// Of which streams and which time.
     pub select: Select,
     /// The last so many entries.
@@ -68,7 +68,7 @@ pub struct LogsQuery {
 
 /// Which bytes of a log are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RawQuery {
+pub(crate) struct RawQuery {
     /// Of which streams.
     pub streams: StreamFilter,
     /// From here on.
@@ -85,7 +85,7 @@ pub struct RawQuery {
 
 /// What a terminal viewer wants to see first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replay {
+pub(crate) enum Replay {
     /// What the server shows who does not say, with so many lines that have scrolled out.
     Usual(Option<u16>),
     /// The screen, with so many lines that have scrolled out.
@@ -104,7 +104,7 @@ pub enum Replay {
 
 /// How a terminal is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TerminalQuery {
+pub(crate) struct TerminalQuery {
     /// What is shown first.
     pub replay: Replay,
     /// Input and resize are refused.
@@ -121,7 +121,7 @@ pub struct TerminalQuery {
 
 /// How raw input is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StdinQuery {
+pub(crate) struct StdinQuery {
     /// How many bytes the client believes were accepted before.
     pub offset: Option<u64>,
     /// The end of input follows.
@@ -130,14 +130,14 @@ pub struct StdinQuery {
 
 /// The parameters of a request, and those that its route has.
 #[derive(Debug)]
-pub struct Params<'q> {
+pub(crate) struct Params<'q> {
     query: Query<'q>,
     known: &'static [Parameter],
 }
 
 impl<'q> Params<'q> {
     /// The parameters of `raw`, the text behind `?`, for a route that knows these.
-    pub fn parse(raw: &'q str, known: &'static [Parameter]) -> Self {
+    pub(crate) fn parse(raw: &'q str, known: &'static [Parameter]) -> Self {
         Self {
             query: Query::parse(raw),
             known,
@@ -145,7 +145,7 @@ impl<'q> Params<'q> {
     }
 
     /// The first value of a parameter that may be repeated.
-    pub fn first(&self, name: &'static str) -> Option<Cow<'q, str>> {
+    pub(crate) fn first(&self, name: &'static str) -> Option<Cow<'q, str>> {
         let mut pairs = self.query.pairs();
         pairs
             .find(|(found, _)| found == name)
@@ -175,7 +175,7 @@ impl<'q> Params<'q> {
     ///
     /// # Errors
     /// 400 naming them.
-    pub fn refuse_unknown(&self) -> Result<(), Problem> {
+    pub(crate) fn refuse_unknown(&self) -> Result<(), Problem> {
         let known: Vec<&str> = self.known.iter().map(|known| known.name).collect();
         let mut unknown = Unknown::default();
         for (name, _) in self.query.pairs() {
@@ -226,7 +226,7 @@ fn unsigned(text: &str) -> Option<u64> {
 ///
 /// # Errors
 /// 400 for anything else under that name.
-pub fn number(query: &Params<'_>, name: &'static str) -> Result<Option<u64>, Problem> {
+pub(crate) fn number(query: &Params<'_>, name: &'static str) -> Result<Option<u64>, Problem> {
     let Some(value) = query.unique(name)? else {
         return Ok(None);
     };
@@ -243,7 +243,7 @@ pub fn number(query: &Params<'_>, name: &'static str) -> Result<Option<u64>, Pro
 ///
 /// # Errors
 /// 400 for anything else under that name.
-pub fn flag(query: &Params<'_>, name: &'static str) -> Result<bool, Problem> {
+pub(crate) fn flag(query: &Params<'_>, name: &'static str) -> Result<bool, Problem> {
     let words = [("true", true), ("false", false)];
     Ok(choice(query, name, &words)?.unwrap_or(false))
 }
@@ -252,7 +252,7 @@ pub fn flag(query: &Params<'_>, name: &'static str) -> Result<bool, Problem> {
 ///
 /// # Errors
 /// 400 for an unknown one.
-pub fn stream(query: &Params<'_>) -> Result<StreamFilter, Problem> {
+pub(crate) fn stream(query: &Params<'_>) -> Result<StreamFilter, Problem> {
     let Some(word) = query.unique("stream")? else {
         return Ok(StreamFilter::default());
     };
@@ -268,7 +268,7 @@ pub fn stream(query: &Params<'_>) -> Result<StreamFilter, Problem> {
 ///
 /// # Errors
 /// 400 for an unknown one.
-pub fn owner(query: &Params<'_>) -> Result<Owner, Problem> {
+pub(crate) fn owner(query: &Params<'_>) -> Result<Owner, Problem> {
     let choices = [
         ("user", Owner::User),
         ("desktop", Owner::Nobody),
@@ -281,7 +281,7 @@ pub fn owner(query: &Params<'_>) -> Result<Owner, Problem> {
 ///
 /// # Errors
 /// 400 for what is no number.
-pub fn last_event_id(value: Option<&[u8]>) -> Result<Option<u64>, Problem> {
+pub(crate) fn last_event_id(value: Option<&[u8]>) -> Result<Option<u64>, Problem> {
     let Some(value) = value.filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
@@ -294,7 +294,7 @@ pub fn last_event_id(value: Option<&[u8]>) -> Result<Option<u64>, Problem> {
 ///
 /// # Errors
 /// 400 naming the parameter.
-pub fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuery, Problem> {
+pub(crate) fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuery, Problem> {
     let select = Select {
         streams: stream(query)?,
         since_ms: number(query, "sinceMs")?.unwrap_or(0),
@@ -346,7 +346,7 @@ pub fn logs(query: &Params<'_>, last_event_id: Option<&[u8]>) -> Result<LogsQuer
 ///
 /// # Errors
 /// 400 naming what does not go together.
-pub fn raw(query: &Params<'_>, head: &Head<'_>) -> Result<RawQuery, Problem> {
+pub(crate) fn raw(query: &Params<'_>, head: &Head<'_>) -> Result<RawQuery, Problem> {
     let streams = stream(query)?;
     let offset = number(query, "offset")?;
     let follow = flag(query, "follow")?;
@@ -374,7 +374,7 @@ pub fn raw(query: &Params<'_>, head: &Head<'_>) -> Result<RawQuery, Problem> {
 ///
 /// # Errors
 /// 400 naming the parameter.
-pub fn stdin(query: &Params<'_>) -> Result<StdinQuery, Problem> {
+pub(crate) fn stdin(query: &Params<'_>) -> Result<StdinQuery, Problem> {
     Ok(StdinQuery {
         offset: number(query, "offset")?,
         eof: flag(query, "eof")?,
@@ -385,7 +385,7 @@ pub fn stdin(query: &Params<'_>) -> Result<StdinQuery, Problem> {
 ///
 /// # Errors
 /// 400 naming the parameter.
-pub fn terminal(query: &Params<'_>) -> Result<TerminalQuery, Problem> {
+pub(crate) fn terminal(query: &Params<'_>) -> Result<TerminalQuery, Problem> {
     let scrollback = scrollback(query)?;
     let replay = choice(
         query,

@@ -31,7 +31,7 @@ use super::wait::Wait;
 
 /// A process id as the client wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Id {
+pub(crate) struct Id {
     /// Percent-decoded, for messages.
     pub raw: String,
     /// The id it stands for, if it can be one.
@@ -40,7 +40,7 @@ pub struct Id {
 
 /// What is to be done.
 #[derive(Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// `GET /`
     Root,
     /// `GET /console/` and what belongs to it
@@ -185,7 +185,7 @@ pub enum Action {
 
 /// What to do with the request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyPolicy {
+pub(crate) enum BodyPolicy {
     /// Read it and throw it away.
     Ignore,
     /// The action needs it.
@@ -196,7 +196,7 @@ pub enum BodyPolicy {
 
 /// A request that may be carried out once its body is there.
 #[derive(Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// What is to be done.
     pub action: Action,
     /// Whether the body is needed.
@@ -214,7 +214,7 @@ const QUOTED_CHARS_MAX: usize = 200;
 
 /// Whether a request wants names that nobody knows to be refused (`Prefer: handling=strict`,
 /// RFC 7240, 4.4).
-pub fn is_strict(head: &Head<'_>) -> bool {
+pub(crate) fn is_strict(head: &Head<'_>) -> bool {
     let handling = preference(head.headers("prefer"), "handling");
     handling.is_some_and(|word| word.eq_ignore_ascii_case(b"strict"))
 }
@@ -223,7 +223,7 @@ pub fn is_strict(head: &Head<'_>) -> bool {
 ///
 /// # Errors
 /// The answer, where there is nothing to carry out: `OPTIONS`, 401, 403, 404, 405, 400, 415.
-pub fn plan(head: &Head<'_>, guard: &Guard, peer: Peer) -> Result<Plan, Reply> {
+pub(crate) fn plan(head: &Head<'_>, guard: &Guard, peer: Peer) -> Result<Plan, Reply> {
     if !guard.lets_in(peer) {
         return Err(Problem::forbidden(
             "this user is not allowed on this socket; start the server with --unix-allow-uid to \

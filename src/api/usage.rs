@@ -16,7 +16,7 @@ use super::reply::Reply;
 
 /// An answer that waits for what its records have used.
 #[derive(Debug)]
-pub struct Asked {
+pub(crate) struct Asked {
     of: Vec<(ProcessId, JobId)>,
     shape: Shape,
 }
@@ -43,12 +43,12 @@ impl Asked {
     }
 
     /// Whose usage is to be counted.
-    pub fn jobs(&self) -> Vec<JobId> {
+    pub(crate) fn jobs(&self) -> Vec<JobId> {
         self.of.iter().map(|(_, job)| *job).collect()
     }
 
     /// The answer, from the records as they are now. Those that are gone are left out.
-    pub fn answer(self, used: HashMap<JobId, Usage>, table: &Table) -> Outcome {
+    pub(crate) fn answer(self, used: HashMap<JobId, Usage>, table: &Table) -> Outcome {
         match (self.shape, self.of.first()) {
             (Shape::One, Some((id, job))) => Outcome::Reply(match table.get(*id) {
                 None => Problem::from(*id).reply(),

@@ -14,7 +14,7 @@ use super::problem::Problem;
 
 /// What the operator says of users.
 #[derive(Clone, Debug)]
-pub struct UserRules {
+pub(crate) struct UserRules {
     /// The server has the privilege to make a child somebody else, and to end it then.
     pub may_change: bool,
     /// `--allow-user`.

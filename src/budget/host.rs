@@ -12,7 +12,7 @@ use rustix::system::sysinfo;
 const MOUNTED: &str = "/sys/fs/cgroup";
 
 /// Bytes of memory that this process and those beside it may use.
-pub fn memory() -> u64 {
+pub(crate) fn memory() -> u64 {
     let machine = sysinfo();
     let machine = u64::from(machine.mem_unit.max(1)).saturating_mul(machine.totalram);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

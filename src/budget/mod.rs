@@ -9,7 +9,7 @@
 //!   whatever comes of it ([`Budget::hold`]): small things, and what has been told to a client.
 //! - A promise is room that nobody else gets. It turns into slots as they are taken.
 
-pub mod host;
+pub(crate) mod host;
 
 use std::cell::Cell;
 use std::rc::Rc;

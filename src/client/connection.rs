@@ -73,7 +73,7 @@ impl Socket {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     pub(super) socket: Socket,
     buffer: Vec<u8>,
     at: usize,
@@ -98,7 +98,7 @@ impl Connection {
     }
 
     /// Something that ends this connection from another thread.
-    pub fn breaker(&self) -> Breaker {
+    pub(crate) fn breaker(&self) -> Breaker {
         Breaker(self.socket.clone())
     }
 }
@@ -137,11 +137,11 @@ impl BufRead for Connection {
 
 /// See [`Connection::breaker`].
 #[derive(Clone, Debug)]
-pub struct Breaker(Socket);
+pub(crate) struct Breaker(Socket);
 
 impl Breaker {
     /// Ends the connection.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.0.shutdown();
     }
 }

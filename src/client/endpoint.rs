@@ -22,7 +22,7 @@ pub(super) enum Way {
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     pub(super) way: Way,
     /// What `Host` says.
     pub(super) host: String,
@@ -46,7 +46,7 @@ impl Default for Endpoint {
 impl Endpoint {
     /// A server that was started for this program, with the other end of `socket` as its standard
     /// input (`--listen starter`).
-    pub fn handed(socket: OwnedFd) -> Self {
+    pub(crate) fn handed(socket: OwnedFd) -> Self {
         Self {
             way: Way::Handed(Arc::new(socket)),
             host: "localhost".to_owned(),
@@ -59,7 +59,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// For anything else than the two forms.
-    pub fn parse(url: &str) -> Result<Self> {
+    pub(crate) fn parse(url: &str) -> Result<Self> {
         let refused = || {
             ClientError::Address(format!(
                 "{url:?} is no address of a server; it is http://HOST:PORT or unix:PATH"
@@ -114,7 +114,7 @@ impl Endpoint {
     }
 
     /// As it was given.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 
 /// What the server said when it refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// The status.
     pub status: u16,
     /// What is wrong, in words.
@@ -22,7 +22,7 @@ pub struct Problem {
 
 /// See the module.
 #[derive(Debug)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     /// The address cannot be read.
     Address(String),
     /// Nobody listens there.
@@ -41,11 +41,11 @@ pub enum ClientError {
 }
 
 /// An outcome of this room.
-pub type Result<T> = std::result::Result<T, ClientError>;
+pub(crate) type Result<T> = std::result::Result<T, ClientError>;
 
 impl ClientError {
     /// Whether there was no server to talk to, so that nothing can have happened.
-    pub fn is_absence(&self) -> bool {
+    pub(crate) fn is_absence(&self) -> bool {
         match self {
             Self::Absent { error, .. } => matches!(
                 error.kind(),
@@ -60,7 +60,7 @@ impl ClientError {
     }
 
     /// Whether it may be another thing in a moment: a server that is replaced, or away from its proxy.
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Lost(_) => true,
             // A server of this API says which of its bounds is reached; a proxy knows of none.
@@ -74,7 +74,7 @@ impl ClientError {
     }
 
     /// The status of a refusal.
-    pub fn status(&self) -> Option<u16> {
+    pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Refused(problem) => Some(problem.status),
             _ => None,

@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-pub use connection::Connection;
-pub use endpoint::Endpoint;
-pub use error::{ClientError, Problem, Result};
-pub use request::{Body, Request};
-pub use response::Response;
-pub use sse::{Event, Events};
-pub use websocket::{Message, Sender, WebSocket};
+pub(crate) use connection::Connection;
+pub(crate) use endpoint::Endpoint;
+pub(crate) use error::{ClientError, Problem, Result};
+pub(crate) use request::{Body, Request};
+pub(crate) use response::Response;
+pub(crate) use sse::{Event, Events};
+pub(crate) use websocket::{Message, Sender, WebSocket};
 
 /// The pause between two tries to reach a server.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// Where a server is and what it asks for.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     endpoint: Arc<Endpoint>,
     token: Option<String>,
     patience: Duration,
@@ -45,7 +45,7 @@ pub struct Client {
 
 impl Client {
     /// A client of the server at `endpoint`.
-    pub fn new(endpoint: Endpoint, token: Option<String>) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, token: Option<String>) -> Self {
         Self {
             endpoint: Arc::new(endpoint),
             token,
@@ -56,7 +56,7 @@ impl Client {
 
     /// The same, that calls this with the server's address when it has tried for a while.
     #[must_use]
-    pub fn telling(self, tell_waiting: fn(&str)) -> Self {
+    pub(crate) fn telling(self, tell_waiting: fn(&str)) -> Self {
         Self {
             tell_waiting,
             ..self
@@ -66,7 +66,7 @@ impl Client {
     /// The same, that tries for so long to reach a server that does not listen, and asks again what
     /// can be asked twice where a connection breaks.
     #[must_use]
-    pub fn patient(&self, patience: Duration) -> Self {
+    pub(crate) fn patient(&self, patience: Duration) -> Self {
         Self {
             patience,
             ..self.clone()
@@ -74,7 +74,7 @@ impl Client {
     }
 
     /// Where the server is.
-    pub fn endpoint(&self) -> &Endpoint {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
@@ -82,7 +82,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is no server, after the client's patience.
-    pub fn connect(&self) -> Result<Connection> {
+    pub(crate) fn connect(&self) -> Result<Connection> {
         let since = Instant::now();
         let mut is_told = false;
         loop {
@@ -102,7 +102,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is no server or it does not answer.
-    pub fn send(&self, request: Request) -> Result<Response> {
+    pub(crate) fn send(&self, request: Request) -> Result<Response> {
         request.send(self.connect()?, &self.endpoint, self.token.as_deref())
     }
 
@@ -110,7 +110,7 @@ impl Client {
     ///
     /// # Errors
     /// The server's problem, too.
-    pub fn expect(&self, request: Request) -> Result<Response> {
+    pub(crate) fn expect(&self, request: Request) -> Result<Response> {
         let response = self.send(request)?;
         if response.status() < 400 {
             return Ok(response);
@@ -122,7 +122,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::expect`], and when the answer is no JSON.
-    pub fn json(&self, request: Request) -> Result<Value> {
+    pub(crate) fn json(&self, request: Request) -> Result<Value> {
         self.expect(request)?.json()
     }
 
@@ -130,7 +130,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::json`].
-    pub fn get(&self, path: &str) -> Result<Value> {
+    pub(crate) fn get(&self, path: &str) -> Result<Value> {
         self.again(|| self.json(Request::get(path)))
     }
 
@@ -138,7 +138,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::expect`].
-    pub fn open(&self, path: &str) -> Result<Response> {
+    pub(crate) fn open(&self, path: &str) -> Result<Response> {
         self.again(|| self.expect(Request::get(path)))
     }
 
@@ -159,7 +159,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::json`].
-    pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.json(Request::post(path).json(body))
     }
 
@@ -167,14 +167,14 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::expect`], and for an answer that is no upgrade.
-    pub fn websocket(&self, path: &str) -> Result<WebSocket> {
+    pub(crate) fn websocket(&self, path: &str) -> Result<WebSocket> {
         let token = self.token.as_deref();
         self.again(|| WebSocket::open(self.connect()?, &self.endpoint, path, token))
     }
 }
 
 /// A segment of a path: what is not unreserved (RFC 3986) is percent-encoded.
-pub fn segment(text: &str) -> String {
+pub(crate) fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -10,7 +10,7 @@ use super::error::Result;
 use super::response::Response;
 
 /// What a request brings.
-pub enum Body {
+pub(crate) enum Body {
     /// Nothing.
     None,
     /// Bytes and their media type.
@@ -18,7 +18,7 @@ pub enum Body {
 }
 
 /// See the module.
-pub struct Request {
+pub(crate) struct Request {
     method: &'static str,
     path: String,
     headers: Vec<(&'static str, String)>,
@@ -27,7 +27,7 @@ pub struct Request {
 
 impl Request {
     /// `method path`; the path begins with a slash and is encoded already.
-    pub fn new(method: &'static str, path: &str) -> Self {
+    pub(crate) fn new(method: &'static str, path: &str) -> Self {
         Self {
             method,
             path: path.to_owned(),
@@ -37,23 +37,23 @@ impl Request {
     }
 
     /// `GET path`.
-    pub fn get(path: &str) -> Self {
+    pub(crate) fn get(path: &str) -> Self {
         Self::new("GET", path)
     }
 
     /// `POST path`.
-    pub fn post(path: &str) -> Self {
+    pub(crate) fn post(path: &str) -> Self {
         Self::new("POST", path)
     }
 
     /// `DELETE path`.
-    pub fn delete(path: &str) -> Self {
+    pub(crate) fn delete(path: &str) -> Self {
         Self::new("DELETE", path)
     }
 
     /// A JSON body.
     #[must_use]
-    pub fn json(self, body: &Value) -> Self {
+    pub(crate) fn json(self, body: &Value) -> Self {
         self.body(Body::Bytes(
             body.to_string().into_bytes(),
             "application/json",
@@ -62,14 +62,14 @@ impl Request {
 
     /// Any body.
     #[must_use]
-    pub fn body(mut self, body: Body) -> Self {
+    pub(crate) fn body(mut self, body: Body) -> Self {
         self.body = body;
         self
     }
 
     /// One more line of the head. The value holds no control characters.
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }

@@ -34,7 +34,7 @@ enum Rest {
 
 /// See the module. Reading it gives the body; an end that comes too early is an error.
 #[derive(Debug)]
-pub struct Response {
+pub(crate) struct Response {
     status: u16,
     headers: Vec<(String, String)>,
     rest: Rest,
@@ -83,12 +83,12 @@ impl Response {
     }
 
     /// The status.
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.status
     }
 
     /// The first header of this name.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.headers.iter();
         all.find(|(found, _)| found.eq_ignore_ascii_case(name))
             .map(|(_, value)| &**value)
@@ -102,7 +102,7 @@ impl Response {
     ///
     /// # Errors
     /// For a body that breaks off, is too long or is no JSON.
-    pub fn json(self) -> Result<Value> {
+    pub(crate) fn json(self) -> Result<Value> {
         serde_json::from_slice(&self.whole()?)
             .map_err(|_| ClientError::Foreign("its answer is no JSON"))
     }
@@ -111,7 +111,7 @@ impl Response {
     ///
     /// # Errors
     /// For a body that breaks off or is too long.
-    pub fn whole(mut self) -> Result<Vec<u8>> {
+    pub(crate) fn whole(mut self) -> Result<Vec<u8>> {
         let mut body = Vec::new();
         (&mut self).take(JSON_MAX).read_to_end(&mut body)?;
         if self.rest != Rest::Over && body.len() as u64 == JSON_MAX {

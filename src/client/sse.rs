@@ -7,7 +7,7 @@ const LINE_MAX: u64 = 4 << 20;
 
 /// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Event {
+pub(crate) struct Event {
     /// Its name; `message` where none was given.
     pub name: String,
     /// Its id, if it brought one.
@@ -19,13 +19,13 @@ pub struct Event {
 /// The events of a stream, in order. Ends without a word where the stream does; a stream that
 /// breaks off gives an error first.
 #[derive(Debug)]
-pub struct Events<R> {
+pub(crate) struct Events<R> {
     lines: BufReader<R>,
 }
 
 impl<R: Read> Events<R> {
     /// The events that `body` holds.
-    pub fn new(body: R) -> Self {
+    pub(crate) fn new(body: R) -> Self {
         Self {
             lines: BufReader::new(body),
         }

@@ -28,7 +28,7 @@ const PONG: u8 = 0xa;
 
 /// What came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
+pub(crate) enum Message {
     /// Text.
     Text(String),
     /// Bytes.
@@ -41,7 +41,7 @@ pub enum Message {
 
 /// See the module.
 #[derive(Debug)]
-pub struct WebSocket {
+pub(crate) struct WebSocket {
     connection: Connection,
     sender: Sender,
     writer: JoinHandle<()>,
@@ -49,7 +49,7 @@ pub struct WebSocket {
 
 /// The writing side. Clones write to the same connection, a frame at a time.
 #[derive(Clone, Debug)]
-pub struct Sender(mpsc::Sender<Outgoing>);
+pub(crate) struct Sender(mpsc::Sender<Outgoing>);
 
 /// Called when a frame is with the kernel; dropped where it never got there, or not whole, so that
 /// nobody has seen it.
@@ -94,18 +94,18 @@ impl WebSocket {
     }
 
     /// Something to write with from another thread.
-    pub fn sender(&self) -> Sender {
+    pub(crate) fn sender(&self) -> Sender {
         self.sender.clone()
     }
 
     /// Something that ends it from another thread.
-    pub fn breaker(&self) -> Breaker {
+    pub(crate) fn breaker(&self) -> Breaker {
         self.connection.breaker()
     }
 
     /// Ends it. After that nothing more is written: what [`Written`] was told of is all there was.
     /// Senders must be gone by then.
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         self.breaker().end();
         drop(self.sender);
         // A writer that panics has said so.
@@ -116,7 +116,7 @@ impl WebSocket {
     ///
     /// # Errors
     /// When the connection breaks, or what comes is no WebSocket.
-    pub fn receive(&mut self) -> Result<Message> {
+    pub(crate) fn receive(&mut self) -> Result<Message> {
         let mut message = Vec::new();
         let mut kind = None;
         loop {
@@ -180,7 +180,7 @@ impl Sender {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub fn text(&self, text: String) -> Result<()> {
+    pub(crate) fn text(&self, text: String) -> Result<()> {
         self.frame(TEXT, text.into_bytes(), None)
     }
 
@@ -188,7 +188,7 @@ impl Sender {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub fn text_told(&self, text: String, written: Written) -> Result<()> {
+    pub(crate) fn text_told(&self, text: String, written: Written) -> Result<()> {
         self.frame(TEXT, text.into_bytes(), Some(written))
     }
 
@@ -196,7 +196,7 @@ impl Sender {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub fn ping(&self, payload: Vec<u8>) -> Result<()> {
+    pub(crate) fn ping(&self, payload: Vec<u8>) -> Result<()> {
         self.frame(PING, payload, None)
     }
 

@@ -7,6 +7,6 @@
 pub mod flags;
 pub mod load;
 mod settings;
-pub mod timeouts;
+pub(crate) mod timeouts;
 
 pub use self::settings::{FIELDS, Settings, SettingsError};

@@ -11,191 +11,191 @@ use std::time::Duration;
 
 /// From the first byte of a request to the end of its head: who sends slower is cut off, so that
 /// the place goes to others. README, "Limits".
-pub const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Between requests, and before the first byte of the first one: a client may reuse its connection
 /// within it, and is told so in `Keep-Alive`. README, "Limits".
-pub const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
+pub(crate) const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Between two pieces of a body: a client that pauses longer is given up. README, "Limits".
-pub const BODY_PAUSE_MAX: Duration = Duration::from_secs(15);
+pub(crate) const BODY_PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// For a whole body, however small its pieces. README, "Limits".
-pub const BODY_TIME_MAX: Duration = Duration::from_secs(120);
+pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// After the last answer what the peer still sends is read for so long: a close with unread bytes
 /// is a reset, which may take the answer from it. RFC 9112, section 9.6.
-pub const LINGER_TIME: Duration = Duration::from_millis(500);
+pub(crate) const LINGER_TIME: Duration = Duration::from_millis(500);
 
 /// A peer that does not accept one byte for this long is dead; a slower one is never disconnected
 /// for being slow. TCP keep-alive finds those that are gone altogether sooner. The contract on
 /// following a log.
-pub const STALL_MAX: Duration = Duration::from_secs(600);
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(600);
 
 /// And for this long where there is no memory for what waits to be taken.
 /// docs/design/038-memory-budget.md.
-pub const STALL_WITHOUT_MEMORY_MAX: Duration = Duration::from_secs(2);
+pub(crate) const STALL_WITHOUT_MEMORY_MAX: Duration = Duration::from_secs(2);
 
 /// A reader that holds memory while it reads takes each piece of some 200 KB within this: 3 KB a
 /// second. README, "Limits"; docs/design/038-memory-budget.md.
-pub const HELD_PIECE_MAX: Duration = Duration::from_secs(60);
+pub(crate) const HELD_PIECE_MAX: Duration = Duration::from_secs(60);
 
 /// Silence after which TCP asks whether the peer's host is there: one that has vanished gives its
 /// connection back, whatever it waits for. The contract on following a log; tcp(7).
-pub const TCP_KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+pub(crate) const TCP_KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 
 /// Between two such questions.
-pub const TCP_KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+pub(crate) const TCP_KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// So many of them may stay unanswered.
-pub const TCP_KEEP_ALIVE_PROBES: u32 = 4;
+pub(crate) const TCP_KEEP_ALIVE_PROBES: u32 = 4;
 
 /// So long a client that has sent FIN is waited for, unless its request says less: it may only
 /// have half-closed, and is answered with things as they are. Longer than an input may take, which
 /// is the longest of the waits that clients do not choose. docs/design/025-gone-clients.md.
-pub const HALF_CLOSED_MAX: Duration = Duration::from_secs(5);
+pub(crate) const HALF_CLOSED_MAX: Duration = Duration::from_secs(5);
 
 /// Between two looks at a peer that has sent as much ahead as is read: what it has sent hides its
 /// end, and its wait is given up this late. docs/design/025-gone-clients.md.
-pub const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
+pub(crate) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// The longest wait for an entry of a log (`waitMs`); more is cut to it. README, "Limits".
-pub const LOG_WAIT_MAX: Duration = Duration::from_secs(60);
+pub(crate) const LOG_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Between two looks at a peer that has sent FIN and is sent what a process writes, while it writes
 /// nothing: nothing else can be sent that would show whether the peer still listens.
 /// docs/design/025-gone-clients.md.
-pub const STREAM_LOOK_AFTER: Duration = Duration::from_secs(15);
+pub(crate) const STREAM_LOOK_AFTER: Duration = Duration::from_secs(15);
 
 /// Silence after which a comment shows a follower, and the proxies between, that the stream lives.
 /// The contract on following a log.
-pub const STREAM_KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
+pub(crate) const STREAM_KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
 
 /// How long a follower that sent FIN has to answer a comment with a reset, if it is gone
 /// altogether. docs/design/025-gone-clients.md.
-pub const STREAM_PROBE_AFTER: Duration = Duration::from_millis(100);
+pub(crate) const STREAM_PROBE_AFTER: Duration = Duration::from_millis(100);
 
 /// Silence in both directions after which the viewer of a terminal is asked whether it lives. The
 /// contract on the terminal's WebSocket.
-pub const PING_AFTER: Duration = Duration::from_secs(20);
+pub(crate) const PING_AFTER: Duration = Duration::from_secs(20);
 
 /// How long the viewer of a terminal has to answer a close. RFC 6455, section 7.1.1.
-pub const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long the supervisor's loop has to come round when a probe asks, before it counts as stuck.
 /// Below the second that probes wait by default. docs/design/040-metrics.md.
-pub const WATCHDOG_MAX: Duration = Duration::from_millis(800);
+pub(crate) const WATCHDOG_MAX: Duration = Duration::from_millis(800);
 
 // Jobs, runs and terminals.
 
 /// How long `stop` and `kill` wait for the exit where the request does not say. The contract on
 /// stop and kill.
-pub const WAIT_DEFAULT: Duration = Duration::from_millis(2000);
+pub(crate) const WAIT_DEFAULT: Duration = Duration::from_millis(2000);
 
 /// How long `wait` waits where the request does not say. docs/design/029-waits.md.
-pub const WAIT_FOR_DEFAULT: Duration = Duration::from_secs(30);
+pub(crate) const WAIT_FOR_DEFAULT: Duration = Duration::from_secs(30);
 
 /// The longest `wait`: more is cut to it. docs/design/029-waits.md.
-pub const WAIT_FOR_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const WAIT_FOR_MAX: Duration = Duration::from_secs(3600);
 
 /// Between two looks at which ports a tree listens on, while somebody waits for one.
 /// docs/design/029-waits.md.
-pub const PORT_LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(crate) const PORT_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long a wait for a port may outlast its time to be looked at once.
 /// docs/design/029-waits.md.
-pub const PORT_LOOK_MAX: Duration = Duration::from_secs(1);
+pub(crate) const PORT_LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// Longer waits than a year are a year, of clients and of every timer: any number that a client
 /// sends is taken, and sums of times stay in range. The contract on stop and kill.
-pub const WAIT_MAX: Duration = Duration::from_secs(86_400 * 365);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(86_400 * 365);
 
 /// After the exit, until the log of a process counts as complete though somebody holds an output
 /// open: followers are told of the exit this late. The contract on following a log; also
 /// docs/design/028-leftovers.md.
-pub const LOG_GRACE: Duration = Duration::from_millis(250);
+pub(crate) const LOG_GRACE: Duration = Duration::from_millis(250);
 
 /// After the exit, until a run is answered though somebody holds a pipe open: within 250 ms.
 /// README, "Compared with the reference"; docs/design/028-leftovers.md.
-pub const PIPES_GRACE: Duration = Duration::from_millis(180);
+pub(crate) const PIPES_GRACE: Duration = Duration::from_millis(180);
 
 /// After the exit, until others of a run's tree count as left behind, with all pipes closed: those
 /// who were on their way out make no record. docs/design/028-leftovers.md.
-pub const TREE_GRACE: Duration = Duration::from_millis(100);
+pub(crate) const TREE_GRACE: Duration = Duration::from_millis(100);
 
 /// The run of a client that has sent FIN has this long to finish: the client may still listen.
 /// docs/design/025-gone-clients.md.
-pub const RUN_HALF_CLOSED_MAX: Duration = Duration::from_millis(800);
+pub(crate) const RUN_HALF_CLOSED_MAX: Duration = Duration::from_millis(800);
 
 /// How long an input over REST may wait for its process to read: somebody waits for the answer,
 /// and has it after 5 s. README, "Compared with the reference"; docs/design/024-typed-ahead.md.
-pub const INPUT_PATIENCE: Duration = Duration::from_millis(4800);
+pub(crate) const INPUT_PATIENCE: Duration = Duration::from_millis(4800);
 
 /// A process that takes nothing of a raw body for this long is given up by it: the client is told
 /// how much was taken, and may go on there. README, "Limits".
-pub const STDIN_STUCK_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const STDIN_STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// A process may take all of a raw body and end before the end of that has come, as `tar` does: it is
 /// waited for so long, so that the client is not told that something was left.
-pub const BODY_END_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const BODY_END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long after a broken pipe the exit of its process may be heard of: whoever sent the input is
 /// told that the process is not running, not of the pipe. The contract on input.
-pub const BROKEN_PIPE_PATIENCE: Duration = Duration::from_millis(100);
+pub(crate) const BROKEN_PIPE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long the news of an exit may take that has happened, and the last output after it, before
 /// a delete is answered. docs/design/025-gone-clients.md.
-pub const EXIT_NEWS_MAX: Duration = Duration::from_secs(1);
+pub(crate) const EXIT_NEWS_MAX: Duration = Duration::from_secs(1);
 
 /// How long the supervisor may take to count what thousands of processes use, before a client that
 /// has asked for it is answered all the same (`io::usage`).
-pub const COUNT_MAX: Duration = Duration::from_secs(10);
+pub(crate) const COUNT_MAX: Duration = Duration::from_secs(10);
 
 /// How long what is left of a tree may take to end before its record is removed all the same.
 /// docs/design/025-gone-clients.md.
-pub const TREE_END_MAX: Duration = Duration::from_secs(2);
+pub(crate) const TREE_END_MAX: Duration = Duration::from_secs(2);
 
 /// A full backlog of which the process takes nothing for this long refuses what its viewers type.
 /// docs/design/024-typed-ahead.md.
-pub const BACKLOG_STUCK_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const BACKLOG_STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// The longest wait for room in it, however little the process takes meanwhile: the viewer is not
 /// read while its input waits for that. docs/design/024-typed-ahead.md.
-pub const BACKLOG_WAIT_MAX: Duration = Duration::from_secs(30);
+pub(crate) const BACKLOG_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How long what a viewer typed may wait after it has gone, all of it together. README, "Limits";
 /// docs/design/024-typed-ahead.md.
-pub const GONE_VIEWER_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const GONE_VIEWER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where nothing tells that a terminal can be read or written again, nobody waits longer than this
 /// for what has come. docs/design/023-terminal-hangups.md.
-pub const UNTOLD_MAX: Duration = Duration::from_millis(200);
+pub(crate) const UNTOLD_MAX: Duration = Duration::from_millis(200);
 
 /// A viewer of a terminal that takes nothing for so long does not hold its program any more.
 /// README, "Limits"; docs/design/032-flow-control.md.
-pub const VIEWER_COUNTS_FOR: Duration = Duration::from_secs(2);
+pub(crate) const VIEWER_COUNTS_FOR: Duration = Duration::from_secs(2);
 
 /// How long after the exit a slow viewer may hold what its process wrote last, where the log is too
 /// small for it. docs/design/032-flow-control.md.
-pub const HELD_OUTPUT_MAX: Duration = Duration::from_secs(5);
+pub(crate) const HELD_OUTPUT_MAX: Duration = Duration::from_secs(5);
 
 /// How long the answer to a request with an `Idempotency-Key` is kept for its repeats, from when it
 /// was given. README, "Safe repeats".
-pub const ANSWER_KEPT: Duration = Duration::from_secs(3600);
+pub(crate) const ANSWER_KEPT: Duration = Duration::from_secs(3600);
 
 // The supervisor and trees.
 
 /// A start that has not come to its program after this long, on a dead mount for instance, is killed
 /// and refused: its place goes to others. README, "Limits".
-pub const START_HUNG_MAX: Duration = Duration::from_secs(10);
+pub(crate) const START_HUNG_MAX: Duration = Duration::from_secs(10);
 
 /// A timed-out run is answered at most this long after its deadline, dead or not: within 100 ms.
 /// README, "Compared with the reference".
-pub const ANSWER_AFTER: Duration = Duration::from_millis(70);
+pub(crate) const ANSWER_AFTER: Duration = Duration::from_millis(70);
 
 /// Pauses between the exit of a leader and looks at its tree. What is left after them counts as
 /// what will stay: its group keeps no descriptor. docs/design/028-leftovers.md.
-pub const LOOK_AFTER: [Duration; 3] = [
+pub(crate) const LOOK_AFTER: [Duration; 3] = [
     Duration::from_millis(5),
     Duration::from_millis(15),
     Duration::from_millis(40),
@@ -204,71 +204,71 @@ pub const LOOK_AFTER: [Duration; 3] = [
 /// A member whose death has been heard of may count as alive for a moment: newer kernels take a
 /// task out of its group only after its parent has been told. Clients see the right count this
 /// late. docs/design/028-leftovers.md.
-pub const LOOK_AFTER_DEATH: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_AFTER_DEATH: Duration = Duration::from_millis(20);
 
 /// How long after the exit of a leader, of whose tree nobody was found, to look at all children:
 /// one look for all that exit meanwhile. A record shows so late who left the tree's group and is a
 /// child of the leader's own parent. docs/design/028-leftovers.md.
-pub const LOOK_EVERYWHERE_AFTER: Duration = Duration::from_millis(250);
+pub(crate) const LOOK_EVERYWHERE_AFTER: Duration = Duration::from_millis(250);
 
 /// How long after a death to look for orphans that died with it: SIGCHLD is not queued, so one
 /// signal may stand for several deaths. Nobody is to stay a zombie longer. docs/design/017-orphans.md.
-pub const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
+pub(crate) const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
 
 // Start and end.
 
 /// How long a busy address is tried again, for whoever starts a server where another was killed:
 /// its ring holds the address some 10 ms beyond the process.
-pub const BUSY_FOR: Duration = Duration::from_secs(1);
+pub(crate) const BUSY_FOR: Duration = Duration::from_secs(1);
 
 /// How long a word to a service manager that does not read may wait; then it is lost, so that
 /// nobody else waits. sd_notify(3).
-pub const SERVICE_MANAGER_BUSY: Duration = Duration::from_millis(100);
+pub(crate) const SERVICE_MANAGER_BUSY: Duration = Duration::from_millis(100);
 
 /// How long `GET /v1/server` waits for what a start is still finding out; then it tells the rest.
 /// docs/security.md, "Trees".
-pub const START_MAX: Duration = Duration::from_secs(2);
+pub(crate) const START_MAX: Duration = Duration::from_secs(2);
 
 /// How long a start waits for the lock of a server that was killed, for whoever starts the next one
 /// with the same `--state-dir`: children between clone and exec hold it, on a machine that is busy.
-pub const NEWBORN_MAX: Duration = Duration::from_secs(1);
+pub(crate) const NEWBORN_MAX: Duration = Duration::from_secs(1);
 
 /// What children have between SIGTERM and SIGKILL when the server ends, unless
 /// `--shutdown-grace` says something else. README, "Signals and environment".
-pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// The longest `--shutdown-grace`; more is refused, and the refusal names it.
-pub const SHUTDOWN_GRACE_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const SHUTDOWN_GRACE_MAX: Duration = Duration::from_secs(3600);
 
 /// After the grace and the kill, the server ends although something refuses to die, so that its
 /// starter need not kill it. README, "Signals and environment".
-pub const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
+pub(crate) const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
 
 /// What may still be said to clients after the last child is gone: exit events, answers to open
 /// requests. Without any the server does not wait. README, "Signals and environment".
-pub const LAST_WORDS: Duration = Duration::from_millis(150);
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(150);
 
 /// Within this after the last child is gone, a request that is on its way is still taken. Where there
 /// is no connection none can be.
-pub const LAST_REQUESTS: Duration = Duration::from_millis(2);
+pub(crate) const LAST_REQUESTS: Duration = Duration::from_millis(2);
 
 /// A program that is to take over says within this whether it can. docs/operations.md, "Upgrades".
-pub const UPGRADE_CHECK_MAX: Duration = Duration::from_secs(5);
+pub(crate) const UPGRADE_CHECK_MAX: Duration = Duration::from_secs(5);
 
 /// For an upgrade, requests under way are waited for so long; then it is refused. docs/operations.md.
-pub const UPGRADE_ANSWERS_MAX: Duration = Duration::from_secs(5);
+pub(crate) const UPGRADE_ANSWERS_MAX: Duration = Duration::from_secs(5);
 
 /// And downloads so long; then they are cut short.
-pub const UPGRADE_SENDS_MAX: Duration = Duration::from_secs(1);
+pub(crate) const UPGRADE_SENDS_MAX: Duration = Duration::from_secs(1);
 
 /// Then viewers are told to come back, within this; docs/operations.md.
-pub const UPGRADE_CLOSES_MAX: Duration = Duration::from_millis(50);
+pub(crate) const UPGRADE_CLOSES_MAX: Duration = Duration::from_millis(50);
 
 /// A program that has taken over serves within this, or the one from before does again.
-pub const UPGRADE_SERVES_MAX: Duration = Duration::from_secs(10);
+pub(crate) const UPGRADE_SERVES_MAX: Duration = Duration::from_secs(10);
 
 /// The supervisor comes to rest for an upgrade within this.
-pub const UPGRADE_REST_MAX: Duration = Duration::from_secs(1);
+pub(crate) const UPGRADE_REST_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

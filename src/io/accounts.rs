@@ -32,7 +32,7 @@ thread_local! {
 ///
 /// # Errors
 /// When a file is there and cannot be read.
-pub fn read() -> io::Result<Rc<Accounts>> {
+pub(crate) fn read() -> io::Result<Rc<Accounts>> {
     let now = [identity(PASSWD)?, identity(GROUP)?];
     if let Some(known) = LAST.with_borrow(|last| {
         let same = last.as_ref().filter(|(of, _)| *of == now);

@@ -44,7 +44,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// See the module.
 #[derive(Debug)]
-pub struct Ids {
+pub(crate) struct Ids {
     path: PathBuf,
     file: File,
     boot: String,
@@ -62,7 +62,7 @@ impl Ids {
     ///
     /// # Errors
     /// When the file cannot be read, written or locked, or is damaged.
-    pub fn open(dir: &Path) -> io::Result<(Self, u64)> {
+    pub(crate) fn open(dir: &Path) -> io::Result<(Self, u64)> {
         let path = dir.join(NAME);
         let mut options = OpenOptions::new();
         let file = open_plain(&path, options.read(true).write(true).create(true))?;
@@ -90,7 +90,7 @@ impl Ids {
     }
 
     /// Where the file is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -99,7 +99,7 @@ impl Ids {
     ///
     /// # Errors
     /// When `id` is not covered and the file cannot be written.
-    pub fn cover(&mut self, id: u64) -> io::Result<()> {
+    pub(crate) fn cover(&mut self, id: u64) -> io::Result<()> {
         if id.saturating_add(BLOCK / 2) <= self.covered {
             return Ok(());
         }
@@ -110,7 +110,7 @@ impl Ids {
     }
 
     /// The server ends in order; `last` is the last id that it gave.
-    pub fn end(self, last: u64) {
+    pub(crate) fn end(self, last: u64) {
         let _ = self.locked(|ids| {
             // Else another server has begun behind this one, and the number is its own.
             if ids.read()?.0 == ids.covered {

@@ -7,7 +7,7 @@
 //! One thread, one task per connection and one per child output. Tasks share [`server::Server`]
 //! through an `Rc` and never hold a borrow of it across an await.
 
-pub mod accounts;
+pub(crate) mod accounts;
 mod attach;
 mod audit;
 mod bytes;
@@ -18,17 +18,17 @@ mod event_stream;
 mod events;
 mod follow;
 mod host;
-pub mod ids;
+pub(crate) mod ids;
 mod memory;
 mod metrics;
 mod ports;
 mod recording;
-pub mod reload;
+pub(crate) mod reload;
 mod repeats;
-pub mod rules;
-pub mod runtime;
+pub(crate) mod rules;
+pub(crate) mod runtime;
 pub(crate) mod screen;
-pub mod server;
+pub(crate) mod server;
 mod server_info;
 pub(crate) mod signal;
 mod stdin;
@@ -36,15 +36,15 @@ mod strangers;
 mod stream;
 mod telling;
 mod terminal;
-pub mod upgrade;
+pub(crate) mod upgrade;
 mod usage;
 mod wait;
 mod wait_for;
 pub(crate) mod watchdog;
 mod ws;
 
-pub use conn::listener::serve;
-pub use conn::open::{Kind, ListenError, Listening, open};
-pub use host::admission::RunBounds;
-pub use host::resume::resume;
-pub use repeats::resume as resume_keys;
+pub(crate) use conn::listener::serve;
+pub(crate) use conn::open::{Kind, ListenError, Listening, open};
+pub(crate) use host::admission::RunBounds;
+pub(crate) use host::resume::resume;
+pub(crate) use repeats::resume as resume_keys;

@@ -29,7 +29,7 @@ use crate::io::watchdog;
 
 /// A configuration that a server could be started with.
 #[derive(Debug)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// All of it.
     pub args: ServerArgs,
     /// What requests are carried out by then.
@@ -43,7 +43,7 @@ pub struct Loaded {
 }
 
 /// Reads the configuration again; the error is a sentence.
-pub type Load = Arc<dyn Fn() -> Result<Loaded, String> + Send + Sync>;
+pub(crate) type Load = Arc<dyn Fn() -> Result<Loaded, String> + Send + Sync>;
 
 /// See the module.
 pub(super) struct Reloads {
@@ -104,7 +104,7 @@ impl Server {
     /// Reads again what a server that is gone had read again: this one began with what the first one
     /// began with, and a token that was taken back since must not count again. Where it cannot be
     /// read, and a token is wanted, nobody is let in by one until it can.
-    pub fn reload_again(&self, wants_token: bool) {
+    pub(crate) fn reload_again(&self, wants_token: bool) {
         // They are written down as they were last, by whoever changed them.
         let settings = self.settings.get();
         let loaded = (self.reloads.load)().and_then(|loaded| self.take(loaded));

@@ -454,7 +454,7 @@ fn write_down_one(server: &Server, name: &Rc<Name>) {
 
 /// Goes on with the keys that another server has left. What was under way for one of them has not
 /// begun, or is there as a process, or its answer is not known.
-pub fn resume(server: &Rc<Server>) {
+pub(crate) fn resume(server: &Rc<Server>) {
     let Keys { texts, not_begun } = server.table.borrow_mut().take_keys();
     let mut all: BTreeMap<Name, (RecordId, Left)> = BTreeMap::new();
     let mut gone = Vec::new();

@@ -17,7 +17,7 @@ use crate::io::server::Server;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Who may ask.
     pub guard: Guard,
     /// The same of connections that are for metrics.

@@ -52,7 +52,7 @@ use crate::io::ws::input_queue::InputQueue;
 
 /// What the command line fixes.
 #[derive(Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// What requests are carried out by, at the start.
     pub rules: Rules,
     /// The limits that clients may change, at the start.
@@ -105,7 +105,7 @@ pub(super) struct Create {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     /// What the command line fixes.
     pub(super) options: Options,
     /// The limits in force.
@@ -243,14 +243,14 @@ const FDS_PER_LATE_OUTPUT: u64 = 4;
 impl Options {
     /// [`Options::fds_reserved_from`] for a limit of `nofile` descriptors (RLIMIT_NOFILE); None is
     /// no limit.
-    pub fn reserve_fds(nofile: Option<u64>) -> i32 {
+    pub(crate) fn reserve_fds(nofile: Option<u64>) -> i32 {
         let from = nofile.map(|nofile| nofile.saturating_sub(FDS_RESERVED));
         from.and_then(|from| i32::try_from(from).ok())
             .unwrap_or(i32::MAX)
     }
 
     /// [`Options::fds_few_from`] for a limit of `nofile` descriptors.
-    pub fn fds_few_from(nofile: Option<u64>) -> i32 {
+    pub(crate) fn fds_few_from(nofile: Option<u64>) -> i32 {
         let kept = |nofile: u64| FDS_KEPT_MIN.max(nofile / FDS_PER_KEPT);
         let from = nofile.map(|nofile| nofile.saturating_sub(kept(nofile)));
         from.and_then(|from| i32::try_from(from).ok())
@@ -258,7 +258,7 @@ impl Options {
     }
 
     /// [`Options::late_outputs_max`] for a limit of `nofile` descriptors.
-    pub fn late_outputs_max(nofile: Option<u64>) -> usize {
+    pub(crate) fn late_outputs_max(nofile: Option<u64>) -> usize {
         let max = nofile.map(|nofile| nofile / FDS_PER_LATE_OUTPUT);
         max.and_then(|max| usize::try_from(max).ok())
             .unwrap_or(usize::MAX)
@@ -267,7 +267,7 @@ impl Options {
 
 impl Server {
     /// A server without connections.
-    pub fn new(
+    pub(crate) fn new(
         options: Options,
         info: ServerInfo,
         table: Table,
@@ -357,7 +357,7 @@ impl Server {
     }
 
     /// Asks the supervisor for something.
-    pub fn command(&self, command: Command) {
+    pub(crate) fn command(&self, command: Command) {
         match command {
             // Not worth a wake-up: it only frees memory.
             Command::Forget { .. } => self.supervisor.send_quietly(Inbox::Command(command)),
@@ -371,7 +371,7 @@ impl Server {
     }
 
     /// Calls `f` with the `date` of now.
-    pub fn with_date<T>(&self, f: impl FnOnce(&str) -> T) -> T {
+    pub(crate) fn with_date<T>(&self, f: impl FnOnce(&str) -> T) -> T {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -403,7 +403,7 @@ impl Server {
     ///
     /// # Errors
     /// 503 when that cannot be written down.
-    pub fn cover_ids(&self) -> Result<(), Problem> {
+    pub(crate) fn cover_ids(&self) -> Result<(), Problem> {
         let mut ids = self.ids.borrow_mut();
         let Some(ids) = ids.as_mut() else {
             return Ok(());
@@ -419,14 +419,14 @@ impl Server {
     }
 
     /// The last word of a server that ends in order.
-    pub fn end_ids(&self) {
+    pub(crate) fn end_ids(&self) {
         if let Some(ids) = self.ids.take() {
             ids.end(self.table.borrow().last_id());
         }
     }
 
     /// Forgets the descriptors of a removed record. What is left of its tree lives on.
-    pub fn forget(&self, job: JobId) {
+    pub(crate) fn forget(&self, job: JobId) {
         self.children.borrow_mut().remove(&job);
         self.command(Command::Forget { job });
     }

@@ -51,7 +51,7 @@ use crate::io::watchdog;
 
 /// What a server needs to be upgraded.
 #[derive(Debug)]
-pub struct Upgrades {
+pub(crate) struct Upgrades {
     /// Who keeps what it has.
     pub kept: Kept,
     /// What does not change of what it hands over.

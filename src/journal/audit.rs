@@ -24,13 +24,13 @@ const MODE: u32 = 0o600;
 
 /// See the module. Cheap to clone; all clones are the same file.
 #[derive(Clone, Debug)]
-pub struct Audit {
+pub(crate) struct Audit {
     queue: Queue,
 }
 
 /// What somebody did, or was not let do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Act<'a> {
+pub(crate) struct Act<'a> {
     /// Who: `token`, `token:NAME`, `uid:N`, or an address.
     pub who: &'a str,
     /// Where from.
@@ -77,7 +77,7 @@ impl Audit {
     ///
     /// # Errors
     /// When the file cannot be opened, or there is no thread to be had.
-    pub fn begin(path: &Path, journal: Journal) -> io::Result<Self> {
+    pub(crate) fn begin(path: &Path, journal: Journal) -> io::Result<Self> {
         let (queue, waiting) = queue();
         let sink = Appended {
             path: path.to_owned(),
@@ -92,22 +92,22 @@ impl Audit {
     }
 
     /// Appends a line.
-    pub fn note(&self, act: &Act<'_>) {
+    pub(crate) fn note(&self, act: &Act<'_>) {
         self.queue.push(false, |lines| act.line(lines));
     }
 
     /// Opens the name anew: the file may have been moved away.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         self.queue.reopen();
     }
 
     /// Lines that are in no file.
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.queue.lost()
     }
 
     /// Waits until everything is written, or the disk has had the time to take it.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.queue.finish(LAST_LINES);
     }
 }

@@ -16,7 +16,7 @@ use crate::types::{JobId, ProcessId};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// A server has started.
     Start(Start<'a>),
     /// It takes connections from there.
@@ -144,7 +144,7 @@ pub enum Event<'a> {
 
 /// A server that has started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Start<'a> {
+pub(crate) struct Start<'a> {
     /// io_uring or epoll.
     pub backend: &'a str,
     /// RLIMIT_NOFILE; None is no limit.
@@ -161,7 +161,7 @@ pub struct Start<'a> {
 
 /// A process or a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Job<'a> {
+pub(crate) struct Job<'a> {
     /// Its id, if it is listed.
     pub id: Option<ProcessId>,
     /// What it is called besides.
@@ -176,7 +176,7 @@ pub struct Job<'a> {
 
 /// A process or a run that has started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Started<'a> {
+pub(crate) struct Started<'a> {
     /// Which one.
     pub job: Job<'a>,
     /// Its arguments, for those who ask for all details.
@@ -187,7 +187,7 @@ pub struct Started<'a> {
 
 /// A process or a run that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ended<'a> {
+pub(crate) struct Ended<'a> {
     /// Which one.
     pub job: Job<'a>,
     /// Why, where its status does not tell.
@@ -206,7 +206,7 @@ pub struct Ended<'a> {
 
 /// A request that was refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Refused<'a> {
+pub(crate) struct Refused<'a> {
     /// Why, in one word of `api::problem`.
     pub reason: &'static str,
     /// What stands for an id in the path.
@@ -229,7 +229,7 @@ pub struct Refused<'a> {
 
 impl Event<'_> {
     /// Names it in the log.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Start(_) => "start",
             Self::Listening { .. } => "listening",
@@ -259,7 +259,7 @@ impl Event<'_> {
     }
 
     /// How important it is.
-    pub fn level(&self) -> LogLevel {
+    pub(crate) fn level(&self) -> LogLevel {
         match self {
             Self::Failed { .. }
             | Self::ReloadRefused { .. }

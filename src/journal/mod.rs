@@ -25,18 +25,18 @@ use crate::config::flags::{LogFormat, LogLevel};
 use crate::notice;
 use crate::types::UnixMs;
 
-pub use self::audit::{Act, Audit};
-pub use self::event::{Ended, Event, Job, Refused, Start, Started};
+pub(crate) use self::audit::{Act, Audit};
+pub(crate) use self::event::{Ended, Event, Job, Refused, Start, Started};
 use self::line::{Line, Shape};
 use self::queue::{Queue, Sink, Waiting, queue};
-pub use self::seldom::{Offer, Seldom};
+pub(crate) use self::seldom::{Offer, Seldom};
 
 /// The end of the server waits so long for its last lines to be taken.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// See the module. Cheap to clone; all clones are the same log.
 #[derive(Clone, Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     level: Arc<AtomicU8>,
     shape: Shape,
     queue: Queue,
@@ -44,7 +44,7 @@ pub struct Journal {
 
 /// Lines that wait for a thread.
 #[derive(Debug)]
-pub struct Unwritten {
+pub(crate) struct Unwritten {
     waiting: Waiting,
     shape: Shape,
 }
@@ -55,7 +55,7 @@ impl Unwritten {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn begin(self, were_written: bool) -> io::Result<()> {
+    pub(crate) fn begin(self, were_written: bool) -> io::Result<()> {
         if were_written {
             self.waiting.forget();
         }
@@ -82,7 +82,7 @@ impl Sink for StandardError {
 
 impl Journal {
     /// A log on standard error, and its lines until they have a thread.
-    pub fn new(level: LogLevel, format: LogFormat) -> (Self, Unwritten) {
+    pub(crate) fn new(level: LogLevel, format: LogFormat) -> (Self, Unwritten) {
         let (queue, waiting) = queue();
         let shape = shape(format);
         let journal = Self {
@@ -94,22 +94,22 @@ impl Journal {
     }
 
     /// Whether a line of this level is written.
-    pub fn is_on(&self, level: LogLevel) -> bool {
+    pub(crate) fn is_on(&self, level: LogLevel) -> bool {
         level as u8 <= self.level.load(Ordering::Relaxed)
     }
 
     /// The least important level that is written.
-    pub fn level(&self) -> LogLevel {
+    pub(crate) fn level(&self) -> LogLevel {
         LogLevel::of(self.level.load(Ordering::Relaxed))
     }
 
     /// From now on lines of this level and of more important ones are written.
-    pub fn set_level(&self, level: LogLevel) {
+    pub(crate) fn set_level(&self, level: LogLevel) {
         self.level.store(level as u8, Ordering::Relaxed);
     }
 
     /// Writes the line of an event, if its level is on.
-    pub fn tell(&self, event: &Event<'_>) {
+    pub(crate) fn tell(&self, event: &Event<'_>) {
         if self.is_on(event.level()) {
             let (at, level) = (UnixMs::now(), self.level());
             let line = |lines: &mut String| self.shape.line(event, at, level, lines);
@@ -119,19 +119,19 @@ impl Journal {
     }
 
     /// The same at once, as far as somebody takes it: for a process that has no thread for it.
-    pub fn tell_at_once(&self, event: &Event<'_>) {
+    pub(crate) fn tell_at_once(&self, event: &Event<'_>) {
         if self.is_on(event.level()) {
             notice::raw(self.shape.one(event).as_bytes());
         }
     }
 
     /// Lines that nobody has got.
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.queue.lost()
     }
 
     /// Waits until what was told is written, or somebody has had the time to take it.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.queue.finish(LAST_LINES);
     }
 }

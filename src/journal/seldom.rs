@@ -30,7 +30,7 @@ struct Window {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Seldom {
+pub(crate) struct Seldom {
     windows: BTreeMap<Key, Window>,
     /// [`Seldom::due`] has been promised to be called.
     asked: bool,
@@ -38,7 +38,7 @@ pub struct Seldom {
 
 /// What becomes of an event.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Offer<'a> {
+pub(crate) enum Offer<'a> {
     /// Tell it now.
     Now(Event<'a>),
     /// It is kept.
@@ -49,7 +49,7 @@ pub enum Offer<'a> {
 
 impl Seldom {
     /// An event happens at `now`.
-    pub fn offer<'a>(&mut self, event: Event<'a>, now: Monotonic) -> Offer<'a> {
+    pub(crate) fn offer<'a>(&mut self, event: Event<'a>, now: Monotonic) -> Offer<'a> {
         let key = self.key(&event);
         match self.windows.get_mut(&key) {
             Some(window) if window.held.is_some() || now < window.ends => {
@@ -80,7 +80,7 @@ impl Seldom {
     }
 
     /// What is to be told at `now`, and when to ask again, if there is more.
-    pub fn due(&mut self, now: Monotonic) -> (Vec<Event<'static>>, Option<Monotonic>) {
+    pub(crate) fn due(&mut self, now: Monotonic) -> (Vec<Event<'static>>, Option<Monotonic>) {
         let mut told = Vec::new();
         self.windows.retain(|_, window| {
             if now < window.ends {
@@ -102,7 +102,7 @@ impl Seldom {
     }
 
     /// What is kept, whenever it is due: nothing comes after it.
-    pub fn rest(&mut self) -> Vec<Event<'static>> {
+    pub(crate) fn rest(&mut self) -> Vec<Event<'static>> {
         let windows = std::mem::take(&mut self.windows);
         windows.into_values().filter_map(|of| of.held).collect()
     }

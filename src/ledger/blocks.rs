@@ -60,7 +60,7 @@ impl CellId {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Blocks {
+pub(crate) struct Blocks {
     words: Words,
     count: u32,
     /// Blocks below this number have been handed out at least once.

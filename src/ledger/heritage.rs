@@ -16,7 +16,7 @@ use std::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 
 /// What records, indexes and logs mean. A program goes on with a state of this number only.
-pub const STATE: u32 = 1;
+pub(crate) const STATE: u32 = 1;
 
 /// A heritage is not longer than this.
 const BYTES_MAX: u64 = 1 << 30;

@@ -6,13 +6,13 @@
 //!
 //! Why one word is enough: docs/design/036-shared-memory.md.
 
-pub mod blocks;
-pub mod heritage;
+pub(crate) mod blocks;
+pub(crate) mod heritage;
 pub(crate) mod memory;
-pub mod records;
+pub(crate) mod records;
 #[cfg(debug_assertions)]
 pub(crate) mod variant;
 
 pub use blocks::CellId;
-pub use heritage::Heritage;
-pub use records::{PidSlot, RecordId, Records};
+pub(crate) use heritage::Heritage;
+pub(crate) use records::{PidSlot, RecordId, Records};

@@ -28,8 +28,8 @@ use self::common::HIGH;
 use super::memory::Words;
 use crate::types::{ExitStatus, JobId, Monotonic, ProcessId, Stream};
 
-pub use self::ends::{End, Named};
-pub use self::pid_slot::PidSlot;
+pub(crate) use self::ends::{End, Named};
+pub(crate) use self::pid_slot::PidSlot;
 
 /// Numbers in one record.
 const WORDS: usize = 32;
@@ -72,18 +72,18 @@ const SUPERVISOR_IS_DONE: u64 = 4;
 
 /// Names a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RecordId(u32);
+pub(crate) struct RecordId(u32);
 
 /// See the module.
 #[derive(Debug)]
-pub struct Records {
+pub(crate) struct Records {
     words: Words,
     count: u32,
 }
 
 /// A text and where it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Text {
+pub(crate) struct Text {
     /// Its first block.
     pub block: u32,
     /// How long it is.
@@ -95,7 +95,7 @@ impl Records {
     ///
     /// # Errors
     /// If not even room for few records is to be had.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let records = Self::of(Words::new("procring-jobs", &SIZES)?);
         records.words.set(HIGH, 1);
         Ok(records)
@@ -105,7 +105,7 @@ impl Records {
     ///
     /// # Errors
     /// If it is none.
-    pub fn again(fd: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn again(fd: OwnedFd) -> io::Result<Self> {
         let records = Self::of(Words::again(fd)?);
         records.begin_again();
         Ok(records)
@@ -117,7 +117,7 @@ impl Records {
     }
 
     /// The descriptor of the memory.
-    pub fn number(&self) -> RawFd {
+    pub(crate) fn number(&self) -> RawFd {
         self.words.number()
     }
 
@@ -131,7 +131,7 @@ impl Records {
 
     /// A record for a job of this kind, a number of the caller's. Only for the I/O thread; `next` is
     /// where it looks first. None if there is none left: the job is not kept then.
-    pub fn begin(&self, job: JobId, kind: u64, next: &Cell<u32>) -> Option<RecordId> {
+    pub(crate) fn begin(&self, job: JobId, kind: u64, next: &Cell<u32>) -> Option<RecordId> {
         let high = u32::try_from(self.words.get(HIGH)).unwrap_or(self.count);
         let is_free = |at: &u32| {
             let life = self.get(RecordId(*at), LIFE);
@@ -167,12 +167,12 @@ impl Records {
     }
 
     /// The I/O thread needs it no longer.
-    pub fn io_is_done(&self, record: RecordId) {
+    pub(crate) fn io_is_done(&self, record: RecordId) {
         self.done(record, IO_IS_DONE);
     }
 
     /// The supervisor needs it no longer.
-    pub fn supervisor_is_done(&self, record: RecordId) {
+    pub(crate) fn supervisor_is_done(&self, record: RecordId) {
         self.done(record, SUPERVISOR_IS_DONE);
     }
 
@@ -181,17 +181,17 @@ impl Records {
     }
 
     /// Whether the I/O thread still needs it.
-    pub fn is_io_done(&self, record: RecordId) -> bool {
+    pub(crate) fn is_io_done(&self, record: RecordId) -> bool {
         self.get(record, LIFE) & IO_IS_DONE != 0
     }
 
     /// Whether the supervisor still needs it.
-    pub fn is_supervisor_done(&self, record: RecordId) -> bool {
+    pub(crate) fn is_supervisor_done(&self, record: RecordId) -> bool {
         self.get(record, LIFE) & SUPERVISOR_IS_DONE != 0
     }
 
     /// All that somebody needs.
-    pub fn iter(&self) -> impl Iterator<Item = RecordId> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = RecordId> + '_ {
         let high = u32::try_from(self.words.get(HIGH)).unwrap_or(0);
         (1..high.min(self.count)).map(RecordId).filter(|&record| {
             let life = self.get(record, LIFE);
@@ -201,73 +201,73 @@ impl Records {
 
     /// Whether a server that is gone had it as a record of a process: not a run that somebody waited
     /// for, and not a start that had not come to a process.
-    pub fn goes_on(&self, record: RecordId) -> bool {
+    pub(crate) fn goes_on(&self, record: RecordId) -> bool {
         let is_wanted = self.id(record).is_some() || self.is_handed_over(record);
         !self.is_io_done(record) && is_wanted && self.pid(record).is_some()
     }
 
     /// A run goes on with another program, together with who waits for it; or no longer.
-    pub fn hand_over_run(&self, record: RecordId, is_handed: bool) {
+    pub(crate) fn hand_over_run(&self, record: RecordId, is_handed: bool) {
         self.set(record, HANDED, is_handed.into());
     }
 
     /// The same.
-    pub fn is_handed_over(&self, record: RecordId) -> bool {
+    pub(crate) fn is_handed_over(&self, record: RecordId) -> bool {
         self.get(record, HANDED) != 0
     }
 
     /// Whose it is.
-    pub fn job(&self, record: RecordId) -> JobId {
+    pub(crate) fn job(&self, record: RecordId) -> JobId {
         JobId(self.get(record, JOB))
     }
 
     /// What [`Records::begin`] was told.
-    pub fn kind(&self, record: RecordId) -> u64 {
+    pub(crate) fn kind(&self, record: RecordId) -> u64 {
         self.get(record, KIND)
     }
 
     /// What clients call it; None for what is not listed.
-    pub fn id(&self, record: RecordId) -> Option<ProcessId> {
+    pub(crate) fn id(&self, record: RecordId) -> Option<ProcessId> {
         Some(self.get(record, ID))
             .filter(|&id| id != 0)
             .map(ProcessId)
     }
 
     /// It is listed from now on. Its text is there already.
-    pub fn set_id(&self, record: RecordId, id: ProcessId) {
+    pub(crate) fn set_id(&self, record: RecordId, id: ProcessId) {
         self.set(record, ID, id.0);
     }
 
     /// What was asked for.
-    pub fn text(&self, record: RecordId) -> Option<Text> {
+    pub(crate) fn text(&self, record: RecordId) -> Option<Text> {
         let block = u32::try_from(self.get(record, TEXT)).ok()?;
         let bytes = u32::try_from(self.get(record, TEXT_BYTES)).ok()?;
         (block != 0).then_some(Text { block, bytes })
     }
 
     /// The same; the one before may be freed then.
-    pub fn set_text(&self, record: RecordId, text: Text) {
+    pub(crate) fn set_text(&self, record: RecordId, text: Text) {
         self.set(record, TEXT_BYTES, text.bytes.into());
         self.set(record, TEXT, text.block.into());
     }
 
     /// The cell of its log.
-    pub fn cell(&self, record: RecordId) -> Option<u32> {
+    pub(crate) fn cell(&self, record: RecordId) -> Option<u32> {
         u32::try_from(self.get(record, CELL).checked_sub(1)?).ok()
     }
 
     /// The same; before anything is read for it.
-    pub fn set_cell(&self, record: RecordId, cell: u32) {
+    pub(crate) fn set_cell(&self, record: RecordId, cell: u32) {
         self.set(record, CELL, u64::from(cell) + 1);
     }
 
     /// Bytes that its log may hold, if that is less than usual.
-    pub fn log_max(&self, record: RecordId) -> Option<u64> {
+    pub(crate) fn log_max(&self, record: RecordId) -> Option<u64> {
         self.get(record, LOG_MAX).checked_sub(1)
     }
 
     /// The same.
-    pub fn set_log_max(&self, record: RecordId, bytes: u64) {
+    pub(crate) fn set_log_max(&self, record: RecordId, bytes: u64) {
         self.set(record, LOG_MAX, bytes.saturating_add(1));
     }
 
@@ -276,48 +276,54 @@ impl Records {
     }
 
     /// Its first process, from the moment that exists.
-    pub fn pid(&self, record: RecordId) -> Option<i32> {
+    pub(crate) fn pid(&self, record: RecordId) -> Option<i32> {
         Some(self.pid_slot(record).load(Ordering::Acquire)).filter(|&pid| pid > 0)
     }
 
     /// How that has ended, before anybody else can have its number.
-    pub fn status(&self, record: RecordId) -> Option<ExitStatus> {
+    pub(crate) fn status(&self, record: RecordId) -> Option<ExitStatus> {
         unpack(self.get(record, STATUS))
     }
 
     /// The record of the process with this pid that has not ended, if there is one.
-    pub fn of_pid(&self, pid: i32) -> Option<RecordId> {
+    pub(crate) fn of_pid(&self, pid: i32) -> Option<RecordId> {
         let is_it = |&record: &RecordId| self.pid(record) == Some(pid);
         self.iter()
             .find(|record| is_it(record) && self.status(*record).is_none())
     }
 
     /// The process has ended; it has not been reaped.
-    pub fn set_status(&self, record: RecordId, status: ExitStatus) {
+    pub(crate) fn set_status(&self, record: RecordId, status: ExitStatus) {
         self.set(record, STATUS, pack(status));
     }
 
     /// What the process has used, as numbers of the caller's; before its status.
-    pub fn set_used(&self, record: RecordId, used: [u64; 3]) {
+    pub(crate) fn set_used(&self, record: RecordId, used: [u64; 3]) {
         for (at, value) in used.into_iter().enumerate() {
             self.set(record, USED + at, value);
         }
     }
 
     /// The same.
-    pub fn used(&self, record: RecordId) -> [u64; 3] {
+    pub(crate) fn used(&self, record: RecordId) -> [u64; 3] {
         std::array::from_fn(|at| self.get(record, USED + at))
     }
 
     /// What its tree carries, since when, and the number of its group. Before it is begun.
-    pub fn set_tree(&self, record: RecordId, mark: Option<u64>, since_ticks: u64, group: u64) {
+    pub(crate) fn set_tree(
+        &self,
+        record: RecordId,
+        mark: Option<u64>,
+        since_ticks: u64,
+        group: u64,
+    ) {
         self.set(record, SINCE, since_ticks);
         self.set(record, GROUP, group);
         self.set(record, MARK, mark.unwrap_or(0));
     }
 
     /// The same; no group is 0.
-    pub fn tree(&self, record: RecordId) -> (Option<u64>, u64, u64) {
+    pub(crate) fn tree(&self, record: RecordId) -> (Option<u64>, u64, u64) {
         let mark = Some(self.get(record, MARK)).filter(|&mark| mark != 0);
         (mark, self.get(record, SINCE), self.get(record, GROUP))
     }
@@ -335,24 +341,24 @@ impl Records {
     }
 
     /// Its tree may live until then.
-    pub fn set_lifetime(&self, record: RecordId, until: Monotonic) {
+    pub(crate) fn set_lifetime(&self, record: RecordId, until: Monotonic) {
         self.set(record, LIFETIME, until.nanos());
     }
 
     /// The same.
-    pub fn lifetime(&self, record: RecordId) -> Option<Monotonic> {
+    pub(crate) fn lifetime(&self, record: RecordId) -> Option<Monotonic> {
         let until = self.get(record, LIFETIME);
         (until != 0).then(|| Monotonic::from_nanos(until))
     }
 
     /// What clients are told of its end, as a number of the caller's that is not 0, and when it was.
-    pub fn set_end(&self, record: RecordId, end: u64, at_ms: u64) {
+    pub(crate) fn set_end(&self, record: RecordId, end: u64, at_ms: u64) {
         self.set(record, ENDED_AT, at_ms);
         self.set(record, END, end);
     }
 
     /// The same.
-    pub fn end(&self, record: RecordId) -> Option<(u64, u64)> {
+    pub(crate) fn end(&self, record: RecordId) -> Option<(u64, u64)> {
         let end = self.get(record, END);
         (end != 0).then(|| (end, self.get(record, ENDED_AT)))
     }

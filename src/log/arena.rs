@@ -29,7 +29,7 @@ use crate::budget::Budget;
 pub const SLOT_BYTES: usize = 64 << 10;
 
 /// Free slots that keep their pages: 4 MiB, about what a burst of short runs recycles.
-pub const HOT_SLOTS: usize = 64;
+pub(crate) const HOT_SLOTS: usize = 64;
 
 /// Virtual sizes to try, largest first; only touched pages cost memory. A limit on the address
 /// space or on file sizes (`RLIMIT_AS`, `RLIMIT_FSIZE`) lets a smaller one through.

@@ -14,7 +14,7 @@ use super::arena::{Arena, ArenaError, SLOT_BYTES, SlotId};
 
 /// Which bytes of a stream are kept that is longer than the cap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Keep {
+pub(crate) enum Keep {
     /// The first ones.
     #[default]
     Head,
@@ -26,7 +26,7 @@ pub enum Keep {
 
 impl Keep {
     /// As clients call it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Keep::Head => "head",
             Keep::Tail => "tail",
@@ -35,7 +35,7 @@ impl Keep {
     }
 
     /// The one of this name.
-    pub fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         let all = [Keep::Head, Keep::Tail, Keep::Both];
         all.into_iter().find(|keep| keep.name() == name)
     }
@@ -50,7 +50,7 @@ const SLOT: u64 = SLOT_BYTES as u64;
 
 /// What one stream of a run wrote, cut at its cap.
 #[derive(Debug)]
-pub struct Capture {
+pub(crate) struct Capture {
     /// The slots that the first bytes are in.
     head: Vec<SlotId>,
     head_max: u64,
@@ -67,7 +67,7 @@ pub struct Capture {
 
 impl Capture {
     /// Keeps at most `cap` bytes.
-    pub fn new(keep: Keep, cap: u64) -> Self {
+    pub(crate) fn new(keep: Keep, cap: u64) -> Self {
         let tail_max = match keep {
             Keep::Head => 0,
             Keep::Tail => cap,
@@ -86,7 +86,7 @@ impl Capture {
 
     /// What is kept of it, in three pieces: the first bytes, those just before the last ones, and the
     /// last ones.
-    pub fn kept(&self, arena: &Arena) -> [Vec<u8>; 3] {
+    pub(crate) fn kept(&self, arena: &Arena) -> [Vec<u8>; 3] {
         let bytes = |range: Range<u64>| self.segments(range, arena).flatten().copied().collect();
         [
             bytes(self.first()),
@@ -96,7 +96,7 @@ impl Capture {
     }
 
     /// One of which another server has kept this, of `written` bytes.
-    pub fn resumed(
+    pub(crate) fn resumed(
         keep: Keep,
         cap: u64,
         written: u64,
@@ -125,7 +125,7 @@ impl Capture {
     ///
     /// # Errors
     /// [`ArenaError::Full`] when a new slot is needed and there is none.
-    pub fn room<'a>(&mut self, arena: &'a mut Arena) -> Result<&'a mut [u8], ArenaError> {
+    pub(crate) fn room<'a>(&mut self, arena: &'a mut Arena) -> Result<&'a mut [u8], ArenaError> {
         if self.tail_max == 0 && self.written >= self.head_max {
             return Ok(&mut []);
         }
@@ -156,24 +156,24 @@ impl Capture {
     }
 
     /// Slots that it holds.
-    pub fn slots(&self) -> usize {
+    pub(crate) fn slots(&self) -> usize {
         self.head.len() + self.tail.len()
     }
 
     /// Whether [`Capture::room`] would take a slot.
-    pub fn needs_slot(&self) -> bool {
+    pub(crate) fn needs_slot(&self) -> bool {
         let is_full = self.tail_max == 0 && self.written >= self.head_max;
         !is_full && self.slot(place(self.written).0).is_none()
     }
 
     /// Notes that the first `len` bytes of the room were written.
-    pub fn commit(&mut self, len: usize) {
+    pub(crate) fn commit(&mut self, len: usize) {
         self.written += len as u64;
     }
 
     /// Notes that `len` bytes were read and are not in a slot. If there was room for them but no
     /// slot, only what comes after them can be kept as well.
-    pub fn discard(&mut self, arena: &mut Arena, len: usize) {
+    pub(crate) fn discard(&mut self, arena: &mut Arena, len: usize) {
         if len > 0 {
             self.head_max = self.head_max.min(self.written);
             self.tail.drain(..).for_each(|slot| arena.free(slot));
@@ -183,7 +183,7 @@ impl Capture {
     }
 
     /// Keeps a copy of what was read elsewhere, as far as it is to be kept.
-    pub fn append(&mut self, arena: &mut Arena, mut data: &[u8]) {
+    pub(crate) fn append(&mut self, arena: &mut Arena, mut data: &[u8]) {
         while !data.is_empty() {
             let len = match self.room(arena) {
                 Ok(room) if !room.is_empty() => {
@@ -199,27 +199,27 @@ impl Capture {
     }
 
     /// Whether bytes were lost to the cap.
-    pub fn truncated(&self) -> bool {
+    pub(crate) fn truncated(&self) -> bool {
         self.lost() > 0
     }
 
     /// Bytes that were written.
-    pub fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.written
     }
 
     /// Bytes that were written and are not kept.
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.last_from() - self.first_len()
     }
 
     /// Bytes that are kept.
-    pub fn kept_len(&self) -> u64 {
+    pub(crate) fn kept_len(&self) -> u64 {
         self.written - self.lost()
     }
 
     /// The first bytes that are kept: all of them if nothing was lost.
-    pub fn first(&self) -> Range<u64> {
+    pub(crate) fn first(&self) -> Range<u64> {
         match self.truncated() {
             true => 0..self.first_len(),
             false => 0..self.written,
@@ -227,7 +227,7 @@ impl Capture {
     }
 
     /// The last bytes that are kept, if something before them was lost.
-    pub fn last(&self) -> Range<u64> {
+    pub(crate) fn last(&self) -> Range<u64> {
         match self.truncated() {
             true => self.last_from()..self.written,
             false => self.written..self.written,
@@ -235,7 +235,7 @@ impl Capture {
     }
 
     /// Bytes just before the last ones, as far as they are still there.
-    pub fn before_last(&self) -> Range<u64> {
+    pub(crate) fn before_last(&self) -> Range<u64> {
         let from = self.last_from();
         let start = from.saturating_sub(BEFORE_LAST).max(self.tail_from);
         start.min(from)..from
@@ -270,7 +270,7 @@ impl Capture {
     }
 
     /// These bytes in order, which are among those that are kept.
-    pub fn segments<'a>(
+    pub(crate) fn segments<'a>(
         &'a self,
         range: Range<u64>,
         arena: &'a Arena,
@@ -281,7 +281,7 @@ impl Capture {
 
     /// Hands over the slots that hold kept bytes, in order, and where in them these are; nothing is
     /// kept afterwards. Where both ends are in one slot, what lies between them is handed over, too.
-    pub fn take(&mut self, arena: &mut Arena) -> Vec<(SlotId, Range<usize>)> {
+    pub(crate) fn take(&mut self, arena: &mut Arena) -> Vec<(SlotId, Range<usize>)> {
         let mut taken: Vec<(SlotId, Range<usize>)> = Vec::new();
         let (first, last) = (self.first(), self.last());
         for (slot, part) in self.pieces(first.clone()).chain(self.pieces(last.clone())) {
@@ -304,7 +304,7 @@ impl Capture {
     }
 
     /// Gives the slots back.
-    pub fn release(&mut self, arena: &mut Arena) {
+    pub(crate) fn release(&mut self, arena: &mut Arena) {
         for slot in self.head.drain(..).chain(self.tail.drain(..)) {
             arena.free(slot);
         }

@@ -13,7 +13,7 @@ use super::store::Log;
 use crate::types::{Stream, StreamFilter};
 
 /// The longest text that is looked for, in bytes.
-pub const TEXT_BYTES_MAX: usize = 4096;
+pub(crate) const TEXT_BYTES_MAX: usize = 4096;
 
 /// What an entry costs besides its bytes.
 const ENTRY_COST: usize = 64;
@@ -95,7 +95,7 @@ impl Pattern {
 
 /// What a step has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// The text ends in this entry.
     Found {
         /// Its number.
@@ -109,7 +109,7 @@ pub enum Step {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Search {
+pub(crate) struct Search {
     pattern: Pattern,
     filter: StreamFilter,
     /// The entry to look at next.
@@ -123,7 +123,7 @@ pub struct Search {
 impl Search {
     /// Looks for a text of 1 to [`TEXT_BYTES_MAX`] bytes in the entries after `since`, within one
     /// stream of those asked for. None for any other length.
-    pub fn new(text: &[u8], filter: StreamFilter, since: u64) -> Option<Self> {
+    pub(crate) fn new(text: &[u8], filter: StreamFilter, since: u64) -> Option<Self> {
         Some(Self {
             pattern: Pattern::new(text)?,
             filter,
@@ -134,18 +134,18 @@ impl Search {
     }
 
     /// The entry that it will look at next.
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.next
     }
 
     /// Bytes of all entries that it will not look at any more.
-    pub fn passed(&self) -> u64 {
+    pub(crate) fn passed(&self) -> u64 {
         self.passed.unwrap_or(0)
     }
 
     /// Goes on for `work` bytes or a little more. What was evicted before it was looked at is not
     /// found, and a text does not go on behind it.
-    pub fn step(&mut self, log: &Log, arena: &Arena, work: usize) -> Step {
+    pub(crate) fn step(&mut self, log: &Log, arena: &Arena, work: usize) -> Step {
         if self.next < log.first() {
             self.next = log.first();
             self.known = [0; Stream::COUNT];

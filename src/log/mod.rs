@@ -9,21 +9,21 @@
 //! ([`index`]). At every store the two are whole, so that another process can go on with them
 //! ([`recovery`], docs/design/036-shared-memory.md).
 
-pub mod arena;
+pub(crate) mod arena;
 pub mod batch;
-pub mod capture;
+pub(crate) mod capture;
 pub mod cursor;
-pub mod find;
+pub(crate) mod find;
 #[cfg(test)]
 mod fixture;
 mod give_up;
 pub mod index;
-pub mod lines;
+pub(crate) mod lines;
 mod offsets;
-pub mod recovery;
-pub mod select;
-pub mod snapshot;
-pub mod store;
+pub(crate) mod recovery;
+pub(crate) mod select;
+pub(crate) mod snapshot;
+pub(crate) mod store;
 pub mod walk;
 
 pub use crate::ledger::CellId;

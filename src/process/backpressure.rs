@@ -15,7 +15,7 @@ use super::notify::Notify;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Backpressure {
+pub(crate) struct Backpressure {
     /// The process id, once there is one.
     pub pid: Option<i32>,
     /// The last entry that the reader has taken.
@@ -39,7 +39,7 @@ impl Drop for Backpressure {
 
 impl Backpressure {
     /// Of a run that another server has begun, whose reader has taken all before this entry of its log.
-    pub fn resumed(
+    pub(crate) fn resumed(
         (pid, log, next): (Option<i32>, &Log, u64),
         rest: Option<[u64; Stream::COUNT]>,
         end: Option<u64>,
@@ -56,12 +56,12 @@ impl Backpressure {
     }
 
     /// What was in its pipes when it was over and has not been read, if it is over.
-    pub fn rest(&self) -> Option<[u64; Stream::COUNT]> {
+    pub(crate) fn rest(&self) -> Option<[u64; Stream::COUNT]> {
         self.rest
     }
 
     /// How many bytes of a run may be read into a log that may hold `limit`.
-    pub fn room(&self, log: &Log, limit: u64, is_over: bool) -> usize {
+    pub(crate) fn room(&self, log: &Log, limit: u64, is_over: bool) -> usize {
         let most = |of: u64| if is_over { of } else { of - of / 2 };
         let waiting = log.entered_bytes() - self.taken;
         if log.last() - self.taken_to >= most(Log::entries_max(limit)) {
@@ -71,24 +71,24 @@ impl Backpressure {
     }
 
     /// Tells of more room.
-    pub fn moved(&self) -> Notify {
+    pub(crate) fn moved(&self) -> Notify {
         self.moved.clone()
     }
 
     /// The reader has taken entries up to this one, so many bytes.
-    pub fn take(&mut self, sequence: u64, bytes: u64) {
+    pub(crate) fn take(&mut self, sequence: u64, bytes: u64) {
         self.taken_to = sequence;
         self.taken += bytes;
         self.moved.notify();
     }
 
     /// Whether the reader has taken this entry.
-    pub fn has_taken(&self, sequence: u64) -> bool {
+    pub(crate) fn has_taken(&self, sequence: u64) -> bool {
         sequence <= self.taken_to
     }
 
     /// So many bytes of a stream have become an entry of the log.
-    pub fn entered(&mut self, stream: Stream, len: usize, log: &Log) {
+    pub(crate) fn entered(&mut self, stream: Stream, len: usize, log: &Log) {
         if let Some(rest) = &mut self.rest {
             let of = &mut rest[stream as usize];
             *of = of.saturating_sub(len as u64);
@@ -97,7 +97,7 @@ impl Backpressure {
     }
 
     /// The run is over, and so much that it wrote is still in its pipes.
-    pub fn over(&mut self, rest: [u64; Stream::COUNT], log: &Log) {
+    pub(crate) fn over(&mut self, rest: [u64; Stream::COUNT], log: &Log) {
         self.rest = Some(rest);
         self.look_for_the_end(log);
         self.moved.notify();
@@ -111,7 +111,7 @@ impl Backpressure {
 
     /// The last entry that is the run's, once it is over and that is read. What comes later was
     /// written by others.
-    pub fn end(&self) -> Option<u64> {
+    pub(crate) fn end(&self) -> Option<u64> {
         self.end
     }
 }

@@ -8,7 +8,7 @@ use crate::types::Stream;
 
 /// The captures of a run's two streams.
 #[derive(Debug)]
-pub struct Captures {
+pub(crate) struct Captures {
     /// What it wrote to its standard output.
     pub stdout: Capture,
     /// What it wrote to its standard error.
@@ -17,7 +17,7 @@ pub struct Captures {
 
 impl Captures {
     /// Keeps `cap` bytes of each stream.
-    pub fn new(keep: Keep, cap: u64) -> Self {
+    pub(crate) fn new(keep: Keep, cap: u64) -> Self {
         Self {
             stdout: Capture::new(keep, cap),
             stderr: Capture::new(keep, cap),
@@ -25,7 +25,7 @@ impl Captures {
     }
 
     /// The capture of a stream.
-    pub fn of(&mut self, stream: Stream) -> &mut Capture {
+    pub(crate) fn of(&mut self, stream: Stream) -> &mut Capture {
         match stream {
             Stream::Stderr => &mut self.stderr,
             Stream::Stdout | Stream::Pty => &mut self.stdout,
@@ -34,7 +34,7 @@ impl Captures {
 
     /// Moves what was kept into a log of at most `limit` bytes: first what went to its standard
     /// output, then what went to its standard error, since nothing tells the order of the two.
-    pub fn take_log(&mut self, arena: &mut Arena, now_ms: u64, limit: u64) -> Log {
+    pub(crate) fn take_log(&mut self, arena: &mut Arena, now_ms: u64, limit: u64) -> Log {
         let mut log = Log::default();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let capture = self.of(stream);
@@ -50,7 +50,7 @@ impl Captures {
     }
 
     /// Gives the slots back.
-    pub fn release(&mut self, arena: &mut Arena) {
+    pub(crate) fn release(&mut self, arena: &mut Arena) {
         self.stdout.release(arena);
         self.stderr.release(arena);
     }

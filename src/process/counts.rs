@@ -14,7 +14,7 @@ pub(super) enum Standing {
 
 /// How many of each kind there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Records of managed processes that run.
     pub running: usize,
     /// Records of what has exited.

@@ -19,7 +19,7 @@ use crate::types::WindowSize;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Extras {
+pub(crate) struct Extras {
     /// What those share that take its output as it comes.
     pub shared: Lazy<Shared>,
     /// Who is waited for before its terminal is read, while there is somebody.
@@ -46,7 +46,7 @@ pub struct Extras {
 
 /// What several readers of one log share, by the form that they take it in.
 #[derive(Debug, Default)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// Followers of the event stream.
     pub events: Batches,
     /// Terminal viewers.
@@ -59,7 +59,7 @@ pub struct Shared {
 
 /// Room for something that few need, made when it is first asked for.
 #[derive(Debug)]
-pub struct Lazy<T>(Option<Box<T>>);
+pub(crate) struct Lazy<T>(Option<Box<T>>);
 
 impl<T> Default for Lazy<T> {
     fn default() -> Self {
@@ -69,17 +69,17 @@ impl<T> Default for Lazy<T> {
 
 impl<T: Default> Lazy<T> {
     /// What there is.
-    pub fn get(&self) -> Option<&T> {
+    pub(crate) fn get(&self) -> Option<&T> {
         self.0.as_deref()
     }
 
     /// The same, to be changed.
-    pub fn get_mut(&mut self) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self) -> Option<&mut T> {
         self.0.as_deref_mut()
     }
 
     /// What there is, made if there is nothing yet.
-    pub fn make(&mut self) -> &mut T {
+    pub(crate) fn make(&mut self) -> &mut T {
         self.0.get_or_insert_default()
     }
 }

@@ -22,7 +22,7 @@ use super::tags::Tags;
 use crate::types::{Exit, ProcessId, UnixMs};
 
 /// Events that are kept.
-pub const EVENTS_MAX: usize = 4096;
+pub(crate) const EVENTS_MAX: usize = 4096;
 
 /// What kept events may say together, in bytes: a client may ask to start something with arguments of
 /// two megabytes. The newest event is kept whatever it says.
@@ -33,7 +33,7 @@ const NUMBERS_PER_MS: u64 = 1024;
 
 /// What has happened to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// It is there.
     Created,
     /// Somebody of its tree had to die because the tree may have no more memory.
@@ -49,7 +49,7 @@ pub enum Kind {
 
 /// A record as it was.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// What clients call it.
     pub id: ProcessId,
     /// What was asked for.
@@ -70,7 +70,7 @@ pub struct Snapshot {
 
 /// Something that has happened.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// What.
     pub kind: Kind,
     /// When.
@@ -81,7 +81,7 @@ pub struct Event {
 
 /// What a reader finds at its place.
 #[derive(Debug)]
-pub enum Next<'a> {
+pub(crate) enum Next<'a> {
     /// Events that are not kept any more.
     Gap {
         /// The number of the first of them.
@@ -97,7 +97,7 @@ pub enum Next<'a> {
 
 /// See the module.
 #[derive(Debug)]
-pub struct History {
+pub(crate) struct History {
     ring: VecDeque<Event>,
     /// The number before the first event of this life.
     base: u64,
@@ -111,7 +111,7 @@ pub struct History {
 
 impl History {
     /// Of a server that was started then.
-    pub fn new(started_at: UnixMs) -> Self {
+    pub(crate) fn new(started_at: UnixMs) -> Self {
         let base = started_at.0.saturating_mul(NUMBERS_PER_MS);
         Self {
             ring: VecDeque::new(),
@@ -124,17 +124,17 @@ impl History {
     }
 
     /// Keeps at most so many bytes, if that is less than usual.
-    pub fn keep_within(&mut self, bytes: usize) {
+    pub(crate) fn keep_within(&mut self, bytes: usize) {
         self.bytes_max = BYTES_MAX.min(bytes);
     }
 
     /// What it keeps in memory, in bytes.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         (self.bytes + self.ring.capacity() * size_of::<Event>()) as u64
     }
 
     /// Something has happened.
-    pub fn push(&mut self, event: Event) {
+    pub(crate) fn push(&mut self, event: Event) {
         self.bytes += weight(&event);
         self.ring.push_back(event);
         self.last += 1;
@@ -147,22 +147,22 @@ impl History {
     }
 
     /// The number of the last event, or the one before the first of this life.
-    pub fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.last
     }
 
     /// The number before the oldest event that is kept.
-    pub fn oldest(&self) -> u64 {
+    pub(crate) fn oldest(&self) -> u64 {
         self.last - self.ring.len() as u64
     }
 
     /// Whether an event of this number, or the place before the first, was in this life.
-    pub fn is_of_this_life(&self, number: u64) -> bool {
+    pub(crate) fn is_of_this_life(&self, number: u64) -> bool {
         (self.base..=self.last).contains(&number)
     }
 
     /// What comes behind the event of the number `seen`.
-    pub fn behind(&self, seen: u64) -> Next<'_> {
+    pub(crate) fn behind(&self, seen: u64) -> Next<'_> {
         let oldest = self.oldest();
         if seen < oldest {
             return Next::Gap {
@@ -178,7 +178,7 @@ impl History {
     }
 
     /// Tells of new events.
-    pub fn changes(&self) -> &Notify {
+    pub(crate) fn changes(&self) -> &Notify {
         &self.changed
     }
 }

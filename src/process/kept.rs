@@ -24,7 +24,7 @@ use crate::types::{Exit, ExitReason, ExitStatus, JobId, Monotonic, ProcessId, Un
 
 /// Keys of requests that a server has left, and what is known of what was carried out for them.
 #[derive(Debug, Default)]
-pub struct Keys {
+pub(crate) struct Keys {
     /// Their texts, and where they are written down.
     pub texts: Vec<(RecordId, Vec<u8>)>,
     /// Jobs that had not come to a process.
@@ -33,7 +33,7 @@ pub struct Keys {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Kept {
+pub(crate) struct Kept {
     records: Arc<Records>,
     next: Cell<u32>,
 }
@@ -107,7 +107,7 @@ impl Written {
 
 impl Kept {
     /// Writes to these records.
-    pub fn new(records: Arc<Records>) -> Self {
+    pub(crate) fn new(records: Arc<Records>) -> Self {
         Self {
             records,
             next: Cell::new(0),
@@ -115,7 +115,7 @@ impl Kept {
     }
 
     /// What is written down.
-    pub fn records(&self) -> &Arc<Records> {
+    pub(crate) fn records(&self) -> &Arc<Records> {
         &self.records
     }
 

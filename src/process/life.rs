@@ -22,7 +22,7 @@ use crate::types::{Exit, ExitStatus, Monotonic, SpawnError, UnixMs};
 
 /// Whose life it is. The states are the same; what is said about them differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A managed process: its client is told of the start.
     Managed,
     /// A run: its client is told of the end.
@@ -33,14 +33,14 @@ pub enum Kind {
 
 impl Kind {
     /// Whether it is a run, which is its client's; a managed process is its own.
-    pub fn is_run(self) -> bool {
+    pub(crate) fn is_run(self) -> bool {
         self != Kind::Managed
     }
 }
 
 /// How long a job that has exited waits for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Graces {
+pub(crate) struct Graces {
     /// Until its log counts as complete, though somebody holds an output open.
     pub log: Duration,
     /// Until a run is answered, though somebody holds a pipe open. What a helper of the child
@@ -53,7 +53,7 @@ pub struct Graces {
 
 /// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// By itself, or by a signal.
     Exited(Exit),
     /// By the timeout of a run. The status is missing if it would not die in time.
@@ -62,12 +62,12 @@ pub enum End {
 
 impl End {
     /// How the direct child ended, as far as that is known.
-    pub fn status(self) -> Option<ExitStatus> {
+    pub(crate) fn status(self) -> Option<ExitStatus> {
         self.exit().map(|exit| exit.status)
     }
 
     /// The same, with the reason.
-    pub fn exit(self) -> Option<Exit> {
+    pub(crate) fn exit(self) -> Option<Exit> {
         match self {
             End::Exited(exit) => Some(exit),
             End::TimedOut(status) => status.map(Exit::from),
@@ -77,7 +77,7 @@ impl End {
 
 /// Where a job is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// Asked for; there is no process yet.
     StartPending,
     /// The program runs.
@@ -109,7 +109,7 @@ pub enum State {
 
 /// What can happen to a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// The program runs, and so many of our ends of its outputs are open.
     Spawned {
         /// Its process id.
@@ -148,7 +148,7 @@ pub enum Event {
 
 /// What others have to do, in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effects {
+pub(crate) struct Effects {
     /// Begin to read its outputs.
     pub listen: bool,
     /// Read what its outputs hold now, and say [`Event::RestRead`].
@@ -174,7 +174,7 @@ impl Effects {
 
 /// What there is to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// It runs.
     Started,
     /// It does not.
@@ -185,7 +185,7 @@ pub enum Answer {
 
 /// See the module. Plain data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Life {
+pub(crate) struct Life {
     kind: Kind,
     state: State,
     open_outputs: u8,
@@ -200,7 +200,7 @@ pub struct Life {
 impl Life {
     /// A job that has been asked for. The outputs of a run are read from then on, so they count
     /// from then on.
-    pub fn new(kind: Kind, open_outputs: u8) -> Self {
+    pub(crate) fn new(kind: Kind, open_outputs: u8) -> Self {
         Self {
             kind,
             state: State::StartPending,
@@ -213,7 +213,7 @@ impl Life {
     }
 
     /// A job of a server that is gone; `is_waited_for` if somebody still waits for its answer.
-    pub fn resumed(kind: Kind, state: State, open_outputs: u8, is_waited_for: bool) -> Self {
+    pub(crate) fn resumed(kind: Kind, state: State, open_outputs: u8, is_waited_for: bool) -> Self {
         Self {
             state,
             answered: !is_waited_for,
@@ -222,32 +222,32 @@ impl Life {
     }
 
     /// Whose it is.
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
     /// Where it is.
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.state
     }
 
     /// Outputs that have not reached their end.
-    pub fn open_outputs(&self) -> u8 {
+    pub(crate) fn open_outputs(&self) -> u8 {
         self.open_outputs
     }
 
     /// How many of its tree were alive when that was last said.
-    pub fn left(&self) -> u32 {
+    pub(crate) fn left(&self) -> u32 {
         self.left
     }
 
     /// Whether clients see `running`.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         matches!(self.state, State::Running { .. } | State::Draining { .. })
     }
 
     /// The pid that clients see.
-    pub fn pid(&self) -> Option<i32> {
+    pub(crate) fn pid(&self) -> Option<i32> {
         match self.state {
             State::Running { pid } => Some(pid),
             State::Draining { pid, .. } => pid,
@@ -256,7 +256,7 @@ impl Life {
     }
 
     /// When its log counts as complete, once it is over.
-    pub fn complete_at(&self) -> Option<Monotonic> {
+    pub(crate) fn complete_at(&self) -> Option<Monotonic> {
         match self.state {
             State::Over { complete_at, .. } => Some(complete_at),
             _ => None,
@@ -265,7 +265,7 @@ impl Life {
 
     /// Whether no more output is to be expected: over, and every output has ended or the grace for
     /// that has.
-    pub fn is_complete(&self, now: Monotonic) -> bool {
+    pub(crate) fn is_complete(&self, now: Monotonic) -> bool {
         match self.state {
             State::Over { complete_at, .. } => self.open_outputs == 0 || now >= complete_at,
             _ => false,
@@ -273,7 +273,13 @@ impl Life {
     }
 
     /// Takes an event, at `now`, which is `wall` for clients.
-    pub fn on(&mut self, event: Event, now: Monotonic, wall: UnixMs, graces: &Graces) -> Effects {
+    pub(crate) fn on(
+        &mut self,
+        event: Event,
+        now: Monotonic,
+        wall: UnixMs,
+        graces: &Graces,
+    ) -> Effects {
         match event {
             Event::Spawned { pid, outputs } => self.spawned(pid, outputs),
             Event::SpawnFailed(error) => self.spawn_failed(error),

@@ -4,27 +4,27 @@
 //! who waits to hear of it. Owns the records, their logs and the arena. Knows no socket and no
 //! runtime: [`notify`] is made of plain wakers.
 
-pub mod backpressure;
-pub mod captures;
-pub mod counts;
-pub mod extras;
-pub mod history;
-pub mod kept;
-pub mod life;
-pub mod notify;
-pub mod pacing;
-pub mod rate;
-pub mod record;
-pub mod searches;
-pub mod table;
-pub mod tags;
-pub mod terminal;
+pub(crate) mod backpressure;
+pub(crate) mod captures;
+pub(crate) mod counts;
+pub(crate) mod extras;
+pub(crate) mod history;
+pub(crate) mod kept;
+pub(crate) mod life;
+pub(crate) mod notify;
+pub(crate) mod pacing;
+pub(crate) mod rate;
+pub(crate) mod record;
+pub(crate) mod searches;
+pub(crate) mod table;
+pub(crate) mod tags;
+pub(crate) mod terminal;
 
-pub use captures::Captures;
-pub use counts::Counts;
-pub use kept::{Kept, Keys};
-pub use notify::Notify;
-pub use record::{Description, Process};
-pub use searches::Searches;
-pub use table::{Dropped, Table};
-pub use tags::Tags;
+pub(crate) use captures::Captures;
+pub(crate) use counts::Counts;
+pub(crate) use kept::{Kept, Keys};
+pub(crate) use notify::Notify;
+pub(crate) use record::{Description, Process};
+pub(crate) use searches::Searches;
+pub(crate) use table::{Dropped, Table};
+pub(crate) use tags::Tags;

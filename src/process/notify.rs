@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 /// A version number that tasks can wait on. Cheap to clone; clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Notify(Rc<Inner>);
+pub(crate) struct Notify(Rc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -30,12 +30,12 @@ struct Waiting {
 
 impl Notify {
     /// The current version, to be passed to [`Notify::changed`].
-    pub fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.0.version.get()
     }
 
     /// Makes a new version and wakes every waiter.
-    pub fn notify(&self) {
+    pub(crate) fn notify(&self) {
         self.0.version.set(self.0.version.get() + 1);
         // Taken out first: a waker may run code that waits again.
         let Some(mut waiting) = self.0.waiting.borrow_mut().take() else {
@@ -54,7 +54,7 @@ impl Notify {
     }
 
     /// Completes as soon as the version is not `seen`.
-    pub fn changed(&self, seen: u64) -> Changed {
+    pub(crate) fn changed(&self, seen: u64) -> Changed {
         Changed {
             inner: self.0.clone(),
             seen,
@@ -65,7 +65,7 @@ impl Notify {
 
 /// See [`Notify::changed`].
 #[derive(Debug)]
-pub struct Changed {
+pub(crate) struct Changed {
     inner: Rc<Inner>,
     seen: u64,
     /// Where its waker is, while the version is still `seen`.

@@ -20,7 +20,7 @@ use crate::types::Monotonic;
 
 /// How far the fastest viewer may be behind before the terminal is not read. Bytes. It is read
 /// again at half of that. Less where the log is small.
-pub const BEHIND_MAX: u64 = 64 << 10;
+pub(crate) const BEHIND_MAX: u64 = 64 << 10;
 
 /// The least that a viewer takes in [`VIEWER_COUNTS_FOR`] to count. Bytes.
 const TAKES_MIN: u32 = 4 << 10;
@@ -32,7 +32,7 @@ const SLOTS: usize = PARTS + 1;
 
 /// How far a terminal's log goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// Bytes of all entries ever.
     pub end: u64,
     /// The number of the newest entry.
@@ -47,7 +47,7 @@ pub struct Extent {
 
 /// How far a viewer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Bytes of the output that the kernel has taken for it, or that it need not get any more.
     pub at: u64,
     /// The number of the entry that it takes next.
@@ -58,7 +58,7 @@ pub struct Place {
 
 /// What may be done with a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permit {
+pub(crate) enum Permit {
     /// Read, and ask again after so many bytes.
     Read {
         /// At least 1.
@@ -73,11 +73,11 @@ pub enum Permit {
 
 /// What names a viewer here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ViewerId(u64);
+pub(crate) struct ViewerId(u64);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Pacing {
+pub(crate) struct Pacing {
     viewers: Vec<Viewer>,
     last_id: u64,
     /// The terminal is not read. The place from which on a viewer ends that.
@@ -110,7 +110,7 @@ struct Taken {
 
 impl Pacing {
     /// A viewer that may type has come.
-    pub fn join(&mut self, place: Place, now: Monotonic) -> ViewerId {
+    pub(crate) fn join(&mut self, place: Place, now: Monotonic) -> ViewerId {
         self.last_id += 1;
         let id = ViewerId(self.last_id);
         // Most terminals have one.
@@ -127,24 +127,31 @@ impl Pacing {
     }
 
     /// It has gone.
-    pub fn leave(&mut self, id: ViewerId) {
+    pub(crate) fn leave(&mut self, id: ViewerId) {
         self.viewers.retain(|viewer| viewer.id != id);
         self.resume_if(self.paused.is_some());
     }
 
     /// Whether nobody is left.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.viewers.is_empty()
     }
 
     /// Tells when to ask again after a [`Permit::Wait`].
-    pub fn resumed(&self) -> &Notify {
+    pub(crate) fn resumed(&self) -> &Notify {
         &self.resumed
     }
 
     /// A viewer is at `place`, and has taken `bytes` (acknowledged, if it does that) since it was
     /// last heard of; the log goes to `end`.
-    pub fn took(&mut self, id: ViewerId, place: Place, bytes: u64, end: u64, now: Monotonic) {
+    pub(crate) fn took(
+        &mut self,
+        id: ViewerId,
+        place: Place,
+        bytes: u64,
+        end: u64,
+        now: Monotonic,
+    ) {
         let paused = self.paused;
         let Some(viewer) = self.viewers.iter_mut().find(|viewer| viewer.id == id) else {
             return;
@@ -158,7 +165,7 @@ impl Pacing {
     }
 
     /// A viewer is being shown where things are: what is before `place` it need not get.
-    pub fn redrawn(&mut self, id: ViewerId, place: Place, now: Monotonic) {
+    pub(crate) fn redrawn(&mut self, id: ViewerId, place: Place, now: Monotonic) {
         if let Some(viewer) = self.viewers.iter_mut().find(|viewer| viewer.id == id) {
             (viewer.place, viewer.had_all, viewer.lapsed) = (place, now, false);
         }
@@ -172,7 +179,7 @@ impl Pacing {
     }
 
     /// Whether the terminal may be read now.
-    pub fn permit(&mut self, extent: Extent, now: Monotonic) -> Permit {
+    pub(crate) fn permit(&mut self, extent: Extent, now: Monotonic) -> Permit {
         let anything = Permit::Read { bytes: u64::MAX };
         // What was written before the exit is in the terminal, which is small. It is read at once
         // where the log can hold it beside what the fastest viewer lacks.

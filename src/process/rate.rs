@@ -26,7 +26,7 @@ const LATE_MAX: Duration = Duration::from_millis(100);
 
 /// What may be done with an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub(crate) enum Pace {
     /// Read so many bytes at most, at least 1.
     Read(u64),
     /// Ask again at this time.
@@ -35,7 +35,7 @@ pub enum Pace {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Rate {
+pub(crate) struct Rate {
     per_second: u64,
     /// The time that is used up; None before the first byte.
     used: Option<Monotonic>,
@@ -52,7 +52,7 @@ pub struct Rate {
 
 impl Rate {
     /// So many bytes in a second, at least 1.
-    pub fn new(per_second: u64) -> Self {
+    pub(crate) fn new(per_second: u64) -> Self {
         Self {
             per_second: per_second.max(1),
             used: None,
@@ -64,7 +64,7 @@ impl Rate {
     }
 
     /// Whether an output that has something may be read now.
-    pub fn pace(&mut self, stream: Stream, now: Monotonic) -> Pace {
+    pub(crate) fn pace(&mut self, stream: Stream, now: Monotonic) -> Pace {
         let at = stream as usize;
         if self.free[at] > 0 {
             return Pace::Read(self.free[at]);
@@ -102,7 +102,7 @@ impl Rate {
     }
 
     /// So much of an output was read.
-    pub fn took(&mut self, stream: Stream, bytes: u64) {
+    pub(crate) fn took(&mut self, stream: Stream, bytes: u64) {
         let free = &mut self.free[stream as usize];
         let paid = bytes.saturating_sub(*free);
         *free = free.saturating_sub(bytes);
@@ -111,13 +111,13 @@ impl Rate {
     }
 
     /// An output is not waited for any more.
-    pub fn leave(&mut self, stream: Stream) {
+    pub(crate) fn leave(&mut self, stream: Stream) {
         self.waits[stream as usize] = false;
     }
 
     /// The process has ended. What its outputs hold is read at once; what others write later is
     /// not.
-    pub fn end(&mut self, held: [u64; Stream::COUNT]) {
+    pub(crate) fn end(&mut self, held: [u64; Stream::COUNT]) {
         self.free = held;
     }
 

@@ -31,7 +31,7 @@ const GRACES: Graces = Graces {
 
 /// What a client asked to start; echoed in its record.
 #[derive(Clone, Debug, Default)]
-pub struct Description {
+pub(crate) struct Description {
     /// The program.
     pub command: String,
     /// Its arguments.
@@ -48,7 +48,7 @@ pub struct Description {
 
 impl Description {
     /// What it keeps in memory, at most, in bytes.
-    pub fn weight(&self) -> u64 {
+    pub(crate) fn weight(&self) -> u64 {
         let args = self.args.iter();
         let args: usize = args.map(|arg| arg.len() + size_of::<String>()).sum();
         let cwd = self.cwd.as_ref().map_or(0, String::len);
@@ -58,7 +58,7 @@ impl Description {
 
 /// The record of one job.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     /// What the supervisor calls it.
     pub job: JobId,
     /// What clients call it; 0 as long as it is not listed.
@@ -128,7 +128,7 @@ impl Process {
     }
 
     /// When it was asked for, to be called for its first byte: None later.
-    pub fn first_byte(&mut self) -> Option<Monotonic> {
+    pub(crate) fn first_byte(&mut self) -> Option<Monotonic> {
         self.asked_at.take()
     }
 
@@ -169,17 +169,17 @@ impl Process {
     }
 
     /// Whether it has an id.
-    pub fn is_listed(&self) -> bool {
+    pub(crate) fn is_listed(&self) -> bool {
         self.id != ProcessId(0)
     }
 
     /// Whether what it writes goes to its log.
-    pub fn is_logged(&self) -> bool {
+    pub(crate) fn is_logged(&self) -> bool {
         self.is_listed() || self.backpressure().is_some()
     }
 
     /// How many follow what it writes: event streams, terminals and attached clients.
-    pub fn followers(&self) -> usize {
+    pub(crate) fn followers(&self) -> usize {
         let shared = self.extras.get().and_then(|extras| extras.shared.get());
         shared.map_or(0, |shared| {
             let all = [
@@ -193,7 +193,7 @@ impl Process {
     }
 
     /// Bytes that it has written and that were read.
-    pub fn output_bytes(&self) -> u64 {
+    pub(crate) fn output_bytes(&self) -> u64 {
         let all = StreamFilter::Combined;
         let lost = self.log.dropped_bytes() - self.log.first_offset(all);
         let captured = self.captures.as_ref().map_or(0, |captures| {
@@ -204,29 +204,29 @@ impl Process {
     }
 
     /// What holds it up while a client is slower, if its output is streamed.
-    pub fn backpressure(&self) -> Option<&Backpressure> {
+    pub(crate) fn backpressure(&self) -> Option<&Backpressure> {
         self.extras.get()?.backpressure.as_deref()
     }
 
     /// The same, to be changed.
-    pub fn backpressure_mut(&mut self) -> Option<&mut Backpressure> {
+    pub(crate) fn backpressure_mut(&mut self) -> Option<&mut Backpressure> {
         self.extras.get_mut()?.backpressure.as_deref_mut()
     }
 
     /// Somebody begins to look for a text in its log.
-    pub fn begin_search(&mut self) -> Place {
+    pub(crate) fn begin_search(&mut self) -> Place {
         let searches = self.extras.make().searches.get_or_insert_default();
         searches.begin(&self.log)
     }
 
     /// Who looks for a text in its log, if anybody has.
-    pub fn searches(&self) -> Option<&Searches> {
+    pub(crate) fn searches(&self) -> Option<&Searches> {
         self.extras.get()?.searches.as_ref()
     }
 
     /// How many bytes may be read into its log, if that may hold `limit`, before those who look for a
     /// text have looked at more of it.
-    pub fn room_for_searches(&self, limit: u64) -> usize {
+    pub(crate) fn room_for_searches(&self, limit: u64) -> usize {
         let Some(searches) = self.searches().filter(|of| !of.is_empty()) else {
             return usize::MAX;
         };
@@ -244,14 +244,14 @@ impl Process {
 
     /// Whether its log may give up this entry, and all before it: nobody is still to be sent it or
     /// to look at it.
-    pub fn may_lose(&self, sequence: u64) -> bool {
+    pub(crate) fn may_lose(&self, sequence: u64) -> bool {
         let is_taken = |of: &Backpressure| of.has_taken(sequence);
         let is_passed = |of: &Searches| of.have_passed(sequence);
         self.backpressure().is_none_or(is_taken) && self.searches().is_none_or(is_passed)
     }
 
     /// The last entry of a streamed run, once that is in its log.
-    pub fn last_of_run(&self) -> Option<u64> {
+    pub(crate) fn last_of_run(&self) -> Option<u64> {
         let known = self.backpressure().and_then(Backpressure::end);
         let ended = || (self.is_over() && self.life.open_outputs() == 0).then(|| self.log.last());
         known.or_else(ended)
@@ -263,18 +263,18 @@ impl Process {
     }
 
     /// What it is called besides its id.
-    pub fn tags(&self) -> Option<&Tags> {
+    pub(crate) fn tags(&self) -> Option<&Tags> {
         self.extras.get().map(|extras| &extras.tags)
     }
 
     /// Whether it has exited, as clients see it.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         matches!(self.life.state(), State::Over { .. })
     }
 
     /// How it ended and when, once clients may know; the status is missing for a run that would
     /// not die in time.
-    pub fn ended(&self) -> Option<(Option<Exit>, UnixMs)> {
+    pub(crate) fn ended(&self) -> Option<(Option<Exit>, UnixMs)> {
         match self.life.state() {
             State::Over { end, at, .. } => Some((end.exit(), at)),
             _ => None,
@@ -283,7 +283,7 @@ impl Process {
 
     /// How many of its tree live on, as far as clients are told: after its exit, and after a
     /// moment if it was asked to end.
-    pub fn descendants(&self, now: Monotonic) -> Option<u32> {
+    pub(crate) fn descendants(&self, now: Monotonic) -> Option<u32> {
         match self.life.state() {
             State::Over { complete_at, .. } if !self.told_to_end || now >= complete_at => {
                 Some(self.life.left()).filter(|&left| left > 0)
@@ -312,13 +312,13 @@ impl Process {
     }
 
     /// What tells of changes of its life, and not of output.
-    pub fn life_changes(&mut self) -> Notify {
+    pub(crate) fn life_changes(&mut self) -> Notify {
         let life_changed = &mut self.extras.make().life_changed;
         life_changed.get_or_insert_default().clone()
     }
 
     /// Tells everybody who waits for a change that there was one.
-    pub fn tell(&self) {
+    pub(crate) fn tell(&self) {
         self.changed.notify();
         let extras = self.extras.get();
         if let Some(life_changed) = extras.and_then(|extras| extras.life_changed.as_ref()) {
@@ -327,7 +327,7 @@ impl Process {
     }
 
     /// Takes an event, at `now`, which is `wall` for clients.
-    pub fn on(&mut self, event: Event, now: Monotonic, wall: UnixMs) -> Effects {
+    pub(crate) fn on(&mut self, event: Event, now: Monotonic, wall: UnixMs) -> Effects {
         if let Event::Spawned { pid, .. } = event
             && let Some(backpressure) = self.backpressure_mut()
         {

@@ -31,7 +31,7 @@ struct Passed {
 
 /// Those under way in one log. Clones are the same ones.
 #[derive(Clone, Debug, Default)]
-pub struct Searches(Rc<Inner>);
+pub(crate) struct Searches(Rc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -41,7 +41,7 @@ struct Inner {
 
 impl Searches {
     /// One more begins; nothing of the log has been looked at for it.
-    pub fn begin(&self, log: &Log) -> Place {
+    pub(crate) fn begin(&self, log: &Log) -> Place {
         let passed = Rc::new(Cell::new(Passed {
             bytes: log.entered_bytes() - log.retained_bytes(),
             entry: log.first() - 1,
@@ -54,7 +54,7 @@ impl Searches {
     }
 
     /// Whether nothing is looked for.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.under_way.borrow().is_empty()
     }
 
@@ -70,7 +70,7 @@ impl Searches {
 
     /// How many bytes may be read into the log, if that may hold `limit`: into all of it what was in
     /// the pipes at the exit.
-    pub fn room(&self, log: &Log, limit: u64, is_rest: bool) -> usize {
+    pub(crate) fn room(&self, log: &Log, limit: u64, is_rest: bool) -> usize {
         let passed = self.passed().filter(|_| limit > 0);
         // Nobody waits for what is not kept.
         let Some(passed) = passed else {
@@ -89,26 +89,26 @@ impl Searches {
     }
 
     /// Whether this entry has been looked at for all of them.
-    pub fn have_passed(&self, sequence: u64) -> bool {
+    pub(crate) fn have_passed(&self, sequence: u64) -> bool {
         self.passed().is_none_or(|passed| passed.entry >= sequence)
     }
 
     /// Tells of more room; None if nothing is looked for.
-    pub fn moved(&self) -> Option<Notify> {
+    pub(crate) fn moved(&self) -> Option<Notify> {
         (!self.is_empty()).then(|| self.0.moved.clone())
     }
 }
 
 /// A search under way. Ends with it, whether it has found anything or not.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     of: Searches,
     passed: Rc<Cell<Passed>>,
 }
 
 impl Place {
     /// It has come so far.
-    pub fn moved(&self, search: &Search, log: &Log) {
+    pub(crate) fn moved(&self, search: &Search, log: &Log) {
         self.passed.set(Passed {
             bytes: search.passed(),
             // It may begin behind what there is.

@@ -27,13 +27,13 @@ use crate::log::Arena;
 use crate::types::{JobId, Monotonic, ProcessId, UnixMs};
 
 use self::exited::Exited;
-pub use self::exited::{Dropped, EXITED_LOG_BYTES_MAX};
+pub(crate) use self::exited::{Dropped, EXITED_LOG_BYTES_MAX};
 use self::memory::BeforeLoss;
 pub(super) use self::memory::Counted;
 
 /// Why a process has no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// As many run as may.
     Places,
     /// There is no memory for what it would write.
@@ -42,7 +42,7 @@ pub enum Refused {
 
 /// Every record, and the arena.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     /// Boxed, because a tree node has room for eleven.
     jobs: BTreeMap<JobId, Box<Process>>,
     listed: BTreeMap<ProcessId, JobId>,
@@ -77,7 +77,7 @@ pub struct Table {
 impl Table {
     /// An empty table that keeps at most `exited_max` exited records, `leftovers_max` of them for
     /// runs with living descendants.
-    pub fn new(arena: Arena, exited_max: usize, leftovers_max: usize) -> Self {
+    pub(crate) fn new(arena: Arena, exited_max: usize, leftovers_max: usize) -> Self {
         Self {
             jobs: BTreeMap::new(),
             listed: BTreeMap::new(),
@@ -116,12 +116,12 @@ impl Table {
     }
 
     /// Ids begin behind `last`, which may have been given before.
-    pub fn begin_behind(&mut self, last: u64) {
+    pub(crate) fn begin_behind(&mut self, last: u64) {
         self.last_id = self.last_id.max(last);
     }
 
     /// The last id that has been taken.
-    pub fn last_id(&self) -> u64 {
+    pub(crate) fn last_id(&self) -> u64 {
         self.last_id
     }
 
@@ -130,7 +130,11 @@ impl Table {
     ///
     /// # Errors
     /// Which of the two is missing.
-    pub fn reserve(&mut self, description: Description, limit: u64) -> Result<JobId, Refused> {
+    pub(crate) fn reserve(
+        &mut self,
+        description: Description,
+        limit: u64,
+    ) -> Result<JobId, Refused> {
         if self.occupied >= limit {
             return Err(Refused::Places);
         }
@@ -149,14 +153,14 @@ impl Table {
     }
 
     /// Begins a run. Somebody waits for it until [`Table::disown`].
-    pub fn begin_run(&mut self) -> &mut Process {
+    pub(crate) fn begin_run(&mut self) -> &mut Process {
         let process = self.insert(Life::new(Kind::Run, 2), ProcessId(0));
         process.is_owned = true;
         process
     }
 
     /// Begins a run that is listed from its start. Somebody waits for it until [`Table::disown`].
-    pub fn begin_record(&mut self, description: Description) -> &mut Process {
+    pub(crate) fn begin_record(&mut self, description: Description) -> &mut Process {
         let id = self.take_id();
         self.listed.insert(id, JobId(self.last_job + 1));
         let process = self.insert(Life::new(Kind::Recorded, 2), id);
@@ -170,7 +174,7 @@ impl Table {
 
     /// Nobody waits for a run any more. What it was to be answered with is let go of; without a
     /// record it is gone.
-    pub fn disown(&mut self, job: JobId) {
+    pub(crate) fn disown(&mut self, job: JobId) {
         let Some(process) = self.jobs.get_mut(&job) else {
             return;
         };
@@ -188,7 +192,7 @@ impl Table {
     }
 
     /// The next id, for [`Table::list`].
-    pub fn take_id(&mut self) -> ProcessId {
+    pub(crate) fn take_id(&mut self) -> ProcessId {
         self.last_id += 1;
         if let Some(kept) = &self.kept {
             kept.records().set_last_id(self.last_id);
@@ -199,7 +203,7 @@ impl Table {
     /// Lists a run that has ended, under an id that was taken for it. What it wrote becomes its
     /// log, of at most `log_max` bytes and `limit`. Returns the records that have made room for
     /// it.
-    pub fn list(
+    pub(crate) fn list(
         &mut self,
         job: JobId,
         id: ProcessId,
@@ -228,7 +232,7 @@ impl Table {
     }
 
     /// Gives back a reservation that nobody has begun to use; its id stays used.
-    pub fn cancel(&mut self, job: JobId) {
+    pub(crate) fn cancel(&mut self, job: JobId) {
         self.vacate(job);
         self.remove(job);
     }
@@ -241,12 +245,12 @@ impl Table {
     }
 
     /// Who has a name, also as long as its start is pending.
-    pub fn holder(&self, name: &str) -> Option<ProcessId> {
+    pub(crate) fn holder(&self, name: &str) -> Option<ProcessId> {
         self.job(*self.names.get(name)?).map(|process| process.id)
     }
 
     /// Calls a job by a name that nobody else has, until its record goes, and by labels.
-    pub fn tag(&mut self, job: JobId, tags: Tags) {
+    pub(crate) fn tag(&mut self, job: JobId, tags: Tags) {
         let Some(process) = self.jobs.get_mut(&job).filter(|_| !tags.is_empty()) else {
             return;
         };
@@ -259,30 +263,30 @@ impl Table {
     }
 
     /// The record that clients may see under this name.
-    pub fn get_named(&self, name: &str) -> Option<&Process> {
+    pub(crate) fn get_named(&self, name: &str) -> Option<&Process> {
         self.job(*self.names.get(name)?)
             .filter(|process| process.is_shown())
     }
 
     /// The record that clients may see under this id.
-    pub fn get(&self, id: ProcessId) -> Option<&Process> {
+    pub(crate) fn get(&self, id: ProcessId) -> Option<&Process> {
         let process = self.jobs.get(self.listed.get(&id)?)?;
         Some(process.as_ref()).filter(|process| process.is_shown())
     }
 
     /// The same, to be changed, with the arena its log is in.
-    pub fn get_mut(&mut self, id: ProcessId) -> Option<(&mut Process, &mut Arena)> {
+    pub(crate) fn get_mut(&mut self, id: ProcessId) -> Option<(&mut Process, &mut Arena)> {
         let process = self.jobs.get_mut(self.listed.get(&id)?)?;
         process.is_shown().then_some((process, &mut self.arena))
     }
 
     /// What has happened to records.
-    pub fn history(&self) -> &History {
+    pub(crate) fn history(&self) -> &History {
         &self.history
     }
 
     /// Has a job take an event, at `now`, which is `wall` for clients. None if it is gone.
-    pub fn on(
+    pub(crate) fn on(
         &mut self,
         job: JobId,
         event: Event,
@@ -323,7 +327,7 @@ impl Table {
     }
 
     /// Notes in the history that somebody of a tree had to die for want of memory.
-    pub fn out_of_memory(&mut self, job: JobId, wall: UnixMs) {
+    pub(crate) fn out_of_memory(&mut self, job: JobId, wall: UnixMs) {
         let shown = |of: &&mut Box<Process>| of.is_listed() && of.noted_start;
         if let Some(process) = self.jobs.get_mut(&job).filter(shown) {
             self.history.push(history::Event {
@@ -335,22 +339,22 @@ impl Table {
     }
 
     /// Any record.
-    pub fn job(&self, job: JobId) -> Option<&Process> {
+    pub(crate) fn job(&self, job: JobId) -> Option<&Process> {
         self.jobs.get(&job).map(Box::as_ref)
     }
 
     /// Any record, with the arena its output is in.
-    pub fn job_mut(&mut self, job: JobId) -> Option<(&mut Process, &mut Arena)> {
+    pub(crate) fn job_mut(&mut self, job: JobId) -> Option<(&mut Process, &mut Arena)> {
         Some((self.jobs.get_mut(&job)?, &mut self.arena))
     }
 
     /// The records that clients may see, by id.
-    pub fn iter(&self) -> impl Iterator<Item = &Process> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Process> {
         self.iter_behind(ProcessId(0))
     }
 
     /// Those of them whose ids are greater than `last`.
-    pub fn iter_behind(&self, last: ProcessId) -> impl Iterator<Item = &Process> {
+    pub(crate) fn iter_behind(&self, last: ProcessId) -> impl Iterator<Item = &Process> {
         let behind = (Bound::Excluded(last), Bound::Unbounded);
         let listed = self.listed.range(behind);
         let listed = listed.filter_map(|(_, job)| self.jobs.get(job));
@@ -358,7 +362,7 @@ impl Table {
     }
 
     /// How many of each kind there are.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         self.counts
     }
 
@@ -372,18 +376,18 @@ impl Table {
     }
 
     /// The arena.
-    pub fn arena(&self) -> &Arena {
+    pub(crate) fn arena(&self) -> &Arena {
         &self.arena
     }
 
     /// The arena, to be trimmed.
-    pub fn arena_mut(&mut self) -> &mut Arena {
+    pub(crate) fn arena_mut(&mut self) -> &mut Arena {
         &mut self.arena
     }
 
     /// Removes a record and what it wrote; who waits for it is told. What somebody is to be answered
     /// with stays until [`Table::disown`].
-    pub fn remove(&mut self, job: JobId) {
+    pub(crate) fn remove(&mut self, job: JobId) {
         self.remove_as(job, false);
     }
 

@@ -3,11 +3,11 @@
 //! In: a name and labels that have been checked. Out: whether a filter fits. Knows no bounds.
 
 /// Labels, by key.
-pub type Labels = Box<[(Box<str>, Box<str>)]>;
+pub(crate) type Labels = Box<[(Box<str>, Box<str>)]>;
 
 /// A name, labels, or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tags {
+pub(crate) struct Tags {
     /// Unique among all records.
     pub name: Option<Box<str>>,
     /// None if no object was given; an empty one is shown.
@@ -16,19 +16,19 @@ pub struct Tags {
 
 impl Tags {
     /// Whether there is nothing to keep.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
     /// What they keep in memory, in bytes.
-    pub fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         let labels = self.labels.iter().flatten();
         let labels = labels.map(|(key, value)| key.len() + value.len());
         labels.sum::<usize>() + self.name.as_ref().map_or(0, |name| name.len())
     }
 
     /// Whether one of the labels is `pair`, which is `KEY=VALUE`.
-    pub fn has_label(&self, pair: &str) -> bool {
+    pub(crate) fn has_label(&self, pair: &str) -> bool {
         let is_it = |(key, value): &(Box<str>, Box<str>)| {
             let rest = pair.strip_prefix(&**key);
             rest.and_then(|rest| rest.strip_prefix('=')) == Some(value)

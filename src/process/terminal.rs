@@ -14,7 +14,7 @@ const CHANGES_MAX: usize = 256;
 
 /// The screen behind an entry of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     /// The last entry that it is made of; 0 for none.
     pub upto: u64,
     /// The size then.
@@ -27,7 +27,7 @@ pub struct Checkpoint {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     checkpoint: Checkpoint,
     /// Behind which entry the size became which, oldest first; none before the checkpoint.
     changes: VecDeque<(u64, WindowSize)>,
@@ -39,7 +39,7 @@ pub struct Terminal {
 
 impl Terminal {
     /// A terminal of this size that nothing has been written to.
-    pub fn new(size: WindowSize) -> Self {
+    pub(crate) fn new(size: WindowSize) -> Self {
         let checkpoint = Checkpoint {
             size,
             ..Checkpoint::default()
@@ -53,7 +53,7 @@ impl Terminal {
     }
 
     /// One of a server that is gone: nothing is known of what was written before entry `first`.
-    pub fn resumed(first: u64, size: WindowSize) -> Self {
+    pub(crate) fn resumed(first: u64, size: WindowSize) -> Self {
         let mut terminal = Self::new(size);
         if first > 1 {
             terminal.checkpoint.upto = first - 1;
@@ -63,13 +63,13 @@ impl Terminal {
     }
 
     /// The size now.
-    pub fn size(&self) -> WindowSize {
+    pub(crate) fn size(&self) -> WindowSize {
         let last = self.changes.back();
         last.map_or(self.checkpoint.size, |(_, size)| *size)
     }
 
     /// It has this size behind entry `last`.
-    pub fn resized(&mut self, last: u64, size: WindowSize) {
+    pub(crate) fn resized(&mut self, last: u64, size: WindowSize) {
         if size == self.size() {
             return;
         }
@@ -80,7 +80,7 @@ impl Terminal {
     }
 
     /// The sizes that it got behind this entry, before the next one.
-    pub fn sizes_behind(&self, entry: u64) -> impl Iterator<Item = WindowSize> + '_ {
+    pub(crate) fn sizes_behind(&self, entry: u64) -> impl Iterator<Item = WindowSize> + '_ {
         let from = self.changes.partition_point(|(at, _)| *at < entry);
         let behind = self.changes.range(from..);
         let behind = behind.take_while(move |(at, _)| *at == entry);
@@ -88,12 +88,12 @@ impl Terminal {
     }
 
     /// The screen to begin with.
-    pub fn checkpoint(&self) -> &Checkpoint {
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
     /// Keeps another one, made of more. What came before it is not needed any more.
-    pub fn keep(&mut self, checkpoint: Checkpoint) {
+    pub(crate) fn keep(&mut self, checkpoint: Checkpoint) {
         let passed = self
             .changes
             .partition_point(|(at, _)| *at < checkpoint.upto);
@@ -104,13 +104,13 @@ impl Terminal {
 
     /// Somebody comes who may answer questions. Where those begin that nobody was there for; None
     /// if somebody is.
-    pub fn begin_answering(&mut self) -> Option<u64> {
+    pub(crate) fn begin_answering(&mut self) -> Option<u64> {
         self.answering += 1;
         (self.answering == 1).then_some(self.heard + 1)
     }
 
     /// One of them goes, when `last` is the last entry.
-    pub fn end_answering(&mut self, last: u64) {
+    pub(crate) fn end_answering(&mut self, last: u64) {
         self.answering = self.answering.saturating_sub(1);
         self.heard = last;
     }

@@ -10,7 +10,7 @@ use crate::types::Monotonic;
 
 /// Things due, by time. Holds as many entries as there are things with a time.
 #[derive(Debug)]
-pub struct Deadlines<T> {
+pub(crate) struct Deadlines<T> {
     /// By time; of the same time, by the order in which they were set.
     queue: BTreeMap<(Monotonic, u64), T>,
     /// Where each thing is in the queue.
@@ -30,7 +30,7 @@ impl<T> Default for Deadlines<T> {
 
 impl<T: Ord + Copy> Deadlines<T> {
     /// Makes `what` due at `when`, and at no other time.
-    pub fn set(&mut self, when: Monotonic, what: T) {
+    pub(crate) fn set(&mut self, when: Monotonic, what: T) {
         self.set += 1;
         let place = (when, self.set);
         if let Some(old) = self.places.insert(what, place) {
@@ -40,36 +40,36 @@ impl<T: Ord + Copy> Deadlines<T> {
     }
 
     /// Makes `what` due at `when`, unless it is due before.
-    pub fn set_if_earlier(&mut self, when: Monotonic, what: T) {
+    pub(crate) fn set_if_earlier(&mut self, when: Monotonic, what: T) {
         if self.places.get(&what).is_none_or(|(at, _)| when < *at) {
             self.set(when, what);
         }
     }
 
     /// Makes `what` due at no time.
-    pub fn cancel(&mut self, what: T) {
+    pub(crate) fn cancel(&mut self, what: T) {
         if let Some(place) = self.places.remove(&what) {
             self.queue.remove(&place);
         }
     }
 
     /// Whether `what` is due at any time.
-    pub fn is_set(&self, what: T) -> bool {
+    pub(crate) fn is_set(&self, what: T) -> bool {
         self.places.contains_key(&what)
     }
 
     /// Everything that is due, and when.
-    pub fn iter(&self) -> impl Iterator<Item = (Monotonic, T)> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Monotonic, T)> + '_ {
         self.queue.iter().map(|((when, _), what)| (*when, *what))
     }
 
     /// When the next thing is due.
-    pub fn next(&self) -> Option<Monotonic> {
+    pub(crate) fn next(&self) -> Option<Monotonic> {
         self.queue.first_key_value().map(|((when, _), _)| *when)
     }
 
     /// Takes the earliest thing that is due at `now`.
-    pub fn pop(&mut self, now: Monotonic) -> Option<T> {
+    pub(crate) fn pop(&mut self, now: Monotonic) -> Option<T> {
         let first = self.queue.first_entry()?;
         if first.key().0 > now {
             return None;

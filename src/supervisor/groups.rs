@@ -14,7 +14,7 @@ use crate::types::{KeptLimits, SpawnError, SpawnStage};
 
 /// Where children's cgroups come from.
 #[derive(Debug)]
-pub enum Groups {
+pub(crate) enum Groups {
     /// They are there.
     Made(Box<Cgroups>),
     /// There are none, for this reason.

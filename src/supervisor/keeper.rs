@@ -69,7 +69,7 @@ const BASE_MAX: RawFd = 4096;
 
 /// What a server has of its keeper.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// What is written down.
     pub records: Arc<Records>,
     /// Rung when children have died.
@@ -84,12 +84,12 @@ pub struct Kept {
 
 impl Kept {
     /// The keeper's number, which is the main one of the service.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid.unsigned_abs()
     }
 
     /// The descriptor of the bell.
-    pub fn bell(&self) -> RawFd {
+    pub(crate) fn bell(&self) -> RawFd {
         self.bell.as_raw_fd()
     }
 
@@ -98,7 +98,7 @@ impl Kept {
     ///
     /// # Errors
     /// When there is no such program, or the keeper is gone; else this process ends.
-    pub fn hand_over(&self, heritage: &Heritage) -> io::Result<Infallible> {
+    pub(crate) fn hand_over(&self, heritage: &Heritage) -> io::Result<Infallible> {
         let memory = heritage.write()?;
         for fd in heritage.descriptors().chain([memory.as_raw_fd()]) {
             stays_open(fd);
@@ -139,7 +139,7 @@ impl Kept {
 ///
 /// # Errors
 /// When no process can be made; then there is no keeper.
-pub fn keep(
+pub(crate) fn keep(
     records: &Arc<Records>,
     mut heritage: Option<&mut Heritage>,
     say: impl Fn(&str),
@@ -247,7 +247,7 @@ pub fn keep(
 
 /// Ends the server of the program that has handed over, which does nothing any more. When this comes
 /// back, nobody else writes to its memory.
-pub fn end_predecessor(heritage: &Heritage) {
+pub(crate) fn end_predecessor(heritage: &Heritage) {
     if heritage.server > 1 {
         // What it was told just now is for its successor.
         for signal in signals::pending(heritage.server) {
@@ -265,7 +265,7 @@ pub fn end_predecessor(heritage: &Heritage) {
 
 /// Becomes the program again that has handed over: this one cannot serve. Comes back if there is
 /// none, or if that is this one.
-pub fn go_back(heritage: &Heritage, why: String, say: impl Fn(&str)) {
+pub(crate) fn go_back(heritage: &Heritage, why: String, say: impl Fn(&str)) {
     if heritage.failed.is_some() || heritage.before <= 2 {
         return;
     }
@@ -302,7 +302,7 @@ pub fn go_back(heritage: &Heritage, why: String, say: impl Fn(&str)) {
 }
 
 /// The argument with which a program is told where its heritage is.
-pub const HERITAGE: &str = "--heritage=";
+pub(crate) const HERITAGE: &str = "--heritage=";
 
 /// Becomes the program at this descriptor, in the same process; the errno if that cannot be done.
 /// What is blocked and ignored stays so.
@@ -339,14 +339,14 @@ fn stays_open(fd: RawFd) {
 
 /// A copy of a descriptor that another program has handed over; None if nothing is open there. The
 /// descriptor itself stays as it is, for the way back, and is closed at the next exec.
-pub fn handed_over(fd: RawFd) -> Option<OwnedFd> {
+pub(crate) fn handed_over(fd: RawFd) -> Option<OwnedFd> {
     let original = ManuallyDrop::new(owned(fd)?);
     rustix::io::fcntl_dupfd_cloexec(&*original, 3).ok()
 }
 
 /// A descriptor that another program has handed over; None if nothing is open there. To be asked once
 /// for each, when there is no way back.
-pub fn owned(fd: RawFd) -> Option<OwnedFd> {
+pub(crate) fn owned(fd: RawFd) -> Option<OwnedFd> {
     // SAFETY: it is open and above the standard ones, and a heritage says that it was left to this
     // program, in which nobody else has it.
     let own = || unsafe { OwnedFd::from_raw_fd(fd) };
@@ -355,7 +355,7 @@ pub fn owned(fd: RawFd) -> Option<OwnedFd> {
 }
 
 /// The descriptor that a record names, in a server that goes on.
-pub fn take_over(records: &Records, record: RecordId, end: End) -> Option<OwnedFd> {
+pub(crate) fn take_over(records: &Records, record: RecordId, end: End) -> Option<OwnedFd> {
     let fd = records.fd(record, end)?;
     // SAFETY: it is open, because `close_others` has kept it, and a record names a descriptor only
     // as long as that is so. Nobody else has it: its owner is dead, and this is asked for once.

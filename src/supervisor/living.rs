@@ -35,14 +35,14 @@ const FROM_START: libc::c_short = libc::SEEK_SET as libc::c_short;
 
 /// The lock of this process; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Living(#[allow(dead_code)] memfd::Memfd);
+pub(crate) struct Living(#[allow(dead_code)] memfd::Memfd);
 
 impl Living {
     /// Takes it.
     ///
     /// # Errors
     /// When there is no memfd, or no lock to be had.
-    pub fn begin() -> io::Result<Self> {
+    pub(crate) fn begin() -> io::Result<Self> {
         let create = memfd::MemfdOptions::new().create("procring-living");
         let memfd = create.map_err(io::Error::other)?;
         // SAFETY: all zeros is a valid value of this structure of integers; the descriptor is open

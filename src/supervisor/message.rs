@@ -12,13 +12,13 @@ use std::time::Duration;
 use crate::ledger::RecordId;
 use crate::ledger::heritage::Due;
 use crate::metrics::SupervisorMetrics;
-pub use crate::supervisor::spawn::spec::SpawnSpec;
+pub(crate) use crate::supervisor::spawn::spec::SpawnSpec;
 use crate::types::signal::Scope;
 use crate::types::{Exit, ExitStatus, JobId, KeptLimits, Monotonic, SpawnError, Used};
 
 /// A signal that a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SignalRequest {
+pub(crate) struct SignalRequest {
     /// Its number, 1 to 64.
     pub signal: i32,
     /// Who gets it.
@@ -32,7 +32,7 @@ pub struct SignalRequest {
 
 /// A signal to the whole tree of a child that still runs after some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Escalation {
+pub(crate) struct Escalation {
     /// Its number, 1 to 64.
     pub signal: i32,
     /// How long after the first one was sent.
@@ -41,7 +41,7 @@ pub struct Escalation {
 
 /// Why a signal has reached nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignalError {
+pub(crate) enum SignalError {
     /// The child does not run.
     NotRunning,
     /// Nobody of the tree is in the terminal's foreground group.
@@ -52,7 +52,7 @@ pub enum SignalError {
 
 /// What the I/O thread asks for.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Start a child; answered by [`Event::Spawned`] or [`Event::SpawnFailed`].
     Spawn {
         /// Names the child from now on.
@@ -156,7 +156,7 @@ pub enum Command {
 
 /// What the supervisor does nothing for: whether it can, it says at once.
 #[derive(Debug)]
-pub struct Rest {
+pub(crate) struct Rest {
     /// Where it says so, with what is due to happen to jobs. It cannot while a child is being started.
     pub begun: mpsc::Sender<Option<Vec<Due>>>,
     /// It goes on when the other end of this is gone.
@@ -165,7 +165,7 @@ pub struct Rest {
 
 /// What the supervisor reports.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// Each child gets a cgroup of its own from now on; or none does, and a sentence that says why
     /// and what that means. The first event, and another one if that changes.
     Groups(Result<(), String>),

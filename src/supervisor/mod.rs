@@ -7,31 +7,31 @@
 //! One plain epoll loop: doorbell, signalfd, one pidfd per running child. Nothing in it waits:
 //! spawns happen on the threads of `spawn::pool`, kills are swept in passes between other events.
 
-pub mod cgroup;
+pub(crate) mod cgroup;
 mod clock;
-pub mod deadline;
+pub(crate) mod deadline;
 mod deaths;
 mod ending;
 mod groups;
 mod job;
 mod jobs;
-pub mod keeper;
+pub(crate) mod keeper;
 mod kept;
 mod leftovers;
 mod lifetime;
-pub mod living;
-pub mod mailbox;
+pub(crate) mod living;
+pub(crate) mod mailbox;
 mod memory;
-pub mod message;
+pub(crate) mod message;
 mod ports;
-pub mod reap;
+pub(crate) mod reap;
 mod shutdown;
 mod signalling;
-pub mod signals;
-pub mod spawn;
+pub(crate) mod signals;
+pub(crate) mod spawn;
 mod starting;
-pub mod state_dir;
-pub mod tree;
+pub(crate) mod state_dir;
+pub(crate) mod tree;
 mod usage;
 
 use std::collections::{HashMap, VecDeque};
@@ -46,7 +46,7 @@ use rustix::event::{Timespec, epoll};
 use self::cgroup::Cgroups;
 use self::clock::Clock;
 use self::deadline::Deadlines;
-pub use self::groups::Groups;
+pub(crate) use self::groups::Groups;
 use self::job::Job;
 use self::keeper::Kept;
 use self::leftovers::Leftovers;
@@ -82,7 +82,7 @@ const TOKEN_PIDS: u64 = 16;
 
 /// What reaches the supervisor through its doorbell.
 #[derive(Debug)]
-pub enum Inbox {
+pub(crate) enum Inbox {
     /// From the I/O thread.
     Command(Command),
     /// From a spawner thread: the kernel has no room to wait for a child's pidfd.
@@ -102,7 +102,7 @@ pub enum Inbox {
 
 /// How the supervisor behaves.
 #[derive(Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Between SIGTERM and SIGKILL when the server ends.
     pub shutdown_grace: Duration,
     /// What SIGHUP means.
@@ -153,7 +153,7 @@ enum Due {
 
 /// The supervisor's state; [`Supervisor::run`] is its thread.
 #[derive(Debug)]
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     options: Options,
     cgroups: Option<Cgroups>,
     epoll: Arc<OwnedFd>,
@@ -205,7 +205,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// When a descriptor cannot be made.
-    pub fn new(options: Options) -> std::io::Result<(Self, Sender<Inbox>, Receiver<Event>)> {
+    pub(crate) fn new(options: Options) -> std::io::Result<(Self, Sender<Inbox>, Receiver<Event>)> {
         if options.kept.is_none() {
             // Orphans of children become children of this process instead of init's.
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -274,7 +274,7 @@ impl Supervisor {
     }
 
     /// Runs until the process ends, with groups for children from there.
-    pub fn run(mut self, groups: Groups) {
+    pub(crate) fn run(mut self, groups: Groups) {
         self.begin_groups(groups);
         self.go_on();
         // Opens the list that every exit asks for, while the server has descriptors to spare.

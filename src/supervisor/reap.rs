@@ -19,7 +19,7 @@ use crate::types::ExitStatus;
 /// What those who were reaped have used, each with the children that it had reaped itself
 /// (getrusage(2)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reaped {
+pub(crate) struct Reaped {
     /// Microseconds on a processor, of their own.
     pub user_us: u64,
     /// Microseconds on a processor, of the kernel for them.
@@ -31,7 +31,7 @@ pub struct Reaped {
 
 impl Reaped {
     /// Another one has been reaped.
-    pub fn add(&mut self, other: Reaped) {
+    pub(crate) fn add(&mut self, other: Reaped) {
         self.user_us += other.user_us;
         self.system_us += other.system_us;
         self.max_rss_bytes = self.max_rss_bytes.max(other.max_rss_bytes);
@@ -54,7 +54,7 @@ impl From<libc::rusage> for Reaped {
 
 /// The status of a child that has ended, which is reaped by asking, and what it has used; None
 /// while it runs.
-pub fn try_wait(pidfd: BorrowedFd<'_>) -> Option<(ExitStatus, Reaped)> {
+pub(crate) fn try_wait(pidfd: BorrowedFd<'_>) -> Option<(ExitStatus, Reaped)> {
     let pidfd = pidfd.as_raw_fd().cast_unsigned();
     match wait(libc::P_PIDFD, pidfd) {
         Ok(Some((info, reaped))) => {
@@ -90,7 +90,7 @@ fn wait(kind: libc::idtype_t, id: libc::id_t) -> Result<Option<(libc::siginfo_t,
 }
 
 /// What waitpid(2) would give for a child that cannot be reaped.
-pub fn from_wait_status(status: i32) -> ExitStatus {
+pub(crate) fn from_wait_status(status: i32) -> ExitStatus {
     let signal = status & 0x7f;
     match (signal, status >> 8 & 0xff) {
         (0, code) => ExitStatus::Code(code),
@@ -101,7 +101,7 @@ pub fn from_wait_status(status: i32) -> ExitStatus {
 /// Whether a child, of this process or of its keeper, has ended, left as it is (`WNOWAIT`); also if it
 /// has been reaped meanwhile. For any thread; who asks after a pid that is a later child's by now hears
 /// about that one.
-pub fn has_ended(pid: i32) -> bool {
+pub(crate) fn has_ended(pid: i32) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let Some(pid) = Pid::from_raw(pid) else {
         return false;
@@ -115,7 +115,7 @@ pub fn has_ended(pid: i32) -> bool {
 }
 
 /// The pid of some dead child, left as it is (`WNOWAIT`).
-pub fn peek_any() -> Option<i32> {
+pub(crate) fn peek_any() -> Option<i32> {
     // SAFETY: all-zero is a valid `siginfo_t`, the pointer is valid for the call, and `si_pid` is
     // read after a success, where it is 0 if no child is in that state (waitid(2)).
     unsafe {
@@ -131,7 +131,7 @@ pub fn peek_any() -> Option<i32> {
 
 /// Reaps a child of ours that is not managed, if it is dead; what it has used. Where a keeper reaps,
 /// nothing is told of that, once it is done or about to be.
-pub fn reap_orphan(pid: i32) -> Option<Reaped> {
+pub(crate) fn reap_orphan(pid: i32) -> Option<Reaped> {
     if procfs::is_kept() {
         let is_gone = procfs::stat(pid).is_none_or(|stat| !stat.is_alive());
         return is_gone.then(Reaped::default);

@@ -24,7 +24,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 /// Blocks every signal in the calling thread and those it starts later, but those that act without
 /// a handler.
-pub fn block_all() {
+pub(crate) fn block_all() {
     // SAFETY: `sigfillset` initialises the set before it is used.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
@@ -47,7 +47,7 @@ pub fn block_all() {
 
 /// The signals that this process ignores now, by inheritance or by the Rust runtime. Read from
 /// proc(5), because sigaction(2) as libc has it hides the two signals that libc uses itself.
-pub fn ignored() -> Vec<i32> {
+pub(crate) fn ignored() -> Vec<i32> {
     of_status("self", "SigIgn:").unwrap_or_else(|| vec![libc::SIGPIPE])
 }
 
@@ -69,7 +69,7 @@ fn of_status(process: &str, field: &str) -> Option<Vec<i32>> {
 }
 
 /// Lets orphans become zombies to be reaped even where the server was started ignoring SIGCHLD.
-pub fn reset_child_signal() {
+pub(crate) fn reset_child_signal() {
     // SAFETY: a valid signal number and disposition.
     unsafe {
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
@@ -146,7 +146,7 @@ fn meant() -> libc::sigset_t {
 
 /// What a hangup (SIGHUP) means to this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hangup {
+pub(crate) enum Hangup {
     /// It was started ignoring it.
     Nothing,
     /// Its terminal is gone.
@@ -158,7 +158,7 @@ pub enum Hangup {
 impl Hangup {
     /// To be asked at start, before [`block_all`]: a terminal that has hung up is nobody's
     /// controlling terminal.
-    pub fn at_start() -> Self {
+    pub(crate) fn at_start() -> Self {
         let terminal = || {
             let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
             // ENXIO without one.
@@ -176,7 +176,7 @@ impl Hangup {
 
 /// What a signal says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub(crate) enum Word {
     /// A child has died, one of this pid at least.
     ChildDied(i32),
     /// The server is to end.
@@ -189,7 +189,7 @@ pub enum Word {
 
 /// The signals that mean something, as a readable descriptor.
 #[derive(Debug)]
-pub struct SignalFd {
+pub(crate) struct SignalFd {
     file: File,
     hangup: Hangup,
 }
@@ -199,7 +199,7 @@ impl SignalFd {
     ///
     /// # Errors
     /// As signalfd(2).
-    pub fn new(hangup: Hangup) -> std::io::Result<Self> {
+    pub(crate) fn new(hangup: Hangup) -> std::io::Result<Self> {
         // SAFETY: `sigemptyset` initialises the set; the returned descriptor, if not negative, is
         // new and nobody else's.
         unsafe {
@@ -214,7 +214,7 @@ impl SignalFd {
     }
 
     /// What the next pending signal says.
-    pub fn next(&self) -> Option<Word> {
+    pub(crate) fn next(&self) -> Option<Word> {
         loop {
             let (signal, pid) = self.read()?;
             return Some(match (signal, self.hangup) {

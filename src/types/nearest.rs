@@ -4,7 +4,7 @@
 const BEGINNING_MIN: usize = 3;
 
 /// The one of `known` that is nearest to `name`; None if there are none.
-pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let name = plain(name);
     let known = known.into_iter();
     known.min_by_key(|known| distance(&name, &plain(known)))
@@ -12,7 +12,7 @@ pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 
 /// The one of `known` that `name` may be a slip of: at most a letter in three is another one. None where
 /// nothing is so near that it would help to name it.
-pub fn slip<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn slip<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let near = nearest(name, known)?;
     let (name, letters) = (plain(name), plain(near));
     let slips = distance(&name, &letters);
@@ -20,7 +20,7 @@ pub fn slip<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<
 }
 
 /// The same, or one that is the beginning of the other.
-pub fn meant<'k>(
+pub(crate) fn meant<'k>(
     name: &str,
     known: impl IntoIterator<Item = &'k str, IntoIter: Clone>,
 ) -> Option<&'k str> {

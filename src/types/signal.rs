@@ -44,7 +44,7 @@ const ALIASES: [(i32, &str); 3] = [
 
 /// The processes of a job that a signal goes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// The child alone.
     Leader,
     /// The process group that the child leads.
@@ -58,7 +58,7 @@ pub enum Scope {
 
 impl Scope {
     /// The names that clients use.
-    pub const NAMES: [(&'static str, Scope); 4] = [
+    pub(crate) const NAMES: [(&'static str, Scope); 4] = [
         ("leader", Scope::Leader),
         ("group", Scope::Group),
         ("tree", Scope::Tree),
@@ -66,21 +66,21 @@ impl Scope {
     ];
 
     /// Reads a name.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let found = Self::NAMES.iter().find(|(name, _)| *name == text);
         found.map(|(_, scope)| *scope)
     }
 }
 
 /// Every name that [`number`] knows, for people.
-pub fn names() -> String {
+pub(crate) fn names() -> String {
     let names: Vec<&str> = NAMES.iter().map(|(_, name)| *name).collect();
     let above = libc::SIGRTMAX() - libc::SIGRTMIN();
     format!("{}, SIGRTMIN to SIGRTMIN+{above}", names.join(", "))
 }
 
 /// The name of signal `number`; real-time signals are named from `SIGRTMIN`.
-pub fn name(number: i32) -> String {
+pub(crate) fn name(number: i32) -> String {
     if let Some((_, name)) = NAMES.iter().find(|(n, _)| *n == number) {
         return (*name).to_owned();
     }
@@ -93,7 +93,7 @@ pub fn name(number: i32) -> String {
 
 /// The number of a signal by its name (`SIGINT`, `INT` or `int`, `RTMIN+3`, `RTMAX-1`) or its
 /// number, 1 to 64, in decimal. None for anything else.
-pub fn number(text: &str) -> Option<i32> {
+pub(crate) fn number(text: &str) -> Option<i32> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().filter(|number| (1..=64).contains(number));
     }

@@ -2,7 +2,7 @@
 
 /// Reads a number of bytes, or of anything: `64M` is 64 times 1024 times 1024. A `B` or `iB` behind
 /// the unit says the same.
-pub fn parse(text: &str) -> Option<u64> {
+pub(crate) fn parse(text: &str) -> Option<u64> {
     let (digits, factor) = match text.trim_end_matches(['B', 'i']).char_indices().last()? {
         (at, 'K' | 'k') => (&text[..at], 1 << 10),
         (at, 'M' | 'm') => (&text[..at], 1 << 20),

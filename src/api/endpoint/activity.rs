@@ -25,7 +25,7 @@ type Told = (u64, usize);
 
 /// See the module.
 #[derive(Debug)]
-pub struct Activity {
+pub(crate) struct Activity {
     /// How often the client is told.
     pub every: Duration,
     told: HashMap<ProcessId, Told>,
@@ -33,7 +33,7 @@ pub struct Activity {
 
 impl Activity {
     /// Of a client that knows nothing yet.
-    pub fn new(every: Duration) -> Self {
+    pub(crate) fn new(every: Duration) -> Self {
         Self {
             every: every.clamp(EVERY_MIN, EVERY_MAX),
             told: HashMap::new(),
@@ -41,7 +41,13 @@ impl Activity {
     }
 
     /// Appends what is news to the client, of processes with all of these labels.
-    pub fn write(&mut self, table: &Table, labels: &[Box<str>], now: UnixMs, out: &mut Vec<u8>) {
+    pub(crate) fn write(
+        &mut self,
+        table: &Table,
+        labels: &[Box<str>],
+        now: UnixMs,
+        out: &mut Vec<u8>,
+    ) {
         let mut told = HashMap::with_capacity(self.told.len());
         let mut news = Vec::new();
         for process in table.iter() {

@@ -21,7 +21,7 @@ use crate::api::{Core, Outcome};
 
 /// How output is framed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Framing {
+pub(crate) enum Framing {
     /// As JSON in text frames.
     #[default]
     Json,
@@ -31,7 +31,7 @@ pub enum Framing {
 
 /// What a client wants to see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AttachQuery {
+pub(crate) struct AttachQuery {
     /// Only entries after this one.
     pub since: u64,
     /// The last so many entries of those.
@@ -44,7 +44,7 @@ pub struct AttachQuery {
 
 impl AttachQuery {
     /// Where it begins in the log of a process.
-    pub fn cursor(&self, process: &Process) -> Cursor {
+    pub(crate) fn cursor(&self, process: &Process) -> Cursor {
         let (log, all) = (&process.log, StreamFilter::Combined);
         match self.tail {
             Some(count) => Cursor::tail(log, all, self.since, count),
@@ -57,7 +57,7 @@ impl AttachQuery {
 ///
 /// # Errors
 /// 400 naming the parameter.
-pub fn query(params: &Params<'_>) -> Result<AttachQuery, Problem> {
+pub(crate) fn query(params: &Params<'_>) -> Result<AttachQuery, Problem> {
     let framings = [("json", Framing::Json), ("binary", Framing::Binary)];
     Ok(AttachQuery {
         since: query::number(params, "since")?.unwrap_or(0),
@@ -71,7 +71,7 @@ pub fn query(params: &Params<'_>) -> Result<AttachQuery, Problem> {
 ///
 /// # Errors
 /// 404.
-pub fn attach(
+pub(crate) fn attach(
     id: &Id,
     query: AttachQuery,
     accept: Accept,
@@ -83,7 +83,7 @@ pub fn attach(
 
 /// What a text frame asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AttachFrame {
+pub(crate) enum AttachFrame {
     /// Write this.
     Input {
         /// The bytes, encoded.
@@ -133,7 +133,7 @@ struct Resize {
 ///
 /// # Errors
 /// For what is not one JSON object, an unknown type, and missing, mistyped or wrong fields.
-pub fn attach_frame(text: &str) -> Result<AttachFrame, Problem> {
+pub(crate) fn attach_frame(text: &str) -> Result<AttachFrame, Problem> {
     let bytes = text.as_bytes();
     let Tag { r#type } = object_in(PLACE, bytes)?;
     Ok(match r#type.as_str() {

@@ -15,7 +15,7 @@ use crate::api::reply::Reply;
 
 /// One file of the page.
 #[derive(Debug)]
-pub struct Asset {
+pub(crate) struct Asset {
     name: &'static str,
     content_type: &'static str,
     /// Compressed with gzip. Whoever does not say what it takes is taken to take that, too
@@ -103,7 +103,7 @@ const PREFIX_MAX: usize = 256;
 
 /// What is to be sent.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// Where the page is, as its browser has to write it.
     Moved(String),
     /// The browser has this already.

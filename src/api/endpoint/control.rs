@@ -24,7 +24,7 @@ fn wait(asked_ms: Option<u64>) -> Duration {
 ///
 /// # Errors
 /// 404.
-pub fn stop(
+pub(crate) fn stop(
     id: &Id,
     wait_ms: Option<u64>,
     grace_ms: Option<u64>,
@@ -46,7 +46,7 @@ pub fn stop(
 ///
 /// # Errors
 /// 404.
-pub fn kill(id: &Id, wait_ms: Option<u64>, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn kill(id: &Id, wait_ms: Option<u64>, core: &Core<'_>) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
     Ok(Outcome::Signal {
         id: process.id,
@@ -59,7 +59,7 @@ pub fn kill(id: &Id, wait_ms: Option<u64>, core: &Core<'_>) -> Result<Outcome, P
 ///
 /// # Errors
 /// 400, 413 or 422 for the body, 404, 409 for an exited process.
-pub fn input(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn input(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
     let request = InputBody::read(bytes, core.strict)?;
     let encoding = InputEncoding::parse(request.encoding.as_deref(), InputEncoding::Base64)?;
     let data = body::input_bytes(
@@ -83,7 +83,7 @@ pub fn input(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem>
 ///
 /// # Errors
 /// 404, 409 for an exited process.
-pub fn stdin(id: &Id, query: StdinQuery, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn stdin(id: &Id, query: StdinQuery, core: &Core<'_>) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
     if !process.life.is_running() {
         return Err(Problem::conflict("process is not running"));
@@ -96,7 +96,7 @@ pub fn stdin(id: &Id, query: StdinQuery, core: &Core<'_>) -> Result<Outcome, Pro
 ///
 /// # Errors
 /// 404.
-pub fn close_stdin(id: &Id, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn close_stdin(id: &Id, core: &Core<'_>) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
     Ok(match process.life.is_running() {
         true => Outcome::CloseStdin { id: process.id },
@@ -105,7 +105,7 @@ pub fn close_stdin(id: &Id, core: &Core<'_>) -> Result<Outcome, Problem> {
 }
 
 /// The answer to an input that was taken over; `offset` where the request asks for it.
-pub fn accepted(accepted: Accepted) -> Reply {
+pub(crate) fn accepted(accepted: Accepted) -> Reply {
     let Accepted {
         bytes_written,
         offset,
@@ -122,7 +122,7 @@ pub fn accepted(accepted: Accepted) -> Reply {
 ///
 /// # Errors
 /// 400 for a size out of range, 422 for a bad body, 404, 409 without a terminal.
-pub fn resize(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn resize(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
     let request: ResizeBody = body::object(bytes, core.strict)?;
     let size = window(request.cols, request.rows)?;
     let process = find(id, core)?;
@@ -142,7 +142,7 @@ pub fn resize(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem
 ///
 /// # Errors
 /// 400 beyond [`WindowSize::SIDE_MAX`] and for a zero.
-pub fn window(cols: u16, rows: u16) -> Result<WindowSize, Problem> {
+pub(crate) fn window(cols: u16, rows: u16) -> Result<WindowSize, Problem> {
     let sides = 1..=WindowSize::SIDE_MAX;
     if !sides.contains(&cols) || !sides.contains(&rows) {
         return Err(Problem::invalid(format!(
@@ -157,7 +157,7 @@ pub fn window(cols: u16, rows: u16) -> Result<WindowSize, Problem> {
 ///
 /// # Errors
 /// 404, 409 without a terminal.
-pub fn terminal(
+pub(crate) fn terminal(
     id: &Id,
     query: TerminalQuery,
     accept: Accept,

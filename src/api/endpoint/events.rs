@@ -19,7 +19,7 @@ use crate::api::{Core, Outcome};
 
 /// Which events are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EventsQuery {
+pub(crate) struct EventsQuery {
     /// The larger of `since` and `Last-Event-ID`; None without both.
     pub since: Option<u64>,
     /// `label`, each `KEY=VALUE`; all must fit.
@@ -66,7 +66,7 @@ pub(in crate::api) fn events(query: EventsQuery, core: &Core<'_>) -> Result<Outc
 
 /// Appends what comes behind `seen`, about `budget` bytes of it; returns the last number that was
 /// passed.
-pub fn write(
+pub(crate) fn write(
     history: &History,
     seen: u64,
     labels: &[Box<str>],

@@ -7,7 +7,7 @@ use crate::api::reply::Reply;
 
 /// Whether the process answers: its I/O loop does, since it says so, and the supervisor's has or
 /// has not within the time that it had.
-pub fn healthz(supervisor_answers: bool) -> Reply {
+pub(crate) fn healthz(supervisor_answers: bool) -> Reply {
     match supervisor_answers {
         true => Reply::json(br#"{"status":"ok"}"#.as_slice()),
         false => {
@@ -20,7 +20,7 @@ pub fn healthz(supervisor_answers: bool) -> Reply {
 }
 
 /// Whether new work is taken.
-pub fn readyz(shutting_down: bool) -> Reply {
+pub(crate) fn readyz(shutting_down: bool) -> Reply {
     match shutting_down {
         false => Reply::json(br#"{"status":"ready"}"#.as_slice()),
         true => {

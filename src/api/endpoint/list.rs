@@ -21,7 +21,7 @@ const LIMIT_MAX: u64 = 1000;
 
 /// Which records are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ListQuery {
+pub(crate) struct ListQuery {
     /// `owner`
     pub owner: Owner,
     /// `name`
@@ -145,7 +145,7 @@ enum Of {
 
 /// A list that is made piece by piece: each shows the records as they are then.
 #[derive(Debug)]
-pub struct List {
+pub(crate) struct List {
     of: Of,
     /// The last record that has been written.
     last: Option<ProcessId>,
@@ -170,7 +170,7 @@ impl List {
     }
 
     /// What it takes itself, however much of it has been sent.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         match &self.of {
             Of::Fitting { .. } => 0,
             Of::Counted { records, used, .. } => {
@@ -181,17 +181,17 @@ impl List {
     }
 
     /// What a piece takes, about.
-    pub fn piece_bytes(&self) -> u64 {
+    pub(crate) fn piece_bytes(&self) -> u64 {
         self.begun.len() as u64
     }
 
     /// What was written when it was found to be long.
-    pub fn begun(&mut self) -> Vec<u8> {
+    pub(crate) fn begun(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.begun)
     }
 
     /// The next piece. The second is false for the last one.
-    pub fn piece(&mut self, table: &Table) -> (Vec<u8>, bool) {
+    pub(crate) fn piece(&mut self, table: &Table) -> (Vec<u8>, bool) {
         let mut out = self.begun();
         let behind = self.last.unwrap_or(ProcessId(0));
         let next = match &mut self.of {

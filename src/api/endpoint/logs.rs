@@ -21,7 +21,7 @@ use crate::api::{Core, Outcome, bytes};
 ///
 /// # Errors
 /// 404; 410 for a reader of a log that is not this one.
-pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
     let log = &process.log;
     if query.follow && query.format == Format::Json {
@@ -66,7 +66,11 @@ pub fn logs(id: &Id, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, 
 ///
 /// # Errors
 /// 404.
-pub fn answer(id: ProcessId, query: &LogsQuery, core: &mut Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn answer(
+    id: ProcessId,
+    query: &LogsQuery,
+    core: &mut Core<'_>,
+) -> Result<Outcome, Problem> {
     let process = core.table.get(id).ok_or(id)?;
     let log = &process.log;
     let start = match query.tail {
@@ -162,7 +166,7 @@ fn page_end(log: &Log, query: &LogsQuery, start: u64) -> u64 {
 
 /// A client that waits for an entry.
 #[derive(Debug)]
-pub struct AwaitEntry {
+pub(crate) struct AwaitEntry {
     /// Of which process.
     pub id: ProcessId,
     /// What it asked for.
@@ -173,7 +177,7 @@ pub struct AwaitEntry {
 
 /// What somebody finds who waits for an entry.
 #[derive(Debug)]
-pub enum Awaited {
+pub(crate) enum Awaited {
     /// The answer can be given: there is an entry, or there will never be one.
     Ready,
     /// There was much to look at, and more is left.
@@ -184,7 +188,7 @@ pub enum Awaited {
 
 impl AwaitEntry {
     /// Looks at what has come since it last looked.
-    pub fn look(&mut self, process: &Process, now: Monotonic) -> Awaited {
+    pub(crate) fn look(&mut self, process: &Process, now: Monotonic) -> Awaited {
         // Of no entries none can be waited for.
         if self.query.tail == Some(0) {
             return Awaited::Ready;
@@ -217,7 +221,7 @@ const WHOLE_BYTES_MAX: usize = 256 << 10;
 
 /// A long log, as it was when it was asked for, on its way to becoming JSON.
 #[derive(Debug)]
-pub struct Fetch {
+pub(crate) struct Fetch {
     /// Bytes of the whole body.
     pub body_len: usize,
     /// The slots it reads; to be released when the answer is over.
@@ -233,7 +237,7 @@ pub struct Fetch {
 
 impl Fetch {
     /// Appends the next part of the body, about `budget` bytes. False after the last.
-    pub fn piece(&mut self, arena: &Arena, budget: usize, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn piece(&mut self, arena: &Arena, budget: usize, out: &mut Vec<u8>) -> bool {
         out.append(&mut self.before);
         for entry in self.snapshot.from(self.at) {
             if out.len() >= budget {
@@ -262,7 +266,7 @@ fn head(entry: &Entry) -> EntryHead<'static> {
 }
 
 /// The `exit` event's data: how it ended, and the last entry of the log.
-pub fn exit_event(status: Option<ExitStatus>, last_sequence: u64) -> String {
+pub(crate) fn exit_event(status: Option<ExitStatus>, last_sequence: u64) -> String {
     let code = status
         .and_then(ExitStatus::code)
         .map_or_else(|| "null".to_owned(), |code| code.to_string());
@@ -275,7 +279,7 @@ pub fn exit_event(status: Option<ExitStatus>, last_sequence: u64) -> String {
 }
 
 /// The `gap` event's data.
-pub fn gap_event(gap: &crate::log::cursor::Gap) -> String {
+pub(crate) fn gap_event(gap: &crate::log::cursor::Gap) -> String {
     format!(
         "{{\"from\":{},\"to\":{},\"bytes\":{}}}",
         gap.from, gap.to, gap.bytes

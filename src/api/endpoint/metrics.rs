@@ -12,7 +12,7 @@ mod family;
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
 
-pub use self::families::Sample;
+pub(crate) use self::families::Sample;
 use self::families::told;
 use super::stream::{QUALITY_MAX, quality};
 use crate::api::reply::Reply;
@@ -20,7 +20,7 @@ use crate::metrics::metrics;
 
 /// Which text is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// Prometheus text format 0.0.4.
     Classic,
     /// OpenMetrics 1.0.
@@ -32,7 +32,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 impl Format {
     /// By what `Accept` names (RFC 9110, 12.5.1): OpenMetrics where it is named and nothing that
     /// the classic format fits is preferred.
-    pub fn of<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Self {
+    pub(crate) fn of<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Self {
         let (mut open, mut classic) = (0, None);
         for range in accept.flat_map(|value| value.split(|byte| *byte == b',')) {
             let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
@@ -53,7 +53,7 @@ impl Format {
 }
 
 /// The answer.
-pub fn reply(sample: &Sample, format: Format) -> Reply {
+pub(crate) fn reply(sample: &Sample, format: Format) -> Reply {
     let told = metrics(|counted| told(sample, counted));
     let mut registry = Registry::default();
     registry.register_collector(Box::new(told));

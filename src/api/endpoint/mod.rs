@@ -4,23 +4,23 @@
 //! In: a request that is let in, whose route is found. Out: an [`Outcome`](super::Outcome). Whoever adds to
 //! what a route takes or says begins here.
 
-pub mod activity;
-pub mod attach;
+pub(crate) mod activity;
+pub(crate) mod attach;
 #[cfg(feature = "console")]
-pub mod console;
-pub mod control;
-pub mod events;
-pub mod health;
-pub mod list;
-pub mod logs;
-pub mod metrics;
-pub mod processes;
-pub mod raw;
-pub mod run;
-pub mod screen;
-pub mod server_info;
-pub mod settings;
-pub mod signal;
-pub mod stream;
-pub mod upgrade;
-pub mod wait;
+pub(crate) mod console;
+pub(crate) mod control;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod metrics;
+pub(crate) mod processes;
+pub(crate) mod raw;
+pub(crate) mod run;
+pub(crate) mod screen;
+pub(crate) mod server_info;
+pub(crate) mod settings;
+pub(crate) mod signal;
+pub(crate) mod stream;
+pub(crate) mod upgrade;
+pub(crate) mod wait;

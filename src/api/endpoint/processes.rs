@@ -56,7 +56,7 @@ fn record(process: &Process, usage: Option<Usage>) -> Record<'_> {
 }
 
 /// Appends the record of a process, with what it uses where that was asked for.
-pub fn write(process: &Process, usage: Option<Usage>, out: &mut Vec<u8>) {
+pub(crate) fn write(process: &Process, usage: Option<Usage>, out: &mut Vec<u8>) {
     record::write(&record(process, usage), out);
 }
 
@@ -83,7 +83,7 @@ pub(in crate::api) fn write_short(
 }
 
 /// The record of a process as an answer.
-pub fn reply(process: &Process) -> Reply {
+pub(crate) fn reply(process: &Process) -> Reply {
     let mut out = Vec::with_capacity(256);
     write(process, None, &mut out);
     Reply::json(out)
@@ -104,7 +104,7 @@ pub(in crate::api) fn find<'a>(id: &Id, core: &'a Core<'_>) -> Result<&'a Proces
 /// # Errors
 /// 400 or 422 for a bad body, 403 for a user that is not allowed, 501 for what this server cannot,
 /// 409 for a name that is taken and at the concurrency limit, 503 while the server ends.
-pub fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let request: CreateBody = body::object(bytes, core.strict)?;
     check_command(&request.command)?;
     let terminal = if request.tty {
@@ -188,7 +188,7 @@ fn window(cols: Option<u64>, rows: Option<u64>) -> Result<WindowSize, Problem> {
 ///
 /// # Errors
 /// 404.
-pub fn get(id: &Id, usage: bool, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn get(id: &Id, usage: bool, core: &Core<'_>) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
     Ok(match usage {
         true => Outcome::Usage(Asked::one(process)),
@@ -200,7 +200,7 @@ pub fn get(id: &Id, usage: bool, core: &Core<'_>) -> Result<Outcome, Problem> {
 ///
 /// # Errors
 /// 404.
-pub fn delete(id: &Id, tree: bool, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn delete(id: &Id, tree: bool, core: &Core<'_>) -> Result<Outcome, Problem> {
     let id = find(id, core)?.id;
     Ok(Outcome::Delete { id, tree })
 }
@@ -209,7 +209,7 @@ pub fn delete(id: &Id, tree: bool, core: &Core<'_>) -> Result<Outcome, Problem> 
 ///
 /// # Errors
 /// 404; 409 while it runs.
-pub fn remove(id: ProcessId, table: &mut Table) -> Result<JobId, Problem> {
+pub(crate) fn remove(id: ProcessId, table: &mut Table) -> Result<JobId, Problem> {
     let process = table.get(id).ok_or_else(|| Problem::from(id))?;
     if process.life.is_running() {
         return Err(Problem::conflict(

@@ -68,7 +68,7 @@ impl Extent {
 ///
 /// # Errors
 /// 404; 416 for what is not retained.
-pub fn raw(id: &Id, query: &RawQuery, core: &mut Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn raw(id: &Id, query: &RawQuery, core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
     let complete = process.life.is_complete(Monotonic::now());
     let extent = Extent::of(&process.log, query.streams);

@@ -20,7 +20,7 @@ use crate::api::{Core, Launch, Outcome, body, tags};
 
 /// How a run is carried out and answered.
 #[derive(Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// What to start.
     pub launch: Launch,
     /// Its whole input; `/dev/null` if there is none.
@@ -52,7 +52,7 @@ impl Run {
     ///
     /// # Errors
     /// 409.
-    pub fn check_name(&self, table: &Table) -> Result<(), Problem> {
+    pub(crate) fn check_name(&self, table: &Table) -> Result<(), Problem> {
         let tags = self.record.as_ref();
         tags.map_or(Ok(()), |tags| tags::refuse_taken(tags, table))
     }
@@ -63,7 +63,7 @@ impl Run {
 /// # Errors
 /// 400 or 422 for a bad body, 403 for a user that is not allowed, 501 for what this server cannot,
 /// 409 for a name that is taken, 503 while the server ends.
-pub fn plan(
+pub(crate) fn plan(
     bytes: &[u8],
     stream: Option<Format>,
     usage: bool,
@@ -151,7 +151,7 @@ pub(in crate::api) fn check_command(command: &str) -> Result<(), Problem> {
 
 /// The answer to a run that has ended, `duration` after it was asked for; `id` if it is listed,
 /// `usage` if that was asked for.
-pub fn answer(
+pub(crate) fn answer(
     run: &Run,
     captures: &Captures,
     end: End,
@@ -230,13 +230,13 @@ enum Part {
 /// The answer to a run: what is known of it, and which bytes of its captures are to be in between.
 /// It can be made piece by piece, as often as somebody wants it, as long as the captures are there.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub(crate) struct Answer {
     parts: Vec<Part>,
 }
 
 /// How far an answer has been made.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     part: usize,
     /// Bytes of this part.
     at: u64,
@@ -254,7 +254,7 @@ impl Answer {
     }
 
     /// Bytes of output in it, before they are text.
-    pub fn output_len(&self) -> u64 {
+    pub(crate) fn output_len(&self) -> u64 {
         let lengths = self.parts.iter().map(|part| match part {
             Part::Bytes(_) => 0,
             Part::Text(_, range) => range.end - range.start,
@@ -263,7 +263,7 @@ impl Answer {
     }
 
     /// Appends the next part, made of at most `most` bytes of output or so. False after the last.
-    pub fn piece(
+    pub(crate) fn piece(
         &self,
         progress: &mut Progress,
         captures: &Captures,
@@ -296,7 +296,7 @@ impl Answer {
     }
 
     /// All of it at once.
-    pub fn reply(&self, captures: &Captures, arena: &Arena) -> Reply {
+    pub(crate) fn reply(&self, captures: &Captures, arena: &Arena) -> Reply {
         // Kept bytes are bounded by the configured cap, and a Vec cannot be larger than memory.
         let text_len = usize::try_from(self.output_len()).unwrap_or(0);
         let mut out = Vec::with_capacity(160 + text_len + text_len / 8);

@@ -11,7 +11,7 @@ use crate::api::{Core, Outcome};
 
 /// How a screen is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// Lines, cursor, title.
     #[default]
     Json,
@@ -23,7 +23,7 @@ pub enum Format {
 
 /// What is wanted of a screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScreenQuery {
+pub(crate) struct ScreenQuery {
     /// In which form.
     pub format: Format,
     /// Lines that have scrolled out.
@@ -34,7 +34,7 @@ pub struct ScreenQuery {
 ///
 /// # Errors
 /// 400 naming the parameter.
-pub fn screen_query(query: &Params<'_>) -> Result<ScreenQuery, Problem> {
+pub(crate) fn screen_query(query: &Params<'_>) -> Result<ScreenQuery, Problem> {
     let words = [
         ("json", Format::Json),
         ("text", Format::Text),
@@ -50,7 +50,7 @@ pub fn screen_query(query: &Params<'_>) -> Result<ScreenQuery, Problem> {
 ///
 /// # Errors
 /// 400 for more than are kept.
-pub fn scrollback(query: &Params<'_>) -> Result<Option<u16>, Problem> {
+pub(crate) fn scrollback(query: &Params<'_>) -> Result<Option<u16>, Problem> {
     let lines = number(query, "scrollback")?;
     let in_range = |lines: u64| u16::try_from(lines).ok().filter(|n| *n <= SCROLLBACK_MAX);
     lines
@@ -69,7 +69,7 @@ pub fn scrollback(query: &Params<'_>) -> Result<Option<u16>, Problem> {
 ///
 /// # Errors
 /// 404, 409 without a terminal.
-pub fn screen(id: &Id, query: ScreenQuery, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn screen(id: &Id, query: ScreenQuery, core: &Core<'_>) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
     if !process.description.tty {
         return Err(Problem::conflict("process is not running in tty mode"));
@@ -84,7 +84,7 @@ pub fn screen(id: &Id, query: ScreenQuery, core: &Core<'_>) -> Result<Outcome, P
 ///
 /// # Errors
 /// 404, 409 without a terminal.
-pub fn recording(id: &Id, follow: bool, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn recording(id: &Id, follow: bool, core: &Core<'_>) -> Result<Outcome, Problem> {
     let process = find(id, core)?;
     if !process.description.tty {
         return Err(Problem::conflict("process is not running in tty mode"));

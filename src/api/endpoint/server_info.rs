@@ -44,7 +44,7 @@ const CAPABILITIES: &[Capability] = &[
 
 /// What a server has found out about itself.
 #[derive(Clone, Debug, Default)]
-pub struct ServerInfo {
+pub(crate) struct ServerInfo {
     /// When it was started.
     pub started_at: UnixMs,
     /// Whether it runs on io_uring; else on epoll.
@@ -68,7 +68,7 @@ pub struct ServerInfo {
 impl ServerInfo {
     /// It has been found out which limits of trees can be kept. Returns what is to be said of what is
     /// missing, and why no tree can be had, if that is so.
-    pub fn learn_limits(&mut self, kept: KeptLimits) -> (Vec<String>, Option<String>) {
+    pub(crate) fn learn_limits(&mut self, kept: KeptLimits) -> (Vec<String>, Option<String>) {
         let was_said = self.goes_on && self.kept.is_none();
         let sentences = |kept: &KeptLimits| (kept.missing(), kept.refusal(&self.of_all));
         let (missing, refusal) = self.kept.as_ref().map(sentences).unwrap_or_default();
@@ -89,7 +89,7 @@ impl ServerInfo {
 
     /// It has been found out whether each process gets a cgroup, or why not. Returns whether that is
     /// to be said.
-    pub fn learn_groups(&mut self, groups: Result<(), String>) -> bool {
+    pub(crate) fn learn_groups(&mut self, groups: Result<(), String>) -> bool {
         let was_said = self.goes_on && self.groups.is_none();
         self.groups = Some(groups.is_ok());
         self.missing.extend(groups.err());
@@ -100,7 +100,7 @@ impl ServerInfo {
 /// What the server keeps to besides the six limits that clients may change.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// `--max-connections`
     pub max_connections: usize,
     /// `--max-exited`
@@ -154,7 +154,7 @@ struct Counts {
 
 /// How much there is of what it manages.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Counted {
+pub(crate) struct Counted {
     /// Processes and runs.
     pub of_table: counts::Counts,
     /// Runs that wait in line.
@@ -166,7 +166,7 @@ pub struct Counted {
 /// What clients make it hold in memory, of what kind.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Memory {
+pub(crate) struct Memory {
     /// Output of processes, with what is needed to find it; also what somebody still reads of a log
     /// that is gone.
     pub logs_bytes: u64,
@@ -199,7 +199,7 @@ struct Body<'a> {
 }
 
 /// The server as an answer.
-pub fn reply(
+pub(crate) fn reply(
     info: &ServerInfo,
     settings: &Settings,
     bounds: Bounds,

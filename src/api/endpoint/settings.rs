@@ -14,7 +14,7 @@ fn reply(settings: &Settings) -> Outcome {
 }
 
 /// The limits in force.
-pub fn get(core: &Core<'_>) -> Outcome {
+pub(crate) fn get(core: &Core<'_>) -> Outcome {
     reply(core.settings)
 }
 
@@ -22,7 +22,7 @@ pub fn get(core: &Core<'_>) -> Outcome {
 ///
 /// # Errors
 /// 400 for a zero, 422 for a missing or mistyped field.
-pub fn set(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn set(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Problem> {
     let wanted: Settings = body::object(bytes, core.strict)?;
     *core.settings = wanted
         .validated()

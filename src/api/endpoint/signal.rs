@@ -22,7 +22,7 @@ const QUOTED_CHARS_MAX: usize = 64;
 
 /// A signal by name or number, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name(String);
+pub(crate) struct Name(String);
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -71,7 +71,7 @@ impl Name {
 /// The body of a request; also what an attached client sends.
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SignalBody {
+pub(crate) struct SignalBody {
     /// Which one.
     pub signal: Name,
     /// Who gets it; the group if missing.
@@ -84,7 +84,7 @@ pub struct SignalBody {
 
 /// A signal that is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Signalling {
+pub(crate) struct Signalling {
     /// Its number.
     pub signal: i32,
     /// Who gets it.
@@ -98,7 +98,7 @@ impl Signalling {
     ///
     /// # Errors
     /// 400 for a signal or a scope that there is not, and for `escalateTo` without a time.
-    pub fn from_body(body: &SignalBody) -> Result<Self, Problem> {
+    pub(crate) fn from_body(body: &SignalBody) -> Result<Self, Problem> {
         let signal = body.signal.number("signal")?;
         let scope = match body.scope.as_deref() {
             None => Scope::default(),
@@ -129,7 +129,7 @@ impl Signalling {
     }
 
     /// Whether most of the tree is likely to end of it.
-    pub fn is_to_end(&self) -> bool {
+    pub(crate) fn is_to_end(&self) -> bool {
         let ends = matches!(self.signal, libc::SIGTERM | libc::SIGKILL);
         ends && matches!(self.scope, Scope::Group | Scope::Tree)
     }
@@ -140,7 +140,7 @@ impl Signalling {
 /// # Errors
 /// 400 or 422 for the body, 404, 409 for an exited process, and for the foreground of one that has
 /// no terminal.
-pub fn signal(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn signal(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem> {
     let request: SignalBody = body::object(bytes, core.strict)?;
     let signalling = Signalling::from_body(&request)?;
     let process = find(id, core)?;
@@ -157,17 +157,17 @@ pub fn signal(id: &Id, bytes: &[u8], core: &Core<'_>) -> Result<Outcome, Problem
 }
 
 /// 409: there is nobody to get a signal.
-pub fn not_running() -> Problem {
+pub(crate) fn not_running() -> Problem {
     Problem::conflict("process is not running")
 }
 
 /// 409: only a terminal has a foreground group.
-pub fn no_terminal() -> Problem {
+pub(crate) fn no_terminal() -> Problem {
     Problem::conflict("process is not running in tty mode; only a terminal has a foreground group")
 }
 
 /// 409: nobody to be found there.
-pub fn no_foreground() -> Problem {
+pub(crate) fn no_foreground() -> Problem {
     Problem::conflict("no process of this tree is in the foreground of its terminal")
 }
 

@@ -13,11 +13,11 @@ use crate::wire::json::Lossy;
 use crate::wire::say::run::{self, Exit, Format, OutputHead};
 
 /// Bytes of one piece, about: what is encoded and sent in one go.
-pub const PIECE_BYTES: usize = 192 << 10;
+pub(crate) const PIECE_BYTES: usize = 192 << 10;
 
 /// How a run is streamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Form {
+pub(crate) struct Form {
     /// How the objects are sent.
     pub format: Format,
     /// Output is sent as text, not as base64.
@@ -28,7 +28,7 @@ pub struct Form {
 
 impl Form {
     /// As events, or as lines.
-    pub fn new(as_events: bool, as_text: bool, max: u64) -> Self {
+    pub(crate) fn new(as_events: bool, as_text: bool, max: u64) -> Self {
         let format = match as_events {
             true => Format::Events,
             false => Format::Lines,
@@ -41,14 +41,14 @@ impl Form {
     }
 
     /// Whether as events.
-    pub fn as_events(self) -> bool {
+    pub(crate) fn as_events(self) -> bool {
         self.format == Format::Events
     }
 }
 
 /// What was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub(crate) struct Taken {
     /// The last entry of it.
     pub sequence: u64,
     /// Bytes of the entries, sent or not.
@@ -57,7 +57,7 @@ pub struct Taken {
 
 /// A stream under way; see the module.
 #[derive(Debug)]
-pub struct Streamed {
+pub(crate) struct Streamed {
     form: Form,
     /// The entry that comes next.
     next: u64,
@@ -77,7 +77,7 @@ struct Output {
 
 /// How far a stream has come, for another server that goes on with it.
 #[derive(Clone, Debug)]
-pub struct Position {
+pub(crate) struct Position {
     /// How it is sent.
     pub form: Form,
     /// The entry that comes next.
@@ -88,7 +88,7 @@ pub struct Position {
 
 /// How far one output has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Passed {
+pub(crate) struct Passed {
     /// Bytes that were written.
     pub written: u64,
     /// Bytes of those that were sent.
@@ -126,12 +126,12 @@ impl Output {
 
 impl Streamed {
     /// How its objects are sent.
-    pub fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> Format {
         self.form.format
     }
 
     /// How far it has come.
-    pub fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         Position {
             form: self.form,
             next: self.next,
@@ -140,7 +140,7 @@ impl Streamed {
     }
 
     /// One that has come so far.
-    pub fn resumed(position: &Position) -> Self {
+    pub(crate) fn resumed(position: &Position) -> Self {
         let [stdout, stderr] = &position.outputs;
         Self {
             form: position.form,
@@ -151,7 +151,7 @@ impl Streamed {
     }
 
     /// A stream from the beginning of a log.
-    pub fn new(form: Form) -> Self {
+    pub(crate) fn new(form: Form) -> Self {
         Self {
             form,
             next: 1,
@@ -161,18 +161,18 @@ impl Streamed {
     }
 
     /// Appends that the program runs; `id` if it is listed.
-    pub fn start(&self, pid: i32, id: Option<ProcessId>, out: &mut Vec<u8>) {
+    pub(crate) fn start(&self, pid: i32, id: Option<ProcessId>, out: &mut Vec<u8>) {
         run::write_start(self.form.format, pid, id, out);
     }
 
     /// Whether all entries up to this one have been taken.
-    pub fn has_passed(&self, sequence: u64) -> bool {
+    pub(crate) fn has_passed(&self, sequence: u64) -> bool {
         self.next > sequence
     }
 
     /// Appends what has come, at most up to `end`, until `out` has [`PIECE_BYTES`]. None if there
     /// is nothing new.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         log: &Log,
         arena: &Arena,
@@ -230,7 +230,7 @@ impl Streamed {
 
     /// Appends how it ended, after `duration`; `id` if it has just become a record, `usage` if that
     /// was asked for.
-    pub fn exit(
+    pub(crate) fn exit(
         &mut self,
         end: End,
         duration: Duration,
@@ -261,7 +261,7 @@ impl Streamed {
 
 /// How an answer may be sent by what `Accept` names (RFC 9110, 12.5.1); None is JSON, whole. Lines
 /// win over events, and JSON over both if the client says that it prefers it.
-pub fn format<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Option<Format> {
+pub(crate) fn format<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Option<Format> {
     let (mut lines, mut events, mut whole) = (0, 0, 0);
     for range in accept.flat_map(|value| value.split(|byte| *byte == b',')) {
         let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);

@@ -13,7 +13,7 @@ use crate::api::{Core, Outcome};
 /// # Errors
 /// 400 for a path that is not absolute, 403 where callers are not to be the server's user, 503 at
 /// the server's end.
-pub fn upgrade(binary: Option<String>, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn upgrade(binary: Option<String>, core: &Core<'_>) -> Result<Outcome, Problem> {
     crate::api::refuse_while_ending(core)?;
     let binary = binary.map(PathBuf::from);
     if binary.as_ref().is_some_and(|path| !path.is_absolute()) {

@@ -18,7 +18,7 @@ use crate::api::{Core, Outcome};
 
 /// What a client waits for, apart from the exit.
 #[derive(Debug)]
-pub enum Until {
+pub(crate) enum Until {
     /// Nothing else.
     Exit,
     /// A text in the log.
@@ -29,7 +29,7 @@ pub enum Until {
 
 /// A wait that is to begin.
 #[derive(Debug)]
-pub struct Wait {
+pub(crate) struct Wait {
     /// For what.
     pub until: Until,
     /// And for how long at most.
@@ -40,7 +40,7 @@ pub struct Wait {
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// The process has exited, without what else was waited for.
     Exited,
     /// A process of its tree listens on the port.
@@ -58,7 +58,7 @@ pub enum Ended {
 ///
 /// # Errors
 /// 400 naming the parameter.
-pub fn wait_query(query: &Params<'_>) -> Result<Wait, Problem> {
+pub(crate) fn wait_query(query: &Params<'_>) -> Result<Wait, Problem> {
     let timeout = number(query, "timeoutMs")?.map(Duration::from_millis);
     let filter = stream(query)?;
     let since = number(query, "since")?.unwrap_or(0);
@@ -103,14 +103,14 @@ pub fn wait_query(query: &Params<'_>) -> Result<Wait, Problem> {
 ///
 /// # Errors
 /// 404.
-pub fn wait(id: &Id, wait: Wait, core: &Core<'_>) -> Result<Outcome, Problem> {
+pub(crate) fn wait(id: &Id, wait: Wait, core: &Core<'_>) -> Result<Outcome, Problem> {
     let id = find(id, core)?.id;
     Ok(Outcome::Wait { id, wait })
 }
 
 /// The answer: how it ended, and the record as it is now, with what the process uses where that was
 /// asked for.
-pub fn reply(process: &Process, ended: Ended, usage: Option<Usage>) -> Reply {
+pub(crate) fn reply(process: &Process, ended: Ended, usage: Option<Usage>) -> Reply {
     let outcome = match ended {
         Ended::Exited => "exited",
         Ended::Listens | Ended::Found { .. } => "matched",

@@ -41,7 +41,7 @@ struct Written {
 
 /// What a server has left of a key.
 #[derive(Debug)]
-pub struct Left {
+pub(crate) struct Left {
     /// Whose it is.
     pub name: Name,
     pub(super) print: Print,
@@ -52,7 +52,7 @@ pub struct Left {
 impl Left {
     /// Whether more is known of the request than `other` says: of a key that was being written down
     /// anew there are two.
-    pub fn is_newer(&self, other: &Self) -> bool {
+    pub(crate) fn is_newer(&self, other: &Self) -> bool {
         let rank = |state: &LeftState| match state {
             LeftState::UnderWay(None) => 0,
             LeftState::UnderWay(Some(_)) => 1,
@@ -67,7 +67,7 @@ impl Left {
 
 /// What had become of a request when its server died.
 #[derive(Debug)]
-pub enum LeftState {
+pub(crate) enum LeftState {
     /// It was to be carried out, as this job if that may have begun.
     UnderWay(Option<JobId>),
     /// It had been answered; with what, if that was kept.
@@ -115,7 +115,7 @@ pub(super) fn write(
 }
 
 /// What [`write()`] has written; None if it is damaged, or of a route that is no longer there.
-pub fn read(text: &[u8]) -> Option<Left> {
+pub(crate) fn read(text: &[u8]) -> Option<Left> {
     let end = memchr::memchr(b'\n', text)?;
     let (head, body) = (text.get(..end)?, text.get(end + 1..)?);
     let written: Written = serde_json::from_slice(head).ok()?;

@@ -54,7 +54,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// When there is no timerfd(2), or it, the listening socket or the doorbell cannot be waited for.
-pub async fn serve(
+pub(crate) async fn serve(
     server: Rc<Server>,
     listening: Vec<Listening>,
     events: Receiver<message::Event>,

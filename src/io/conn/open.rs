@@ -29,7 +29,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// What connections on a socket have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// They come from an address.
     Tcp(SocketAddr),
     /// They come from this machine, and the kernel says from whom.
@@ -41,7 +41,7 @@ pub enum Kind {
 
 /// One of them. A path that was made for it goes with it.
 #[derive(Debug)]
-pub struct Listening {
+pub(crate) struct Listening {
     socket: OwnedFd,
     kind: Kind,
     path: Option<Entry>,
@@ -89,23 +89,23 @@ impl std::error::Error for ListenError {}
 
 impl Listening {
     /// What its connections have in common.
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
     /// As a client would write it.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// The same, for metrics and probes only.
-    pub fn for_metrics(mut self) -> Self {
+    pub(crate) fn for_metrics(mut self) -> Self {
         self.for_metrics = true;
         self
     }
 
     /// Whether it is for metrics and probes only.
-    pub fn is_for_metrics(&self) -> bool {
+    pub(crate) fn is_for_metrics(&self) -> bool {
         self.for_metrics
     }
 
@@ -126,7 +126,7 @@ impl Listening {
     }
 
     /// What another program needs to go on with it.
-    pub fn hand_over(&self) -> Socket {
+    pub(crate) fn hand_over(&self) -> Socket {
         let kind = match self.kind {
             Kind::Tcp(_) => "tcp",
             Kind::Unix => "unix",
@@ -147,7 +147,7 @@ impl Listening {
     ///
     /// # Errors
     /// If it is none.
-    pub fn again(socket: OwnedFd, about: &Socket) -> Result<Self, ListenError> {
+    pub(crate) fn again(socket: OwnedFd, about: &Socket) -> Result<Self, ListenError> {
         let address = |socket: &OwnedFd| SocketAddr::try_from(getsockname(socket)?);
         let kind = match about.kind.as_str() {
             "tcp" => address(&socket).map(Kind::Tcp).map_err(io::Error::from),
@@ -231,7 +231,7 @@ impl Listening {
 ///
 /// # Errors
 /// When it is not to be had.
-pub fn open(
+pub(crate) fn open(
     listen: &Listen,
     unix_mode: u32,
     inherited: &mut Vec<OwnedFd>,

@@ -18,7 +18,7 @@ use crate::io::wait::{Client, Limits, Waited, for_client, until};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-pub struct RunBounds {
+pub(crate) struct RunBounds {
     /// Under way at the same time.
     pub concurrent_max: usize,
     /// In line.

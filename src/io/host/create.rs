@@ -173,7 +173,7 @@ pub(crate) fn spec(
     let spec = spec.with_limits(launch.limits.clone());
     match &launch.user {
         None => Ok(spec),
-        Some(account) => spec.as_user(&account.credentials),
+        Some(account) => spec.with_user(&account.credentials),
     }
 }
 

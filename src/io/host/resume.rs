@@ -24,7 +24,7 @@ use crate::io::server::{Child, Server};
 use crate::io::upgrade::{input_before, runs};
 
 /// See the module. `settings` are those that somebody has changed.
-pub fn resume(server: &Rc<Server>, settings: Option<Settings>) {
+pub(crate) fn resume(server: &Rc<Server>, settings: Option<Settings>) {
     if let Some(settings) = settings {
         server.settings.set(settings);
     }

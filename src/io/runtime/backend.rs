@@ -16,7 +16,7 @@ const RING_ENTRIES: u32 = 1024;
 
 /// What won.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
+pub(crate) enum Backend {
     /// SINGLE_ISSUER and DEFER_TASKRUN (kernel 6.1).
     UringDefer,
     /// COOP_TASKRUN (kernel 5.19).
@@ -39,7 +39,7 @@ impl fmt::Display for Backend {
 }
 
 /// A runtime on one of the two drivers.
-pub enum Driver {
+pub(crate) enum Driver {
     /// io_uring.
     Uring(Box<Runtime<IoUringDriver>>),
     /// epoll.
@@ -48,7 +48,7 @@ pub enum Driver {
 
 impl Driver {
     /// Runs a future on this thread.
-    pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
+    pub(crate) fn block_on<F: Future>(&mut self, future: F) -> F::Output {
         match self {
             Driver::Uring(runtime) => runtime.block_on(future),
             Driver::Epoll(runtime) => runtime.block_on(future),
@@ -57,7 +57,7 @@ impl Driver {
 }
 
 /// What [`build`] made.
-pub struct Built {
+pub(crate) struct Built {
     /// The runtime; must be used on the thread that built it (SINGLE_ISSUER).
     pub driver: Driver,
     /// What it runs on.
@@ -70,7 +70,7 @@ pub struct Built {
 ///
 /// # Errors
 /// With [`BackendChoice::Uring`], why there is no io_uring; else why not even epoll works.
-pub fn build(choice: BackendChoice) -> io::Result<Built> {
+pub(crate) fn build(choice: BackendChoice) -> io::Result<Built> {
     let mut denied = None;
     if choice != BackendChoice::Epoll {
         match uring() {

@@ -69,7 +69,7 @@ pub(crate) fn is_first_sent() -> bool {
 }
 
 /// The same future, to be the main one: the turns of its runtime are counted.
-pub async fn measured<F: Future>(future: F) -> F::Output {
+pub(crate) async fn measured<F: Future>(future: F) -> F::Output {
     let main = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     MAIN.set(Some(main.clone()));
     let is = AtomicBool::new(true);

@@ -3,10 +3,10 @@
 //!
 //! In: descriptors and times. Out: futures. Knows no process and no request.
 
-pub mod backend;
+pub(crate) mod backend;
 pub(crate) mod heap;
 pub(crate) mod lane;
-pub mod meter;
+pub(crate) mod meter;
 pub(crate) mod pauses;
 pub(crate) mod race;
 pub(crate) mod socket;

@@ -35,33 +35,33 @@ impl Records {
     }
 
     /// The last id that may have been told to anybody.
-    pub fn last_id(&self) -> u64 {
+    pub(crate) fn last_id(&self) -> u64 {
         self.words.get(LAST_ID)
     }
 
     /// The same; before it is told.
-    pub fn set_last_id(&self, id: u64) {
+    pub(crate) fn set_last_id(&self, id: u64) {
         self.words.set(LAST_ID, id);
     }
 
     /// The last job.
-    pub fn last_job(&self) -> u64 {
+    pub(crate) fn last_job(&self) -> u64 {
         self.words.get(LAST_JOB)
     }
 
     /// The same; before it is begun.
-    pub fn set_last_job(&self, job: u64) {
+    pub(crate) fn set_last_job(&self, job: u64) {
         self.words.set(LAST_JOB, job);
     }
 
     /// Settings that were changed, as numbers of the caller's that are not all 0.
-    pub fn settings(&self) -> Option<[u64; SETTINGS_WORDS]> {
+    pub(crate) fn settings(&self) -> Option<[u64; SETTINGS_WORDS]> {
         let settings = std::array::from_fn(|at| self.words.get(SETTINGS + at));
         settings.iter().any(|&of| of != 0).then_some(settings)
     }
 
     /// The same.
-    pub fn set_settings(&self, settings: [u64; SETTINGS_WORDS]) {
+    pub(crate) fn set_settings(&self, settings: [u64; SETTINGS_WORDS]) {
         for (at, value) in settings.into_iter().enumerate() {
             self.words.set(SETTINGS + at, value);
         }
@@ -69,7 +69,7 @@ impl Records {
 
     /// What bodies of requests are hashed with, in all servers; made by the first who asks, of these
     /// bytes.
-    pub fn secret(&self, random: [u8; 32]) -> [u8; 32] {
+    pub(crate) fn secret(&self, random: [u8; 32]) -> [u8; 32] {
         let now: [u64; SECRET_WORDS] = std::array::from_fn(|at| self.words.get(SECRET + at));
         let mut secret = random;
         let (words, _) = secret.as_chunks_mut::<8>();
@@ -85,12 +85,12 @@ impl Records {
     }
 
     /// The configuration was read again while a server ran, and a token is wanted since, or none.
-    pub fn set_reloaded(&self, wants_token: bool) {
+    pub(crate) fn set_reloaded(&self, wants_token: bool) {
         self.words.set(RELOADED, 1 + u64::from(wants_token));
     }
 
     /// Whether a token is wanted since then, if that ever was.
-    pub fn was_reloaded(&self) -> Option<bool> {
+    pub(crate) fn was_reloaded(&self) -> Option<bool> {
         match self.words.get(RELOADED) {
             0 => None,
             was => Some(was > 1),
@@ -99,7 +99,7 @@ impl Records {
 
     /// The keeper is to hand over what is described there to a program; two descriptors. It does not
     /// come back, or there is a [`Records::handover_error`].
-    pub fn hand_over(&self, heritage: RawFd, program: RawFd) {
+    pub(crate) fn hand_over(&self, heritage: RawFd, program: RawFd) {
         self.words.set(HANDOVER_ERROR, 0);
         self.words
             .set(HANDOVER_TO, u64::from(program.cast_unsigned()));
@@ -108,13 +108,13 @@ impl Records {
     }
 
     /// The same.
-    pub fn handover(&self) -> Option<(RawFd, RawFd)> {
+    pub(crate) fn handover(&self) -> Option<(RawFd, RawFd)> {
         let number = |at| i32::try_from(self.words.get(at)).ok();
         Some((number(HANDOVER).filter(|&fd| fd > 2)?, number(HANDOVER_TO)?))
     }
 
     /// It is not to be done: who said so is gone.
-    pub fn forget_handover(&self) {
+    pub(crate) fn forget_handover(&self) {
         self.words.set(HANDOVER, 0);
         for record in self.iter().filter(|&of| self.is_handed_over(of)) {
             self.hand_over_run(record, false);
@@ -122,35 +122,35 @@ impl Records {
     }
 
     /// It could not be done, for this reason, an errno.
-    pub fn handover_failed(&self, errno: i32) {
+    pub(crate) fn handover_failed(&self, errno: i32) {
         self.words.set(HANDOVER, 0);
         self.words
             .set(HANDOVER_ERROR, u64::from(errno.cast_unsigned()));
     }
 
     /// The same.
-    pub fn handover_error(&self) -> Option<i32> {
+    pub(crate) fn handover_error(&self) -> Option<i32> {
         let errno = i32::try_from(self.words.get(HANDOVER_ERROR)).ok();
         errno.filter(|&errno| errno != 0)
     }
 
     /// A server has begun to serve.
-    pub fn serves(&self) {
+    pub(crate) fn serves(&self) {
         self.words.set(SERVES, 1);
     }
 
     /// Whether one ever has.
-    pub fn has_served(&self) -> bool {
+    pub(crate) fn has_served(&self) -> bool {
         self.words.get(SERVES) != 0
     }
 
     /// Servers that have died so far.
-    pub fn deaths(&self) -> u64 {
+    pub(crate) fn deaths(&self) -> u64 {
         self.words.get(DEATHS)
     }
 
     /// One more has.
-    pub fn count_death(&self) {
+    pub(crate) fn count_death(&self) {
         self.words.set(DEATHS, self.deaths() + 1);
     }
 }

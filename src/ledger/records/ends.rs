@@ -9,7 +9,7 @@ use crate::types::{JobId, Stream};
 
 /// One end of a pipe or terminal that is the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// Where this stream is read.
     Output(Stream),
     /// Where input is written.
@@ -27,7 +27,7 @@ impl End {
 
 /// A descriptor that a record names, as long as this lives.
 #[derive(Debug)]
-pub struct Named {
+pub(crate) struct Named {
     records: Arc<Records>,
     record: RecordId,
     job: JobId,
@@ -46,7 +46,7 @@ impl Drop for Named {
 impl Records {
     /// Notes which descriptor an end is, until what is returned is dropped. Before there is a
     /// process, and dropped before the descriptor is closed.
-    pub fn name(self: &Arc<Self>, record: RecordId, end: End, fd: i32) -> Named {
+    pub(crate) fn name(self: &Arc<Self>, record: RecordId, end: End, fd: i32) -> Named {
         self.set(record, end.place(), u64::from(fd.cast_unsigned()));
         Named {
             records: self.clone(),
@@ -57,20 +57,20 @@ impl Records {
     }
 
     /// The descriptor of an end.
-    pub fn fd(&self, record: RecordId, end: End) -> Option<i32> {
+    pub(crate) fn fd(&self, record: RecordId, end: End) -> Option<i32> {
         let fd = i32::try_from(self.get(record, end.place())).ok()?;
         (fd > 2).then_some(fd)
     }
 
     /// All descriptors that it names.
-    pub fn fds(&self, record: RecordId) -> impl Iterator<Item = i32> + '_ {
+    pub(crate) fn fds(&self, record: RecordId) -> impl Iterator<Item = i32> + '_ {
         let outputs = Stream::ALL.into_iter().map(End::Output);
         let ends = outputs.chain([End::Input]);
         ends.filter_map(move |end| self.fd(record, end))
     }
 
     /// How many descriptors it names that may be read.
-    pub fn outputs(&self, record: RecordId) -> u8 {
+    pub(crate) fn outputs(&self, record: RecordId) -> u8 {
         let open = Stream::ALL
             .into_iter()
             .filter(|&stream| self.fd(record, End::Output(stream)).is_some());

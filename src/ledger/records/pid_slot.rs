@@ -11,7 +11,7 @@ use super::{RecordId, Records};
 /// Where the pid of a child shows as soon as it exists, 0 before: in a record, where a server that
 /// goes on finds it, or in memory of its own.
 #[derive(Debug)]
-pub enum PidSlot {
+pub(crate) enum PidSlot {
     /// Nobody goes on.
     Own(AtomicI32),
     /// The record of its job.
@@ -28,7 +28,7 @@ impl PidSlot {
     /// Whether this is the number of the child: the slot is emptied before the child is collected, and
     /// a keeper writes down how it has ended before it does that. What was opened by the number before
     /// is the child's then.
-    pub fn is_still(&self, pid: i32) -> bool {
+    pub(crate) fn is_still(&self, pid: i32) -> bool {
         let has_ended = match self {
             Self::Own(_) => false,
             Self::Kept(records, record) => records.status(*record).is_some(),

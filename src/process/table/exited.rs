@@ -11,11 +11,11 @@ use crate::process::record::Process;
 use crate::types::{JobId, ProcessId};
 
 /// Log bytes that exited records hold together, at most: 1 GiB, a hundred full logs.
-pub const EXITED_LOG_BYTES_MAX: u64 = 1 << 30;
+pub(crate) const EXITED_LOG_BYTES_MAX: u64 = 1 << 30;
 
 /// A record that has made room for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dropped {
+pub(crate) struct Dropped {
     /// What clients called it.
     pub id: ProcessId,
     /// What the supervisor calls it.
@@ -58,25 +58,25 @@ impl Exited {
 
 impl Table {
     /// From now on at most so many are kept; what is too many goes with the next that comes.
-    pub fn bound(&mut self, exited_max: usize, leftovers_max: usize) {
+    pub(crate) fn bound(&mut self, exited_max: usize, leftovers_max: usize) {
         self.exited_max = exited_max;
         self.leftovers_max = leftovers_max;
     }
 
     /// Exited records that are kept.
-    pub fn exited_max(&self) -> usize {
+    pub(crate) fn exited_max(&self) -> usize {
         self.exited_max
     }
 
     /// Runs with living descendants that are kept.
-    pub fn leftovers_max(&self) -> usize {
+    pub(crate) fn leftovers_max(&self) -> usize {
         self.leftovers_max
     }
 
     /// What is listed needs its place no longer: its start has failed, and the reservation is
     /// gone but for its id; or it has exited, and the oldest exited records that are too many have
     /// to go. Returns those.
-    pub fn retire(&mut self, job: JobId) -> Vec<Dropped> {
+    pub(crate) fn retire(&mut self, job: JobId) -> Vec<Dropped> {
         let Some(process) = self.jobs.get(&job) else {
             return Vec::new();
         };
@@ -125,7 +125,7 @@ impl Table {
 
     /// The oldest run of those with living descendants, if there are too many: its tree is to be
     /// ended. Each is named once.
-    pub fn surplus_leftover(&mut self) -> Option<Dropped> {
+    pub(crate) fn surplus_leftover(&mut self) -> Option<Dropped> {
         let leaves = |process: &&Process| {
             process.life.kind().is_run() && process.life.left() > 0 && !process.told_to_end
         };

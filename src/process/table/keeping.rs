@@ -10,18 +10,18 @@ use crate::types::JobId;
 
 impl Table {
     /// Everything is written down from now on, for the servers of a keeper.
-    pub fn keep(&mut self, kept: Kept) {
+    pub(crate) fn keep(&mut self, kept: Kept) {
         self.arena.keep();
         self.kept = Some(kept);
     }
 
     /// Where everything is written down.
-    pub fn kept(&self) -> Option<&Kept> {
+    pub(crate) fn kept(&self) -> Option<&Kept> {
         self.kept.as_ref()
     }
 
     /// Goes on with what a server of the same keeper has left. `log_max` is the usual limit of a log.
-    pub fn go_on(&mut self, log_max: u64) {
+    pub(crate) fn go_on(&mut self, log_max: u64) {
         let Some(kept) = &self.kept else {
             return;
         };
@@ -58,13 +58,17 @@ impl Table {
     }
 
     /// The keys of requests that another server has left; once.
-    pub fn take_keys(&mut self) -> Keys {
+    pub(crate) fn take_keys(&mut self) -> Keys {
         std::mem::take(&mut self.keys)
     }
 
     /// Writes down a key of a request where there is a keeper, in the place of what was `before`; no
     /// text is its end.
-    pub fn write_key(&self, before: Option<RecordId>, text: Option<&[u8]>) -> Option<RecordId> {
+    pub(crate) fn write_key(
+        &self,
+        before: Option<RecordId>,
+        text: Option<&[u8]>,
+    ) -> Option<RecordId> {
         let kept = self.kept.as_ref()?;
         match (before, text) {
             (before, Some(text)) => kept.write_key(&self.arena, before, text),
@@ -77,14 +81,14 @@ impl Table {
     }
 
     /// Another server is to find what a job has written, though it is listed nowhere.
-    pub fn write_down_log(&mut self, job: JobId) {
+    pub(crate) fn write_down_log(&mut self, job: JobId) {
         if let (Some(kept), Some(process)) = (&self.kept, self.jobs.get_mut(&job)) {
             kept.write_down_log(&self.arena, process);
         }
     }
 
     /// Notes which descriptor an end of a job is that goes on, until what is returned is dropped.
-    pub fn name_end(&self, job: JobId, end: End, fd: i32) -> Option<Named> {
+    pub(crate) fn name_end(&self, job: JobId, end: End, fd: i32) -> Option<Named> {
         let (kept, process) = (self.kept.as_ref()?, self.job(job)?);
         let is_handed = |record| kept.records().is_handed_over(record);
         let goes_on = process.is_listed() || process.record.is_some_and(is_handed);

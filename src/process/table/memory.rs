@@ -79,7 +79,7 @@ impl fmt::Debug for BeforeLoss {
 
 /// What is held of output, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub(crate) struct Held {
     /// By logs and what reads them.
     pub logs: u64,
     /// By captures of runs.
@@ -120,7 +120,7 @@ impl Process {
 
 impl Table {
     /// Counts everything in this budget from now on; it is never more than there are slots.
-    pub fn count_in(&mut self, budget: Budget) {
+    pub(crate) fn count_in(&mut self, budget: Budget) {
         budget.set_max(budget.max().min(self.arena.capacity()));
         self.arena.count_in(budget.clone());
         self.budget = budget;
@@ -128,7 +128,7 @@ impl Table {
     }
 
     /// Another maximum holds from now on. What there is too much of goes as far as it may.
-    pub fn bound_memory(&mut self, max: u64) {
+    pub(crate) fn bound_memory(&mut self, max: u64) {
         self.budget.set_max(max.min(self.arena.capacity()));
         self.bound_history();
         while self.budget.excess() > 0 && self.give_up() {}
@@ -142,17 +142,17 @@ impl Table {
 
     /// Calls `tell` before a running process's log gives up output for another process, up to an entry.
     /// It must not ask this table for anything.
-    pub fn before_loss(&mut self, tell: impl Fn(&Process, &Arena, u64) + 'static) {
+    pub(crate) fn before_loss(&mut self, tell: impl Fn(&Process, &Arena, u64) + 'static) {
         self.before_loss = BeforeLoss(Some(Box::new(tell)));
     }
 
     /// Where everything is counted.
-    pub fn budget(&self) -> &Budget {
+    pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
 
     /// What is held of output now; looks at every record.
-    pub fn held(&self) -> Held {
+    pub(crate) fn held(&self) -> Held {
         let captures = self.jobs.values().filter_map(|of| of.captures.as_ref());
         let slots: usize = captures
             .map(|of| of.stdout.slots() + of.stderr.slots())
@@ -166,7 +166,7 @@ impl Table {
     }
 
     /// Counts anew what a record holds.
-    pub fn recount(&mut self, job: JobId) {
+    pub(crate) fn recount(&mut self, job: JobId) {
         let Some(process) = self.jobs.get_mut(&job) else {
             return;
         };
@@ -180,7 +180,7 @@ impl Table {
     }
 
     /// Counts anew what a record keeps of what its client has sent.
-    pub fn weigh(&mut self, job: JobId) {
+    pub(crate) fn weigh(&mut self, job: JobId) {
         if let Some(process) = self.jobs.get_mut(&job) {
             let tags = process.tags().map_or(0, Tags::weight);
             process.counted.set(
@@ -200,7 +200,7 @@ impl Table {
     }
 
     /// Makes room for so many bytes. False if there is none, and everything that may go is gone.
-    pub fn make_memory(&mut self, bytes: u64) -> bool {
+    pub(crate) fn make_memory(&mut self, bytes: u64) -> bool {
         if bytes > self.budget.max() {
             return false;
         }
@@ -218,7 +218,7 @@ impl Table {
     }
 
     /// Makes room for the log of one more process, and for a record of it with so much to keep.
-    pub fn make_memory_for_log(&mut self, record: u64) -> bool {
+    pub(crate) fn make_memory_for_log(&mut self, record: u64) -> bool {
         let left = self.budget.max() / FOR_BODIES;
         let bytes = left
             .saturating_add(PROMISED_BYTES + RECORD_BYTES)
@@ -246,7 +246,7 @@ impl Table {
     }
 
     /// How many slots the log of a job may have when it takes one more.
-    pub fn slots_allowed(&mut self, job: JobId) -> usize {
+    pub(crate) fn slots_allowed(&mut self, job: JobId) -> usize {
         let left = self.budget.max() / FOR_REQUESTS;
         let wanted = left.saturating_add(SLOT_BYTES as u64);
         if self.budget.free() >= wanted || self.make_memory(wanted) {
@@ -257,14 +257,14 @@ impl Table {
     }
 
     /// Whether captures may take so many slots more.
-    pub fn may_capture(&mut self, slots: usize) -> bool {
+    pub(crate) fn may_capture(&mut self, slots: usize) -> bool {
         let left = self.budget.max() / FOR_OTHERS;
         let wanted = left.saturating_add((slots * SLOT_BYTES) as u64);
         self.budget.free() >= wanted || self.make_memory(wanted)
     }
 
     /// Records that have made room in memory since this was last asked.
-    pub fn take_dropped(&mut self) -> Vec<Dropped> {
+    pub(crate) fn take_dropped(&mut self) -> Vec<Dropped> {
         std::mem::take(&mut self.dropped)
     }
 

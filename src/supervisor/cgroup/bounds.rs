@@ -8,7 +8,7 @@ use crate::types::{Limit, Limits};
 
 /// A controller that keeps limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Controller {
+pub(crate) enum Controller {
     /// Memory and swap.
     Memory,
     /// Processor time.
@@ -19,10 +19,10 @@ pub enum Controller {
 
 impl Controller {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Memory, Self::Cpu, Self::Pids];
+    pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::Cpu, Self::Pids];
 
     /// As the kernel calls it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Cpu => "cpu",
@@ -33,7 +33,7 @@ impl Controller {
 
 /// What a tree may use; None is no bound of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Bytes.
     pub memory: Option<u64>,
     /// Bytes. None is nothing where there is a bound on memory: what is swapped out is memory all the
@@ -76,12 +76,12 @@ impl From<&Limits> for Bounds {
 
 impl Bounds {
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
     /// Who keeps them.
-    pub fn controllers(&self) -> impl Iterator<Item = Controller> {
+    pub(crate) fn controllers(&self) -> impl Iterator<Item = Controller> {
         let memory = self.memory.is_some() || self.swap.is_some();
         let (cpu, pids) = (self.cpu_millis.is_some(), self.pids.is_some());
         let wanted = [memory, cpu, pids];

@@ -20,7 +20,7 @@ use crate::supervisor::spawn::clone::Birthplace;
 
 /// A group for one job.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     pub(super) name: String,
     pub(super) home: Home,
     /// What its members may use, besides what the server may; None is all that. Boxed, because few
@@ -87,7 +87,7 @@ impl Group {
     }
 
     /// SIGKILL to every member. Nothing if the descriptor table is full: the sweep follows.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.killed.store(true, Ordering::Relaxed);
         let _ = match &self.open {
             Some(open) => kill(open.dir.as_fd()),
@@ -104,7 +104,7 @@ impl Group {
     }
 
     /// Whether anybody lives in it; also true if that cannot be found out.
-    pub fn is_populated(&self) -> bool {
+    pub(crate) fn is_populated(&self) -> bool {
         if let Some(open) = &self.open {
             return is_populated(open.events.as_fd());
         }
@@ -135,7 +135,7 @@ impl Group {
 
     /// Who is in it and in the groups that members made below it. `cgroup.kill` does not reach a
     /// process whose main thread has ended (seen on 6.18): it signals that thread.
-    pub fn members(&self) -> Vec<i32> {
+    pub(crate) fn members(&self) -> Vec<i32> {
         let mut pids = Vec::new();
         match &self.open {
             Some(open) => members_below(open.dir.as_fd(), DEPTH_MAX, &mut pids),
@@ -158,7 +158,7 @@ impl Group {
 
     /// What its counters of processor time show now, before its next job; None if they cannot be
     /// read.
-    pub fn used_before(&self) -> Option<Processor> {
+    pub(crate) fn used_before(&self) -> Option<Processor> {
         match self.had_others.load(Ordering::Relaxed) {
             true => self.processor(),
             false => Some(Processor::default()),
@@ -166,7 +166,7 @@ impl Group {
     }
 
     /// The last part of its path.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 }

@@ -49,7 +49,7 @@ const LEFT_SHARE: u64 = 16;
 
 /// Why there is no group with bounds.
 #[derive(Debug)]
-pub enum LimitedError {
+pub(crate) enum LimitedError {
     /// Limits of this kind cannot be kept here, as is told from now on.
     Unkept,
     /// There is no room for another group, now.
@@ -379,12 +379,12 @@ fn is_as_new(group: &Group, on: &[&'static str]) -> bool {
 
 impl Group {
     /// How often somebody of it was killed for want of memory; None where that is not counted.
-    pub fn ooms(&self) -> Option<u64> {
+    pub(crate) fn ooms(&self) -> Option<u64> {
         value(self.read("memory.events")?.bytes(), b"oom_kill")
     }
 
     /// Under which number changes of its memory are told.
-    pub fn watch(&self) -> Option<i32> {
+    pub(crate) fn watch(&self) -> Option<i32> {
         self.watch.get().copied()
     }
 
@@ -395,12 +395,12 @@ impl Group {
     }
 
     /// Whether its memory has a bound of its own.
-    pub fn bounds_memory(&self) -> bool {
+    pub(crate) fn bounds_memory(&self) -> bool {
         self.bounds().memory.is_some()
     }
 
     /// Whether who is to be born here must not be born anywhere else.
-    pub fn is_limited(&self) -> bool {
+    pub(crate) fn is_limited(&self) -> bool {
         self.bounds.is_some()
     }
 }

@@ -48,20 +48,20 @@ use rustix::fs::{
     Access, AtFlags, FlockOperation, Mode, OFlags, accessat, flock, mkdirat, openat, unlinkat,
 };
 
-pub use self::bounds::Bounds;
-pub use self::error::{CgroupError, Hidden};
-pub use self::group::Group;
+pub(crate) use self::bounds::Bounds;
+pub(crate) use self::error::{CgroupError, Hidden};
+pub(crate) use self::group::Group;
 use self::group::{Home, is_populated, kill, open_dir};
 use self::handing_on::HandingOn;
 pub(crate) use self::left_behind::end_left_behind;
 use self::limited::Limited;
-pub use self::limited::LimitedError;
+pub(crate) use self::limited::LimitedError;
 use self::limits::Limits;
 use self::members::{AT_ONCE_MAX, Below, members};
 use self::ours::{PREFIX, remove_stale, remove_with_children};
 use self::place::Place;
-pub use self::usage::Processor;
-pub use self::watch::Watcher;
+pub(crate) use self::usage::Processor;
+pub(crate) use self::watch::Watcher;
 use crate::supervisor::spawn::clone;
 use crate::types::KeptLimits;
 
@@ -79,7 +79,7 @@ const ABANDONED_PER_LOOK: usize = 2;
 
 /// What to do where children in groups of their own would not see limits of the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IfHiding {
+pub(crate) enum IfHiding {
     /// Have no groups.
     Refuse,
     /// Have them all the same.
@@ -88,7 +88,7 @@ pub enum IfHiding {
 
 /// All groups of this server.
 #[derive(Debug)]
-pub struct Cgroups {
+pub(crate) struct Cgroups {
     name: String,
     /// Locked (flock(2)) as long as the server lives: who gets the lock knows it is gone.
     home: Home,
@@ -116,7 +116,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// Why there cannot be groups.
-    pub fn new(open_max: usize, if_hiding: IfHiding) -> Result<Self, CgroupError> {
+    pub(crate) fn new(open_max: usize, if_hiding: IfHiding) -> Result<Self, CgroupError> {
         let place = Place::own().ok_or(CgroupError::NotMounted)?;
         let mut groups = Self::below(&place.group, open_max)?;
         let limits = Limits::of(&place.group, &place.top);
@@ -137,7 +137,7 @@ impl Cgroups {
     }
 
     /// The limits that children do not see.
-    pub fn hidden(&self) -> Option<&Hidden> {
+    pub(crate) fn hidden(&self) -> Option<&Hidden> {
         self.hidden.as_deref()
     }
 
@@ -154,7 +154,7 @@ impl Cgroups {
     }
 
     /// Which limits can be kept by groups.
-    pub fn kept(&self) -> &KeptLimits {
+    pub(crate) fn kept(&self) -> &KeptLimits {
         &self.kept
     }
 
@@ -234,12 +234,12 @@ impl Cgroups {
     }
 
     /// The directory of this server's groups.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.home.path.to_path_buf()
     }
 
     /// An empty group; None if there are too many or the kernel refuses one more.
-    pub fn take(&mut self) -> Option<Arc<Group>> {
+    pub(crate) fn take(&mut self) -> Option<Arc<Group>> {
         if !self.usable {
             return None;
         }
@@ -274,7 +274,11 @@ impl Cgroups {
     /// # Errors
     /// Why there is none. What could be kept before and cannot any more is not [kept](Self::kept)
     /// from then on.
-    pub fn take_limited(&mut self, bounds: &Bounds, new: bool) -> Result<Arc<Group>, LimitedError> {
+    pub(crate) fn take_limited(
+        &mut self,
+        bounds: &Bounds,
+        new: bool,
+    ) -> Result<Arc<Group>, LimitedError> {
         let home = self.limited.home_for(bounds, &mut self.kept)?;
         self.look_at_abandoned();
         let idle = (!new).then(|| self.limited.take_idle(bounds)).flatten();
@@ -307,7 +311,7 @@ impl Cgroups {
     }
 
     /// Has changes of the memory of a group told, under a number; None where that cannot be had.
-    pub fn watch(&mut self, group: &Group) -> Option<(&Watcher, i32)> {
+    pub(crate) fn watch(&mut self, group: &Group) -> Option<(&Watcher, i32)> {
         if self.watcher.is_none() {
             self.watcher = Some(Watcher::new().ok()?);
         }
@@ -316,7 +320,7 @@ impl Cgroups {
     }
 
     /// What tells of such changes, if any are told.
-    pub fn watcher(&self) -> Option<&Watcher> {
+    pub(crate) fn watcher(&self) -> Option<&Watcher> {
         self.watcher.as_ref()
     }
 
@@ -324,7 +328,7 @@ impl Cgroups {
     ///
     /// One that its members have changed as far as that shows (frozen, groups within) is not used
     /// again: the next child would be born into it.
-    pub fn give_back(&mut self, group: Arc<Group>) {
+    pub(crate) fn give_back(&mut self, group: Arc<Group>) {
         let clean = !group.killed.load(Ordering::Relaxed) && group.is_as_made();
         group.had_others.store(true, Ordering::Relaxed);
         if clean && group.is_limited() {
@@ -353,7 +357,7 @@ impl Cgroups {
 
     /// The same group without its descriptors: its job has exited, and what the job left behind
     /// lives in it, perhaps for long.
-    pub fn close(&mut self, group: &Group) -> Arc<Group> {
+    pub(crate) fn close(&mut self, group: &Group) -> Arc<Group> {
         self.open -= group.weight();
         Arc::new(Group {
             name: group.name.clone(),
@@ -368,12 +372,12 @@ impl Cgroups {
     }
 
     /// How many processes live in a group and those below it.
-    pub fn members(&self, group: &Group) -> usize {
+    pub(crate) fn members(&self, group: &Group) -> usize {
         members(&group.path())
     }
 
     /// The name of the group of this server that a process is in or was when it died.
-    pub fn name_of(&self, pid: i32) -> Option<String> {
+    pub(crate) fn name_of(&self, pid: i32) -> Option<String> {
         let membership = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
         let membership = String::from_utf8_lossy(&membership);
         let path = membership
@@ -389,7 +393,7 @@ impl Cgroups {
 
     /// A child could not be born in its group. Makes no more of them if that goes on; whether that
     /// begins now.
-    pub fn refused(&mut self, group: Arc<Group>) -> bool {
+    pub(crate) fn refused(&mut self, group: Arc<Group>) -> bool {
         // Nor shall anybody else be born there.
         group.killed.store(true, Ordering::Relaxed);
         self.give_back(group);
@@ -409,7 +413,7 @@ impl Cgroups {
     }
 
     /// SIGKILL to everybody in any of the groups.
-    pub fn kill_all(&self) {
+    pub(crate) fn kill_all(&self) {
         let _ = kill(self.home.dir.as_fd());
         if let Ok(limited) = File::open(self.limited.path()) {
             let _ = kill(limited.as_fd());
@@ -417,7 +421,7 @@ impl Cgroups {
     }
 
     /// Removes every group that is empty, at the server's end.
-    pub fn remove_all(&mut self) {
+    pub(crate) fn remove_all(&mut self) {
         self.idle.clear();
         remove_with_children(&self.limited.path());
         remove_with_children(&self.path());

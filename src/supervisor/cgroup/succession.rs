@@ -64,7 +64,7 @@ impl Cgroups {
     }
 
     /// What another program needs to go on with them.
-    pub fn hand_over(&self) -> Handed {
+    pub(crate) fn hand_over(&self) -> Handed {
         Handed {
             dir: self.home.dir.as_raw_fd(),
             path: self.home.path.as_os_str().as_bytes().to_vec(),
@@ -76,7 +76,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// Why there can be none.
-    pub fn again(dir: OwnedFd, path: PathBuf, open_max: usize) -> Result<Self, CgroupError> {
+    pub(crate) fn again(dir: OwnedFd, path: PathBuf, open_max: usize) -> Result<Self, CgroupError> {
         let place = Place::own().ok_or(CgroupError::NotMounted)?;
         let parent = path.parent().unwrap_or(&path).to_owned();
         let name = path.file_name().unwrap_or_default();

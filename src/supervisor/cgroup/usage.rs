@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, openat};
 
 /// Time on processors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Processor {
+pub(crate) struct Processor {
     /// Microseconds of the programs' own.
     pub user_us: u64,
     /// Microseconds of the kernel for them.
@@ -21,7 +21,7 @@ pub struct Processor {
 
 impl Processor {
     /// What has been used since it was `before`.
-    pub fn since(self, before: Self) -> Self {
+    pub(crate) fn since(self, before: Self) -> Self {
         Self {
             user_us: self.user_us.saturating_sub(before.user_us),
             system_us: self.system_us.saturating_sub(before.system_us),
@@ -38,12 +38,12 @@ impl Processor {
 
 impl Group {
     /// What its members have used since it was made.
-    pub fn processor(&self) -> Option<Processor> {
+    pub(crate) fn processor(&self) -> Option<Processor> {
         Processor::parse(self.read("cpu.stat")?.bytes())
     }
 
     /// The most memory that its members had in use together; None where that is not counted.
-    pub fn memory_peak(&self) -> Option<u64> {
+    pub(crate) fn memory_peak(&self) -> Option<u64> {
         if self.had_others.load(Ordering::Relaxed) {
             return None;
         }

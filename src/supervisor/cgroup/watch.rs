@@ -13,7 +13,7 @@ use super::Group;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Watcher(OwnedFd);
+pub(crate) struct Watcher(OwnedFd);
 
 impl Watcher {
     pub(super) fn new() -> io::Result<Self> {
@@ -23,7 +23,7 @@ impl Watcher {
     }
 
     /// What to wait for.
-    pub fn descriptor(&self) -> &OwnedFd {
+    pub(crate) fn descriptor(&self) -> &OwnedFd {
         &self.0
     }
 
@@ -45,7 +45,7 @@ impl Watcher {
     }
 
     /// The numbers of those that have changed, each once.
-    pub fn changed(&self) -> Vec<i32> {
+    pub(crate) fn changed(&self) -> Vec<i32> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.0, &mut buffer);
         let mut changed = Vec::new();

@@ -47,7 +47,7 @@ impl Doorbell {
 
 /// The sending end; cheap to clone.
 #[derive(Debug)]
-pub struct Sender<T> {
+pub(crate) struct Sender<T> {
     queue: mpsc::Sender<T>,
     door: Arc<Doorbell>,
 }
@@ -63,20 +63,20 @@ impl<T> Clone for Sender<T> {
 
 impl<T> Sender<T> {
     /// Sends and rings. A receiver that is gone means the server is ending; the message is lost.
-    pub fn send(&self, message: T) {
+    pub(crate) fn send(&self, message: T) {
         if self.queue.send(message).is_ok() && self.door.bell.ring() {
             self.door.write();
         }
     }
 
     /// Sends without ringing, for what can wait until the receiver wakes for another reason.
-    pub fn send_quietly(&self, message: T) {
+    pub(crate) fn send_quietly(&self, message: T) {
         let _ = self.queue.send(message);
     }
 
     /// Rings for what was sent quietly, if the receiver has asked for that
     /// ([`Receiver::want`]).
-    pub fn ring_if_wanted(&self) {
+    pub(crate) fn ring_if_wanted(&self) {
         if self.door.bell.ring_if_wanted() {
             self.door.write();
         }
@@ -85,29 +85,29 @@ impl<T> Sender<T> {
 
 /// The receiving end, readable (poll(2)) when something was sent.
 #[derive(Debug)]
-pub struct Receiver<T> {
+pub(crate) struct Receiver<T> {
     queue: mpsc::Receiver<T>,
     door: Arc<Doorbell>,
 }
 
 impl<T> Receiver<T> {
     /// Takes everything sent so far and leaves the bell as it is.
-    pub fn take(&self) -> impl Iterator<Item = T> + '_ {
+    pub(crate) fn take(&self) -> impl Iterator<Item = T> + '_ {
         self.queue.try_iter()
     }
 
     /// Asks that the next quiet message rings. Take messages once more before you sleep.
-    pub fn want(&self) {
+    pub(crate) fn want(&self) {
         self.door.bell.want();
     }
 
     /// Silences the bell. What is sent afterwards rings again, so take messages after it.
-    pub fn answer(&self) {
+    pub(crate) fn answer(&self) {
         self.door.answer();
     }
 
     /// Silences the bell and takes everything sent so far.
-    pub fn drain(&self) -> impl Iterator<Item = T> + '_ {
+    pub(crate) fn drain(&self) -> impl Iterator<Item = T> + '_ {
         self.answer();
         self.take()
     }
@@ -123,7 +123,7 @@ impl<T> AsFd for Receiver<T> {
 ///
 /// # Errors
 /// When no eventfd can be made.
-pub fn channel<T>() -> std::io::Result<(Sender<T>, Receiver<T>)> {
+pub(crate) fn channel<T>() -> std::io::Result<(Sender<T>, Receiver<T>)> {
     let (sender, receiver) = mpsc::channel();
     let door = Arc::new(Doorbell::new()?);
     Ok((

@@ -52,7 +52,7 @@ pub(crate) enum Files {
 
 /// The cgroup that a process is to be born in.
 #[derive(Clone, Copy, Debug)]
-pub struct Birthplace<'a> {
+pub(crate) struct Birthplace<'a> {
     /// Its directory.
     pub dir: BorrowedFd<'a>,
     /// If it cannot be born there, there is to be none.

@@ -54,7 +54,7 @@ const OF_THE_SERVER: [&str; 17] = [
 
 /// Variables in the form that execve(2) takes.
 #[derive(Debug, Default)]
-pub struct Environment(Vec<Variable>);
+pub(crate) struct Environment(Vec<Variable>);
 
 #[derive(Debug)]
 struct Variable {
@@ -78,7 +78,7 @@ impl Variable {
 impl Environment {
     /// Prepares the server's variables for children: all but those that are about the server
     /// itself. One that holds a NUL byte, which no process can have, is left out.
-    pub fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+    pub(crate) fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         let for_children =
             variables.filter(|(name, _)| !OF_THE_SERVER.iter().any(|own| name == own));
         let prepared = for_children.filter_map(|(name, value)| {
@@ -97,12 +97,12 @@ impl Environment {
 
     /// What a child has that does not get the server's variables: a `PATH`, without which most
     /// programs find nothing.
-    pub fn bare() -> Self {
+    pub(crate) fn bare() -> Self {
         Self::new(std::iter::once(("PATH".into(), USUAL_PATH.into())))
     }
 
     /// The value of a variable.
-    pub fn value(&self, name: &str) -> Option<&OsStr> {
+    pub(crate) fn value(&self, name: &str) -> Option<&OsStr> {
         let variable = self.0.iter().find(|v| v.name() == name.as_bytes())?;
         Some(OsStr::from_bytes(variable.value()))
     }

@@ -42,7 +42,7 @@ use crate::types::{SpawnError, SpawnStage};
 
 /// A started child.
 #[derive(Debug)]
-pub struct Spawned {
+pub(crate) struct Spawned {
     /// Its process, session and group id.
     pub pid: i32,
     /// Refers to it until reaped, whatever happens to the number (pidfd_open(2)). Shared, because
@@ -82,7 +82,7 @@ struct ChildPlan<'a> {
 ///
 /// # Errors
 /// The step and errno.
-pub fn spawn(
+pub(crate) fn spawn(
     spec: &SpawnSpec,
     inheritance: &Inheritance,
     mark: Mark,

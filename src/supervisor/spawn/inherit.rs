@@ -20,7 +20,7 @@ use crate::supervisor::spawn::clone;
 
 /// What every child of this server gets, found out once at start.
 #[derive(Clone, Debug)]
-pub struct Inheritance {
+pub(crate) struct Inheritance {
     /// Signals that the server ignores, or was started ignoring; children do not.
     pub ignored_signals: Vec<i32>,
     /// The soft and hard RLIMIT_NOFILE that the server was started with.
@@ -40,7 +40,7 @@ const OOM_SCORE_ABOVE_SERVER: i32 = 500;
 /// The descriptors that the service manager has opened for this process (sd_listen_fds(3)); none if
 /// it has not. To be called once, before this process opens any: they are nobody else's then.
 #[allow(unsafe_code)]
-pub fn listen_fds() -> Vec<OwnedFd> {
+pub(crate) fn listen_fds() -> Vec<OwnedFd> {
     let number = |name| {
         std::env::var(name)
             .ok()
@@ -66,7 +66,7 @@ impl Inheritance {
     ///
     /// # Errors
     /// When there are no descriptors to be had.
-    pub fn prepare(before: Option<(u64, u64)>) -> std::io::Result<Self> {
+    pub(crate) fn prepare(before: Option<(u64, u64)>) -> std::io::Result<Self> {
         open_standard_fds()?;
         close_on_exec_above_2();
         let limit = getrlimit(Resource::Nofile);

@@ -22,7 +22,7 @@ const STACK_BYTES: usize = 32 << 10;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Launchpad {
+pub(crate) struct Launchpad {
     // u128 keeps the top 16-byte aligned, as the ABIs want it.
     pub(crate) stack: Box<[u128]>,
     /// Where the child joins a directory of PATH with the program's name.
@@ -44,7 +44,7 @@ impl Default for Launchpad {
 impl Launchpad {
     /// One with numbers of its own, where the kernel can do it. To be made before there are many
     /// descriptors; `null` takes the place of what is not there.
-    pub fn with_staging(null: BorrowedFd<'_>) -> Self {
+    pub(crate) fn with_staging(null: BorrowedFd<'_>) -> Self {
         let usable = kernel_copies_tables_right() && clone::can_close_ranges();
         let staging = usable.then(|| Staging::new(null).ok());
         Self {

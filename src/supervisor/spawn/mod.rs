@@ -4,17 +4,17 @@
 //! Knows no tree and no deadline.
 
 pub(crate) mod clone;
-pub mod environment;
+pub(crate) mod environment;
 mod exec;
 mod hung;
-pub mod inherit;
+pub(crate) mod inherit;
 mod launchpad;
 mod newborn;
 pub(crate) mod pool;
-pub mod pty;
-pub mod rlimits;
+pub(crate) mod pty;
+pub(crate) mod rlimits;
 mod search;
-pub mod spec;
-pub mod user;
+pub(crate) mod spec;
+pub(crate) mod user;
 
-pub use self::exec::{Spawned, spawn};
+pub(crate) use self::exec::{Spawned, spawn};

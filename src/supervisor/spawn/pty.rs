@@ -18,7 +18,7 @@ use crate::types::WindowSize;
 ///
 /// # Errors
 /// When there is no pseudoterminal left (ENOSPC, /proc/sys/kernel/pty/max) or no descriptor.
-pub fn open(size: WindowSize) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn open(size: WindowSize) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = match openpt(flags) {
         // Images that mount devpts without the usual link to it.
@@ -43,7 +43,7 @@ pub fn open(size: WindowSize) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Whether there is anything that [`open`] could open.
-pub fn are_there() -> bool {
+pub(crate) fn are_there() -> bool {
     let multiplexers = ["/dev/ptmx", "/dev/pts/ptmx"];
     multiplexers.iter().any(|path| fs::stat(*path).is_ok())
 }
@@ -52,7 +52,7 @@ pub fn are_there() -> bool {
 ///
 /// # Errors
 /// As TIOCSWINSZ.
-pub fn set_size(master: impl AsFd, size: WindowSize) -> rustix::io::Result<()> {
+pub(crate) fn set_size(master: impl AsFd, size: WindowSize) -> rustix::io::Result<()> {
     tcsetwinsize(
         master,
         Winsize {
@@ -69,7 +69,7 @@ pub fn set_size(master: impl AsFd, size: WindowSize) -> rustix::io::Result<()> {
 ///
 /// # Errors
 /// As TCGETS.
-pub fn end_of_input(master: impl AsFd) -> rustix::io::Result<Option<u8>> {
+pub(crate) fn end_of_input(master: impl AsFd) -> rustix::io::Result<Option<u8>> {
     let end = tcgetattr(master)?.special_codes[SpecialCodeIndex::VEOF];
     // _POSIX_VDISABLE.
     Ok(Some(end).filter(|&end| end != 0))
@@ -79,7 +79,7 @@ pub fn end_of_input(master: impl AsFd) -> rustix::io::Result<Option<u8>> {
 ///
 /// # Errors
 /// As TIOCGWINSZ.
-pub fn size(master: impl AsFd) -> rustix::io::Result<WindowSize> {
+pub(crate) fn size(master: impl AsFd) -> rustix::io::Result<WindowSize> {
     let size = tcgetwinsize(master)?;
     Ok(WindowSize {
         cols: size.ws_col,

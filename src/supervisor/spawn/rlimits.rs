@@ -63,7 +63,7 @@ impl Rlimits {
 }
 
 /// What this process is held to itself, and its children with it.
-pub fn hard_limits() -> Limits {
+pub(crate) fn hard_limits() -> Limits {
     let mut hard = Limits::default();
     for (limit, resource) in OF_PROCESSES {
         hard.set(limit, getrlimit(resource).maximum);

@@ -26,7 +26,7 @@ const TERMINAL_MAJORS: RangeInclusive<u32> = 136..=143;
 
 /// What to start.
 #[derive(Debug)]
-pub struct SpawnSpec {
+pub(crate) struct SpawnSpec {
     pub(crate) argv: Vec<CString>,
     pub(crate) cwd: Option<CString>,
     pub(crate) stdio: Stdio,
@@ -62,7 +62,7 @@ enum Path {
 
 /// What becomes descriptors 0, 1 and 2.
 #[derive(Debug)]
-pub enum Stdio {
+pub(crate) enum Stdio {
     /// One each.
     Separate(Box<[OwnedFd; 3]>),
     /// `/dev/null` as 0, these as 1 and 2.
@@ -99,7 +99,7 @@ impl SpawnSpec {
     /// # Errors
     /// [`SpawnStage::Prepare`] for a NUL byte anywhere, [`SpawnStage::Exec`] for a program that
     /// cannot be looked for (see [`search::check`]).
-    pub fn new<'a>(
+    pub(crate) fn new<'a>(
         command: &str,
         args: &[String],
         base: &Arc<Environment>,
@@ -153,7 +153,7 @@ impl SpawnSpec {
 
     /// Holds the tree to these.
     #[must_use]
-    pub fn with_limits(mut self, limits: Option<Box<Limits>>) -> Self {
+    pub(crate) fn with_limits(mut self, limits: Option<Box<Limits>>) -> Self {
         if let Some(limits) = limits {
             self.held.rlimits = Rlimits::new(&limits);
             self.held.limits = Some(limits);
@@ -166,7 +166,7 @@ impl SpawnSpec {
     ///
     /// # Errors
     /// As fchown(2).
-    pub fn as_user(mut self, credentials: &Credentials) -> Result<Self, SpawnError> {
+    pub(crate) fn with_user(mut self, credentials: &Credentials) -> Result<Self, SpawnError> {
         let user = Box::new(User::new(credentials));
         for fd in self.stdio.own() {
             fchown(fd, Some(user.uid()), None).map_err(|errno| SpawnError {
@@ -179,7 +179,7 @@ impl SpawnSpec {
     }
 
     /// What its tree is held to.
-    pub fn limits(&self) -> Option<&Limits> {
+    pub(crate) fn limits(&self) -> Option<&Limits> {
         self.held.limits.as_deref()
     }
 

@@ -71,7 +71,7 @@ impl User {
 }
 
 /// Whether this process may make a child another user, give it its terminal, and end it then.
-pub fn may_change() -> bool {
+pub(crate) fn may_change() -> bool {
     let needed =
         CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::CHOWN | CapabilitySet::KILL;
     capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))

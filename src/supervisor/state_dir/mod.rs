@@ -46,7 +46,7 @@ const STALE_LINES_MAX: usize = 4096;
 
 /// The record of this server.
 #[derive(Debug)]
-pub struct StateDir {
+pub(crate) struct StateDir {
     path: PathBuf,
     file: File,
     header: String,
@@ -68,7 +68,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When the directory or the file cannot be made.
-    pub fn open(dir: &Path, groups: Option<&Path>) -> io::Result<(Self, usize)> {
+    pub(crate) fn open(dir: &Path, groups: Option<&Path>) -> io::Result<(Self, usize)> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)

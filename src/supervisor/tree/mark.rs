@@ -53,7 +53,7 @@ const LIMIT_BASE: u64 = 1 << 62;
 
 /// The mark of one tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub(crate) struct Mark {
     kind: Kind,
     /// What [`carried`] says of a process that carries it; None for a tree without a mark.
     value: Option<u64>,
@@ -132,7 +132,7 @@ pub(crate) fn carried(pid: i32, kind: Kind) -> Option<u64> {
 
 /// Hands marks out.
 #[derive(Debug)]
-pub struct Marks {
+pub(crate) struct Marks {
     kind: Kind,
     /// What the first number stands for.
     base: u64,
@@ -150,7 +150,7 @@ pub struct Marks {
 
 impl Marks {
     /// Finds out what this process may set, and read of others.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let sets_limits = || getrlimit(Resource::Locks).maximum.is_none();
         let reads_slacks = || {
             capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_NICE))
@@ -185,7 +185,7 @@ impl Marks {
     }
 
     /// A mark that no known tree has and nobody carries; an empty one where there is none left.
-    pub fn take(&mut self) -> Mark {
+    pub(crate) fn take(&mut self) -> Mark {
         self.until_census = self.until_census.saturating_sub(1);
         Mark {
             kind: self.kind,

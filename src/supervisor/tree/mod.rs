@@ -16,7 +16,7 @@ use crate::supervisor::cgroup::{Group, Processor};
 
 pub(crate) mod claims;
 pub(crate) mod identity;
-pub mod mark;
+pub(crate) mod mark;
 pub(crate) mod orphans;
 pub(crate) mod procfs;
 pub(crate) mod sockets;

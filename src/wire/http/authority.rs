@@ -12,7 +12,7 @@ use std::net::Ipv6Addr;
 /// or an IPv6 address in brackets. The port may be empty, as the grammar says, and is
 /// at most 65535. User information (`user@`), zone ids and `IPvFuture` are refused.
 #[must_use]
-pub fn parse_authority(input: &[u8]) -> Option<&str> {
+pub(crate) fn parse_authority(input: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(input).ok()?;
     let port = if let Some(rest) = text.strip_prefix('[') {
         let (address, after) = rest.split_once(']')?;

@@ -5,12 +5,12 @@
 //! room refuses it: a repaired message is one that two readers may understand
 //! differently (request smuggling).
 
-pub mod authority;
+pub(crate) mod authority;
 pub mod chunked;
 pub mod head;
-pub mod origin;
-pub mod prefer;
-pub mod range;
+pub(crate) mod origin;
+pub(crate) mod prefer;
+pub(crate) mod range;
 pub mod response;
 mod scan;
 pub mod target;

@@ -10,7 +10,7 @@ use super::authority::parse_authority;
 
 /// Why no browser sends this as an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OriginError {
+pub(crate) enum OriginError {
     /// There is no `scheme://` in front.
     SchemeMissing,
     /// Pages do not have this scheme: a WebSocket has the origin of the page that opened it.
@@ -50,7 +50,7 @@ impl std::error::Error for OriginError {}
 ///
 /// # Errors
 /// [`OriginError`] for what no browser sends in any spelling.
-pub fn serialized(text: &str) -> Result<String, OriginError> {
+pub(crate) fn serialized(text: &str) -> Result<String, OriginError> {
     if text == "null" {
         return Ok(text.to_owned());
     }

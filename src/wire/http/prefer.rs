@@ -5,7 +5,10 @@
 /// The word of the preference `name` (any case), without its quotes; empty where it has none.
 /// The first one counts where it is given twice, and what cannot be read is ignored.
 #[must_use]
-pub fn preference<'v>(values: impl IntoIterator<Item = &'v [u8]>, name: &str) -> Option<Vec<u8>> {
+pub(crate) fn preference<'v>(
+    values: impl IntoIterator<Item = &'v [u8]>,
+    name: &str,
+) -> Option<Vec<u8>> {
     values
         .into_iter()
         .flat_map(|value| parts(value, b','))

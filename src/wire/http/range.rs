@@ -6,7 +6,7 @@
 
 /// What a `Range` field asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Range {
+pub(crate) enum Range {
     /// Bytes from `first` on, up to `last` if that is said; `last` is not less than `first`.
     From {
         /// Offset of the first byte.
@@ -22,7 +22,7 @@ pub enum Range {
 /// its unit is another one or unknown, it asks for several ranges, or it is malformed (14.2 lets a
 /// server ignore that, and requires it of an unknown unit). Numbers beyond 64 bits are as good as
 /// the largest: no byte is there.
-pub fn range<'v>(fields: impl IntoIterator<Item = &'v [u8]>) -> Option<Range> {
+pub(crate) fn range<'v>(fields: impl IntoIterator<Item = &'v [u8]>) -> Option<Range> {
     let mut fields = fields.into_iter();
     let value = fields.next()?;
     if fields.next().is_some() {
@@ -75,7 +75,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 /// Whether a `Range` counts: there is no `If-Range`, or it names the entity tag of what there is
 /// now, which must be a strong one (13.1.5). A date never does, since no answer has one.
-pub fn if_range(value: Option<&[u8]>, etag: Option<&str>) -> bool {
+pub(crate) fn if_range(value: Option<&[u8]>, etag: Option<&str>) -> bool {
     let Some(value) = value else {
         return true;
     };
@@ -84,7 +84,7 @@ pub fn if_range(value: Option<&[u8]>, etag: Option<&str>) -> bool {
 
 /// Whether `If-None-Match` names the entity tag of what there is now (13.1.2), so that the client
 /// has it already.
-pub fn if_none_match<'v>(values: impl IntoIterator<Item = &'v [u8]>, etag: &str) -> bool {
+pub(crate) fn if_none_match<'v>(values: impl IntoIterator<Item = &'v [u8]>, etag: &str) -> bool {
     values.into_iter().any(|value| {
         let mut tags = value.split(|&byte| byte == b',').map(trim);
         tags.any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())

@@ -8,7 +8,7 @@ use crate::wire::json;
 
 /// Writes one recording.
 #[derive(Debug, Default)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     /// The moment that is 0, in Unix milliseconds.
     begun: u64,
     /// Milliseconds since then; never less than before.
@@ -18,7 +18,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Appends the first line.
-    pub fn header(&mut self, size: WindowSize, begun: u64, out: &mut Vec<u8>) {
+    pub(crate) fn header(&mut self, size: WindowSize, begun: u64, out: &mut Vec<u8>) {
         self.begun = begun;
         let WindowSize { cols, rows } = size;
         let line = format!(
@@ -29,7 +29,7 @@ impl Recorder {
     }
 
     /// Appends what was written at `at`.
-    pub fn output(&mut self, at: u64, bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn output(&mut self, at: u64, bytes: &[u8], out: &mut Vec<u8>) {
         self.half.extend_from_slice(bytes);
         let whole = self.half.len() - json::incomplete_tail(&self.half);
         if whole > 0 {
@@ -41,7 +41,7 @@ impl Recorder {
     }
 
     /// Appends the size that the terminal has from `at` on.
-    pub fn resized(&mut self, at: u64, size: WindowSize, out: &mut Vec<u8>) {
+    pub(crate) fn resized(&mut self, at: u64, size: WindowSize, out: &mut Vec<u8>) {
         let WindowSize { cols, rows } = size;
         self.begin(at, 'r', out);
         out.extend_from_slice(format!("\"{cols}x{rows}\"]\n").as_bytes());

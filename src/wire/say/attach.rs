@@ -14,7 +14,7 @@ const UTF8: &[u8] = b",\"encoding\":\"utf8\"}";
 const BASE64: &[u8] = b",\"encoding\":\"base64\"}";
 
 /// Appends an entry as a text frame. `stream` is a name that needs no escape.
-pub fn write_output(stream: &str, sequence: u64, data: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_output(stream: &str, sequence: u64, data: &[u8], out: &mut Vec<u8>) {
     let text = std::str::from_utf8(data).ok();
     let (data_len, encoding) = match text {
         Some(text) => (json::string_len(text), UTF8),
@@ -40,7 +40,7 @@ pub fn write_output(stream: &str, sequence: u64, data: &[u8], out: &mut Vec<u8>)
 }
 
 /// Appends an entry as a binary frame of this channel.
-pub fn write_channel(channel: u8, data: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_channel(channel: u8, data: &[u8], out: &mut Vec<u8>) {
     begin(Opcode::Binary, data.len() + 1, out);
     out.push(channel);
     out.extend_from_slice(data);
@@ -55,7 +55,7 @@ fn begin(opcode: Opcode, len: usize, out: &mut Vec<u8>) {
 }
 
 /// The first frame.
-pub fn ready(id: &str) -> Vec<u8> {
+pub(crate) fn ready(id: &str) -> Vec<u8> {
     let mut text = b"{\"type\":\"ready\",\"processId\":".to_vec();
     json::write_string(id, &mut text);
     text.push(b'}');
@@ -63,13 +63,13 @@ pub fn ready(id: &str) -> Vec<u8> {
 }
 
 /// Output that was evicted before it could be sent: entries `from` to `to`, so many bytes.
-pub fn gap(from: u64, to: u64, bytes: u64) -> Vec<u8> {
+pub(crate) fn gap(from: u64, to: u64, bytes: u64) -> Vec<u8> {
     let text = format!("{{\"type\":\"gap\",\"from\":{from},\"to\":{to},\"bytes\":{bytes}}}");
     framed(text.as_bytes())
 }
 
 /// The last frame but the Close. `signal` is a name that needs no escape.
-pub fn exit(code: Option<i32>, signal: Option<&str>) -> Vec<u8> {
+pub(crate) fn exit(code: Option<i32>, signal: Option<&str>) -> Vec<u8> {
     let code = code.map_or_else(|| "null".to_owned(), |code| code.to_string());
     let signal = signal.map_or_else(String::new, |name| format!(",\"signal\":\"{name}\""));
     framed(format!("{{\"type\":\"exit\",\"exitCode\":{code}{signal}}}").as_bytes())

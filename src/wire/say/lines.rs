@@ -13,11 +13,11 @@ use crate::types::Stream;
 use crate::wire::rfc3339;
 
 /// Bytes of a line that are waited for, as in Docker's logs.
-pub const HELD_MAX: usize = 16 << 10;
+pub(crate) const HELD_MAX: usize = 16 << 10;
 
 /// See the module.
 #[derive(Debug)]
-pub struct TimedLines {
+pub(crate) struct TimedLines {
     /// Lines of several streams may meet.
     mixed: bool,
     lines: [Line; Stream::COUNT],
@@ -38,7 +38,7 @@ struct Line {
 
 impl TimedLines {
     /// Of one stream, or of several that are mixed.
-    pub fn new(mixed: bool) -> Self {
+    pub(crate) fn new(mixed: bool) -> Self {
         Self {
             mixed,
             lines: Default::default(),
@@ -47,7 +47,7 @@ impl TimedLines {
     }
 
     /// Appends to `out` what can be written once `bytes` have come.
-    pub fn write(&mut self, stream: Stream, at_ms: u64, bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn write(&mut self, stream: Stream, at_ms: u64, bytes: &[u8], out: &mut Vec<u8>) {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             let whole = part.ends_with(b"\n");
             let line = &mut self.lines[stream as usize];
@@ -66,7 +66,7 @@ impl TimedLines {
     }
 
     /// Appends what is held back: there will be no more. The line that began first comes first.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         let mut streams = [Stream::Stdout, Stream::Stderr, Stream::Pty];
         streams.sort_by_key(|stream| self.lines[*stream as usize].since_ms);
         for stream in streams {

@@ -1,11 +1,11 @@
 //! What is written directly, without a tree: log entries, records, runs and frames of terminals as
 //! JSON, lines as text.
 
-pub mod asciicast;
-pub mod attach;
+pub(crate) mod asciicast;
+pub(crate) mod attach;
 pub mod entry;
-pub mod lines;
-pub mod record;
-pub mod run;
-pub mod screen;
-pub mod terminal;
+pub(crate) mod lines;
+pub(crate) mod record;
+pub(crate) mod run;
+pub(crate) mod screen;
+pub(crate) mod terminal;

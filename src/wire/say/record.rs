@@ -8,7 +8,7 @@ use crate::wire::{decimal, json};
 
 /// What a record says. Keys whose value is missing are left out.
 #[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// `id`
     pub id: ProcessId,
     /// `command`
@@ -44,7 +44,7 @@ pub struct Record<'a> {
 }
 
 /// Appends a record as one JSON object.
-pub fn write(record: &Record<'_>, out: &mut Vec<u8>) {
+pub(crate) fn write(record: &Record<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"id\":");
     json::write_string(&record.id.to_string(), out);
     out.extend_from_slice(b",\"command\":");
@@ -102,7 +102,7 @@ pub fn write(record: &Record<'_>, out: &mut Vec<u8>) {
 
 /// Appends what an answer says of an end as its last keys: `exitReason` and `signal`, each where
 /// there is one.
-pub fn write_exit(exit: Exit, out: &mut Vec<u8>) {
+pub(crate) fn write_exit(exit: Exit, out: &mut Vec<u8>) {
     if let Some(reason) = exit.reason {
         out.extend_from_slice(b",\"exitReason\":");
         json::write_string(reason.name(), out);
@@ -114,7 +114,7 @@ pub fn write_exit(exit: Exit, out: &mut Vec<u8>) {
 }
 
 /// Appends the key `usage`.
-pub fn write_usage(usage: &Usage, out: &mut Vec<u8>) {
+pub(crate) fn write_usage(usage: &Usage, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"usage\":{\"scope\":");
     let used = &usage.used;
     json::write_string(used.scope.name(), out);

@@ -10,7 +10,7 @@ use crate::wire::{base64, decimal, json};
 
 /// How the objects are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// One a line.
     Lines,
     /// As server-sent events that are named by their type.
@@ -19,7 +19,7 @@ pub enum Format {
 
 impl Format {
     /// The media type of the whole.
-    pub fn content_type(self) -> &'static str {
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             Format::Lines => "application/x-ndjson",
             Format::Events => "text/event-stream",
@@ -53,7 +53,7 @@ impl Format {
 
 /// What an output says beside its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutputHead {
+pub(crate) struct OutputHead {
     /// Its number.
     pub sequence: u64,
     /// Where it came from.
@@ -74,7 +74,7 @@ impl OutputHead {
 }
 
 /// The program runs.
-pub fn write_start(format: Format, pid: i32, id: Option<ProcessId>, out: &mut Vec<u8>) {
+pub(crate) fn write_start(format: Format, pid: i32, id: Option<ProcessId>, out: &mut Vec<u8>) {
     format.begin("start", None, out);
     out.extend_from_slice(format!(",\"pid\":{pid}").as_bytes());
     write_id(id, out);
@@ -82,7 +82,7 @@ pub fn write_start(format: Format, pid: i32, id: Option<ProcessId>, out: &mut Ve
 }
 
 /// It has written this.
-pub fn write_base64(format: Format, head: &OutputHead, data: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_base64(format: Format, head: &OutputHead, data: &[u8], out: &mut Vec<u8>) {
     head.begin(format, out);
     base64::write(data, out);
     out.extend_from_slice(b"\",\"encoding\":\"base64\"");
@@ -91,7 +91,7 @@ pub fn write_base64(format: Format, head: &OutputHead, data: &[u8], out: &mut Ve
 
 /// It has written this, as text that goes on from what was written before. Nothing is appended if
 /// all of it is held back: `data` is part of a character.
-pub fn write_text(
+pub(crate) fn write_text(
     format: Format,
     head: &OutputHead,
     text: &mut Lossy,
@@ -102,7 +102,12 @@ pub fn write_text(
 }
 
 /// What is held back of its text will not be completed.
-pub fn write_last_text(format: Format, head: &OutputHead, text: &mut Lossy, out: &mut Vec<u8>) {
+pub(crate) fn write_last_text(
+    format: Format,
+    head: &OutputHead,
+    text: &mut Lossy,
+    out: &mut Vec<u8>,
+) {
     write_with(format, head, out, |out| text.end(out));
 }
 
@@ -125,7 +130,7 @@ fn write_with(
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exit {
+pub(crate) struct Exit {
     /// How its process ended, if it did.
     pub status: Option<ExitStatus>,
     /// Its time was over.
@@ -145,7 +150,7 @@ pub struct Exit {
 }
 
 /// It has ended.
-pub fn write_exit(format: Format, exit: &Exit, out: &mut Vec<u8>) {
+pub(crate) fn write_exit(format: Format, exit: &Exit, out: &mut Vec<u8>) {
     format.begin("exit", None, out);
     let code = exit.status.and_then(ExitStatus::code);
     let code = code.filter(|_| !exit.timed_out);

@@ -8,7 +8,7 @@ use crate::wire::vt::screen::Screen;
 
 /// Which screen, besides what it shows.
 #[derive(Clone, Copy, Debug)]
-pub struct Made {
+pub(crate) struct Made {
     /// The last entry of the log that it shows.
     pub sequence: u64,
     /// Nothing is missing.
@@ -18,7 +18,7 @@ pub struct Made {
 }
 
 /// One object.
-pub fn json(screen: &Screen, made: Made) -> Vec<u8> {
+pub(crate) fn json(screen: &Screen, made: Made) -> Vec<u8> {
     let WindowSize { cols, rows } = screen.size();
     let cursor = screen.cursor();
     let mut out = format!(
@@ -44,7 +44,7 @@ pub fn json(screen: &Screen, made: Made) -> Vec<u8> {
 }
 
 /// Lines, each with its end.
-pub fn text(screen: &Screen, made: Made) -> Vec<u8> {
+pub(crate) fn text(screen: &Screen, made: Made) -> Vec<u8> {
     let lines = screen.scrollback(made.scrollback).chain(screen.lines());
     let mut out = Vec::new();
     for line in lines {

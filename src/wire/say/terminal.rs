@@ -10,7 +10,7 @@ use crate::wire::json;
 
 /// Why a viewer is drawn the terminal anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// It is too far behind.
     Behind,
     /// What it lacks is no longer retained.
@@ -18,7 +18,7 @@ pub enum Reason {
 }
 
 /// The first frame.
-pub fn ready(id: impl Display) -> Vec<u8> {
+pub(crate) fn ready(id: impl Display) -> Vec<u8> {
     let mut text = b"{\"processId\":".to_vec();
     json::write_string(&id.to_string(), &mut text);
     text.extend_from_slice(b",\"type\":\"ready\"}");
@@ -26,13 +26,13 @@ pub fn ready(id: impl Display) -> Vec<u8> {
 }
 
 /// The last one. A process that a signal ended has no code.
-pub fn exit(code: Option<i32>) -> Vec<u8> {
+pub(crate) fn exit(code: Option<i32>) -> Vec<u8> {
     let code = code.map_or_else(|| "null".to_owned(), |code| code.to_string());
     format!("{{\"exitCode\":{code},\"type\":\"exit\"}}").into_bytes()
 }
 
 /// Something that was not done.
-pub fn error(message: &str) -> Vec<u8> {
+pub(crate) fn error(message: &str) -> Vec<u8> {
     let mut text = b"{\"message\":".to_vec();
     json::write_string(message, &mut text);
     text.extend_from_slice(b",\"type\":\"error\"}");
@@ -41,12 +41,12 @@ pub fn error(message: &str) -> Vec<u8> {
 
 /// Everything through entry `sequence`, which ends at byte `offset` of the output, has been sent,
 /// and nothing later.
-pub fn cursor(sequence: u64, offset: u64) -> Vec<u8> {
+pub(crate) fn cursor(sequence: u64, offset: u64) -> Vec<u8> {
     format!("{{\"type\":\"cursor\",\"sequence\":{sequence},\"offset\":{offset}}}").into_bytes()
 }
 
 /// Entries `from` to `to` are not sent; what follows draws the terminal.
-pub fn redraw(reason: Reason, from: u64, to: u64) -> Vec<u8> {
+pub(crate) fn redraw(reason: Reason, from: u64, to: u64) -> Vec<u8> {
     let reason = match reason {
         Reason::Behind => "behind",
         Reason::Evicted => "evicted",
@@ -56,13 +56,13 @@ pub fn redraw(reason: Reason, from: u64, to: u64) -> Vec<u8> {
 }
 
 /// The terminal has this size.
-pub fn resized(size: WindowSize) -> Vec<u8> {
+pub(crate) fn resized(size: WindowSize) -> Vec<u8> {
     let WindowSize { cols, rows } = size;
     format!("{{\"type\":\"resized\",\"cols\":{cols},\"rows\":{rows}}}").into_bytes()
 }
 
 /// The terminal has this title; empty without one.
-pub fn title(title: &str) -> Vec<u8> {
+pub(crate) fn title(title: &str) -> Vec<u8> {
     let mut text = b"{\"type\":\"title\",\"title\":".to_vec();
     json::write_string(title, &mut text);
     text.push(b'}');

@@ -21,7 +21,7 @@ pub mod frame;
 pub mod handshake;
 pub mod mask;
 pub mod message;
-pub mod utf8;
+pub(crate) mod utf8;
 
 #[cfg(test)]
 mod differential;

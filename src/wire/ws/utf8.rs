@@ -14,7 +14,7 @@ use super::error::ProtocolError;
 /// [`ProtocolError::InvalidUtf8`] as soon as one byte rules out every valid
 /// continuation: an overlong form, a surrogate or a value above U+10FFFF is
 /// refused at its second byte.
-pub fn checked_prefix(tail: &[u8]) -> Result<usize, ProtocolError> {
+pub(crate) fn checked_prefix(tail: &[u8]) -> Result<usize, ProtocolError> {
     match std::str::from_utf8(tail) {
         Ok(_) => Ok(tail.len()),
         Err(error) if error.error_len().is_none() => Ok(error.valid_up_to()),

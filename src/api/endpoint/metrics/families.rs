@@ -8,7 +8,7 @@ use crate::process::Counts;
 
 /// What the I/O thread knows besides what is counted.
 #[derive(Clone, Debug, Default)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Whether it runs on io_uring; else on epoll.
     pub uring: bool,
     /// When the server was started, in milliseconds.
