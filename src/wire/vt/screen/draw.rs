@@ -97,6 +97,10 @@ impl<'a> Switch<'a> {
             Self::Saving(attributes) => {
                 pen(attributes, out);
                 out.extend_from_slice(b"\x1b[?1049h\x1b[m");
+                // It was cleared with these attributes.
+                if !attributes.is_empty() {
+                    out.extend_from_slice(b"\x1b[2J");
+                }
             }
             Self::Bare => out.extend_from_slice(b"\x1b[m\x1b[?1047h"),
         }

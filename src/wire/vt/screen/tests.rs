@@ -56,7 +56,7 @@ fn the_alternate_screen_is_entered_as_the_program_did() {
         ("\x1b[?1049h~", "^[1;1H^[m^[?1049h^[m^[H~"),
         (
             "$ vim\r\n\x1b[32m\x1b[?1049h~",
-            "$ vim^[2;1H^[0;32m^[?1049h^[m^[H",
+            "$ vim^[2;1H^[0;32m^[?1049h^[m^[2J^[H",
         ),
         // Neither of these saved where the cursor was.
         ("\x1b7$ vim\r\n\x1b[?1047h~", "$ vim^[2;1H^[m^[?1047h^[H"),
