@@ -189,7 +189,7 @@ pub(crate) struct Server {
     /// Tells of both, and of the end of that.
     pub(super) held: Notify,
     /// What viewers have typed, if there is a keeper.
-    pub(super) typing: RefCell<Vec<(ProcessId, Weak<InputQueue>)>>,
+    pub(super) input_queues: RefCell<Vec<(ProcessId, Weak<InputQueue>)>>,
     /// Connections that are WebSockets.
     pub(super) web_sockets: Cell<usize>,
     /// Where connections stand, by their sockets, if there is a keeper.
@@ -326,7 +326,7 @@ impl Server {
             holds: Cell::new(false),
             leaves: Cell::new(false),
             held: Notify::default(),
-            typing: RefCell::default(),
+            input_queues: RefCell::default(),
             web_sockets: Cell::new(0),
             standing: RefCell::default(),
             supervisor,

@@ -1,6 +1,6 @@
 //! What the I/O thread tells the log.
 //!
-//! In: events of all tasks. Out: lines (`journal`). Everything that is told or counted goes through
+//! In: events of all tasks. Out: lines (`journal`). Everything that is told goes through
 //! here: what happens now and then by [`Server::tell`], what a client can have happen as often as it
 //! likes by [`Server::tell_seldom`].
 

@@ -1,8 +1,8 @@
 //! Waiting on behalf of a client: for a condition, until a time, as long as somebody listens.
 //!
 //! In: where to look, what tells when to look again, and the client's end of the connection. Out:
-//! what was found, or why it is no longer waited for. Every request that takes time waits here, so
-//! that each of these waits has an end and watches its client: one that has gone must not keep its
+//! what was found, or why it is no longer waited for. Every request that is answered once waits
+//! here (streams watch their client themselves), so that each of these waits has an end and watches its client: one that has gone must not keep its
 //! connection for as long as it has asked for.
 //!
 //! A client that has sent FIN may have gone, or it has said all that it has to say and listens

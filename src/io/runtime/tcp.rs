@@ -1,10 +1,12 @@
 //! What is asked of TCP that nothing else wraps (tcp(7)).
 //!
-//! In: a connected socket. Out: a short queue; how long its way is; whether there is something to read.
+//! In: a connected socket. Out: a short queue; how long its way is; when it can be read
+//! or written.
 //!
 //! # Safety
 //! Two calls of the C library with a number for the socket and a buffer of a known size; what is no
-//! socket is refused (EBADF, ENOTSOCK). And one borrow of what two halves of a connection share.
+//! socket is refused (EBADF, ENOTSOCK). And borrows of
+//! what two halves of a connection share, and a structure of numbers that begins as zeros.
 #![allow(unsafe_code)]
 
 use std::future::Future;

@@ -23,7 +23,7 @@ const BYTES_MAX: usize = 16 << 20;
 pub(super) fn hand_over(server: &Server) -> Result<Vec<Typed>, String> {
     let table = server.table.borrow();
     let mut all: Vec<(u64, Typed)> = Vec::new();
-    for (id, queue) in &*server.typing.borrow() {
+    for (id, queue) in &*server.input_queues.borrow() {
         if let (Some(process), Some(queue)) = (table.get(*id), queue.upgrade()) {
             let job = process.job.0;
             let left = queue.left().into_iter();

@@ -38,9 +38,9 @@ impl InputPump {
     pub(crate) fn new(server: Rc<Server>, id: ProcessId) -> Self {
         let queue = Rc::<InputQueue>::default();
         if server.options.upgrades.is_some() {
-            let mut typing = server.typing.borrow_mut();
-            typing.retain(|(_, queue)| queue.strong_count() > 0);
-            typing.push((id, Rc::downgrade(&queue)));
+            let mut queues = server.input_queues.borrow_mut();
+            queues.retain(|(_, queue)| queue.strong_count() > 0);
+            queues.push((id, Rc::downgrade(&queue)));
         }
         Self { server, id, queue }
     }

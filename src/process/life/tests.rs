@@ -67,7 +67,7 @@ fn told(life: &Life, effects: Effects) -> String {
 }
 
 /// The events in the order of the table's columns; time comes when the grace is over.
-const EVENTS: [(Event, u64); 10] = [
+const EVENTS: [(Event, u64); 11] = [
     (SPAWNED, 0),
     (FAILED, 0),
     (EXITED, 0),
@@ -78,10 +78,11 @@ const EVENTS: [(Event, u64); 10] = [
     (Event::Time, 250),
     (Event::Left(4), 0),
     (Event::Abandoned, 0),
+    (Event::OutputHeld, 0),
 ];
 
 /// How a job gets into the state that a row is about, and what each event does there.
-type Row = (&'static [Event], [&'static str; 10]);
+type Row = (&'static [Event], [&'static str; 11]);
 
 fn check(kind: Kind, rows: &[Row]) {
     for (history, expected) in rows {
@@ -118,6 +119,7 @@ fn every_event_in_every_state_of_a_managed_process() {
                     "start",
                     "start tell",
                     "start",
+                    "start",
                 ],
             ),
             (
@@ -132,6 +134,7 @@ fn every_event_in_every_state_of_a_managed_process() {
                     "running",
                     "running",
                     "running tell",
+                    "running",
                     "running",
                 ],
             ),
@@ -148,6 +151,7 @@ fn every_event_in_every_state_of_a_managed_process() {
                     "over retire tell",
                     "draining tell wake",
                     "draining",
+                    "draining",
                 ],
             ),
             (
@@ -163,6 +167,7 @@ fn every_event_in_every_state_of_a_managed_process() {
                     "over",
                     "over tell",
                     "over",
+                    "over",
                 ],
             ),
             (
@@ -177,6 +182,7 @@ fn every_event_in_every_state_of_a_managed_process() {
                     "failed",
                     "failed",
                     "failed tell",
+                    "failed",
                     "failed",
                 ],
             ),
@@ -202,6 +208,7 @@ fn every_event_in_every_state_of_a_run() {
                     "start",
                     "start tell",
                     "start kill",
+                    "start",
                 ],
             ),
             (
@@ -217,6 +224,7 @@ fn every_event_in_every_state_of_a_run() {
                     "running",
                     "running tell",
                     "running kill",
+                    "running",
                 ],
             ),
             (
@@ -232,6 +240,7 @@ fn every_event_in_every_state_of_a_run() {
                     "over rest ended tell",
                     "draining tell",
                     "draining kill",
+                    "draining",
                 ],
             ),
             (
@@ -247,6 +256,7 @@ fn every_event_in_every_state_of_a_run() {
                     "over",
                     "over tell",
                     "over",
+                    "over",
                 ],
             ),
             (
@@ -261,6 +271,7 @@ fn every_event_in_every_state_of_a_run() {
                     "failed",
                     "failed",
                     "failed tell",
+                    "failed",
                     "failed",
                 ],
             ),
@@ -286,6 +297,7 @@ fn every_event_in_every_state_of_a_run_that_is_listed_from_its_start() {
                     "start",
                     "start tell",
                     "start kill",
+                    "start",
                 ],
             ),
             (
@@ -301,6 +313,7 @@ fn every_event_in_every_state_of_a_run_that_is_listed_from_its_start() {
                     "running",
                     "running tell",
                     "running kill",
+                    "running",
                 ],
             ),
             (
@@ -316,6 +329,7 @@ fn every_event_in_every_state_of_a_run_that_is_listed_from_its_start() {
                     "over rest retire ended tell",
                     "draining tell",
                     "draining kill",
+                    "draining",
                 ],
             ),
             (
@@ -331,6 +345,7 @@ fn every_event_in_every_state_of_a_run_that_is_listed_from_its_start() {
                     "over",
                     "over tell",
                     "over",
+                    "over",
                 ],
             ),
             (
@@ -345,6 +360,7 @@ fn every_event_in_every_state_of_a_run_that_is_listed_from_its_start() {
                     "failed",
                     "failed",
                     "failed tell",
+                    "failed",
                     "failed",
                 ],
             ),
