@@ -1,9 +1,9 @@
 //! procring: a process API server for sandboxes.
 //!
-//! This is the map. Every room says at its top what goes in, what comes out, what it owns and what
-//! it does not know; docs/ARCHITECTURE.md walks a start, a byte, a request and an exit through them.
+//! This is the map. Most rooms say at their top what goes in, what comes out, what they own and what
+//! they do not know; docs/ARCHITECTURE.md walks a start, a byte, a request and an exit through them.
 //!
-//! A room may name itself, the rooms below it in its own row, and what its row lists.
+//! A room may name itself, its own wings, and what its row lists.
 //! `tests/layers.rs` reads this table and fails with the arrow that was broken, or with the room
 //! that is missing.
 //!

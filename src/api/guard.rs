@@ -1,6 +1,7 @@
 //! Who may ask: host names, token, origins.
 //!
-//! In: the values of `Host`, `Authorization`, `Origin`. Out: yes or no. Knows no path and no
+//! In: the values of `Host`, `Authorization`, `Origin`, an `access_token`, and who the peer is. Out:
+//! yes or no, by which credential, and the origin that may read the answer. Knows no path and no
 //! process.
 
 use std::net::{Ipv4Addr, Ipv6Addr};

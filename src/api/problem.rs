@@ -1,8 +1,9 @@
 //! Every error a client can see: status, kind, text (RFC 7807).
 //!
 //! In: what went wrong, in the words of the room that found it. Out: a [`Reply`] with a problem
-//! body. With its two rooms ([`refusals`], [`system`]) the only place that knows status codes of
-//! errors.
+//! body. Here and in its two rooms ([`refusals`], [`system`]) errors get their status, but for what
+//! cannot be read: there whoever reads says 400, 405, 413, 415 or 422, and `wire` that of a head or a
+//! chunk.
 
 mod refusals;
 mod system;

@@ -1,7 +1,7 @@
 //! Every route, once: method, path, who may ask, parameters, body, answers, and what it means.
 //!
-//! Dispatch, `allow`, the check of tokens and strict handling read this table; a description of
-//! the API and counters can, too. There is no second list of routes.
+//! Dispatch, `allow`, the check of tokens and strict handling read this table; so do the API's
+//! document (`openapi`), the counters by route and the audit log. There is no second list of routes.
 
 mod find;
 mod kinds;

@@ -1,4 +1,4 @@
-//! What every command needs: the server, and who it is shown to.
+//! What every command needs: the server, and for whom it prints.
 
 use std::fs;
 use std::time::Duration;

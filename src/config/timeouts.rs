@@ -2,7 +2,8 @@
 //!
 //! One table: every duration that somebody outside the code which waits may rely on, with what it
 //! promises, to whom, and where that is written. What only tunes one algorithm (the pauses between
-//! its passes, when memory is given back) stays beside that algorithm. The limits of a run that a
+//! its passes, when memory is given back) stays beside that algorithm;
+//! those of the command line are in `cli` and `client`. The limits of a run that a
 //! client may change are in [`Settings`](super::Settings).
 
 use std::time::Duration;

@@ -8,7 +8,8 @@
 //! does not. So what must not be seen in part is committed by the store of one word.
 //!
 //! # Safety
-//! The only `unsafe` is the mapping and one slice of it, of a type that others may change meanwhile.
+//! The mapping, what the kernel is told of it, and its end; slices of it, of types that others may
+//! change meanwhile (atomic words, of which one may be used as an int); and that threads may share it.
 #![allow(unsafe_code)]
 
 use std::fs::File;

@@ -8,13 +8,15 @@
 //! StartPending --------> Running ------------> Draining ----------------> Over
 //!      |                                          ^       a grace is over  ^
 //!      |   Exited (few runs are told of their start)                       |
-//!      |------------------------------------------'        TimedOut        |
+//!      |------------------------------------------'     TimedOut (from    |
+//!      |                                         any of the first three)   |
 //!      |-------------------------------------------------------------------'
 //!      '--> Failed   SpawnFailed
 //! ```
 //!
 //! Events of several threads meet here, so any of them may come in any state. One that makes no
-//! sense there changes nothing.
+//! sense there leaves the state as it is; outputs that end, and how many are left of the tree, are
+//! counted in any.
 
 use std::time::Duration;
 

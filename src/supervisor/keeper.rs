@@ -21,7 +21,9 @@
 //! come to serve, the keeper becomes the old program again in the same way ([`go_back`]).
 //!
 //! # Safety
-//! Thin calls of libc on numbers and a zeroed structure that is read as waitid(2) says.
+//! A copy of this process, made while it has one thread; execve(2) on texts that live until then;
+//! descriptors taken over by number, each once; and thin calls of libc on numbers and a zeroed
+//! structure that is read as waitid(2) says.
 #![allow(unsafe_code)]
 
 use std::collections::HashSet;

@@ -4,7 +4,8 @@
 //! Owns every child's pid and pidfd from exec until it is reaped, the spawner threads, and the
 //! question what is left of a tree. Knows no socket, no log, and no HTTP.
 //!
-//! One plain epoll loop: doorbell, signalfd, one pidfd per running child. Nothing in it waits:
+//! One plain epoll loop: doorbell, signalfd, one pidfd per running child, news of the memory of groups,
+//! the keeper's bell, and timers of spawns that hang. Nothing in it waits:
 //! spawns happen on the threads of `spawn::pool`, kills are swept in passes between other events.
 
 pub(crate) mod cgroup;

@@ -8,6 +8,7 @@
 //! | SIGTERM, SIGINT, SIGQUIT | the end begins; once more, and it ends at once |
 //! | SIGHUP | the same where the server has a controlling terminal, which is then gone; nothing where it was started ignoring it (nohup(1)); elsewhere a word to reload |
 //! | SIGUSR2 | an upgrade |
+//! | SIGCHLD | a child has ended |
 //! | SIGTSTP | stops the server until SIGCONT, as Ctrl-Z in a shell wants it (and `bg` goes on) |
 //! | SIGTTIN, SIGTTOU | nothing: a server in the background writes its lines to a terminal with `stty tostop`, too |
 //!

@@ -1,4 +1,4 @@
-//! Bytes to meaning and back: HTTP/1.1, SSE, WebSocket and log entries as JSON.
+//! Bytes to meaning and back: HTTP/1.1, SSE, WebSocket, JSON, base64 and terminal escapes.
 //!
 //! In: slices a peer sent. Out: facts, or bytes to send. Owns nothing that two
 //! connections share. Knows no socket, no clock, no process.

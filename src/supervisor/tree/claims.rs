@@ -12,7 +12,7 @@
 //!   is not told from the one before;
 //! - one of its descriptors 0 to 2 is a pipe or terminal that was made for this tree.
 //!
-//! All three are numbers that come again, so each has an end:
+//! Sessions, marks and files are numbers that come again, so each has an end:
 //! - A session's number is in use while somebody is in the session. So it is the leader's until that
 //!   is reaped. Later it is for who started before that ([`Session::Left`]), because a process is in
 //!   the session that it was born in or in one of its own number; and for others while one of those

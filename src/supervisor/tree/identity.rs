@@ -1,4 +1,5 @@
-//! What a process is, whatever becomes of its number; the only place that signals processes.
+//! What a process is, whatever becomes of its number; the only place that signals processes of trees.
+//! (`keeper` signals its own server, a child that it has not reaped.)
 //!
 //! A number comes again: at the end of a process it is free, and a busy machine has gone round all
 //! of them in minutes. So nothing is signalled by its number:

@@ -3,7 +3,7 @@
 //! In: /proc, the marks and groups that children were born with. Out: who was found, and signals
 //! to them. Knows no queue, no deadline and no message.
 //!
-//! - [`identity`]: what a process is; the only place that signals any.
+//! - [`identity`]: what a process is; the only place that signals those of trees.
 //! - [`claims`]: which tree an orphan is of. [`mark`]: what its members carry.
 //! - [`sockets`]: which ports its members listen on.
 //! - [`orphans`]: looks at the server's children, in steps. [`walk`]: kills, in steps.
