@@ -254,6 +254,19 @@ fn a_run_is_killed_when_its_time_has_passed_and_not_before() {
 }
 
 #[test]
+fn nothing_is_due_to_a_child_that_runs() {
+    alone("nothing_is_due_to_a_child_that_runs", || {
+        let (mut it, job) = (Loop::new(Duration::ZERO), JobId(1));
+        it.sleeper(job, true, None);
+        // Whether it has come to its program is looked at once more by then.
+        it.advance(1000);
+        assert_eq!(it.supervisor.pause(), None);
+        it.supervisor.on_command(Command::ShutDown);
+        it.exit(job);
+    });
+}
+
+#[test]
 fn who_does_not_heed_a_stop_is_killed_when_the_earliest_grace_is_over() {
     alone(
         "who_does_not_heed_a_stop_is_killed_when_the_earliest_grace_is_over",
