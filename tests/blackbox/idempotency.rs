@@ -248,9 +248,7 @@ fn who_waits_for_a_start_that_fails_gets_its_failure(backend: Backend) {
         // The first client goes away; what it asked for is still under way.
         let mut gone = server.conn();
         gone.send(request(&server, CREATE, "k", &body));
-        eventually("a start that hangs", || {
-            procfs::children_of(server.pid).pop()
-        });
+        eventually("a start that hangs", || procfs::starting(server.pid).pop());
         gone.reset();
         let waiting: Vec<_> = (0..2)
             .map(|_| scope.spawn(|| ask(&server, CREATE, "k", &body)))

@@ -144,9 +144,7 @@ fn a_name_is_held_while_its_start_hangs(backend: Backend) {
     let body = json!({"command": program, "name": "slow"});
     std::thread::scope(|scope| {
         let hung = scope.spawn(|| server.post("/v1/processes", &body));
-        eventually("a start that hangs", || {
-            procfs::children_of(server.pid).pop()
-        });
+        eventually("a start that hangs", || procfs::starting(server.pid).pop());
         let second = json!({"command": "true", "name": "slow"});
         let holder = server
             .post("/v1/processes", &second)

@@ -163,10 +163,7 @@ fn a_start_that_hangs_delays_nobody_else(backend: Backend) {
             .collect();
         // They hold nothing of the server's: no socket, no pipe of another child.
         eventually("hung starts with descriptors 0 to 2 only", || {
-            let hung = procfs::children_of(server.pid).into_iter().filter(|pid| {
-                let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-                name.is_ok_and(|name| name == "spawner\n")
-            });
+            let hung = procfs::starting(server.pid).into_iter();
             let fds = |pid| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
             let counts: Vec<usize> = hung.map(fds).collect();
             (counts.len() > 2 && counts.iter().all(|&count| count == 3)).then_some(())

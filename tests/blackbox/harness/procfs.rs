@@ -29,6 +29,18 @@ pub(crate) fn children_of(parent: i32) -> Vec<i32> {
         .collect()
 }
 
+/// Its children that have not come to their program. Not the one that a server makes as it begins, to
+/// see whether it may make them in groups.
+pub(crate) fn starting(server: i32) -> Vec<i32> {
+    let is_starting = |pid: &i32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name == "spawner\n")
+    };
+    let mut all = children_of(server);
+    all.retain(is_starting);
+    all
+}
+
 /// A number of kibibytes that the kernel tells of a process: `VmRSS` is what is resident, `VmHWM` the
 /// most that ever was, `RssAnon` heap and stacks (proc_pid_status(5)).
 pub(crate) fn kib(pid: i32, field: &str) -> u64 {
