@@ -21,6 +21,7 @@ on_both!(
     a_body_that_decodes_to_too_much_is_refused_and_the_next_one_is_not,
     a_long_answer_is_made_of_what_the_run_wrote_while_it_is_read,
     a_list_of_long_records_comes_in_pieces_and_cuts_their_arguments,
+    fetches_that_begin_at_once_are_not_all_let_in_for_the_same_room,
     what_only_a_stalled_fetch_holds_is_taken_from_it,
     where_a_limit_makes_the_arena_small_nobodys_log_is_empty,
     an_unfinished_message_is_charged_and_its_client_is_told,
@@ -358,6 +359,30 @@ fn a_list_of_long_records_comes_in_pieces_and_cuts_their_arguments(backend: Back
     let record = server.info(&ids[3]);
     assert_eq!(record["args"].as_array().unwrap().len(), 101);
     assert!(record.get("argsTruncated").is_none());
+}
+
+fn fetches_that_begin_at_once_are_not_all_let_in_for_the_same_room(backend: Backend) {
+    let server = with(backend, "24M");
+    let id = server.spawn(&writer(5_000_000));
+    await_written(&server, &id, 5_000_000);
+    let mut readers: Vec<_> = (0..300).map(|_| Conn::narrow(server.address)).collect();
+    for reader in &mut readers {
+        reader.send(format!(
+            "GET /v1/processes/{id}/logs HTTP/1.1\r\nHost: {}\r\n\r\n",
+            server.address
+        ));
+    }
+    let mut most = 0;
+    let [mut begun, mut refused] = [0, 0];
+    for reader in &mut readers {
+        match reader.head(WAIT).expect("a head").status {
+            200 => begun += 1,
+            _ => refused += 1,
+        }
+        most = memory(&server)["totalBytes"].as_u64().unwrap().max(most);
+    }
+    assert!(begun > 10 && refused > 10, "{begun} and {refused}");
+    assert!(most <= 24 << 20, "{most} with {begun} readers");
 }
 
 fn what_only_a_stalled_fetch_holds_is_taken_from_it(backend: Backend) {

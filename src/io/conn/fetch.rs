@@ -20,12 +20,16 @@ use crate::io::server::Server;
 /// Bytes of one piece, about.
 const PIECE_BYTES: usize = 192 << 10;
 
+/// Room for one: the entry that makes it one may be long.
+const ROOM_BYTES: usize = PIECE_BYTES + PIECE_BYTES / 2;
+
 /// A log that is to be sent. Gives the snapshot back when dropped, also when the connection ends
 /// first.
 struct Held {
     server: Rc<Server>,
     fetch: Fetch,
-    /// What the snapshot takes besides slots.
+    /// What the snapshot takes besides slots; with a piece, until there is one, which its writer counts.
+    /// Many that begin at once are not all let in for the same room then.
     charge: Option<Charge>,
 }
 
@@ -41,10 +45,16 @@ impl Held {
             fetch,
             charge: None,
         };
-        let mut charge = server.charge(Kind::Answers, bytes + PIECE_BYTES as u64)?;
-        charge.set(bytes);
-        held.charge = Some(charge);
+        held.charge = Some(server.charge(Kind::Answers, bytes + ROOM_BYTES as u64)?);
         Ok(held)
+    }
+
+    /// A piece is handed to its writer now.
+    fn has_piece(&mut self) {
+        let bytes = self.fetch.snapshot.heap_bytes() as u64;
+        if let Some(charge) = &mut self.charge {
+            charge.set(bytes);
+        }
     }
 
     /// Bytes of the whole body.
@@ -69,7 +79,7 @@ async fn fetch(mut held: Held, head: Vec<u8>, head_only: bool, writer: &mut Writ
     }
     let mut more = !head_only;
     while more {
-        let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 2);
+        let mut piece = Vec::with_capacity(ROOM_BYTES);
         {
             let table = held.server.table.borrow();
             if held.fetch.snapshot.is_void(table.arena()) {
@@ -78,6 +88,7 @@ async fn fetch(mut held: Held, head: Vec<u8>, head_only: bool, writer: &mut Writ
             }
             more = held.fetch.piece(table.arena(), PIECE_BYTES, &mut piece);
         }
+        held.has_piece();
         if writer
             .within(piece, timeouts::HELD_PIECE_MAX)
             .await

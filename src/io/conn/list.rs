@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::api::Reply;
 use crate::api::list::List;
-use crate::budget::Kind;
+use crate::budget::{Charge, Kind};
 use crate::wire::http::chunked::{CHUNK_END, LAST_CHUNK, chunk_head};
 use crate::wire::http::response::Length;
 
@@ -18,17 +18,21 @@ use crate::io::memory::SMALL_BYTES;
 use crate::io::runtime::turn::give_way;
 use crate::io::server::Server;
 
-/// Sends `head` and the list. False if the connection cannot go on.
+/// Sends `head` and the list. `room` is kept for a piece until there is one, which the writer counts:
+/// many that begin at once are not all let in for the same room then. False if the connection cannot
+/// go on.
 async fn send_list(
     server: &Rc<Server>,
     list: &mut List,
     head: Vec<u8>,
     chunked: bool,
+    room: Charge,
     writer: &mut Writer,
 ) -> bool {
     if writer.all(head).await.is_err() {
         return false;
     }
+    drop(room);
     let (mut piece, mut more) = (list.begun(), true);
     loop {
         let framed = if chunked { frame(&piece, !more) } else { piece };
@@ -58,9 +62,10 @@ impl Conn {
         mut request: Box<Request>,
         mut list: Box<List>,
     ) -> Persistence {
-        if let Err(problem) = self.server.charge(Kind::Answers, list.piece_bytes()) {
-            return self.reply(&request, problem.reply()).await;
-        }
+        let room = match self.server.charge(Kind::Answers, list.piece_bytes()) {
+            Ok(room) => room,
+            Err(problem) => return self.reply(&request, problem.reply()).await,
+        };
         let reply = Reply::new(200).typed("application/json", Vec::new());
         let length = request.length_unknown();
         let chunked = length == Length::Chunked;
@@ -70,7 +75,10 @@ impl Conn {
         let _held = (bytes >= SMALL_BYTES).then(|| self.server.budget.hold(Kind::Answers, bytes));
         let whole = match request.head_only {
             true => self.writer.all(out).await.is_ok(),
-            false => send_list(&self.server, &mut list, out, chunked, &mut self.writer).await,
+            false => {
+                let writer = &mut self.writer;
+                send_list(&self.server, &mut list, out, chunked, room, writer).await
+            }
         };
         self.after_stream(&request, whole)
     }
