@@ -12,7 +12,9 @@ use crate::harness::server::send_signal;
 use crate::harness::{
     Backend, Launch, Response, Server, eventually, on_both, one_heavy_test_at_a_time, sh,
 };
-use crate::stdin::{accepted, in_pipe, input, put, stdin, taken, text, whole_output};
+use crate::stdin::{
+    accepted, close, in_pipe, input, is_closed, put, stdin, taken, text, whole_output,
+};
 
 on_both!(
     a_body_of_any_type_and_framing_arrives,
@@ -24,6 +26,7 @@ on_both!(
     a_server_that_ends_meanwhile_answers,
     a_body_that_breaks_off_is_no_end_of_input,
     a_second_body_waits_and_a_small_input_does_not,
+    an_end_of_input_comes_between_the_pieces_of_a_body,
     a_body_goes_on_at_its_offset,
     refusals_come_before_the_body,
     requests_behind_a_body_are_answered,
@@ -339,6 +342,39 @@ fn a_second_body_waits_and_a_small_input_does_not(backend: Backend) {
     );
     put(&server, &id, "?eof=true", b"").expect(200);
     assert_eq!(whole_output(&server, &id), "ab-cdyz");
+}
+
+fn an_end_of_input_comes_between_the_pieces_of_a_body(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("cat; echo :end; exec sleep 1000"));
+    let mut conn = server.conn();
+    let path = format!("{}?eof=true", stdin(&id));
+    conn.send(head(&server, &path, "Content-Length: 8"));
+    conn.send("came");
+    server.await_output(&id, "came");
+    // Whoever sends the body may never end it, as `tail -f` does not.
+    close(&server, &id).expect_empty(204);
+    server.await_output(&id, "came:end");
+    conn.send("more");
+    let answer = conn.response("PUT");
+    is_closed(&answer);
+    assert_eq!(taken(&answer, 409, "conflict"), (4, 4));
+    // What has come to the server and not to the process yet is before it, too.
+    let (id, pid) = server.sleeper();
+    let mut conn = server.conn();
+    conn.send(head(&server, &stdin(&id), "Content-Length: 200000"));
+    conn.send(vec![b'a'; 100_000]);
+    eventually("a full pipe", || {
+        (in_pipe(&server, &id) >= 60_000).then_some(())
+    });
+    close(&server, &id).expect_empty(204);
+    conn.send(vec![b'b'; 100_000]);
+    send_signal(pid, libc::SIGUSR1);
+    let answer = conn.response("PUT");
+    let (written, offset) = taken(&answer, 409, "conflict");
+    assert_eq!(written, offset);
+    assert!((60_000..200_000).contains(&written), "{written}");
+    assert_eq!(whole_output(&server, &id).len() as u64, written);
 }
 
 fn a_body_goes_on_at_its_offset(backend: Backend) {
