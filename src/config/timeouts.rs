@@ -89,6 +89,11 @@ pub(crate) const WATCHDOG_MAX: Duration = Duration::from_millis(800);
 
 // Jobs, runs and terminals.
 
+/// An attached client gets a character whole if its second part is read so soon after the first: who
+/// writes half a character and waits is no writer of text, and may wait for an answer to it.
+/// docs/design/046-cut-characters.md.
+pub(crate) const CUT_CHARACTER_MAX: Duration = Duration::from_secs(1);
+
 /// How long `stop` and `kill` wait for the exit where the request does not say. The contract on
 /// stop and kill.
 pub(crate) const WAIT_DEFAULT: Duration = Duration::from_millis(2000);

@@ -40,6 +40,11 @@ const CACHE_BYTES_MAX: usize = 16 << 20;
 
 /// How a kind of reader wants its entries.
 pub trait Encoder {
+    /// The last entry that may be encoded now, where `last` is the newest.
+    fn until(&self, last: u64) -> u64 {
+        last
+    }
+
     /// Appends one entry.
     fn entry(&self, entry: &Entry, data: &[u8], out: &mut Vec<u8>);
 
@@ -281,8 +286,11 @@ impl Batches {
         let last = match cursor.next(log) {
             Next::Gap(gap) => return Found::Gap(gap),
             Next::Nothing => return Found::Nothing,
-            Next::Entries { last } => last,
+            Next::Entries { last } => encoder.until(last),
         };
+        if cursor.position() > last {
+            return Found::Nothing;
+        }
         if !cursor.skip_unwanted(log) {
             return if cursor.position() > last {
                 Found::Nothing

@@ -12,6 +12,7 @@
 pub(crate) mod arena;
 pub mod batch;
 pub(crate) mod capture;
+pub(crate) mod characters;
 pub mod cursor;
 pub(crate) mod find;
 #[cfg(test)]

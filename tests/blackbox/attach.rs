@@ -15,6 +15,8 @@ on_both!(
     a_token_is_taken_from_each_of_its_places,
     ready_then_output_then_exit_then_1000,
     what_is_no_text_comes_as_base64,
+    text_that_reads_have_cut_is_text,
+    half_a_character_at_the_end_is_not_lost,
     binary_frames_begin_with_their_channel,
     a_client_sees_everything_or_what_it_asks_for,
     a_client_that_does_not_read_gets_a_gap_and_holds_up_nobody,
@@ -233,6 +235,64 @@ fn what_is_no_text_comes_as_base64(backend: Backend) {
     }
     assert_eq!(encodings, ["utf8", "base64", "base64", "base64"]);
     assert_eq!(data, b"\xc3\xa9\n\xff\xc3\xa9");
+}
+
+fn text_that_reads_have_cut_is_text(backend: Backend) {
+    let server = Server::open(backend);
+    // Seven bytes: a read ends in one of them somewhere.
+    let id = server.spawn(&sh("yes €€ | head -c 700000"));
+    let seen = |query: &str| {
+        let mut ws = attach(&server, &id, query);
+        let (mut frames, mut text) = (Vec::new(), String::new());
+        loop {
+            match ws.next() {
+                Got::Text(frame) if frame["type"] == "output" => {
+                    if frame["encoding"] != "utf8" {
+                        return Err(frame["sequence"].clone());
+                    }
+                    text.push_str(frame["data"].as_str().unwrap());
+                    frames.push((frame["sequence"].as_u64().unwrap(), text.len()));
+                }
+                Got::Text(frame) => {
+                    assert_eq!(frame["type"], "exit");
+                    return Ok((frames, text));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let live = seen("");
+    let log = server.get(&format!("/v1/processes/{id}/logs")).json();
+    let entries = log["entries"].as_array().unwrap();
+    let cut = |entry: &Value| {
+        let data = STANDARD.decode(entry["data"].as_str().unwrap()).unwrap();
+        std::str::from_utf8(&data).is_err()
+    };
+    assert!(entries.iter().any(cut), "no read has cut a character");
+    let at = |entry: &Value| entry["timestampMs"].as_u64().unwrap();
+    let stood_still = entries
+        .windows(2)
+        .any(|two| at(&two[0]) + 1000 <= at(&two[1]));
+    let Ok(live) = live else {
+        // A second between two parts of a character: the machine had other work.
+        assert!(stood_still, "{live:?} is no text");
+        return;
+    };
+    assert_eq!(live.1, "€€\n".repeat(100_000));
+    assert_eq!(seen("").as_ref(), Ok(&live));
+    // Whoever comes back has the rest, wherever the cut was.
+    for (sequence, had) in live.0 {
+        let (_, rest) = seen(&format!("?since={sequence}")).unwrap();
+        assert_eq!(rest, live.1[had..], "since {sequence}");
+    }
+}
+
+fn half_a_character_at_the_end_is_not_lost(backend: Backend) {
+    let server = Server::open(backend);
+    let id = server.spawn(&sh("printf 'caf\\303'"));
+    let seen = Seen::to_the_end(&mut attach(&server, &id, ""));
+    assert_eq!(seen.stdout, b"caf\xc3");
+    assert_eq!(seen.exit, Some(json!({"type": "exit", "exitCode": 0})));
 }
 
 fn binary_frames_begin_with_their_channel(backend: Backend) {

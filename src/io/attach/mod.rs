@@ -6,7 +6,7 @@
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::api::attach::{AttachFrame, AttachQuery, Framing, attach_frame};
 use crate::api::body::{self, InputEncoding};
@@ -14,13 +14,14 @@ use crate::api::control::window;
 use crate::api::signal::Signalling;
 use crate::config::timeouts;
 use crate::log::batch::{Batches, Chunk, Encoder, Found, HEAD_BYTES_MAX};
+use crate::log::characters::{Characters, Unsettled};
 use crate::log::index::Entry;
 use crate::log::{Cursor, Select};
 use crate::metrics::{metrics, present};
 use crate::process::life::State;
 use crate::process::{Notify, Process};
 use crate::supervisor::spawn::pty;
-use crate::types::{ExitStatus, Monotonic, ProcessId, Stream};
+use crate::types::{ExitStatus, Monotonic, ProcessId, Stream, UnixMs};
 use crate::wire::say::attach as say;
 use crate::wire::ws::message::Event;
 
@@ -44,14 +45,26 @@ const STDERR: u8 = 2;
 
 const READ_ONLY: &str = "this connection is read-only";
 
-/// Each entry as a frame of its own.
-struct Frames(Framing);
+/// Each entry as a frame of its own, but for one that is only a part of a character.
+struct Frames<'a> {
+    framing: Framing,
+    characters: Characters<'a>,
+    unsettled: Option<Unsettled>,
+}
 
-impl Encoder for Frames {
+impl Encoder for Frames<'_> {
+    fn until(&self, last: u64) -> u64 {
+        let before = self.unsettled.map(|entry| entry.sequence - 1);
+        before.map_or(last, |before| before.min(last))
+    }
+
     fn entry(&self, entry: &Entry, data: &[u8], out: &mut Vec<u8>) {
-        match (self.0, entry.stream) {
+        match (self.framing, entry.stream) {
             (Framing::Json, stream) => {
-                say::write_output(stream.as_str(), entry.sequence, data, out);
+                let text = self.characters.text(entry, data);
+                if !text.is_empty() {
+                    say::write_output(stream.as_str(), entry.sequence, &text, out);
+                }
             }
             (Framing::Binary, Stream::Stdout | Stream::Pty) => {
                 say::write_channel(STDOUT, data, out);
@@ -301,7 +314,19 @@ impl Session {
             Framing::Json => &mut shared.attached_json,
             Framing::Binary => &mut shared.attached_binary,
         };
-        match batches.next(&process.log, arena, cursor, &Frames(framing)) {
+        let complete = process.life.is_complete(Monotonic::now());
+        let characters = Characters::new(&process.log, arena, timeouts::CUT_CHARACTER_MAX);
+        let waits = framing == Framing::Json && !complete;
+        let unsettled = match waits {
+            true => characters.unsettled(UnixMs::now().0),
+            false => None,
+        };
+        let frames = Frames {
+            framing,
+            characters,
+            unsettled,
+        };
+        match batches.next(&process.log, arena, cursor, &frames) {
             Found::Chunk(chunk) => return Step::Send(chunk),
             Found::Gap(gap) => {
                 metrics(|all| all.gap(gap.bytes));
@@ -312,7 +337,7 @@ impl Session {
             Found::Nothing => {}
         }
         let until = match process.life.state() {
-            State::Over { end, .. } if process.life.is_complete(Monotonic::now()) => {
+            State::Over { end, .. } if complete => {
                 let status = end.status();
                 let code = status.and_then(ExitStatus::code);
                 let signal = status.and_then(ExitStatus::signal_name);
@@ -321,10 +346,11 @@ impl Session {
             State::Over { complete_at, .. } => Some(instant(complete_at)),
             _ => None,
         };
+        let settled = unsettled.map(|it| Instant::now() + Duration::from_millis(it.for_ms));
         Step::Wait {
             seen: process.changed.version(),
             changed: process.changed.clone(),
-            until,
+            until: until.into_iter().chain(settled).min(),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! What an attached client is sent, as WebSocket frames.
 //!
 //! In: entries, gaps, the end. Out: whole frames, written straight into the caller's buffer. Data
-//! that is UTF-8 is sent as text, other data as base64; an entry that ends inside a character is
-//! other data. Knows no log and no client.
+//! that is UTF-8 is sent as text, other data as base64. Knows no log and no client.
 
 use crate::wire::ws::frame::{Opcode, frame_head, write_frame};
 use crate::wire::{base64, decimal, json};
