@@ -191,6 +191,10 @@ pub(crate) const ANSWER_KEPT: Duration = Duration::from_secs(3600);
 
 // The supervisor and trees.
 
+/// A start that has taken so long hangs, on any machine: it is listed, and where many do and others
+/// wait it is killed. README, "Limits".
+pub(crate) const START_HANGS_AFTER: Duration = Duration::from_secs(1);
+
 /// A start that has not come to its program after this long, on a dead mount for instance, is killed
 /// and refused: its place goes to others. README, "Limits".
 pub(crate) const START_HUNG_MAX: Duration = Duration::from_secs(10);

@@ -360,7 +360,9 @@ impl Server {
     pub(crate) fn command(&self, command: Command) {
         match command {
             // Not worth a wake-up: it only frees memory.
-            Command::Forget { .. } => self.supervisor.send_quietly(Inbox::Command(command)),
+            Command::Forget { .. } | Command::RunIsOver { .. } => {
+                self.supervisor.send_quietly(Inbox::Command(command))
+            }
             command => self.supervisor.send(Inbox::Command(command)),
         }
     }

@@ -243,9 +243,17 @@ impl Life {
         self.left
     }
 
-    /// Whether clients see `running`.
+    /// Whether there is news of its start.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.state != State::StartPending
+    }
+
+    /// Whether clients see `running`, if they see it: also one that is about to begin.
     pub(crate) fn is_running(&self) -> bool {
-        matches!(self.state, State::Running { .. } | State::Draining { .. })
+        matches!(
+            self.state,
+            State::StartPending | State::Running { .. } | State::Draining { .. }
+        )
     }
 
     /// The pid that clients see.

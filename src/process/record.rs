@@ -143,7 +143,7 @@ impl Process {
                 false => Standing::Nothing,
             };
         }
-        match self.is_shown() {
+        match self.life.has_begun() {
             false => Standing::Nothing,
             true if self.life.is_running() => Standing::Running,
             true if run && self.life.left() > 0 => Standing::Leftover,
@@ -257,9 +257,15 @@ impl Process {
         known.or_else(ended)
     }
 
-    /// Whether clients may see it.
+    /// Whether clients may see it: they are to find and end what hangs before it runs.
     pub(super) fn is_shown(&self) -> bool {
-        self.is_listed() && self.life.state() != State::StartPending
+        self.is_listed() && (self.life.has_begun() || self.hangs(Monotonic::now()))
+    }
+
+    /// Whether its start has been waited for long enough to say so.
+    fn hangs(&self, now: Monotonic) -> bool {
+        let is_long = |since| now.since(since) >= timeouts::START_HANGS_AFTER;
+        self.asked_at.is_some_and(is_long)
     }
 
     /// What it is called besides its id.

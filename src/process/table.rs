@@ -306,7 +306,8 @@ impl Table {
 
     /// Notes in the history what clients can see of a record since the last time.
     fn note(&mut self, job: JobId, now: Monotonic, wall: UnixMs) {
-        let Some(process) = self.jobs.get_mut(&job).filter(|of| of.is_listed()) else {
+        let is_news = |of: &&mut Box<Process>| of.is_listed() && of.life.has_begun();
+        let Some(process) = self.jobs.get_mut(&job).filter(is_news) else {
             return;
         };
         let (running, over) = (process.life.is_running(), process.is_over());

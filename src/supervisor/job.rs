@@ -360,6 +360,8 @@ pub(crate) struct Job {
     pub(crate) kills: Kills,
     /// Signals that are due later, a bit each: the lowest is signal 1.
     pub(crate) escalations: u64,
+    /// It is over and nobody asks for it; whom the next look at all children finds of it is ended.
+    pub(crate) ends_if_found: bool,
 }
 
 impl Job {
@@ -373,6 +375,7 @@ impl Job {
             reaped: Reaped::default(),
             kills: Kills::default(),
             escalations: 0,
+            ends_if_found: false,
         }
     }
 }

@@ -4,11 +4,13 @@
 //!
 //! [`job`]: super::job
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::config::timeouts;
+use crate::supervisor::cgroup::Group;
 use crate::supervisor::job::{Effects, Event};
 use crate::supervisor::{Due, Supervisor, message};
 use crate::types::JobId;
@@ -68,6 +70,33 @@ impl Supervisor {
         self.remove_if_forgotten(id);
     }
 
+    /// Nobody asks for a run any more, and nobody of it is known to be alive. It is remembered until
+    /// there has been a look at all children, so that whom that finds is known to be of it.
+    pub(super) fn run_is_over(&mut self, id: JobId) {
+        self.on_event(id, Event::Forgotten);
+        if self.has_left(id) {
+            // Found when the answer was on its way.
+            return self.end_found(id);
+        }
+        let is_doubted = self.is_doubted(id);
+        match self.jobs.get_mut(&id) {
+            Some(job) if is_doubted && job.life.is_done() => {
+                job.ends_if_found = true;
+                if let Some(group) = job.tree.group.take() {
+                    self.give_back(group);
+                }
+            }
+            _ => self.remove_if_forgotten(id),
+        }
+    }
+
+    fn give_back(&mut self, group: Arc<Group>) {
+        self.unwatch_memory(&group);
+        if let Some(cgroups) = &mut self.cgroups {
+            cgroups.give_back(group);
+        }
+    }
+
     /// Removes a job that nobody asks for and that nothing is to be done with.
     pub(super) fn remove_if_forgotten(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get(&id)
@@ -100,11 +129,8 @@ impl Supervisor {
         if let Some(state) = &mut self.options.state {
             state.forgotten(id, lives);
         }
-        if let Some(group) = &job.tree.group {
-            self.unwatch_memory(group);
-        }
-        if let (Some(group), Some(cgroups)) = (job.tree.group, &mut self.cgroups) {
-            cgroups.give_back(group);
+        if let Some(group) = job.tree.group {
+            self.give_back(group);
         }
         if let (Some(kept), Some(record)) = (&self.options.kept, job.record) {
             kept.records.supervisor_is_done(record);

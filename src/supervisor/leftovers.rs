@@ -24,7 +24,7 @@ use crate::config::timeouts;
 use crate::supervisor::cgroup::Group;
 use crate::supervisor::message::Event;
 use crate::supervisor::tree::walk;
-use crate::supervisor::{Due, Supervisor, reap};
+use crate::supervisor::{Due, Supervisor, job, reap};
 use crate::types::{JobId, Monotonic};
 
 /// Orphans that are looked at in one go when a leader exits. After more of them the rest is left
@@ -140,6 +140,13 @@ impl Supervisor {
         }
         for (id, before) in std::mem::take(trees) {
             let known = self.orphans.count_of(id);
+            if self.jobs.get(&id).is_some_and(|job| job.ends_if_found) {
+                match known {
+                    0 => self.remove_if_forgotten(id),
+                    _ => self.end_found(id),
+                }
+                continue;
+            }
             let is_counted = self.leftovers.trees.contains_key(&id);
             let found = known > if is_counted { before } else { 0 };
             if found && self.jobs.get(&id).is_some_and(|job| !job.life.is_ending()) {
@@ -149,6 +156,18 @@ impl Supervisor {
                 self.leftovers.changed.push(id);
             }
         }
+    }
+
+    /// A run is over, and somebody of it was found. It has been answered, so it can be no record.
+    pub(crate) fn end_found(&mut self, id: JobId) {
+        self.events.send(Event::FoundLate);
+        self.on_event(id, job::Event::Kill);
+    }
+
+    /// Whether somebody of a tree whose leader has exited may not have been found.
+    pub(crate) fn is_doubted(&self, id: JobId) -> bool {
+        let of = &self.leftovers;
+        of.unconfirmed.contains(&id) || of.confirming.0.iter().any(|(of, _)| *of == id)
     }
 
     /// Looks may have reaped somebody.

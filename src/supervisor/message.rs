@@ -139,6 +139,11 @@ pub(crate) enum Command {
         /// Which child.
         job: JobId,
     },
+    /// The same of a run that has left nobody, as far as is known; who is found later is ended.
+    RunIsOver {
+        /// Which child.
+        job: JobId,
+    },
     /// The server has closed its side of the terminal that was made for this child, apart from
     /// `master`: with that its name is free for others.
     TerminalClosed {
@@ -196,6 +201,8 @@ pub(crate) enum Event {
         /// How many others of its tree were alive then.
         left: u32,
     },
+    /// Somebody of a run was found after it was over, and is being ended.
+    FoundLate,
     /// How many of the tree of an exited child are alive, since that has changed.
     Left {
         /// Which child.

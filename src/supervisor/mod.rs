@@ -171,7 +171,7 @@ pub(crate) struct Supervisor {
     orphan_check: bool,
     /// It is known when spawns may need another thread.
     spawners_watched: bool,
-    /// Trees to be looked at before this turn ends.
+    /// Trees to be looked at in this turn, or in the next one that follows at once.
     passing: Vec<JobId>,
     /// Some child's pidfd could not be waited for; then every dead child is looked for.
     unwatched: bool,
@@ -289,7 +289,8 @@ impl Supervisor {
 
     /// How long nothing is to be done unless something happens; None is for ever.
     fn pause(&self) -> Option<Duration> {
-        match self.has_steps_to_make() {
+        // A look may have shown whom to end.
+        match self.has_steps_to_make() || !self.passing.is_empty() {
             true => Some(Duration::ZERO),
             false => Some(self.deadlines.next()?.since(self.clock.now())),
         }
@@ -429,6 +430,7 @@ impl Supervisor {
                 }
             }
             Command::Forget { job } => self.forget(job),
+            Command::RunIsOver { job } => self.run_is_over(job),
             Command::TerminalClosed { job, master } => {
                 if let Some(known) = self.jobs.get_mut(&job) {
                     self.claims

@@ -16,6 +16,7 @@ on_both!(
     an_abandoned_create_frees_its_connection_and_the_process_is_listed_once_it_runs,
     a_follower_that_hangs_up_is_gone_soon_and_one_that_half_closes_goes_on,
     a_start_that_hangs_is_given_up_and_says_so,
+    a_start_that_hangs_is_listed_and_can_be_killed,
     starts_that_hang_keep_nobody_else_from_starting,
     clients_that_vanish_at_any_step_cost_nothing_that_lasts,
 );
@@ -267,13 +268,57 @@ fn a_start_that_hangs_is_given_up_and_says_so(backend: Backend) {
     });
     for mut conn in conns.collect::<Vec<_>>() {
         let answer = conn.response("POST");
-        assert!(answer.status >= 500, "{} {}", answer.status, answer.text());
+        // What never began may be tried again.
+        let problem = answer.problem(503, "unavailable");
+        assert_eq!(problem["code"], "ETIMEDOUT");
         assert!(answer.text().contains("in time"), "{}", answer.text());
+        assert!(answer.header("retry-after").is_some());
     }
     for server in &servers {
         assert_eq!(server.survivors(), [0; 0]);
         assert_eq!(server.get("/v1/processes").json()["processes"], json!([]));
     }
+}
+
+fn a_start_that_hangs_is_listed_and_can_be_killed(backend: Backend) {
+    let server = Server::open(backend);
+    let leased = Leased::new("listed", backend);
+    let path = leased.path.to_str().unwrap();
+    let body = json!({"command": path, "args": ["77"], "labels": {"of": "create"}});
+    let send = |target: &str, body: &serde_json::Value| {
+        let mut conn = server.conn();
+        conn.send(post(target, &body.to_string()));
+        conn
+    };
+    let run = json!({"command": path, "args": ["77"], "record": true, "timeoutMs": 40_000});
+    let mut asked = [send("", &body), send("/run", &run)];
+    for way in Way::BOTH {
+        way.leave(send("", &body));
+    }
+    let listed = eventually("four starts to be listed", || {
+        let list = server.get("/v1/processes?status=running").json();
+        let listed = list["processes"].as_array().unwrap().clone();
+        (listed.len() == 4).then_some(listed)
+    });
+    for info in listed {
+        assert_eq!(
+            (&info["status"], &info["pid"]),
+            (&json!("running"), &json!(null))
+        );
+        let id = info["id"].as_str().unwrap();
+        let delete = server.delete(&format!("/v1/processes/{id}"));
+        delete.problem(409, "conflict");
+        let killed = server.kill(id);
+        assert_eq!(
+            (&killed["status"], &killed["signal"]),
+            (&json!("exited"), &json!("SIGKILL"))
+        );
+    }
+    // Long before a start is given up for itself.
+    for conn in &mut asked {
+        conn.response("POST").expect(200);
+    }
+    assert_eq!(server.survivors(), [0; 0]);
 }
 
 fn starts_that_hang_keep_nobody_else_from_starting(backend: Backend) {

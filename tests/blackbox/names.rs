@@ -149,16 +149,16 @@ fn a_name_is_held_while_its_start_hangs(backend: Backend) {
         let holder = server
             .post("/v1/processes", &second)
             .problem(409, "conflict");
-        // Its id is told, but there is nothing to be seen or ended yet.
         let id = holder["details"]["id"].as_str().unwrap();
-        for unknown in [id, "slow"] {
-            let path = format!("/v1/processes/{unknown}");
-            Problem::no_process(unknown).check(&server.get(&path));
+        // A start that has taken a second is listed: it can be seen and ended.
+        let listed = eventually("the start to be listed", || {
+            let list = server.get("/v1/processes?name=slow").json();
+            list["processes"].as_array().unwrap().first().cloned()
+        });
+        for of in [&listed, &server.info(id), &server.info("slow")] {
+            assert_eq!((&of["id"], &of["status"]), (&json!(id), &json!("running")));
+            assert_eq!(of["pid"], json!(null));
         }
-        assert_eq!(
-            server.get("/v1/processes?name=slow").json(),
-            json!({"processes": []})
-        );
         // The mount's end fails the start, and gives the name back.
         drop(mount);
         hung.join().unwrap().expect(502);

@@ -17,6 +17,7 @@ on_both!(
     a_daemon_is_known_where_limits_of_locks_are_taken,
     who_left_the_group_or_never_was_an_orphan_counts_as_a_descendant,
     what_a_run_leaves_outside_of_its_group_makes_it_a_record,
+    what_a_run_leaves_that_never_was_an_orphan_ends_soon,
 );
 
 /// A directory for records of a server that this user may have.
@@ -237,4 +238,42 @@ fn what_a_run_leaves_outside_of_its_group_makes_it_a_record(backend: Backend) {
     assert_eq!(server.info(id)["descendants"], 1);
     server.kill(id);
     eventually("its end", || server.survivors().is_empty().then_some(()));
+}
+
+/// Is found by a look at all children only: the child of the run's own parent (CLONE_PARENT), in a
+/// session of its own and outside of the run's group, with nothing open.
+fn what_a_run_leaves_that_never_was_an_orphan_ends_soon(backend: Backend) {
+    for (way, server) in every_way(backend) {
+        let script = |then: &str| {
+            let script = format!(
+                "use POSIX; $| = 1; pipe R, W; unless (syscall({}, {}, 0, 0, 0, 0)) {{ close R; {} }} \
+                 close W; sysread R, my $end, 1; {then}",
+                libc::SYS_clone,
+                libc::CLONE_PARENT | libc::SIGCHLD,
+                leave(way)
+            );
+            json!({"command": "perl", "args": ["-e", script]})
+        };
+        // Others have such a child, too, and it is none of the run's.
+        let bystander = server.spawn(&script("print \"ready\\n\"; sleep 77"));
+        server.await_output(&bystander, "ready");
+        let before = server.survivors();
+        assert_eq!(before.len(), 2, "{way:?}");
+        for _ in 0..3 {
+            let run = server.run(&script("exit 3"));
+            assert_eq!(run["exitCode"], 3, "{way:?}");
+            // Found before the answer, when a look for another was due.
+            if let Some(id) = run["processId"].as_str() {
+                server.kill(id);
+            }
+        }
+        eventually(&format!("{way:?}: what the runs have left to end"), || {
+            (server.survivors() == before).then_some(())
+        });
+        assert_eq!(server.info(&bystander)["status"], "running", "{way:?}");
+        server.kill(&bystander);
+        eventually(&format!("{way:?}: the bystander's end"), || {
+            server.survivors().is_empty().then_some(())
+        });
+    }
 }

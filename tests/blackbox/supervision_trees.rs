@@ -16,6 +16,7 @@ on_both!(
     processes_that_only_fork_and_exit_are_caught,
     a_timed_out_run_that_forks_in_a_loop_is_answered_and_swept,
     a_fork_loop_at_its_process_limit_is_swept,
+    the_groups_of_a_killed_server_go_when_nobody_lives_in_them_any_more,
     a_member_that_moved_to_another_group_ends_with_its_tree,
     a_leader_that_is_held_by_a_tracer_of_its_tree_has_exited,
     a_leader_that_is_held_by_a_tracer_of_another_tree_has_exited,
@@ -357,6 +358,50 @@ fn children_are_in_groups_that_are_used_again_and_removed_at_the_end(backend: Ba
     next.signal(libc::SIGTERM);
     next.await_end(Duration::from_secs(20));
     assert!(!groups.exists(), "left behind: {}", groups.display());
+}
+
+fn the_groups_of_a_killed_server_go_when_nobody_lives_in_them_any_more(backend: Backend) {
+    if !cgroups_available() {
+        return;
+    }
+    let launch = || {
+        let launch = Launch::new(backend).args(&["--no-token", "--cgroup", "on"]);
+        launch.start()
+    };
+    let mount = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mount.lines().find(|line| line.contains(" - cgroup2 "));
+    let mount = mount.and_then(|line| line.split(' ').nth(4)).unwrap();
+    let killed = || {
+        let mut server = launch();
+        let info = server.create(&json!({"command": "sleep", "args": ["77"]}));
+        let group = group_of(info["pid"].as_i64().unwrap() as i32);
+        server.signal(libc::SIGKILL);
+        server.await_end(Duration::from_secs(20));
+        let groups = PathBuf::from(format!("{mount}{group}"));
+        (server, groups.parent().unwrap().to_owned())
+    };
+    let [first, second] = [killed(), killed()];
+    let mut next = launch();
+    let bystander = next.spawn(&json!({"command": "sleep", "args": ["77"]}));
+    let end = |server: &Server| {
+        for pid in server.survivors() {
+            crate::harness::server::send_signal(pid, libc::SIGKILL);
+        }
+        await_nobody(server, "killed by hand");
+    };
+    assert!(first.1.exists() && second.1.exists());
+    end(&first.0);
+    // Each of these wants another group.
+    eventually("the first groups to be removed", || {
+        next.spawn(&json!({"command": "sleep", "args": ["77"]}));
+        (!first.1.exists()).then_some(())
+    });
+    assert!(second.1.exists(), "somebody lives there");
+    assert_eq!(next.info(&bystander)["status"], "running");
+    end(&second.0);
+    next.signal(libc::SIGTERM);
+    next.await_end(Duration::from_secs(20));
+    assert!(!second.1.exists());
 }
 
 /// Is of the tree by its mark alone: the child of the server from the beginning (CLONE_PARENT), in a

@@ -77,6 +77,10 @@ impl Problem {
                 };
                 Self::unavailable(format!("{message}{limit}"), errno_name(error.errno))
             }
+            // A mount or a device, which may answer again.
+            SpawnStage::Exec | SpawnStage::Cwd if error.errno == libc::ETIMEDOUT => {
+                Self::unavailable(message, errno_name(error.errno))
+            }
             SpawnStage::Group if error.errno == 0 => {
                 let message = format!("{error}: GET /v1/server says in `missing` why");
                 Self::not_here(message, "limits_unavailable")

@@ -50,6 +50,15 @@ pub(crate) async fn handle(
                     seen_exit = Some(seen);
                     (job, life::Event::Exited { exit, left })
                 }
+                Event::FoundLate => {
+                    server.tell_seldom(journal::Event::LeftEnded {
+                        of: "a run",
+                        id: None,
+                        reason: "found_late",
+                        why: "it was found only after the answer",
+                    });
+                    continue;
+                }
                 Event::Left { job, left } => (job, life::Event::Left(left)),
                 Event::TimedOut { job, status } => {
                     tally::ended(&server, job, status);

@@ -84,7 +84,7 @@ impl Drop for Underway {
             close(server, job);
             if !self.is_let_go {
                 server.command(match self.left() {
-                    0 => Command::Forget { job },
+                    0 => Command::RunIsOver { job },
                     // Nothing of a run is to be out of reach.
                     _ => Command::End { job },
                 });

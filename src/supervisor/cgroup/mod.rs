@@ -95,6 +95,8 @@ pub(crate) struct Cgroups {
     idle: Vec<Arc<Group>>,
     /// Groups whose job is forgotten while somebody still lives in them.
     abandoned: VecDeque<(Home, String)>,
+    /// Groups of killed servers in which somebody lived at the start.
+    stale: Vec<PathBuf>,
     open: usize,
     open_max: usize,
     made: u64,
@@ -169,7 +171,7 @@ impl Cgroups {
             parent: parent.to_owned(),
             error,
         };
-        remove_stale(parent);
+        let stale = remove_stale(parent);
         let parent_dir: OwnedFd = File::open(parent).map_err(refused)?.into();
         let mut made = None;
         for n in 0..NAMES_MAX {
@@ -199,6 +201,7 @@ impl Cgroups {
         }
         let path = parent.join(&name);
         let mut groups = Self::of(name, dir, path, open_max);
+        groups.stale = stale;
         let born = groups.take().is_some_and(|group| {
             let born = group.birthplace().is_some_and(clone::can_be_born_in);
             groups.give_back(group);
@@ -220,6 +223,7 @@ impl Cgroups {
             home: Home::new(dir, path),
             idle: Vec::new(),
             abandoned: VecDeque::new(),
+            stale: Vec::new(),
             open: 0,
             open_max,
             made: 0,
@@ -251,6 +255,8 @@ impl Cgroups {
             return None;
         }
         self.made += 1;
+        // Few are made, since they are used again.
+        self.stale.retain(|group| ours::stays(group) == Some(true));
         let name = self.made.to_string();
         mkdirat(&self.home.dir, name.as_str(), Mode::from(0o755)).ok()?;
         let shown = self
@@ -420,9 +426,10 @@ impl Cgroups {
         }
     }
 
-    /// Removes every group that is empty, at the server's end.
+    /// Removes every group that is empty, at the server's end, and what killed servers left beside.
     pub(crate) fn remove_all(&mut self) {
         self.idle.clear();
+        remove_stale(&self.parent());
         remove_with_children(&self.limited.path());
         remove_with_children(&self.path());
         self.limited.end();

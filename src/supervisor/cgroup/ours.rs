@@ -43,20 +43,21 @@ pub(super) fn is_name(name: &OsStr) -> bool {
         .is_some_and(|(pid, n)| is_number(pid) && is_number(n))
 }
 
-/// Removes what killed servers left in `parent` and nobody lives in.
-pub(super) fn remove_stale(parent: &Path) {
-    let Ok(entries) = fs::read_dir(parent) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if is_name(&entry.file_name())
-            && let Ok(dir) = File::open(entry.path())
-            && is_marked(&dir)
-            && flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()
-        {
-            remove_with_children(&entry.path());
-        }
-    }
+/// Removes what killed servers left in `parent` and nobody lives in; the groups that somebody does.
+pub(super) fn remove_stale(parent: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| is_name(&entry.file_name()));
+    let mut stale: Vec<PathBuf> = named.map(|entry| entry.path()).collect();
+    stale.retain(|group| stays(group) == Some(true));
+    stale
+}
+
+/// Tries the same with one of them again; whether it stays, None if it is none.
+pub(super) fn stays(group: &Path) -> Option<bool> {
+    let dir = File::open(group).ok().filter(|dir| is_marked(dir))?;
+    flock(&dir, FlockOperation::NonBlockingLockExclusive).ok()?;
+    remove_with_children(group);
+    Some(group.exists())
 }
 
 /// Removes the groups in `path` and then itself; those with members stay.

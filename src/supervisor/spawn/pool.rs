@@ -49,9 +49,6 @@ const THREADS_MAX: usize = 256;
 /// So many spawns may hang while others wait for a thread.
 const HUNG_MAX: usize = 64;
 
-/// A spawn that has taken so long hangs: on a machine that is busy others take less.
-const HANGS_AFTER: Duration = Duration::from_secs(1);
-
 /// Spawns that may wait for a thread; one more is refused with EAGAIN.
 const QUEUE_MAX: usize = 1024;
 
@@ -299,7 +296,8 @@ impl Pool {
     /// Others wait for a thread: of those that hang only so many may.
     fn give_up_hung(&self, now: Monotonic) {
         let hung = self.in_flight.iter().filter(|spawn| {
-            spawn.has_taken(HANGS_AFTER, now) && !spawn.given_up.load(Ordering::Acquire)
+            spawn.has_taken(timeouts::START_HANGS_AFTER, now)
+                && !spawn.given_up.load(Ordering::Acquire)
         });
         let too_many = hung.clone().count().saturating_sub(HUNG_MAX);
         hung.take(too_many).for_each(InFlight::give_up);
