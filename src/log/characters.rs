@@ -113,6 +113,18 @@ impl<'a> Characters<'a> {
             .last()
     }
 
+    /// The entries before `position` that have left something to one from there on, and how much: their
+    /// numbers and bytes.
+    pub(crate) fn owed(&self, position: u64) -> Vec<(u64, u64)> {
+        let mut seen = [false; Stream::COUNT];
+        let before = (1..=NEAR as u64).map_while(|back| self.log.get(position.checked_sub(back)?));
+        before
+            .filter(|entry| !std::mem::replace(&mut seen[entry.stream as usize], true))
+            .map(|entry| (entry.sequence, self.left(&entry).len() as u64))
+            .filter(|(_, bytes)| *bytes > 0)
+            .collect()
+    }
+
     /// What an earlier entry has begun and this one goes on with. It is `deep` parts from the one that
     /// is asked for.
     fn begun(&self, entry: &Entry, deep: usize) -> Vec<u8> {
@@ -245,6 +257,25 @@ mod tests {
         far.extend((0..NEAR).map(|_| err));
         far.push((5, OUT, b"\xa9"));
         assert_eq!(Written::new(&far).texts()[0], b"\xc3");
+    }
+
+    #[test]
+    fn what_is_left_is_owed_until_the_next_of_the_stream() {
+        let err = Stream::Stderr;
+        let written = Written::new(&[
+            (5, OUT, b"a\xe2\x82"),
+            (5, err, b"\xc3"),
+            (6, OUT, b"\xac\xc3"),
+            (6, err, b"\xa9"),
+            (6, OUT, b"."),
+        ]);
+        let owed = |position| written.characters().owed(position);
+        assert_eq!(owed(1), []);
+        assert_eq!(owed(2), [(1, 2)]);
+        assert_eq!(owed(3), [(2, 1), (1, 2)]);
+        assert_eq!(owed(4), [(2, 1)]);
+        assert_eq!(owed(5), []);
+        assert_eq!(owed(6), []);
     }
 
     #[test]

@@ -20,6 +20,7 @@ on_both!(
     binary_frames_begin_with_their_channel,
     a_client_sees_everything_or_what_it_asks_for,
     a_client_that_does_not_read_gets_a_gap_and_holds_up_nobody,
+    a_gap_counts_the_characters_that_it_cut,
     a_read_only_client_sees_and_changes_nothing,
     a_terminal_is_attached_to_as_well,
     a_server_that_ends_tells_the_exit,
@@ -364,6 +365,23 @@ fn a_client_that_does_not_read_gets_a_gap_and_holds_up_nobody(backend: Backend) 
         assert!(seen.gaps[0]["from"].as_u64() <= seen.gaps[0]["to"].as_u64());
         assert_eq!(seen.exit, Some(json!({"type": "exit", "exitCode": 3})));
         assert_eq!(seen.close, Some(1000));
+    }
+}
+
+fn a_gap_counts_the_characters_that_it_cut(backend: Backend) {
+    let server = Server::open(backend);
+    server.configure(&[("maxLogBytesPerProcess", 1 << 20)]);
+    // Whether a character is cut where the gap begins, and by how much, differs each time.
+    for _ in 0..4 {
+        let id = server.spawn(&sh("read go; yes €€ | head -c 30000000"));
+        let mut ws = attach(&server, &id, "");
+        ws.input("\n");
+        server.await_exit(&id);
+        let seen = Seen::to_the_end(&mut ws);
+        let bytes = |gap: &Value| gap["bytes"].as_u64().unwrap();
+        assert!(!seen.gaps.is_empty(), "30 MB without a gap");
+        let lost: u64 = seen.gaps.iter().map(bytes).sum();
+        assert_eq!(lost + seen.stdout.len() as u64, 30_000_000);
     }
 }
 

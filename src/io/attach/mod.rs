@@ -15,6 +15,7 @@ use crate::api::signal::Signalling;
 use crate::config::timeouts;
 use crate::log::batch::{Batches, Chunk, Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::characters::{Characters, Unsettled};
+use crate::log::cursor::Gap;
 use crate::log::index::Entry;
 use crate::log::{Cursor, Select};
 use crate::metrics::{metrics, present};
@@ -263,6 +264,7 @@ impl Session {
             return self.peer.finish(writer, CLOSE_NORMAL, "").await;
         };
         let _joined = Joined::new(&self.server, self.id, self.query.framing);
+        let mut owed = Vec::new();
         let mut liveness = Liveness::new(Instant::now());
         loop {
             let seen_outbox = self.peer.seen();
@@ -272,7 +274,7 @@ impl Session {
             if self.server.leaves.get() {
                 return self.peer.leave(writer).await;
             }
-            match self.step(&mut cursor) {
+            match self.step(&mut cursor, &mut owed) {
                 Step::Send(chunk) => {
                     writer.chunk(chunk).await?;
                     liveness.sent(Instant::now());
@@ -303,7 +305,15 @@ impl Session {
         }
     }
 
-    fn step(&self, cursor: &mut Cursor) -> Step {
+    /// Tells of what cannot be sent any more.
+    fn gap(&self, gap: Gap) -> Step {
+        metrics(|all| all.gap(gap.bytes));
+        self.server.tell_gap(self.id, gap.bytes);
+        Step::Gap(say::gap(gap.from, gap.to, gap.bytes))
+    }
+
+    /// What comes next. Entries that were sent and have left something to the next one are `owed`.
+    fn step(&self, cursor: &mut Cursor, owed: &mut Vec<(u64, u64)>) -> Step {
         let mut table = self.server.table.borrow_mut();
         let Some((process, arena)) = table.get_mut(self.id) else {
             return Step::Gone;
@@ -314,6 +324,15 @@ impl Session {
             Framing::Json => &mut shared.attached_json,
             Framing::Binary => &mut shared.attached_binary,
         };
+        let oldest = process.log.first();
+        if let Some(at) = owed.iter().position(|(sequence, _)| *sequence < oldest) {
+            let (sequence, bytes) = owed.remove(at);
+            return self.gap(Gap {
+                from: sequence,
+                to: sequence,
+                bytes,
+            });
+        }
         let complete = process.life.is_complete(Monotonic::now());
         let characters = Characters::new(&process.log, arena, timeouts::CUT_CHARACTER_MAX);
         let waits = framing == Framing::Json && !complete;
@@ -327,12 +346,13 @@ impl Session {
             unsettled,
         };
         match batches.next(&process.log, arena, cursor, &frames) {
-            Found::Chunk(chunk) => return Step::Send(chunk),
-            Found::Gap(gap) => {
-                metrics(|all| all.gap(gap.bytes));
-                self.server.tell_gap(self.id, gap.bytes);
-                return Step::Gap(say::gap(gap.from, gap.to, gap.bytes));
+            Found::Chunk(chunk) => {
+                if framing == Framing::Json {
+                    *owed = characters.owed(cursor.position());
+                }
+                return Step::Send(chunk);
             }
+            Found::Gap(gap) => return self.gap(gap),
             Found::Unwanted => return Step::Rest,
             Found::Nothing => {}
         }
