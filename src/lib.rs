@@ -23,7 +23,7 @@
 //! | `io` | the I/O thread: the only room that awaits | types, metrics, budget, accounts, config, wire, log, process, api, supervisor, journal, sd_notify, ledger |
 //! | `token` | how the token is kept from children | config |
 //! | `notice` | lines for whoever started the program | |
-//! | `journal` | the server's own log: what happens, a line each | types, config::flags, wire::rfc3339, notice |
+//! | `journal` | the server's own log: what happens, a line each | types, config::flags, config::timeouts, wire::rfc3339, notice |
 //! | `sd_notify` | words to the service manager | types, config::timeouts |
 //! | `server` | one server from its configuration: started, then run to its end | types, budget, config, wire, log, process, api, supervisor, io, token, journal, sd_notify, notice, ledger |
 //! | `client` | a blocking client of the API | wire |

@@ -303,6 +303,60 @@ fn every_module_that_is_named_exists() {
     );
 }
 
+/// Where it says that something is written: a page, and the heading of its section if it names one.
+fn promises(comment: &str) -> Vec<(&str, Option<&str>)> {
+    let pages = ["README", "docs/"].map(|start| comment.match_indices(start));
+    pages
+        .into_iter()
+        .flatten()
+        .map(|(at, start)| {
+            let rest = &comment[at..];
+            let len = match start {
+                "README" => start.len(),
+                _ => rest.find(".md").map_or(rest.len(), |end| end + 3),
+            };
+            let (page, rest) = rest.split_at(len);
+            let section = rest
+                .strip_prefix(", \"")
+                .and_then(|rest| rest.split_once('"'));
+            (page, section.map(|(section, _)| section))
+        })
+        .collect()
+}
+
+#[test]
+fn every_time_says_where_it_is_promised() {
+    let text = read("src/config/timeouts.rs");
+    let (table, _) = text.split_once("#[cfg(test)]").expect("tests behind it");
+    let mut comment = String::new();
+    for line in table.lines() {
+        if let Some(more) = line.strip_prefix("/// ") {
+            comment.push_str(more);
+            comment.push(' ');
+        } else if let Some(name) = line.strip_prefix("pub(crate) const ") {
+            let promises = promises(&comment);
+            // A standard, a manual page, or what the reference does where it answers well.
+            let elsewhere = ["RFC ", "(3)", "(7)", "The contract on "];
+            let is_elsewhere = elsewhere.iter().any(|place| comment.contains(place));
+            assert!(
+                is_elsewhere || !promises.is_empty(),
+                "src/config/timeouts.rs: who promises {name}"
+            );
+            for (page, section) in promises {
+                let page = if page == "README" { "README.md" } else { page };
+                let heading = section.map(|section| format!(" {section}\n"));
+                assert!(
+                    heading.is_none_or(|heading| read(page).contains(&heading)),
+                    "src/config/timeouts.rs: {page} has no section {section:?} for {name}"
+                );
+            }
+            comment.clear();
+        } else {
+            comment.clear();
+        }
+    }
+}
+
 #[test]
 fn every_folder_of_the_source_is_on_the_map() {
     let map = read("docs/ARCHITECTURE.md");

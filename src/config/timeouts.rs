@@ -45,10 +45,10 @@ pub(crate) const HELD_PIECE_MAX: Duration = Duration::from_secs(60);
 /// connection back, whatever it waits for. The contract on following a log; tcp(7).
 pub(crate) const TCP_KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 
-/// Between two such questions.
+/// Between two such questions. README, "Limits".
 pub(crate) const TCP_KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// So many of them may stay unanswered.
+/// So many of them may stay unanswered. README, "Limits".
 pub(crate) const TCP_KEEP_ALIVE_PROBES: u32 = 4;
 
 /// So long a client that has sent FIN is waited for, unless its request says less: it may only
@@ -86,6 +86,18 @@ pub(crate) const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the supervisor's loop has to come round when a probe asks, before it counts as stuck.
 /// Below the second that probes wait by default. docs/design/040-metrics.md.
 pub(crate) const WATCHDOG_MAX: Duration = Duration::from_millis(800);
+
+/// Between two `cursor` frames, while output flows. README, "Limits".
+pub(crate) const CURSOR_EVERY: Duration = Duration::from_secs(1);
+
+/// Output that has paused for so long is followed by a `cursor` frame. README, "Limits".
+pub(crate) const CURSOR_AFTER: Duration = Duration::from_millis(100);
+
+/// Between two `activity` events at least, whatever was asked for. README, "Events".
+pub(crate) const ACTIVITY_EVERY_MIN: Duration = Duration::from_millis(250);
+
+/// And at most: a timer can be set for it. README, "Events".
+pub(crate) const ACTIVITY_EVERY_MAX: Duration = Duration::from_secs(3600);
 
 // Jobs, runs and terminals.
 
@@ -143,6 +155,7 @@ pub(crate) const STDIN_STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// A process may take all of a raw body and end before the end of that has come, as `tar` does: it is
 /// waited for so long, so that the client is not told that something was left.
+/// docs/design/034-input.md.
 pub(crate) const BODY_END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long after a broken pipe the exit of its process may be heard of: whoever sent the input is
@@ -154,7 +167,8 @@ pub(crate) const BROKEN_PIPE_PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) const EXIT_NEWS_MAX: Duration = Duration::from_secs(1);
 
 /// How long the supervisor may take to count what thousands of processes use, before a client that
-/// has asked for it is answered all the same (`io::usage`).
+/// has asked for it is answered all the same (`io::usage`). README, "Limits of trees, and what they
+/// use".
 pub(crate) const COUNT_MAX: Duration = Duration::from_secs(10);
 
 /// How long what is left of a tree may take to end before its record is removed all the same.
@@ -228,7 +242,7 @@ pub(crate) const ORPHAN_CHECK_AFTER: Duration = Duration::from_millis(50);
 // Start and end.
 
 /// How long a busy address is tried again, for whoever starts a server where another was killed:
-/// its ring holds the address some 10 ms beyond the process.
+/// its ring holds the address some 10 ms beyond the process. docs/operations.md, "Addresses".
 pub(crate) const BUSY_FOR: Duration = Duration::from_secs(1);
 
 /// How long a word to a service manager that does not read may wait; then it is lost, so that
@@ -241,13 +255,15 @@ pub(crate) const START_MAX: Duration = Duration::from_secs(2);
 
 /// How long a start waits for the lock of a server that was killed, for whoever starts the next one
 /// with the same `--state-dir`: children between clone and exec hold it, on a machine that is busy.
+/// docs/operations.md, "How it ends".
 pub(crate) const NEWBORN_MAX: Duration = Duration::from_secs(1);
 
 /// What children have between SIGTERM and SIGKILL when the server ends, unless
 /// `--shutdown-grace` says something else. README, "Signals and environment".
 pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
-/// The longest `--shutdown-grace`; more is refused, and the refusal names it.
+/// The longest `--shutdown-grace`; more is refused, and the refusal names it. README, "Signals and
+/// environment".
 pub(crate) const SHUTDOWN_GRACE_MAX: Duration = Duration::from_secs(3600);
 
 /// After the grace and the kill, the server ends although something refuses to die, so that its
@@ -259,25 +275,42 @@ pub(crate) const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
 pub(crate) const LAST_WORDS: Duration = Duration::from_millis(150);
 
 /// Within this after the last child is gone, a request that is on its way is still taken. Where there
-/// is no connection none can be.
+/// is no connection none can be. README, "Signals and environment".
 pub(crate) const LAST_REQUESTS: Duration = Duration::from_millis(2);
+
+/// The end of the server waits so long for its last lines to be taken. docs/operations.md, "Log".
+pub(crate) const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// Between two lines of the log of one kind and cause: what a client can have happen at will.
+/// docs/operations.md, "Log".
+pub(crate) const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// A server that lives shorter than this has died at once: five of them in a row, and the keeper
+/// begins none any more. docs/operations.md, "What survives".
+pub(crate) const SHORT_LIFE: Duration = Duration::from_secs(2);
+
+/// Then it kills what is left for so long. docs/operations.md, "What survives".
+pub(crate) const LAST_KILLS: Duration = Duration::from_secs(5);
 
 /// A program that is to take over says within this whether it can. docs/operations.md, "Upgrades".
 pub(crate) const UPGRADE_CHECK_MAX: Duration = Duration::from_secs(5);
 
-/// For an upgrade, requests under way are waited for so long; then it is refused. docs/operations.md.
+/// For an upgrade, requests under way are waited for so long; then it is refused.
+/// docs/operations.md, "Upgrades".
 pub(crate) const UPGRADE_ANSWERS_MAX: Duration = Duration::from_secs(5);
 
-/// And downloads so long; then they are cut short.
+/// And downloads so long; then they are cut short. docs/operations.md, "What survives".
 pub(crate) const UPGRADE_SENDS_MAX: Duration = Duration::from_secs(1);
 
-/// Then viewers are told to come back, within this; docs/operations.md.
+/// Then viewers are told to come back, within this. docs/operations.md, "What survives".
 pub(crate) const UPGRADE_CLOSES_MAX: Duration = Duration::from_millis(50);
 
 /// A program that has taken over serves within this, or the one from before does again.
+/// docs/operations.md, "What survives".
 pub(crate) const UPGRADE_SERVES_MAX: Duration = Duration::from_secs(10);
 
-/// The supervisor comes to rest for an upgrade within this.
+/// The supervisor comes to rest for an upgrade within this; then it is refused. docs/operations.md,
+/// "Upgrades".
 pub(crate) const UPGRADE_REST_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

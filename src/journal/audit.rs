@@ -15,8 +15,8 @@ use std::time::Instant;
 
 use super::line::Line;
 use super::queue::{Queue, Sink, queue};
-use super::seldom::PAUSE;
-use super::{Event, Journal, LAST_LINES};
+use super::{Event, Journal};
+use crate::config::timeouts;
 use crate::types::UnixMs;
 
 /// Who may read a file that is made.
@@ -108,7 +108,7 @@ impl Audit {
 
     /// Waits until everything is written, or the disk has had the time to take it.
     pub(crate) fn finish(&self) {
-        self.queue.finish(LAST_LINES);
+        self.queue.finish(timeouts::LAST_LINES);
     }
 }
 
@@ -158,7 +158,10 @@ impl Sink for Appended {
     fn lost(&mut self, lines: u64, why: Option<&io::Error>) -> Option<String> {
         self.untold += lines;
         // A line a second is enough.
-        if self.told_at.is_none_or(|at| at.elapsed() >= PAUSE) {
+        if self
+            .told_at
+            .is_none_or(|at| at.elapsed() >= timeouts::TOLD_EVERY)
+        {
             self.told_at = Some(Instant::now());
             let why = match why {
                 Some(error) => format!("{}: {error}", self.path.display()),

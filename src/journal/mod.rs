@@ -19,9 +19,9 @@ mod seldom;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
 use crate::config::flags::{LogFormat, LogLevel};
+use crate::config::timeouts;
 use crate::notice;
 use crate::types::UnixMs;
 
@@ -30,9 +30,6 @@ pub(crate) use self::event::{Ended, Event, Job, Refused, Start, Started};
 use self::line::{Line, Shape};
 use self::queue::{Queue, Sink, Waiting, queue};
 pub(crate) use self::seldom::{Offer, Seldom};
-
-/// The end of the server waits so long for its last lines to be taken.
-const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// See the module. Cheap to clone; all clones are the same log.
 #[derive(Clone, Debug)]
@@ -132,7 +129,7 @@ impl Journal {
 
     /// Waits until what was told is written, or somebody has had the time to take it.
     pub(crate) fn finish(&self) {
-        self.queue.finish(LAST_LINES);
+        self.queue.finish(timeouts::LAST_LINES);
     }
 }
 

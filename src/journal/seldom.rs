@@ -8,13 +8,10 @@
 //! one line tells the last of it and the count; nothing is left untold.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::Event;
+use crate::config::timeouts::TOLD_EVERY;
 use crate::types::Monotonic;
-
-/// Between two lines of one kind.
-pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Causes of one kind that are told apart within a second; the others share a line.
 const CAUSES_MAX: usize = 10;
@@ -60,7 +57,7 @@ impl Seldom {
                 }
             }
             _ => {
-                let ends = now + PAUSE;
+                let ends = now + TOLD_EVERY;
                 self.windows.insert(key, Window { ends, held: None });
                 Offer::Now(event)
             }
@@ -89,7 +86,7 @@ impl Seldom {
             match window.held.take() {
                 Some(event) => {
                     told.push(event);
-                    window.ends = now + PAUSE;
+                    window.ends = now + TOLD_EVERY;
                     true
                 }
                 None => false,

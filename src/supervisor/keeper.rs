@@ -51,17 +51,11 @@ use crate::supervisor::tree::procfs;
 use crate::supervisor::tree::walk::Walk;
 use crate::types::ExitStatus;
 
-/// A server that lives shorter than this has died at once.
-const SHORT_LIFE: Duration = Duration::from_secs(2);
-
-/// So many of them in a row, and there is no other one.
+/// So many that live shorter than [`timeouts::SHORT_LIFE`] in a row, and there is no other one.
 const SHORT_LIVES_MAX: u32 = 5;
 
 /// What the keeper exits with then (sysexits.h(3head), EX_SOFTWARE).
 const GIVEN_UP: i32 = 70;
-
-/// How long everybody is killed until then.
-const LAST_KILLS: Duration = Duration::from_secs(5);
 
 /// How often is looked whether a server that has to serve soon does.
 const LOOK_WHETHER_SERVED: Duration = Duration::from_millis(50);
@@ -218,7 +212,7 @@ pub(crate) fn keep(
             _ => {}
         }
         records.count_death();
-        short_lives = match begun.elapsed() < SHORT_LIFE || !has_served {
+        short_lives = match begun.elapsed() < timeouts::SHORT_LIFE || !has_served {
             true => short_lives + 1,
             false => 0,
         };
@@ -226,7 +220,7 @@ pub(crate) fn keep(
             say(&format!(
                 "the server died {SHORT_LIVES_MAX} times within {} s of its start, last of {}: \
                  everything is ended",
-                SHORT_LIFE.as_secs(),
+                timeouts::SHORT_LIFE.as_secs(),
                 told(status)
             ));
             kill_everybody();
@@ -520,7 +514,7 @@ fn reap(pid: i32) {
 /// SIGKILL to everybody below, until nobody is left or for a while.
 fn kill_everybody() {
     let own = std::process::id().cast_signed();
-    let until = Instant::now() + LAST_KILLS;
+    let until = Instant::now() + timeouts::LAST_KILLS;
     loop {
         let children = procfs::children_of(own);
         if children.is_empty() || Instant::now() >= until {

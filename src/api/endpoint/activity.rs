@@ -7,15 +7,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::config::timeouts::{ACTIVITY_EVERY_MAX, ACTIVITY_EVERY_MIN};
 use crate::process::Table;
 use crate::types::{ProcessId, StreamFilter, UnixMs};
 use crate::wire::sse;
-
-/// Nobody is told more often.
-const EVERY_MIN: Duration = Duration::from_millis(250);
-
-/// Nor so seldom that a timer could not be set.
-const EVERY_MAX: Duration = Duration::from_secs(3600);
 
 /// Processes in one event.
 const TOLD_MAX: usize = 256;
@@ -35,7 +30,7 @@ impl Activity {
     /// Of a client that knows nothing yet.
     pub(crate) fn new(every: Duration) -> Self {
         Self {
-            every: every.clamp(EVERY_MIN, EVERY_MAX),
+            every: every.clamp(ACTIVITY_EVERY_MIN, ACTIVITY_EVERY_MAX),
             told: HashMap::new(),
         }
     }
@@ -87,9 +82,9 @@ mod tests {
     #[test]
     fn how_often_is_bounded_both_ways() {
         let every = |ms| Activity::new(Duration::from_millis(ms)).every;
-        assert_eq!(every(0), EVERY_MIN);
+        assert_eq!(every(0), ACTIVITY_EVERY_MIN);
         assert_eq!(every(1000), Duration::from_secs(1));
-        assert_eq!(every(u64::MAX), EVERY_MAX);
+        assert_eq!(every(u64::MAX), ACTIVITY_EVERY_MAX);
     }
 
     #[test]

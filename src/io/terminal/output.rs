@@ -7,6 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::config::timeouts;
 use crate::log::batch::{BATCH_BYTES_MAX, Chunk, Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::index::Entry;
 use crate::log::{Log, Select};
@@ -32,12 +33,6 @@ use crate::wire::vt::screen::SCROLLBACK_MAX;
 /// A viewer that is further behind than this is shown where things are, and not how they came
 /// there. Bytes.
 const BEHIND_MAX: u64 = 1 << 20;
-
-/// While output flows `cursor` frames come no more often.
-const CURSOR_EVERY: Duration = Duration::from_secs(1);
-
-/// Output that has paused for so long is followed by a `cursor` frame.
-const CURSOR_AFTER: Duration = Duration::from_millis(100);
 
 /// Live output as binary frames, one per batch.
 struct Frames;
@@ -145,7 +140,8 @@ impl Session {
             }
             let (changed, seen, mut until) = match self.step(&mut view) {
                 Step::Send(chunk, bytes) => {
-                    self.tell_cursor(&mut view, CURSOR_EVERY, writer).await?;
+                    self.tell_cursor(&mut view, timeouts::CURSOR_EVERY, writer)
+                        .await?;
                     self.send_live(chunk, bytes, writer).await?;
                     view.sent = view.place();
                     sent_at = Instant::now();
@@ -176,7 +172,7 @@ impl Session {
                 } => (changed, seen, until),
             };
             if self.owes_cursor(&view) && !view.is_drawing() {
-                let due = sent_at + CURSOR_AFTER;
+                let due = sent_at + timeouts::CURSOR_AFTER;
                 if view.told.is_none() || Instant::now() >= due {
                     self.tell_cursor(&mut view, Duration::ZERO, writer).await?;
                     continue;

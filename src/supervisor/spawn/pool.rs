@@ -46,7 +46,7 @@ const EAGER: usize = 4;
 /// Threads at most.
 const THREADS_MAX: usize = 256;
 
-/// So many spawns may hang while others wait for a thread.
+/// So many spawns may hang ([`timeouts::START_HANGS_AFTER`]) while others wait for a thread.
 const HUNG_MAX: usize = 64;
 
 /// Spawns that may wait for a thread; one more is refused with EAGAIN.
