@@ -1,8 +1,10 @@
 //! What create and run ask for alike: a program, who it is to be, and what it is held to.
 
+use std::collections::BTreeMap;
+
 use crate::accounts::Account;
-use crate::process::Tags;
-use crate::types::{Limit, Limits};
+use crate::process::{Description, Tags};
+use crate::types::{Limit, Limits, UnixMs};
 
 use super::limits::Asked;
 use super::problem::Problem;
@@ -41,6 +43,26 @@ impl Launch {
         }
     }
 
+    /// The same, with variables of its own.
+    pub(super) fn with_env(self, env: BTreeMap<String, String>, inherit_env: bool) -> Self {
+        Self {
+            env: env.into_iter().collect(),
+            inherit_env,
+            ..self
+        }
+    }
+
+    /// What its record says of it.
+    pub(crate) fn description(&self, created_at: UnixMs) -> Description {
+        Description {
+            command: self.command.clone(),
+            args: self.args.clone(),
+            cwd: self.cwd.clone(),
+            created_at,
+            ..Description::default()
+        }
+    }
+
     /// How fast what it writes is read, where that is limited. Bytes in a second.
     pub fn output_rate(&self) -> Option<u64> {
         self.limits.as_deref()?.get(Limit::OutputBytesPerSecond)
@@ -54,13 +76,13 @@ impl Launch {
     /// while it ends, 409 for a name that is taken.
     pub(super) fn settled(
         self,
-        limits: Option<&Asked>,
-        user: Option<&str>,
+        limits: Option<Asked>,
+        user: Option<String>,
         tags: &Tags,
         core: &Core<'_>,
     ) -> Result<Self, Problem> {
-        let limits = core.limits.settle(limits)?;
-        let user = user::named(user)?;
+        let limits = core.limits.settle(limits.as_ref())?;
+        let user = user::named(user.as_deref())?;
         let user = core.users.settle(user.as_ref())?;
         refuse_while_ending(core)?;
         tags::refuse_taken(tags, core.table)?;

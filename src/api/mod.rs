@@ -36,6 +36,7 @@ use crate::config::Settings;
 use crate::log::Cursor;
 use crate::process::Table;
 use crate::types::{JobId, ProcessId, Stdin, WindowSize};
+use crate::wire::say::server;
 use crate::wire::ws::handshake::Accept;
 
 #[cfg(feature = "console")]
@@ -247,14 +248,10 @@ impl From<Problem> for Outcome {
 /// Carries out what can be done at once; says what is left to wait for.
 pub(crate) fn execute(action: Action, body: &[u8], core: &mut Core<'_>) -> Outcome {
     let outcome = match action {
-        Action::Root => Ok(Outcome::Reply(Reply::json(
-            br#"{"docs":"https://sandboxagent.dev","name":"Sandbox Agent"}"#.as_slice(),
-        ))),
+        Action::Root => Ok(Outcome::Reply(Reply::json(server::ROOT))),
         #[cfg(feature = "console")]
         Action::Console(wanted) => console::console(&wanted),
-        Action::Health => Ok(Outcome::Reply(Reply::json(
-            br#"{"status":"ok"}"#.as_slice(),
-        ))),
+        Action::Health => Ok(Outcome::Reply(Reply::json(server::OK))),
         Action::Healthz => Ok(Outcome::Healthz),
         Action::Readyz => Ok(Outcome::Reply(health::readyz(core.shutting_down))),
         Action::OpenApi { gzip } => Ok(Outcome::Reply(openapi::reply(gzip))),

@@ -8,42 +8,16 @@
 mod refusals;
 mod system;
 
-use crate::types::ProcessId;
-use crate::wire::json;
+use crate::wire::say;
+use crate::wire::say::input::Accepted;
+use crate::wire::say::problem::Details;
 
 use super::reply::Reply;
 
 /// Characters of a sentence that a log shows.
 const LOGGED_CHARS_MAX: usize = 300;
 
-/// What `details` holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Details {
-    None,
-    Message,
-    /// The message, and the program or the directory that is missing.
-    Path(Box<str>),
-    /// The message is `process <id>`.
-    Process,
-    /// The message, and who is in the way.
-    Holder(ProcessId),
-    /// The message, and the offsets of the oldest retained byte and behind the newest.
-    Offsets(u64, u64),
-    Accepted(Box<Accepted>),
-    /// The message, and how many bytes of its input the process has accepted.
-    ExpectedOffset(u64),
-}
-
-/// How much of an input was taken by a process that did not take all of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accepted {
-    /// Bytes written for this request.
-    pub bytes_written: u64,
-    /// Bytes that the process has accepted, of all requests; where the request asks for it.
-    pub offset: Option<u64>,
-}
-
-/// One problem; the fields are the keys of the body.
+/// One problem; [`say::problem`] writes its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     kind: &'static str,
@@ -117,7 +91,7 @@ impl Problem {
     }
 
     /// The same problem of an input, saying how much of it was taken.
-    pub fn accepted(mut self, accepted: Accepted) -> Self {
+    pub(crate) fn accepted(mut self, accepted: Accepted) -> Self {
         if !matches!(self.details, Details::ExpectedOffset(_)) {
             self.details = Details::Accepted(Box::new(accepted));
         }
@@ -135,73 +109,16 @@ impl Problem {
     /// The answer.
     pub fn reply(&self) -> Reply {
         let mut body = Vec::with_capacity(256);
-        body.extend_from_slice(b"{\"type\":\"urn:sandbox-agent:error:");
-        body.extend_from_slice(self.kind.as_bytes());
-        body.extend_from_slice(b"\",\"title\":");
-        json::write_string(self.title, &mut body);
-        body.extend_from_slice(format!(",\"status\":{},\"detail\":", self.status).as_bytes());
-        json::write_string(&self.detail(), &mut body);
-        match &self.details {
-            Details::None => {}
-            Details::Message => {
-                body.extend_from_slice(b",\"details\":{\"message\":");
-                json::write_string(&self.message, &mut body);
-                body.push(b'}');
-            }
-            Details::Path(path) => {
-                body.extend_from_slice(b",\"details\":{\"message\":");
-                json::write_string(&self.message, &mut body);
-                body.extend_from_slice(b",\"path\":");
-                json::write_string(path, &mut body);
-                body.push(b'}');
-            }
-            Details::Holder(id) => {
-                body.extend_from_slice(b",\"details\":{\"message\":");
-                json::write_string(&self.message, &mut body);
-                body.extend_from_slice(format!(",\"id\":\"{id}\"}}").as_bytes());
-            }
-            Details::Process => {
-                body.extend_from_slice(b",\"details\":{\"id\":");
-                let id = self.message.strip_prefix("process ").unwrap_or_default();
-                json::write_string(id, &mut body);
-                body.extend_from_slice(b",\"resource\":\"process\"}");
-            }
-            Details::Offsets(first, end) => {
-                let details = format!(
-                    ",\"details\":{{\"firstOffset\":{first},\"endOffset\":{end},\"message\":"
-                );
-                body.extend_from_slice(details.as_bytes());
-                json::write_string(&self.message, &mut body);
-                body.push(b'}');
-            }
-            Details::Accepted(accepted) => {
-                let Accepted {
-                    bytes_written,
-                    offset,
-                } = **accepted;
-                body.extend_from_slice(
-                    format!(",\"details\":{{\"bytesWritten\":{bytes_written},\"message\":")
-                        .as_bytes(),
-                );
-                json::write_string(&self.message, &mut body);
-                if let Some(offset) = offset {
-                    body.extend_from_slice(format!(",\"offset\":{offset}").as_bytes());
-                }
-                body.push(b'}');
-            }
-            Details::ExpectedOffset(offset) => {
-                body.extend_from_slice(
-                    format!(",\"details\":{{\"expectedOffset\":{offset},\"message\":").as_bytes(),
-                );
-                json::write_string(&self.message, &mut body);
-                body.push(b'}');
-            }
-        }
-        if let Some(code) = self.code {
-            body.extend_from_slice(b",\"code\":");
-            json::write_string(code, &mut body);
-        }
-        body.push(b'}');
+        let said = say::problem::Problem {
+            kind: self.kind,
+            title: self.title,
+            status: self.status,
+            detail: &self.detail(),
+            message: &self.message,
+            details: &self.details,
+            code: self.code,
+        };
+        say::problem::write(&said, &mut body);
         let mut reply = Reply::new(self.status).typed("application/problem+json", body);
         if let Details::Offsets(_, end) = self.details {
             reply = reply.header("content-range", format!("bytes */{end}"));

@@ -13,6 +13,7 @@ use crate::process::life::State;
 use crate::supervisor::message::Command;
 use crate::supervisor::reap;
 use crate::types::{ProcessId, WindowSize};
+use crate::wire::say;
 
 use crate::io::conn::reader::Reader;
 use crate::io::host::outputs::trim_later;
@@ -125,9 +126,7 @@ fn remove(server: &Rc<Server>, id: ProcessId) -> Reply {
 /// Changes the size of a terminal.
 pub(super) fn resize(server: &Server, id: ProcessId, size: WindowSize) -> Reply {
     match sizes::set(server, id, size) {
-        Ok(()) => {
-            Reply::json(format!("{{\"cols\":{},\"rows\":{}}}", size.cols, size.rows).into_bytes())
-        }
+        Ok(()) => Reply::json(say::input::window(size)),
         Err(SizeError::NotRunning) => Problem::conflict("PTY resize handle unavailable").reply(),
         Err(SizeError::Failed(errno)) => {
             let errno = errno.raw_os_error();

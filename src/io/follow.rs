@@ -8,7 +8,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::api::logs::{exit_event, gap_event};
 use crate::log::batch::{Chunk, Encoder, Found, HEAD_BYTES_MAX};
 use crate::log::index::Entry;
 use crate::log::{Cursor, Select};
@@ -17,6 +16,7 @@ use crate::process::life::State;
 use crate::types::{Monotonic, ProcessId};
 use crate::wire::http::chunked::{CHUNK_END, chunk_head};
 use crate::wire::say::entry::{EntryHead, write_event};
+use crate::wire::say::events;
 use crate::wire::sse;
 
 use crate::io::conn::reader::Reader;
@@ -105,7 +105,12 @@ fn step(server: &Rc<Server>, id: ProcessId, cursor: &mut Cursor) -> Step {
         Found::Gap(gap) => {
             metrics(|all| all.gap(gap.bytes));
             server.tell_gap(id, gap.bytes);
-            sse::write_event("gap", None, &gap_event(&gap), &mut event);
+            sse::write_event(
+                "gap",
+                None,
+                &events::gap(gap.from, gap.to, gap.bytes),
+                &mut event,
+            );
             Step::Event(event)
         }
         Found::Unwanted => Step::Rest,
@@ -120,7 +125,7 @@ fn step(server: &Rc<Server>, id: ProcessId, cursor: &mut Cursor) -> Step {
                     sse::write_event(
                         "exit",
                         Some(last),
-                        &exit_event(end.status(), last),
+                        &events::exit(end.status(), last),
                         &mut event,
                     );
                     return Step::Last(event);

@@ -8,10 +8,11 @@ use std::pin::pin;
 use rustix::process::{Resource, getrlimit};
 
 use crate::api::Reply;
-use crate::api::server_info::{self, Bounds, Counted, Memory};
+use crate::api::server_info::{self, Counted};
 use crate::budget::Kind;
 use crate::config::timeouts;
 use crate::log::SLOT_BYTES;
+use crate::wire::say::server::{Bounds, Memory};
 
 use crate::io::conn::reader::Reader;
 use crate::io::conn::receive::BODY_BYTES_MAX;

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::api::control::accepted;
-use crate::api::problem::Accepted;
 use crate::api::query::StdinQuery;
 use crate::api::{Problem, Reply};
 use crate::config::timeouts;
@@ -19,6 +18,7 @@ use crate::types::ProcessId;
 use crate::wire::http::chunked::ChunkError;
 use crate::wire::http::head::BodyFraming;
 use crate::wire::http::response::CONTINUE;
+use crate::wire::say::input::Accepted;
 
 use crate::io::conn::body::Body;
 use crate::io::conn::reader::{Filled, Reader};

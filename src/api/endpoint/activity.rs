@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::config::timeouts::{ACTIVITY_EVERY_MAX, ACTIVITY_EVERY_MIN};
 use crate::process::Table;
 use crate::types::{ProcessId, StreamFilter, UnixMs};
+use crate::wire::say::events;
 use crate::wire::sse;
 
 /// Processes in one event.
@@ -62,17 +63,9 @@ impl Activity {
         }
         self.told = told;
         for some in news.chunks(TOLD_MAX) {
-            sse::write_event("activity", None, &said(some, now), out);
+            sse::write_event("activity", None, &events::activity(some, now), out);
         }
     }
-}
-
-fn said(news: &[(ProcessId, Told)], UnixMs(now): UnixMs) -> String {
-    let processes = news.iter().map(|(id, (bytes, followers))| {
-        format!("{{\"id\":\"{id}\",\"outputBytes\":{bytes},\"followers\":{followers}}}")
-    });
-    let processes = processes.collect::<Vec<_>>().join(",");
-    format!("{{\"type\":\"activity\",\"timestampMs\":{now},\"processes\":[{processes}]}}")
 }
 
 #[cfg(test)]
@@ -85,16 +78,5 @@ mod tests {
         assert_eq!(every(0), ACTIVITY_EVERY_MIN);
         assert_eq!(every(1000), Duration::from_secs(1));
         assert_eq!(every(u64::MAX), ACTIVITY_EVERY_MAX);
-    }
-
-    #[test]
-    fn an_event_names_each_process_with_its_output_and_its_followers() {
-        let news = [(ProcessId(1), (5, 0)), (ProcessId(7), (0, 2))];
-        assert_eq!(
-            said(&news, UnixMs(9)),
-            "{\"type\":\"activity\",\"timestampMs\":9,\"processes\":[\
-             {\"id\":\"proc_1\",\"outputBytes\":5,\"followers\":0},\
-             {\"id\":\"proc_7\",\"outputBytes\":0,\"followers\":2}]}"
-        );
     }
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use crate::config::timeouts;
 use crate::types::WindowSize;
+use crate::wire::say::input::Accepted;
 use crate::wire::ws::handshake::Accept;
 
 use super::processes::{self, find};
 use crate::api::body::{self, InputBody, InputEncoding, ResizeBody};
-use crate::api::problem::{Accepted, Problem};
+use crate::api::problem::Problem;
 use crate::api::query::{StdinQuery, TerminalQuery};
 use crate::api::reply::Reply;
 use crate::api::route::Id;
@@ -106,16 +107,7 @@ pub(crate) fn close_stdin(id: &Id, core: &Core<'_>) -> Result<Outcome, Problem> 
 
 /// The answer to an input that was taken over; `offset` where the request asks for it.
 pub(crate) fn accepted(accepted: Accepted) -> Reply {
-    let Accepted {
-        bytes_written,
-        offset,
-    } = accepted;
-    Reply::json(match offset {
-        None => format!("{{\"bytesWritten\":{bytes_written}}}").into_bytes(),
-        Some(offset) => {
-            format!("{{\"bytesWritten\":{bytes_written},\"offset\":{offset}}}").into_bytes()
-        }
-    })
+    Reply::json(accepted.json())
 }
 
 /// Checks a new window size.

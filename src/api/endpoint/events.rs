@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use crate::process::history::{Event, History, Kind, Next, Snapshot};
-use crate::types::UnixMs;
-use crate::wire::say::record::{self, Record};
+use crate::wire::say::events;
+use crate::wire::say::record::Record;
 use crate::wire::sse;
 
 use super::activity::Activity;
@@ -78,8 +78,7 @@ pub(crate) fn write(
         match history.behind(seen) {
             Next::Nothing => break,
             Next::Gap { from, to } => {
-                let gap = format!("{{\"from\":{from},\"to\":{to}}}");
-                sse::write_event("gap", None, &gap, out);
+                sse::write_event("gap", None, &events::missed(from, to), out);
                 seen = to;
             }
             Next::Event(number, event) => {
@@ -103,15 +102,13 @@ fn write_event(number: u64, event: &Event, out: &mut Vec<u8>) {
         Kind::Deleted { evicted: false } => ("deleted", None),
         Kind::Deleted { evicted: true } => ("deleted", Some("evicted")),
     };
-    let UnixMs(at) = event.at;
-    let mut data =
-        format!("{{\"type\":\"{name}\",\"sequence\":{number},\"timestampMs\":{at},\"process\":")
-            .into_bytes();
-    record::write(&record(&event.process), &mut data);
-    if let Some(reason) = reason {
-        data.extend_from_slice(format!(",\"reason\":\"{reason}\"").as_bytes());
-    }
-    data.push(b'}');
+    let data = events::event(&events::Event {
+        name,
+        sequence: number,
+        at: event.at,
+        process: record(&event.process),
+        reason,
+    });
     sse::write_event(name, Some(number), &String::from_utf8_lossy(&data), out);
 }
 
@@ -132,7 +129,7 @@ mod tests {
     use super::*;
     use crate::process::Description;
     use crate::process::Tags;
-    use crate::types::{ExitStatus, ProcessId};
+    use crate::types::{ExitStatus, ProcessId, UnixMs};
 
     fn event(kind: Kind, label: Option<(&str, &str)>) -> Event {
         let description = Description {

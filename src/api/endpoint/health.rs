@@ -4,12 +4,13 @@
 
 use crate::api::problem::Problem;
 use crate::api::reply::Reply;
+use crate::wire::say::server;
 
 /// Whether the process answers: its I/O loop does, since it says so, and the supervisor's has or
 /// has not within the time that it had.
 pub(crate) fn healthz(supervisor_answers: bool) -> Reply {
     match supervisor_answers {
-        true => Reply::json(br#"{"status":"ok"}"#.as_slice()),
+        true => Reply::json(server::OK),
         false => {
             let message = "the supervisor's thread does not answer; nothing can be started or \
                            ended: restart the server";
@@ -22,7 +23,7 @@ pub(crate) fn healthz(supervisor_answers: bool) -> Reply {
 /// Whether new work is taken.
 pub(crate) fn readyz(shutting_down: bool) -> Reply {
     match shutting_down {
-        false => Reply::json(br#"{"status":"ready"}"#.as_slice()),
+        false => Reply::json(server::READY),
         true => {
             let message = "the server is shutting down";
             Problem::unavailable(message, Some("shutting_down")).reply()

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use crate::process::{Process, Table};
 use crate::types::{JobId, ProcessId, Usage};
+use crate::wire::say::lists;
 
 use super::processes::write_short;
 use crate::api::problem::Problem;
@@ -159,7 +160,7 @@ impl List {
         let mut list = Self {
             of,
             last: None,
-            begun: b"{\"processes\":[".to_vec(),
+            begun: lists::PROCESSES.to_vec(),
         };
         let (out, more) = list.piece(table);
         if !more {
@@ -223,11 +224,7 @@ impl List {
                 records.last().map(|(id, _)| *id).filter(|_| *more)
             }
         };
-        out.push(b']');
-        if let Some(next) = next {
-            out.extend_from_slice(format!(",\"nextAfter\":\"{next}\"").as_bytes());
-        }
-        out.push(b'}');
+        lists::end_processes(next, &mut out);
         (out, false)
     }
 }

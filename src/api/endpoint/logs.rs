@@ -6,9 +6,9 @@ use std::cmp::Ordering;
 use crate::log::index::Entry;
 use crate::log::{Arena, Cursor, Log, Select, Snapshot};
 use crate::process::Process;
-use crate::types::{ExitStatus, Monotonic, ProcessId};
-use crate::wire::json;
+use crate::types::{Monotonic, ProcessId};
 use crate::wire::say::entry::{self, EntryHead};
+use crate::wire::say::lists::{self, Page};
 
 use super::processes::find;
 use crate::api::problem::Problem;
@@ -85,31 +85,22 @@ pub(crate) fn answer(
     let lengths = matching().map(|entry| entry::json_len(&head(&entry), entry.len) + 1);
     // One comma less than entries, if there are any.
     let entries_len = lengths.sum::<usize>().saturating_sub(1);
-    let mut before = b"{\"processId\":".to_vec();
-    json::write_string(&process.id.to_string(), &mut before);
-    before.extend_from_slice(b",\"stream\":");
-    json::write_string(query.select.streams.as_str(), &mut before);
-    before.extend_from_slice(b",\"entries\":[");
-    let mut after = b"]".to_vec();
+    let before = lists::begin_entries(process.id, query.select.streams);
+    let mut page = Page::default();
     if log.dropped_bytes() > 0 {
-        let (first, dropped) = (log.first(), log.dropped_bytes());
-        let loss = format!(",\"firstSequence\":{first},\"droppedBytes\":{dropped}");
-        after.extend_from_slice(loss.as_bytes());
+        page.lost = Some((log.first(), log.dropped_bytes()));
     }
     if query.wait.is_some() || query.bytes_max.is_some() {
         let next = end.max(query.since);
         let exited = process.life.is_complete(Monotonic::now()) && next >= log.last();
-        let page = format!(",\"nextSince\":{next},\"exited\":{exited}");
-        after.extend_from_slice(page.as_bytes());
+        page.next = Some((next, exited));
     }
     if query.offset.is_some() {
         let streams = query.select.streams;
         let (first, end) = (log.first_offset(streams), log.end_offset(streams));
-        let at = log.offset_of(start, streams);
-        let place = format!(",\"offset\":{at},\"firstOffset\":{first},\"endOffset\":{end}");
-        after.extend_from_slice(place.as_bytes());
+        page.offsets = Some((log.offset_of(start, streams), first, end));
     }
-    after.push(b'}');
+    let after = page.end();
     let body_len = before.len() + entries_len + after.len();
     if body_len > WHOLE_BYTES_MAX {
         let Some((process, arena)) = core.table.get_mut(id) else {
@@ -263,25 +254,4 @@ fn head(entry: &Entry) -> EntryHead<'static> {
         stream: entry.stream.as_str(),
         timestamp_ms: entry.timestamp_ms,
     }
-}
-
-/// The `exit` event's data: how it ended, and the last entry of the log.
-pub(crate) fn exit_event(status: Option<ExitStatus>, last_sequence: u64) -> String {
-    let code = status
-        .and_then(ExitStatus::code)
-        .map_or_else(|| "null".to_owned(), |code| code.to_string());
-    match status.and_then(ExitStatus::signal_name) {
-        None => format!("{{\"exitCode\":{code},\"lastSequence\":{last_sequence}}}"),
-        Some(signal) => format!(
-            "{{\"exitCode\":{code},\"signal\":\"{signal}\",\"lastSequence\":{last_sequence}}}"
-        ),
-    }
-}
-
-/// The `gap` event's data.
-pub(crate) fn gap_event(gap: &crate::log::cursor::Gap) -> String {
-    format!(
-        "{{\"from\":{},\"to\":{},\"bytes\":{}}}",
-        gap.from, gap.to, gap.bytes
-    )
 }

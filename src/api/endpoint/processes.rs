@@ -42,7 +42,7 @@ pub(super) fn asked<'a>(
 }
 
 /// What clients see of a process.
-fn record(process: &Process, usage: Option<Usage>) -> Record<'_> {
+pub(super) fn record(process: &Process, usage: Option<Usage>) -> Record<'_> {
     let ended = process.ended();
     Record {
         is_running: process.life.is_running(),
@@ -115,21 +115,14 @@ pub(crate) fn create(bytes: &[u8], core: &mut Core<'_>) -> Result<Outcome, Probl
     let deadline = lifetime(request.deadline_ms)?;
     let tags = tags::checked(request.name, request.labels)?;
     let stdin = stdin(request.stdin.as_deref(), request.tty, core.stdin_default)?;
-    let launch = Launch {
-        env: request.env.into_iter().collect(),
-        inherit_env: request.inherit_env,
-        ..Launch::new(request.command, request.args, request.cwd)
-    };
-    let (limits, user) = (request.limits.as_ref(), request.user.as_deref());
-    let launch = launch.settled(limits, user, &tags, core)?;
+    let launch = Launch::new(request.command, request.args, request.cwd)
+        .with_env(request.env, request.inherit_env)
+        .settled(request.limits, request.user, &tags, core)?;
     let limit = core.settings.max_concurrent_processes;
     let description = Description {
-        command: launch.command.clone(),
-        args: launch.args.clone(),
-        cwd: launch.cwd.clone(),
         tty: request.tty,
         interactive: request.interactive,
-        created_at: UnixMs::now(),
+        ..launch.description(UnixMs::now())
     };
     let reserved = core.table.reserve(description, limit);
     let job = reserved.map_err(|refused| match refused {

@@ -7,10 +7,9 @@ use crate::log::Arena;
 use crate::log::capture::{Capture, Keep};
 use crate::process::life::End;
 use crate::process::{Captures, Table, Tags};
-use crate::types::{ExitStatus, ProcessId, Usage};
-use crate::wire::json;
-use crate::wire::say::record;
-use crate::wire::say::run::Format;
+use crate::types::{ProcessId, Usage};
+use crate::wire::say::run::{Exit, Format};
+use crate::wire::{json, say};
 
 use super::stream::{self, Form};
 use crate::api::body::RunBody;
@@ -94,13 +93,9 @@ pub(crate) fn plan(
         ));
     }
     let tags = tags::checked(request.name, request.labels)?;
-    let launch = Launch {
-        env: request.env.into_iter().collect(),
-        inherit_env: request.inherit_env,
-        ..Launch::new(request.command, request.args, request.cwd)
-    };
-    let (limits, user) = (request.limits.as_ref(), request.user.as_deref());
-    let launch = launch.settled(limits, user, &tags, core)?;
+    let launch = Launch::new(request.command, request.args, request.cwd)
+        .with_env(request.env, request.inherit_env)
+        .settled(request.limits, request.user, &tags, core)?;
     let (output_max, stream) = match stream {
         None => (
             core.settings.run_output_bytes(request.max_output_bytes),
@@ -159,47 +154,31 @@ pub(crate) fn answer(
     (id, usage): (Option<ProcessId>, Option<Usage>),
     arena: &Arena,
 ) -> Answer {
-    let timed_out = matches!(end, End::TimedOut(_));
-    let status = end.status();
     let texts = [Which::Stdout, Which::Stderr]
         .map(|which| Text::new(which, which.of(captures), run.keep, arena));
-    let mut answer = Answer::default();
-    let exit_code = match status {
-        Some(ExitStatus::Code(code)) if !timed_out => code.to_string(),
-        _ => "null".to_owned(),
+    let (stdout, stderr) = (&captures.stdout, &captures.stderr);
+    let exit = Exit {
+        status: end.status(),
+        timed_out: matches!(end, End::TimedOut(_)),
+        duration_ms: duration.as_millis(),
+        written: [stdout.written(), stderr.written()],
+        truncated: [stdout.truncated(), stderr.truncated()],
+        id,
+        usage,
+        reason: end.exit().and_then(|exit| exit.reason),
     };
-    let mut out = format!("{{\"exitCode\":{exit_code},\"timedOut\":{timed_out}").into_bytes();
+    let mut answer = Answer::default();
+    let mut out = say::run::begin_answer(&exit);
     for (text, key) in texts.iter().zip(["stdout", "stderr"]) {
         answer.text(&mut out, key, text.which, text.main.clone());
     }
-    let flags = format!(
-        ",\"stdoutTruncated\":{},\"stderrTruncated\":{},\"durationMs\":{}",
-        captures.stdout.truncated(),
-        captures.stderr.truncated(),
-        duration.as_millis()
-    );
-    out.extend_from_slice(flags.as_bytes());
-    if run.tells_bytes {
-        let (stdout, stderr) = (captures.stdout.written(), captures.stderr.written());
-        let written = format!(",\"stdoutBytes\":{stdout},\"stderrBytes\":{stderr}");
-        out.extend_from_slice(written.as_bytes());
-    }
+    say::run::write_truncated(&exit, run.tells_bytes, &mut out);
     for (text, key) in texts.iter().zip(["stdoutTail", "stderrTail"]) {
         if let Some(tail) = &text.tail {
             answer.text(&mut out, key, text.which, tail.clone());
         }
     }
-    if let Some(id) = id {
-        out.extend_from_slice(b",\"processId\":");
-        json::write_string(&id.to_string(), &mut out);
-    }
-    if let Some(usage) = usage {
-        record::write_usage(&usage, &mut out);
-    }
-    if let Some(exit) = end.exit() {
-        record::write_exit(exit, &mut out);
-    }
-    out.push(b'}');
+    say::run::end_answer(&exit, &mut out);
     answer.parts.push(Part::Bytes(out));
     answer
 }
@@ -245,9 +224,7 @@ pub(crate) struct Progress {
 
 impl Answer {
     fn text(&mut self, out: &mut Vec<u8>, key: &str, which: Which, range: Range<u64>) {
-        out.extend_from_slice(b",\"");
-        out.extend_from_slice(key.as_bytes());
-        out.extend_from_slice(b"\":\"");
+        say::run::begin_text(key, out);
         self.parts.push(Part::Bytes(std::mem::take(out)));
         self.parts.push(Part::Text(which, range));
         out.push(b'"');
@@ -348,7 +325,7 @@ fn bytes(of: &Capture, range: Range<u64>, arena: &Arena) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Exit;
+    use crate::types::{Exit, ExitStatus};
 
     fn run(keep: Keep) -> Run {
         Run {

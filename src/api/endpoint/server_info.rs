@@ -6,11 +6,10 @@
 //!
 //! A feature adds its word to [`CAPABILITIES`] when it is there, and its bounds to [`Bounds`].
 
-use serde::Serialize;
-
 use crate::config::Settings;
 use crate::process::counts;
 use crate::types::{KeptLimits, Limits as TreeLimits, UnixMs};
+use crate::wire::say::server::{self, Body, Bounds, Counts, Limits, Memory};
 
 use crate::api::reply::Reply;
 
@@ -97,61 +96,6 @@ impl ServerInfo {
     }
 }
 
-/// What the server keeps to besides the six limits that clients may change.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Bounds {
-    /// `--max-connections`
-    pub max_connections: usize,
-    /// `--max-exited`
-    pub max_exited: usize,
-    /// `--max-leftovers`
-    pub max_leftovers: usize,
-    /// Of all exited records together.
-    pub max_exited_log_bytes: u64,
-    /// Of one entry.
-    pub max_log_entry_bytes: usize,
-    /// Of one request.
-    pub max_request_body_bytes: u64,
-    /// From the method to the blank line.
-    pub max_request_head_bytes: usize,
-    /// Of one message to a terminal.
-    pub max_web_socket_message_bytes: u64,
-    /// Of one process, over all its viewers.
-    pub max_typed_ahead_bytes: usize,
-    /// `--memory-max`
-    pub memory_max_bytes: u64,
-    /// `--max-concurrent-runs`
-    pub max_concurrent_runs: usize,
-    /// `--max-queued-runs`
-    pub max_queued_runs: usize,
-    /// RLIMIT_NOFILE; None is no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_descriptors: Option<u64>,
-    /// Until a connection without a request is closed.
-    pub idle_connection_ms: u64,
-}
-
-/// Limits that clients may change, then the others.
-#[derive(Serialize)]
-struct Limits<'a> {
-    #[serde(flatten)]
-    settings: &'a Settings,
-    #[serde(flatten)]
-    bounds: Bounds,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Counts {
-    running_processes: usize,
-    exited_processes: usize,
-    leftovers: usize,
-    runs: usize,
-    queued_runs: usize,
-    connections: usize,
-}
-
 /// How much there is of what it manages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counted {
@@ -161,41 +105,6 @@ pub(crate) struct Counted {
     pub queued_runs: usize,
     /// Connections.
     pub connections: usize,
-}
-
-/// What clients make it hold in memory, of what kind.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Memory {
-    /// Output of processes, with what is needed to find it; also what somebody still reads of a log
-    /// that is gone.
-    pub logs_bytes: u64,
-    /// Output of runs that is to be answered.
-    pub captures_bytes: u64,
-    /// What clients have sent and is not carried out yet.
-    pub bodies_bytes: u64,
-    /// What clients are being sent, and answers that are kept for repeats.
-    pub answers_bytes: u64,
-    /// What is kept of processes besides their output.
-    pub records_bytes: u64,
-    /// All of these.
-    pub total_bytes: u64,
-}
-
-/// The answer; the order of the fields is the order of the keys.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Body<'a> {
-    name: &'static str,
-    version: &'static str,
-    backend: &'static str,
-    started_at_ms: u64,
-    pid: u32,
-    capabilities: Vec<&'static str>,
-    limits: Limits<'a>,
-    counts: Counts,
-    memory: Memory,
-    missing: &'a [String],
 }
 
 /// The server as an answer.
@@ -227,8 +136,7 @@ pub(crate) fn reply(
         memory,
         missing: &info.missing,
     };
-    // Strings and integers always serialise.
-    Reply::json(serde_json::to_vec(&body).unwrap_or_default())
+    Reply::json(server::write(&body))
 }
 
 #[cfg(test)]

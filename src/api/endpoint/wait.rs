@@ -8,8 +8,9 @@ use crate::config::timeouts;
 use crate::log::find::{Search, TEXT_BYTES_MAX};
 use crate::process::Process;
 use crate::types::Usage;
+use crate::wire::say::lists;
 
-use super::processes::{self, find};
+use super::processes::{find, record};
 use crate::api::problem::Problem;
 use crate::api::query::{Params, flag, number, stream};
 use crate::api::reply::Reply;
@@ -116,13 +117,12 @@ pub(crate) fn reply(process: &Process, ended: Ended, usage: Option<Usage>) -> Re
         Ended::Listens | Ended::Found { .. } => "matched",
         Ended::Timeout => "timeout",
     };
-    let mut out = format!("{{\"outcome\":\"{outcome}\",\"process\":").into_bytes();
-    processes::write(process, usage, &mut out);
-    if let Ended::Found { sequence } = ended {
-        out.extend_from_slice(format!(",\"sequence\":{sequence}").as_bytes());
-    }
-    out.push(b'}');
-    Reply::json(out).header("cache-control", "no-store")
+    let sequence = match ended {
+        Ended::Found { sequence } => Some(sequence),
+        _ => None,
+    };
+    Reply::json(lists::wait(outcome, &record(process, usage), sequence))
+        .header("cache-control", "no-store")
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::journal;
 use crate::ledger;
 use crate::metrics::Kind;
 use crate::process::life::{End, Event, State};
-use crate::process::{Captures, Description, Process};
+use crate::process::{Captures, Process};
 use crate::supervisor::message::Command;
 use crate::types::{JobId, Monotonic, ProcessId, SpawnError, Stream, UnixMs};
 
@@ -356,7 +356,7 @@ impl Underway {
     /// Lists it under the id that was taken for it.
     pub(super) fn list(&mut self, id: Option<ProcessId>) {
         let Some(id) = id else { return };
-        let description = describe(&self.run, self.created_at);
+        let description = self.run.launch.description(self.created_at);
         let usual = self.server.settings.get().max_output_bytes;
         let log_max = self.run.output_max.min(usual).saturating_mul(2);
         leftovers::list(&self.server, self.job, id, description, log_max);
@@ -398,7 +398,7 @@ fn enter(
         return Err(Problem::no_memory(table.budget().max()));
     }
     let process = match &run.record {
-        Some(_) => table.begin_record(describe(run, created_at)),
+        Some(_) => table.begin_record(run.launch.description(created_at)),
         None => table.begin_run(),
     };
     let (job, id) = (process.job, process.is_listed().then_some(process.id));
@@ -426,15 +426,4 @@ fn enter(
         return Err(problem);
     }
     Ok((job, id))
-}
-
-fn describe(run: &Run, created_at: UnixMs) -> Description {
-    let launch = &run.launch;
-    Description {
-        command: launch.command.clone(),
-        args: launch.args.clone(),
-        cwd: launch.cwd.clone(),
-        created_at,
-        ..Description::default()
-    }
 }

@@ -1,7 +1,8 @@
-//! A run as a stream: JSON objects, one a line or one an event.
+//! A run as a stream: JSON objects, one a line or one an event; and as one answer, of which the
+//! caller writes the texts.
 //!
-//! In: what has happened. Out: its line or event, appended to the caller's buffer. Knows no run and
-//! no log.
+//! In: what has happened. Out: its line or event, or what stands around the texts, appended to the
+//! caller's buffer. Knows no run and no log.
 
 use crate::types::{self, ExitReason, ExitStatus, ProcessId, Stream, Usage};
 use crate::wire::json::Lossy;
@@ -149,12 +150,65 @@ pub(crate) struct Exit {
     pub reason: Option<ExitReason>,
 }
 
+impl Exit {
+    /// `exitCode`
+    fn code(&self) -> String {
+        let code = self.status.and_then(ExitStatus::code);
+        let code = code.filter(|_| !self.timed_out);
+        code.map_or_else(|| "null".to_owned(), |code| code.to_string())
+    }
+
+    /// Appends the keys that an end and an answer have in common: the last ones.
+    fn write_last(&self, out: &mut Vec<u8>) {
+        write_id(self.id, out);
+        if let Some(usage) = &self.usage {
+            record::write_usage(usage, out);
+        }
+        if let Some(status) = self.status {
+            let reason = self.reason;
+            record::write_exit(types::Exit { status, reason }, out);
+        }
+    }
+}
+
+/// As one answer: what stands before its texts.
+pub(crate) fn begin_answer(exit: &Exit) -> Vec<u8> {
+    let (code, timed_out) = (exit.code(), exit.timed_out);
+    format!("{{\"exitCode\":{code},\"timedOut\":{timed_out}").into_bytes()
+}
+
+/// Appends what stands before a text: its key, and the quote that opens it. A quote closes it.
+pub(crate) fn begin_text(key: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":\"");
+}
+
+/// Appends what stands behind the first two texts; with the bytes of each where that is wanted.
+pub(crate) fn write_truncated(exit: &Exit, tells_bytes: bool, out: &mut Vec<u8>) {
+    let [stdout, stderr] = exit.truncated;
+    let flags = format!(
+        ",\"stdoutTruncated\":{stdout},\"stderrTruncated\":{stderr},\"durationMs\":{}",
+        exit.duration_ms
+    );
+    out.extend_from_slice(flags.as_bytes());
+    if tells_bytes {
+        let [stdout, stderr] = exit.written;
+        let written = format!(",\"stdoutBytes\":{stdout},\"stderrBytes\":{stderr}");
+        out.extend_from_slice(written.as_bytes());
+    }
+}
+
+/// Appends what stands behind all texts.
+pub(crate) fn end_answer(exit: &Exit, out: &mut Vec<u8>) {
+    exit.write_last(out);
+    out.push(b'}');
+}
+
 /// It has ended.
 pub(crate) fn write_exit(format: Format, exit: &Exit, out: &mut Vec<u8>) {
     format.begin("exit", None, out);
-    let code = exit.status.and_then(ExitStatus::code);
-    let code = code.filter(|_| !exit.timed_out);
-    let code = code.map_or_else(|| "null".to_owned(), |code| code.to_string());
+    let code = exit.code();
     let text = format!(
         ",\"exitCode\":{code},\"timedOut\":{},\"durationMs\":{},\"stdoutBytes\":{},\
          \"stderrBytes\":{},\"stdoutTruncated\":{},\"stderrTruncated\":{}",
@@ -166,14 +220,7 @@ pub(crate) fn write_exit(format: Format, exit: &Exit, out: &mut Vec<u8>) {
         exit.truncated[1],
     );
     out.extend_from_slice(text.as_bytes());
-    write_id(exit.id, out);
-    if let Some(usage) = &exit.usage {
-        record::write_usage(usage, out);
-    }
-    if let Some(status) = exit.status {
-        let reason = exit.reason;
-        record::write_exit(types::Exit { status, reason }, out);
-    }
+    exit.write_last(out);
     format.end(out);
 }
 
