@@ -15,7 +15,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::table::{FLAGS, Flag, NOT_IN_FILE, Takes};
+use super::table::{Flag, NOT_IN_FILE, Takes, all_flags};
 use super::{TOKEN, key};
 use crate::types::nearest::nearest;
 
@@ -213,9 +213,7 @@ fn showable(line: &str) -> Option<&str> {
 
 /// The flags that may stand in a file.
 fn in_file() -> impl Iterator<Item = &'static Flag> {
-    FLAGS
-        .iter()
-        .filter(|flag| !NOT_IN_FILE.contains(&flag.long))
+    all_flags().filter(|flag| !NOT_IN_FILE.contains(&flag.long))
 }
 
 /// A value as the flag takes it from the command line.

@@ -9,7 +9,7 @@ use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use super::file::Document;
-use super::table::{FLAGS, Flag, LIVE, NOT_IN_FILE, Takes};
+use super::table::{Flag, LIVE, NOT_IN_FILE, Takes, all_flags};
 use super::{FileError, ServerArgs, TOKEN, UsageError, apply, key, value, variable};
 
 /// The flag that names a file with the token.
@@ -53,7 +53,7 @@ impl Given {
     ) -> Self {
         let of = |(name, value): (OsString, OsString)| {
             let is_it = |flag: &&Flag| name == variable(flag.long).as_str();
-            FLAGS.iter().find(is_it).map(|flag| (flag, value))
+            all_flags().find(is_it).map(|flag| (flag, value))
         };
         Self {
             flags,
@@ -110,7 +110,7 @@ impl Given {
     pub(super) fn resolve(self, file: Option<&Document<'_>>) -> Result<ServerArgs, ConfigError> {
         let mut args = ServerArgs::default();
         let mut in_force = Vec::new();
-        for flag in FLAGS {
+        for flag in all_flags() {
             let is_token = [TOKEN, TOKEN_FILE].contains(&flag.long);
             let by_flag = self.flags.iter().filter(|(of, _)| of.long == flag.long);
             let variable = self.variables.iter().find(|(of, _)| of.long == flag.long);
@@ -185,9 +185,7 @@ impl Given {
 
     /// What is another value in `new`, as keys, and whether each can change while a server runs.
     pub fn changes(&self, new: &Self) -> Vec<Change> {
-        let changed = FLAGS
-            .iter()
-            .filter(|flag| self.texts(flag.long) != new.texts(flag.long));
+        let changed = all_flags().filter(|flag| self.texts(flag.long) != new.texts(flag.long));
         changed
             .map(|flag| Change {
                 long: flag.long,
@@ -210,7 +208,7 @@ impl Given {
     pub fn print(&self) -> String {
         let mut out = format!("# procring {}\n", env!("CARGO_PKG_VERSION"));
         let in_file = |flag: &&Flag| !NOT_IN_FILE.contains(&flag.long);
-        for flag in FLAGS.iter().filter(in_file) {
+        for flag in all_flags().filter(in_file) {
             let key = key(flag.long);
             let found = self.in_force.iter().find(|of| of.flag.long == flag.long);
             let line = match (found, flag.takes, flag.default) {
@@ -454,10 +452,7 @@ mod tests {
         again.token.clone_from(&first.token);
         assert_eq!(format!("{first:?}"), format!("{again:?}"), "{printed}");
         // Every key is there, so that who reads it knows what there is.
-        for flag in FLAGS
-            .iter()
-            .filter(|flag| !NOT_IN_FILE.contains(&flag.long))
-        {
+        for flag in all_flags().filter(|flag| !NOT_IN_FILE.contains(&flag.long)) {
             assert!(printed.contains(&key(flag.long)), "{}", flag.long);
         }
     }
@@ -482,7 +477,7 @@ mod tests {
         );
         assert_eq!(before.given.changes(&before.given), []);
         for live in LIVE.iter().chain(&NOT_IN_FILE) {
-            assert!(FLAGS.iter().any(|flag| flag.long == *live), "{live}");
+            assert!(all_flags().any(|flag| flag.long == *live), "{live}");
         }
         for (flag, _) in crate::config::settings::FIELDS {
             assert!(LIVE.contains(&flag), "{flag}");

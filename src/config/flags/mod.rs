@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lexopt::Arg;
 
-use self::table::{FLAGS, Flag, Takes};
+use self::table::{Flag, Takes, all_flags};
 use crate::types::arguments;
 use crate::types::nearest::{meant, slip};
 
@@ -112,8 +112,8 @@ pub fn parse(
                 server = true;
                 continue;
             }
-            Arg::Short(short) => FLAGS.iter().find(|flag| flag.short == Some(*short)),
-            Arg::Long(long) => FLAGS.iter().find(|flag| flag.long == *long),
+            Arg::Short(short) => all_flags().find(|flag| flag.short == Some(*short)),
+            Arg::Long(long) => all_flags().find(|flag| flag.long == *long),
             Arg::Value(_) => None,
         };
         let Some(flag) = flag else {
@@ -145,7 +145,7 @@ pub fn parse(
 fn unknown(arg: Arg<'_>) -> UsageError {
     match arg {
         Arg::Long(long) => {
-            let names = FLAGS.iter().map(|flag| flag.long);
+            let names = all_flags().map(|flag| flag.long);
             let way_out = match meant(long, names) {
                 Some(near) => format!("the nearest is --{near}"),
                 None => "`procring --help` lists all".to_owned(),
@@ -173,7 +173,7 @@ fn key(long: &str) -> String {
 
 /// Every flag of `procring server`: its name, what follows it if anything does, and its line of help.
 pub fn all() -> impl Iterator<Item = (&'static str, Option<&'static str>, &'static str)> {
-    FLAGS.iter().map(|flag| {
+    all_flags().map(|flag| {
         let value = match flag.takes {
             Takes::Nothing(_) => None,
             Takes::Value(value, _) | Takes::Values(value, _) => Some(value),
@@ -185,13 +185,12 @@ pub fn all() -> impl Iterator<Item = (&'static str, Option<&'static str>, &'stat
 /// Whether a variable of the environment is a flag's. Children do not get it: a server that one of
 /// them starts is another one.
 pub fn is_variable(name: &OsStr) -> bool {
-    FLAGS
-        .iter()
-        .any(|flag| name == variable(flag.long).as_str())
+    all_flags().any(|flag| name == variable(flag.long).as_str())
 }
 
-/// Variables of this program's environment that are none of a flag or of the command line and are near one: what they say would be
-/// missing without a word. Others may be anybody's: an orchestrator has variables with our name, too.
+/// Variables of this program's environment that are none of a flag or of the command line and are
+/// near one: what they say would be missing without a word. Others may be anybody's: an
+/// orchestrator has variables with our name, too.
 pub fn misspelled() -> impl Iterator<Item = String> {
     std::env::vars_os().filter_map(|(name, _)| nearly_known(name.to_str()?))
 }
@@ -199,7 +198,7 @@ pub fn misspelled() -> impl Iterator<Item = String> {
 /// What is said of a variable that is nearly one of ours.
 fn nearly_known(name: &str) -> Option<String> {
     let rest = name.strip_prefix("PROCRING_")?;
-    let known = FLAGS.iter().map(|flag| flag.long).chain(["url"]);
+    let known = all_flags().map(|flag| flag.long).chain(["url"]);
     if known.clone().any(|long| variable(long) == name) {
         return None;
     }
@@ -457,7 +456,7 @@ mod tests {
     #[test]
     fn the_table_has_the_defaults_that_hold() {
         let mut from_table = ServerArgs::default();
-        for flag in FLAGS {
+        for flag in all_flags() {
             if let (Takes::Value(_, set), Some(default)) = (flag.takes, flag.default) {
                 set(&mut from_table, OsStr::new(default)).unwrap();
             }

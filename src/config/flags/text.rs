@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::table::{FLAGS, Flag, Takes};
+use super::table::{Flag, Takes, all_flags};
 
 /// Column at which descriptions begin in `--help`.
 const DESCRIPTIONS_AT: usize = 32;
@@ -27,7 +27,7 @@ pub fn help(commands: &str) -> String {
             let _ = writeln!(out, "{name:DESCRIPTIONS_AT$}{description}");
         }
     };
-    for flag in FLAGS {
+    for flag in all_flags() {
         row(flag.short, &spelled(flag), &description(flag));
     }
     row(Some('h'), "help", "print this");
@@ -55,7 +55,7 @@ pub fn man(commands: &str) -> String {
          terminals\nover WebSocket, for clients of an HTTP API.\n{commands}.SH OPTIONS OF THE SERVER\n",
         env!("CARGO_PKG_VERSION")
     );
-    for flag in FLAGS {
+    for flag in all_flags() {
         let (name, value) = match flag.takes {
             Takes::Nothing(_) => (flag.long, String::new()),
             Takes::Value(value, _) | Takes::Values(value, _) => {
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn help_fits_a_terminal_and_names_every_flag() {
         let help = help("");
-        for flag in FLAGS {
+        for flag in all_flags() {
             assert!(help.contains(&format!("--{} ", flag.long)), "{}", flag.long);
             let apart = [" ", "\n"].map(|end| format!("--{}{end}", spelled(flag)));
             let is_apart = apart.iter().any(|name| help.contains(name));
