@@ -39,11 +39,11 @@ pub enum ClientFrame {
 }
 
 /// What the detail of a problem calls a frame.
-const PLACE: &str = "the frame";
+pub(super) const PLACE: &str = "the frame";
 
 #[derive(Deserialize)]
-struct Tag {
-    r#type: String,
+pub(super) struct Tag {
+    pub r#type: String,
 }
 
 #[derive(Deserialize)]
@@ -58,9 +58,9 @@ struct Ack {
 }
 
 #[derive(Deserialize)]
-struct Resize {
-    cols: u16,
-    rows: u16,
+pub(super) struct Resize {
+    pub cols: u16,
+    pub rows: u16,
 }
 
 /// Reads one text frame; unknown fields are ignored.

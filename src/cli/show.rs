@@ -105,8 +105,8 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>], look: Look) -> String
     out
 }
 
-/// Shortens the last cell of rows so that a table of them is no wider than `cols`, as far as that leaves
-/// anything of it.
+/// Shortens the last cell of rows so that a table of them is no wider than `cols`, as far as that
+/// leaves anything of it.
 pub(super) fn fit(header: &[&str], rows: &mut [Vec<String>], cols: usize) {
     let Some(last) = header.len().checked_sub(1) else {
         return;
@@ -228,8 +228,10 @@ pub(super) fn now_ms() -> u64 {
 /// A number of bytes with three digits, in units of 1024.
 pub(super) fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    // Three digits are shown; what a float cannot hold is far behind them.
-    #[expect(clippy::cast_precision_loss)]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "three digits are shown; what a float cannot hold is far behind them"
+    )]
     let mut value = bytes as f64;
     let mut unit = 0;
     while value >= 1000.0 && unit + 1 < units.len() {

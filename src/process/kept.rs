@@ -351,6 +351,10 @@ fn kind_of(number: u64) -> Kind {
     }
 }
 
+/// Reasons that fit into their bits.
+const REASONS_MAX: u64 = 3;
+const _: () = assert!(ExitReason::ALL.len() as u64 <= REASONS_MAX);
+
 /// Bits: 2 for what kind of end, 2 for the reason, 1 for a signal, 1 for a status, and the number.
 fn pack(end: End) -> u64 {
     let exit = end.exit();
@@ -359,11 +363,10 @@ fn pack(end: End) -> u64 {
         Some(ExitStatus::Signal(signal)) => (1, signal),
         None => (0, 0),
     };
-    let reason = match exit.and_then(|exit| exit.reason) {
-        None => 0,
-        Some(ExitReason::OutOfMemory) => 1,
-        Some(ExitReason::Deadline) => 2,
-    };
+    let reason = exit.and_then(|exit| exit.reason);
+    let is_it = |of: &ExitReason| Some(*of) == reason;
+    let reason = ExitReason::ALL.iter().position(is_it);
+    let reason = reason.map_or(0, |at| at as u64 + 1);
     let kind = match end {
         End::Exited(_) => 1,
         End::TimedOut(_) => 2,
@@ -378,11 +381,10 @@ fn unpack(packed: u64) -> End {
         0 => ExitStatus::Code(number),
         _ => ExitStatus::Signal(number),
     };
-    let reason = match packed >> 2 & 3 {
-        1 => Some(ExitReason::OutOfMemory),
-        2 => Some(ExitReason::Deadline),
-        _ => None,
-    };
+    let reason = (packed >> 2 & REASONS_MAX).checked_sub(1);
+    // None, too, for one of a later version.
+    let reason = reason.and_then(|at| ExitReason::ALL.get(usize::try_from(at).ok()?));
+    let reason = reason.copied();
     match packed & 3 {
         2 => End::TimedOut(Some(status).filter(|_| packed >> 5 & 1 == 1)),
         _ => End::Exited(Exit { status, reason }),
@@ -400,11 +402,7 @@ mod tests {
             ExitStatus::Code(255),
             ExitStatus::Signal(9),
         ] {
-            for reason in [
-                None,
-                Some(ExitReason::Deadline),
-                Some(ExitReason::OutOfMemory),
-            ] {
+            for reason in ExitReason::ALL.map(Some).into_iter().chain([None]) {
                 let end = End::Exited(Exit { status, reason });
                 assert_eq!(unpack(pack(end)), end);
                 assert_ne!(pack(end), 0);

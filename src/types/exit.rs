@@ -39,6 +39,9 @@ pub enum ExitReason {
 }
 
 impl ExitReason {
+    /// All of them, in an order that other versions read, too: a new one comes last.
+    pub const ALL: [Self; 2] = [ExitReason::OutOfMemory, ExitReason::Deadline];
+
     /// As clients are told.
     pub fn name(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::sse::{bytes_of, sequences};
-use crate::harness::{Backend, Follow, Item, Server, eventually, on_both, sh};
+use crate::harness::{Backend, Follow, Item, Server, on_both, sh};
 
 on_both!(
     events_are_exact_and_the_body_ends_after_exit,
@@ -221,14 +221,7 @@ fn since_beyond_the_end_holds_for_live_entries(backend: Backend) {
         &format!("{target}&since=1"),
         &[("Last-Event-ID", "3")],
     );
-    for n in 1..=5 {
-        server.feed(&id, &format!("{n}\n"));
-        // Fetched, so that the next output is an entry of its own.
-        eventually("the entry", || {
-            let logs = server.logs(&id, "?tail=1");
-            (logs["entries"][0]["sequence"] == n).then_some(())
-        });
-    }
+    server.feed_entries(&id, 5);
     server.kill(&id);
     assert_eq!(sequences(&by_query.rest()), [4, 5]);
     assert_eq!(sequences(&by_header.rest()), [4, 5]);

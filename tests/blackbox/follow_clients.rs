@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::follow::{expected_stream, raw_of};
 use crate::harness::sse::{bytes_of, sequences};
-use crate::harness::{Backend, Follow, Item, Server, eventually, on_both, sh};
+use crate::harness::{Backend, Follow, Item, Server, on_both, sh};
 
 on_both!(
     a_paused_reader_gets_every_retained_entry,
@@ -102,13 +102,7 @@ fn a_replay_behind_the_oldest_begins_with_a_gap(backend: Backend) {
     let server = Server::open(backend);
     server.configure(&[("maxLogBytesPerProcess", 3_000)]);
     let id = server.spawn(&sh("while read line; do printf %01000d $line; done"));
-    for n in 1..=8 {
-        server.feed(&id, &format!("{n}\n"));
-        eventually("the entry", || {
-            let logs = server.logs(&id, "?tail=1");
-            (logs["entries"][0]["sequence"] == n).then_some(())
-        });
-    }
+    server.feed_entries(&id, 8);
     server.kill(&id);
     let target = format!("/v1/processes/{id}/logs?follow=true");
     let first = |query: &str, headers: &[(&str, &str)]| {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::json::keys;
 use crate::harness::server::entry_bytes;
-use crate::harness::{Backend, Problem, Server, eventually, on_both, sh};
+use crate::harness::{Backend, Problem, Server, on_both, sh};
 
 on_both!(
     the_body_is_exact,
@@ -220,16 +220,7 @@ fn quick_alternating_writes_lose_nothing(backend: Backend) {
 fn evicted(server: &Server) -> String {
     server.configure(&[("maxLogBytesPerProcess", 20_000)]);
     let id = server.spawn(&sh("while read line; do printf %01000d $line; done"));
-    for n in 1..=60 {
-        let input = json!({"data": format!("{n}\n"), "encoding": "utf8"});
-        server
-            .post(&format!("/v1/processes/{id}/input"), &input)
-            .expect(200);
-        // Fetched, so that the next output is an entry of its own.
-        eventually(&format!("entry {n}"), || {
-            (sequences(&server.logs(&id, "?tail=1")) == [n]).then_some(())
-        });
-    }
+    server.feed_entries(&id, 60);
     id
 }
 

@@ -14,6 +14,7 @@ use crate::wire::ws::handshake::Accept;
 use super::processes::find;
 use super::signal::{SignalBody, Signalling};
 use crate::api::body::object_in;
+use crate::api::frame::{PLACE, Resize, Tag};
 use crate::api::problem::Problem;
 use crate::api::query::{self, Params, choice};
 use crate::api::route::Id;
@@ -108,25 +109,11 @@ pub(crate) enum AttachFrame {
     Close,
 }
 
-/// What the detail of a problem calls a frame.
-const PLACE: &str = "the frame";
-
-#[derive(Deserialize)]
-struct Tag {
-    r#type: String,
-}
-
 #[derive(Deserialize)]
 struct Input {
     data: String,
     encoding: Option<String>,
     offset: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Resize {
-    cols: u16,
-    rows: u16,
 }
 
 /// Reads one text frame; unknown fields are ignored.

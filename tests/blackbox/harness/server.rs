@@ -313,6 +313,19 @@ impl Server {
         }
     }
 
+    /// The lines 1 to `count` to a process that answers each by itself: what it says to line n is
+    /// entry n, however long the server is kept from reading.
+    #[track_caller]
+    pub(crate) fn feed_entries(&self, id: &str, count: u64) {
+        for n in 1..=count {
+            self.feed(id, &format!("{n}\n"));
+            eventually("the entry", || {
+                let logs = self.logs(id, "?tail=1");
+                (logs["entries"][0]["sequence"] == n).then_some(())
+            });
+        }
+    }
+
     /// Replaces some fields of the configuration.
     #[track_caller]
     pub(crate) fn configure(&self, fields: &[(&str, u64)]) {
