@@ -247,21 +247,61 @@ fn the_map_has_every_room_and_nothing_else() {
         let exists = modules.iter().any(|module| is_within(module, room));
         assert!(exists, "src/lib.rs: the map has {room}, which is no module");
     }
-    // A folder within a room is a wing, and the map has it.
+    // A folder within a room is a wing, and the map has it, unless all that it has is tests.
     for (file, _) in sources() {
         let parts: Vec<_> = file.trim_start_matches("src/").split('/').collect();
-        if let [room, wing, _, ..] = parts[..] {
-            let is_module = modules.contains(&format!("{room}::{wing}"))
-                && sources()
-                    .iter()
-                    .any(|(file, _)| *file == format!("src/{room}/{wing}/mod.rs"));
-            let name = format!("{room}::{wing}");
+        if let [room, wing, .., name] = parts[..] {
+            let wing = format!("{room}::{wing}");
+            let is_wing = name != "tests.rs" && modules.contains(&wing);
             assert!(
-                !is_module || map.contains_key(&name),
-                "src/lib.rs: the map lacks {name}"
+                !is_wing || map.contains_key(&wing),
+                "src/lib.rs: the map lacks {wing}"
             );
         }
     }
+    // So is a module that another room may name without all of its room: who reads the other row
+    // relies on what this one lacks.
+    for (own, names) in &map {
+        for name in names.iter().filter(|name| modules.contains(name)) {
+            let is_elsewhere = name.split("::").next() != own.split("::").next();
+            let has_row = map
+                .keys()
+                .any(|row| row.contains("::") && is_within(name, row));
+            let is_room = !name.contains("::");
+            assert!(
+                is_room || has_row || !is_elsewhere,
+                "src/lib.rs: {own} may name {name}, which has no row"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_arrow_that_nobody_uses_is_not_on_the_map() {
+    let map = map();
+    let mut unused: Vec<(&String, &String)> = map
+        .iter()
+        .flat_map(|(own, names)| names.iter().map(move |name| (own, name)))
+        .collect();
+    for (file, text) in sources() {
+        let own = module(&file);
+        for path in named(&code(&text), &own) {
+            unused.retain(|(row, name)| {
+                // What a wing names of itself is no use of its room.
+                let is_use = is_within(&own, row) && is_within(&path, name);
+                !is_use || is_within(&path, row)
+            });
+        }
+    }
+    let unused: Vec<_> = unused
+        .iter()
+        .map(|(own, name)| format!("{own} -> {name}"))
+        .collect();
+    assert!(
+        unused.is_empty(),
+        "arrows that nobody uses:\n{}",
+        unused.join("\n")
+    );
 }
 
 #[test]
@@ -309,6 +349,45 @@ fn only_its_wing_names_the_runtime() {
             may || !code(&text).contains("monoio"),
             "{file} names the runtime"
         );
+    }
+}
+
+/// Outside these a key of an object is written by nobody: of the API by `wire::say`, of the document
+/// of the API, of the server's own log, and of what the command line shows and asks for.
+const JSON_ROOMS: [&str; 5] = ["wire::say", "api::openapi", "journal", "cli", "client"];
+
+#[test]
+fn json_is_written_in_one_room() {
+    for (file, text) in sources() {
+        let own = module(&file);
+        let (code, _) = text.split_once("mod tests {").unwrap_or((&text, ""));
+        let may =
+            JSON_ROOMS.iter().any(|room| is_within(&own, room)) || file.ends_with("/tests.rs");
+        let keys = ["{\\\"", ",\\\"", "r#\"{\"", "r#\"[\""];
+        for line in code.lines().filter(|line| !line.trim().starts_with("//")) {
+            let writes = keys.iter().any(|key| line.contains(key));
+            assert!(may || !writes, "{file} writes JSON: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_number_that_is_cast_says_why() {
+    for (file, text) in sources() {
+        for (at, _) in text.match_indices("(clippy::cast_") {
+            let up_to = text[at..].find(")]").map_or(text.len(), |end| at + end);
+            let is_reasoned = text[at..up_to].contains("reason = ");
+            assert!(is_reasoned, "{file}: {}", &text[at..up_to]);
+        }
+        for start in ["expect(\n", "allow(\n"] {
+            for (at, _) in text.match_indices(start) {
+                let up_to = text[at..].find(")]").map_or(text.len(), |end| at + end);
+                let of = &text[at..up_to];
+                let is_reasoned = !of.contains("clippy::cast_") || of.contains("reason = ");
+                // Of all tests at once.
+                assert!(is_reasoned || file == "src/lib.rs", "{file}: {of}");
+            }
+        }
     }
 }
 
