@@ -199,7 +199,8 @@ impl<W, A: Clone + Deref<Target = Reply>> Repeats<W, A> {
     }
 
     /// Goes on with a key that a server has left, which has been answered, or is as good as that:
-    /// `answer` is made of its reply. False if there is no room for it, or it has been kept long enough.
+    /// `answer` is made of its reply. False if there is no room for it, or it has been kept long
+    /// enough.
     pub(crate) fn go_on(
         &mut self,
         left: Left,

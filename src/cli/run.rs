@@ -171,8 +171,8 @@ fn remove(context: &Context, id: &str) {
     }
 }
 
-/// Removes the record of a command that was killed, with all that it started. Those may still be on their
-/// way out.
+/// Removes the record of a command that was killed, with all that it started. Those may still be on
+/// their way out.
 fn remove_killed(context: &Context, id: &str) {
     let _ = context
         .client

@@ -178,8 +178,8 @@ impl User {
         })
     }
 
-    /// Where to connect, to go on behind entry `since` of the log. What a new terminal has shown so far is
-    /// shown as it came, below what was there before; another one is drawn.
+    /// Where to connect, to go on behind entry `since` of the log. What a new terminal has shown so
+    /// far is shown as it came, below what was there before; another one is drawn.
     pub(super) fn query(&self, since: Option<u64>) -> String {
         let mode = if self.read_only { "&mode=ro" } else { "" };
         match (self.kind, since) {

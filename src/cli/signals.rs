@@ -47,12 +47,13 @@ pub(super) fn listen(heard: impl Fn(Wish) + Send + 'static) -> Result<()> {
     Ok(())
 }
 
-/// Whether there is a shell that can have this program go on after it was stopped: a process of the same
-/// session and another process group, which began this program or the leader of its group. (A default
-/// SIGTSTP stops no group without such a one, but this program has to stop itself by SIGSTOP.)
+/// Whether there is a shell that can have this program go on after it was stopped: a process of the
+/// same session and another process group, which began this program or the leader of its group. (A
+/// default SIGTSTP stops no group without such a one, but this program has to stop itself by
+/// SIGSTOP.)
 ///
-/// The numbers are those of /proc: of who is outside of this PID namespace they are 0 there, and in system
-/// calls as well, where rustix takes it for impossible.
+/// The numbers are those of /proc: of who is outside of this PID namespace they are 0 there, and in
+/// system calls as well, where rustix takes it for impossible.
 fn has_job_control() -> bool {
     let Some(own) = Kin::of("self") else {
         return false;

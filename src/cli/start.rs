@@ -96,8 +96,8 @@ pub(super) fn check(context: &Context, body: &Map<String, Value>) -> Result<()> 
     Ok(())
 }
 
-/// Why `command` was not started, in a sentence. Where something is missing, the server's own is the same
-/// for a program and for a directory, and names it apart from that; else it names neither.
+/// Why `command` was not started, in a sentence. Where something is missing, the server's own is
+/// the same for a program and for a directory, and names it apart from that; else it names neither.
 pub(super) fn refused(problem: Problem, command: &str) -> Problem {
     let (Some(code), Some(path)) = (problem.code.as_deref(), &problem.path) else {
         let Some(why) = why_of_system(&problem.detail) else {

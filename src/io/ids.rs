@@ -9,8 +9,8 @@
 //! in order lowers it to the last id that it gave.
 //!
 //! The kernel has what was written, however the server ends. What the machine's end takes away is
-//! made good for by a margin: the last half minute of writes may be missing then (`dirty_expire_centisecs`,
-//! proc_sys_vm(5)).
+//! made good for by a margin: the last half minute of writes may be missing then
+//! (`dirty_expire_centisecs`, proc_sys_vm(5)).
 
 use std::fs::{File, OpenOptions, read_to_string};
 use std::io;

@@ -1,7 +1,7 @@
 //! What all tasks of the I/O thread share.
 //!
-//! In: what [`crate::server`] prepared. Out: borrows for one step at a time. Owns the table, the runs that are
-//! not answered yet, and every descriptor that leads to a child.
+//! In: what [`crate::server`] prepared. Out: borrows for one step at a time. Owns the table, the
+//! runs that are not answered yet, and every descriptor that leads to a child.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -2,8 +2,8 @@
 //!
 //! In: where to look, what tells when to look again, and the client's end of the connection. Out:
 //! what was found, or why it is no longer waited for. Every request that is answered once waits
-//! here (streams watch their client themselves), so that each of these waits has an end and watches its client: one that has gone must not keep its
-//! connection for as long as it has asked for.
+//! here (streams watch their client themselves), so that each of these waits has an end and watches
+//! its client: one that has gone must not keep its connection for as long as it has asked for.
 //!
 //! A client that has sent FIN may have gone, or it has said all that it has to say and listens
 //! (`nc -N`). The kernel shows no difference until something is sent, and an answer can be sent

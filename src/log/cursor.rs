@@ -39,8 +39,8 @@ pub enum Next {
 pub struct Cursor {
     next: u64,
     select: Select,
-    /// Bytes of the streams it reads before `next`, delivered or not; unknown while some of those entries are
-    /// still to be written, because the reader began ahead of the log.
+    /// Bytes of the streams it reads before `next`, delivered or not; unknown while some of those
+    /// entries are still to be written, because the reader began ahead of the log.
     passed: Option<u64>,
 }
 

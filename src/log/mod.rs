@@ -1,13 +1,14 @@
 //! Child output: memory only, never waits.
 //!
-//! In: `io::runtime::source` reads into the tail that [`Log::tail`] lends. Out: [`Cursor`] walks the entries
-//! and lends their bytes. Owns the arena's slots. Knows no process, no socket and no encoding; a
-//! reader brings its [`batch::Encoder`], and [`batch`] keeps what it wrote for the next reader.
+//! In: `io::runtime::source` reads into the tail that [`Log::tail`] lends. Out: [`Cursor`] walks
+//! the entries and lends their bytes. Owns the arena's slots. Knows no process, no socket and no
+//! encoding; a reader brings its [`batch::Encoder`], and [`batch`] keeps what it wrote for the next
+//! reader.
 //!
-//! Byte layout: one sealed memfd is cut into 64 KiB slots ([`arena`]), another one into blocks of 256
-//! bytes (`ledger::blocks`); a log is a queue of slots and an index of 16-byte entries into them, in blocks
-//! ([`index`]). At every store the two are whole, so that another process can go on with them
-//! ([`recovery`], docs/design/036-shared-memory.md).
+//! Byte layout: one sealed memfd is cut into 64 KiB slots ([`arena`]), another one into blocks of
+//! 256 bytes (`ledger::blocks`); a log is a queue of slots and an index of 16-byte entries into
+//! them, in blocks ([`index`]). At every store the two are whole, so that another process can go on
+//! with them ([`recovery`], docs/design/036-shared-memory.md).
 
 pub(crate) mod arena;
 pub mod batch;

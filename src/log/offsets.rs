@@ -1,7 +1,8 @@
 //! Where bytes stand among all that ever came to a log, whatever was evicted since.
 //!
-//! In: an entry's number, or an offset, and which streams count. Out: the other one. Bytes of evicted entries
-//! are counted, and the last few thousand of those entries are remembered, for a reader that comes back.
+//! In: an entry's number, or an offset, and which streams count. Out: the other one. Bytes of
+//! evicted entries are counted, and the last few thousand of those entries are remembered, for a
+//! reader that comes back.
 
 use super::index::PerStream;
 use super::store::Log;

@@ -1,7 +1,7 @@
 //! What time it is for the supervisor: what the kernel says, or what a test does.
 //!
-//! Slices of work are measured by the kernel's clock all the same: how long something takes is no moment
-//! that anybody waits for.
+//! Slices of work are measured by the kernel's clock all the same: how long something takes is no
+//! moment that anybody waits for.
 
 use crate::types::Monotonic;
 

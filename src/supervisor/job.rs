@@ -1,16 +1,16 @@
 //! What the supervisor knows of one child, and the one place where its life goes on.
 //!
-//! In: what happened, and when. Out: the next state, and [`Effects`]: what the supervisor has to do about
-//! it. [`Life`] knows no process, no descriptor and no clock.
+//! In: what happened, and when. Out: the next state, and [`Effects`]: what the supervisor has to do
+//! about it. [`Life`] knows no process, no descriptor and no clock.
 //!
 //! ```text
 //!             Started             Exited
 //! Starting -----------> Running -----------> Exited
 //! ```
 //!
-//! A tree may be ended in each of these states, and what a run is told of its time is another matter
-//! still, so both stand beside the state. Events of several threads meet here: one that makes no sense in
-//! a state changes nothing.
+//! A tree may be ended in each of these states, and what a run is told of its time is another
+//! matter still, so both stand beside the state. Events of several threads meet here: one that
+//! makes no sense in a state changes nothing.
 
 use std::time::Duration;
 

@@ -4,10 +4,10 @@
 //! and [`ExitReason::OutOfMemory`] for a leader that was killed so. Kills nobody: the kernel does.
 //!
 //! One inotify(7) descriptor has a watch on that file of each such group, so a tree without a bound
-//! costs nothing and one with a bound no descriptor. The kernel tells of one change in 10 ms, and of the
-//! first at once, which is most often that a bound was met: until the next one would be told, the file
-//! is looked at again and again. So a kill is met while its victim ends, and who is killed by somebody
-//! else a moment later is not taken for it.
+//! costs nothing and one with a bound no descriptor. The kernel tells of one change in 10 ms, and
+//! of the first at once, which is most often that a bound was met: until the next one would be
+//! told, the file is looked at again and again. So a kill is met while its victim ends, and who is
+//! killed by somebody else a moment later is not taken for it.
 //!
 //! The file counts kills and does not say who. The kernel counts one just before it sends the signal,
 //! so at the exit of its victim it is there. Where a count is met first, the leader is looked at: if it

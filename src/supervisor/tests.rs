@@ -117,7 +117,8 @@ fn nothing_is_due_to_a_child_that_has_ended() {
 
 const ALONE: &str = "PROCRING_TEST_ALONE";
 
-/// Runs a test of this module in a process of its own: a loop that goes round reaps every child there is.
+/// Runs a test of this module in a process of its own: a loop that goes round reaps every child
+/// there is.
 fn alone(name: &str, test: impl FnOnce()) {
     if std::env::var_os(ALONE).is_some() {
         signals::block_all();

@@ -10,8 +10,8 @@ pub(crate) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) 
     known.min_by_key(|known| distance(&name, &plain(known)))
 }
 
-/// The one of `known` that `name` may be a slip of: at most a letter in three is another one. None where
-/// nothing is so near that it would help to name it.
+/// The one of `known` that `name` may be a slip of: at most a letter in three is another one. None
+/// where nothing is so near that it would help to name it.
 pub(crate) fn slip<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let near = nearest(name, known)?;
     let (name, letters) = (plain(name), plain(near));

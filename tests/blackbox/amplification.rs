@@ -123,7 +123,8 @@ fn a_screen_that_is_larger_than_the_memory_is_not_made(backend: Backend) {
     assert!(grown < 8 << 10, "{grown} KiB more at the peak");
 }
 
-/// One that needs all that there is for screens waits for its turn only, and not until nobody else asks.
+/// One that needs all that there is for screens waits for its turn only, and not until nobody else
+/// asks.
 fn a_large_screen_has_its_turn_among_small_ones(backend: Backend) {
     let server = small(backend, "64M");
     let large = written(&server, 300, 300, 1000);

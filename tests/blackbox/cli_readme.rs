@@ -1,4 +1,5 @@
-//! What README and the quickstart have people paste into a shell works there, one block after the other.
+//! What README and the quickstart have people paste into a shell works there, one block after the
+//! other.
 
 use std::process::Command;
 
@@ -6,8 +7,8 @@ use crate::harness::cli::Said;
 use crate::harness::launch::free_port;
 use crate::harness::{Backend, Folder, Server};
 
-/// A page, without its examples of what a test cannot do: build or install, listen where others are, sit at a
-/// terminal, wait for Ctrl-C.
+/// A page, without its examples of what a test cannot do: build or install, listen where others
+/// are, sit at a terminal, wait for Ctrl-C.
 fn examples(page: &str) -> String {
     let not_here = [
         "cargo ",

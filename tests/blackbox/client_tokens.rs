@@ -1,4 +1,5 @@
-//! `--client-token`: clients with tokens of their own, who are told apart and can be shut out one by one.
+//! `--client-token`: clients with tokens of their own, who are told apart and can be shut out one
+//! by one.
 
 use serde_json::{Value, json};
 

@@ -173,7 +173,8 @@ pub(in crate::api) fn console(wanted: &Wanted) -> Result<Outcome, Problem> {
     };
     let asset = find(name).ok_or_else(Problem::no_route)?;
     let mut reply = Reply::new(status)
-        // An older page must not load a newer file, so each is asked for again; 304 is the usual answer.
+        // An older page must not load a newer file, so each is asked for again; 304 is the usual
+        // answer.
         .header("cache-control", "no-cache")
         .header("etag", etag(asset))
         .header("content-security-policy", POLICY)

@@ -1,8 +1,8 @@
 //! What is asked for, a file for each group of routes: what its query or its body may say, and what is
 //! answered at once or carried out by `io`.
 //!
-//! In: a request that is let in, whose route is found. Out: an [`Outcome`](super::Outcome). Whoever adds to
-//! what a route takes or says begins here.
+//! In: a request that is let in, whose route is found. Out: an [`Outcome`](super::Outcome). Whoever
+//! adds to what a route takes or says begins here.
 
 pub(crate) mod activity;
 pub(crate) mod attach;

@@ -28,8 +28,8 @@ const ROOM_BYTES: usize = PIECE_BYTES + PIECE_BYTES / 2;
 struct Held {
     server: Rc<Server>,
     fetch: Fetch,
-    /// What the snapshot takes besides slots; with a piece, until there is one, which its writer counts.
-    /// Many that begin at once are not all let in for the same room then.
+    /// What the snapshot takes besides slots; with a piece, until there is one, which its writer
+    /// counts. Many that begin at once are not all let in for the same room then.
     charge: Option<Charge>,
 }
 

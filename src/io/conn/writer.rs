@@ -200,8 +200,8 @@ impl Writer {
         })
     }
 
-    /// Sends a part of a buffer, of which at any moment is known what the kernel has taken, until `stop`
-    /// completes. Returns the buffer, and what has not been sent of it.
+    /// Sends a part of a buffer, of which at any moment is known what the kernel has taken, until
+    /// `stop` completes. Returns the buffer, and what has not been sent of it.
     ///
     /// # Errors
     /// As [`Writer::all`].

@@ -1,5 +1,5 @@
-//! The runtime's names: drivers, tasks, sockets, readiness, timers, when a task gives way or waits in line,
-//! how long the loop is busy, and the heap's free memory. Nobody else names monoio.
+//! The runtime's names: drivers, tasks, sockets, readiness, timers, when a task gives way or waits
+//! in line, how long the loop is busy, and the heap's free memory. Nobody else names monoio.
 //!
 //! In: descriptors and times. Out: futures. Knows no process and no request.
 

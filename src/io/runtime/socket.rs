@@ -1,5 +1,5 @@
-//! Connections, as the runtime has them: read and written with buffers that it holds meanwhile. What was
-//! accepted from a unix socket is of the same type.
+//! Connections, as the runtime has them: read and written with buffers that it holds meanwhile.
+//! What was accepted from a unix socket is of the same type.
 
 pub(crate) use monoio::BufResult;
 pub(crate) use monoio::buf::IoBuf;

@@ -129,8 +129,8 @@ struct Room {
 }
 
 impl Room {
-    /// Waits until there is room for so many bytes beside the others, or there are no others. Who has come
-    /// first is first, since small ones would leave a large one no room.
+    /// Waits until there is room for so many bytes beside the others, or there are no others. Who
+    /// has come first is first, since small ones would leave a large one no room.
     async fn take(server: &Rc<Server>, bytes: impl Fn() -> u64) -> Self {
         let screens = &server.screens;
         let place = InLine::join(screens);

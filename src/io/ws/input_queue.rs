@@ -1,8 +1,9 @@
 //! What one viewer has typed and the process has not taken yet.
 //!
 //! In: inputs, in order, each with its place in the process's backlog and in the order of all its
-//! inputs. Out: the next one to write. It stands between a connection and its process, so that the connection is read on while
-//! a process does not read its input, and what was typed before a viewer left still arrives.
+//! inputs. Out: the next one to write. It stands between a connection and its process, so that the
+//! connection is read on while a process does not read its input, and what was typed before a
+//! viewer left still arrives.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

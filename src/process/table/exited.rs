@@ -1,7 +1,8 @@
 //! Exited records: how many are kept, and which of them go first.
 //!
-//! They are kept up to a number and a total of log bytes; the oldest goes first, one whose tree lives on
-//! only when there are no others. Of runs with living descendants there is a number of their own.
+//! They are kept up to a number and a total of log bytes; the oldest goes first, one whose tree
+//! lives on only when there are no others. Of runs with living descendants there is a number of
+//! their own.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;

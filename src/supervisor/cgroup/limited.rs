@@ -8,9 +8,10 @@
 //! as far as it can be seen ([`offer`]); if it fails later, that is told then.
 //!
 //! A group is used again only while nothing in it tells of who was there before ([`is_as_new`]): no
-//! process ever met a bound, none is counted, and next to no memory is charged (files that were read
-//! stay charged, and so does what was left in /dev/shm). One with a quota of processor time or with swap
-//! is not used again at all. To make and to remove one costs more than all else that a limit costs.
+//! process ever met a bound, none is counted, and next to no memory is charged (files that were
+//! read stay charged, and so does what was left in /dev/shm). One with a quota of processor time or
+//! with swap is not used again at all. To make and to remove one costs more than all else that a
+//! limit costs.
 
 use std::fs::{self, File};
 use std::io;

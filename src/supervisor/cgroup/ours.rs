@@ -1,8 +1,9 @@
 //! Groups that servers have made, among others' beside them.
 //!
-//! In: the group that a server was started in. Out: what killed servers left there is gone. A name proves
-//! nothing, since others may call theirs procring-something, too: a server marks what it makes with an
-//! extended attribute (xattr(7)), which is in no text that anybody copies. The lock says that it is gone.
+//! In: the group that a server was started in. Out: what killed servers left there is gone. A name
+//! proves nothing, since others may call theirs procring-something, too: a server marks what it
+//! makes with an extended attribute (xattr(7)), which is in no text that anybody copies. The lock
+//! says that it is gone.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -20,8 +21,8 @@ pub(super) const PREFIX: &str = "procring-";
 /// The attribute. Whoever may make groups may set it (kernel 5.7).
 const MARK: &str = "user.procring";
 
-/// Marks a group as a server's, which holds it: locked, or in it. Where that is refused, it stays behind
-/// if the server is killed.
+/// Marks a group as a server's, which holds it: locked, or in it. Where that is refused, it stays
+/// behind if the server is killed.
 pub(super) fn mark(group: impl AsFd) {
     let _ = fsetxattr(group, MARK, b"1", XattrFlags::empty());
 }

@@ -251,8 +251,8 @@ pub(crate) fn before_exec(command: &mut Command, before: Before) {
         }
         denial.as_mut().map_or(Ok(()), Denial::install)
     };
-    // SAFETY: the closure makes only raw system calls (prctl, sigaction, setsid, ioctl, dup2) on memory it
-    // owns since before the fork; it neither allocates nor locks.
+    // SAFETY: the closure makes only raw system calls (prctl, sigaction, setsid, ioctl, dup2) on
+    // memory it owns since before the fork; it neither allocates nor locks.
     unsafe { command.pre_exec(hook) };
 }
 
@@ -264,8 +264,8 @@ pub(crate) fn free_port() -> u16 {
         .port()
 }
 
-/// What starts a program as the first of a PID namespace, for [`Launch::through`]; None, and a line that
-/// says so, where that is not allowed.
+/// What starts a program as the first of a PID namespace, for [`Launch::through`]; None, and a line
+/// that says so, where that is not allowed.
 pub(crate) fn pid_namespace() -> Option<&'static [&'static str]> {
     let is_allowed = |wrapper: &&&[&str]| {
         let mut tried = Command::new(wrapper[0]);

@@ -72,8 +72,9 @@ pub(super) fn draw(
 /// How the alternate screen is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Switch<'a> {
-    /// As the program did: the cursor beneath is saved with these attributes. Programs leave with 1049, too,
-    /// and some terminals (tmux) then put the cursor where the last 1049 was, and not where DECSC was.
+    /// As the program did: the cursor beneath is saved with these attributes. Programs leave with
+    /// 1049, too, and some terminals (tmux) then put the cursor where the last 1049 was, and not
+    /// where DECSC was.
     Saving(&'a str),
     /// Nothing is saved.
     Bare,
