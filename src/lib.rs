@@ -105,7 +105,7 @@
 //! # An exit
 //!
 //! The supervisor reaps the child (`supervisor::deaths`) and sends a [`supervisor::message::Event`].
-//! `io::host::events` has what is still in the pipes read (`io::host::rest`); the record shows the
+//! `io::host::reports` has what is still in the pipes read (`io::host::rest`); the record shows the
 //! exit when all output is in its log ([`process::life`]), and whoever waits is told. What is left of
 //! the tree is counted (`supervisor::leftovers`) or ended (`supervisor::ending`); of what has
 //! exited the oldest goes first (`process::table::exited`).

@@ -277,6 +277,38 @@ fn the_map_has_every_room_and_nothing_else() {
 }
 
 #[test]
+fn the_arrows_that_are_drawn_are_on_the_map() {
+    let map = map();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).expect("the page");
+    let drawn = text
+        .split("```")
+        .find(|block| block.starts_with("\nmain > "));
+    for line in drawn
+        .expect("arrows")
+        .lines()
+        .filter(|line| !line.is_empty())
+    {
+        let rooms: Vec<Vec<&str>> = line
+            .split(" > ")
+            .map(|rooms| rooms.split(" | ").collect())
+            .collect();
+        for pair in rooms.windows(2) {
+            for (from, to) in pair[0]
+                .iter()
+                .flat_map(|from| pair[1].iter().map(move |to| (from, to)))
+            {
+                let names = map.get(*from).map_or(&[][..], Vec::as_slice);
+                assert!(
+                    names.iter().any(|name| is_within(name, to)),
+                    "docs/ARCHITECTURE.md draws {from} > {to}, which src/lib.rs does not have"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn an_arrow_that_nobody_uses_is_not_on_the_map() {
     let map = map();
     let mut unused: Vec<(&String, &String)> = map

@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use crate::ledger::RecordId;
-use crate::supervisor::memory::Kills;
+use crate::supervisor::oom::Kills;
 use crate::supervisor::reap::Reaped;
 use crate::supervisor::tree::Tree;
 use crate::supervisor::tree::identity::Leader;

@@ -28,7 +28,7 @@ use crate::supervisor::message::{self, Command};
 use crate::io::conn::open::{Kind, Listening};
 use crate::io::conn::standing::Had;
 use crate::io::conn::{self, Conn, unread};
-use crate::io::host::events;
+use crate::io::host::reports;
 use crate::io::runtime;
 use crate::io::runtime::heap;
 use crate::io::runtime::race::{First, first, race};
@@ -89,7 +89,7 @@ pub(crate) async fn serve(
             },
         );
         let accepting = pin!(first(accepting.collect()));
-        let handling = pin!(events::handle(server.clone(), events, bell));
+        let handling = pin!(reports::handle(server.clone(), events, bell));
         let clock = pin!(clock);
         let failing = pin!(race(accepting, clock));
         race(failing, handling).await
