@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::sse::{bytes_of, sequences};
-use crate::harness::{Backend, Folder, Follow, Item, Launch, Server, on_both, sh, skipped};
+use crate::harness::{Backend, Folder, Follow, Item, Launch, Server, node, on_both, sh};
 
 on_both!(
     every_process_method_of_the_official_client,
@@ -27,44 +27,7 @@ fn directory() -> PathBuf {
 /// Whether the scripts can run; installs what they need on the first call.
 fn ready() -> bool {
     static READY: OnceLock<bool> = OnceLock::new();
-    *READY.get_or_init(|| {
-        let version = Command::new("node").arg("--version").output().ok();
-        let version = version
-            .and_then(|out| String::from_utf8(out.stdout).ok())
-            .unwrap_or_default();
-        let major = version
-            .trim_start_matches('v')
-            .split('.')
-            .next()
-            .and_then(|m| m.parse().ok());
-        if major.is_none_or(|major: u32| major < 20) {
-            skipped("Node.js 20 not found");
-            return false;
-        }
-        install();
-        true
-    })
-}
-
-/// `npm ci`, unless the last one was of this very lock file.
-fn install() {
-    let directory = directory();
-    let lock = std::fs::read(directory.join("package-lock.json")).unwrap();
-    let stamp = directory.join("node_modules/.installed-lock");
-    if std::fs::read(&stamp).is_ok_and(|installed| installed == lock) {
-        return;
-    }
-    let npm = Command::new("npm")
-        .arg("ci")
-        .current_dir(&directory)
-        .output()
-        .expect("npm");
-    assert!(
-        npm.status.success(),
-        "npm ci: {}",
-        String::from_utf8_lossy(&npm.stderr)
-    );
-    std::fs::write(stamp, lock).unwrap();
+    *READY.get_or_init(|| node::is_ready(&directory(), &[]))
 }
 
 /// A running script of `tests/sdk`; ended when dropped.

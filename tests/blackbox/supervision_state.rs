@@ -1,6 +1,6 @@
 //! The server's own end: signals, `--state-dir`, and ten thousand orphans as PID 1.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -29,6 +29,14 @@ fn state_dir(name: &str, backend: Backend) -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&dir);
     dir
+}
+
+/// A server that writes down in `dir` what it has started.
+fn launch_in(dir: &Path, cgroup: &str, backend: Backend) -> Server {
+    let dir = dir.to_str().unwrap();
+    Launch::new(backend)
+        .args(&["--no-token", "--state-dir", dir, "--cgroup", cgroup])
+        .start()
 }
 
 fn with_grace(backend: Backend, seconds: &str) -> Server {
@@ -85,12 +93,7 @@ fn is_sleep(pid: &i32) -> bool {
 fn the_next_start_ends_what_a_killed_server_left(backend: Backend) {
     for cgroup in ["off", "auto"] {
         let dir = state_dir(cgroup, backend);
-        let launch = || {
-            let dir = dir.to_str().unwrap();
-            Launch::new(backend)
-                .args(&["--no-token", "--state-dir", dir, "--cgroup", cgroup])
-                .start()
-        };
+        let launch = || launch_in(&dir, cgroup, backend);
         let mut server = launch();
         for script in LEFT {
             server.spawn(&sh(script));
@@ -129,12 +132,7 @@ fn the_next_start_ends_what_a_killed_server_left(backend: Backend) {
 fn the_next_start_waits_for_the_lock_that_a_newborn_holds(backend: Backend) {
     for cgroup in ["off", "auto"] {
         let dir = state_dir(&format!("newborn-{cgroup}"), backend);
-        let launch = || {
-            let dir = dir.to_str().unwrap();
-            Launch::new(backend)
-                .args(&["--no-token", "--state-dir", dir, "--cgroup", cgroup])
-                .start()
-        };
+        let launch = || launch_in(&dir, cgroup, backend);
         let mut server = launch();
         let info = server.create(&json!({"command": "sleep", "args": ["77"]}));
         let pid = info["pid"].as_i64().unwrap() as i32;
@@ -161,12 +159,7 @@ fn the_next_start_waits_for_the_lock_that_a_newborn_holds(backend: Backend) {
 fn the_next_start_ends_a_child_that_a_killed_server_had_not_brought_to_exec(backend: Backend) {
     for cgroup in ["off", "auto"] {
         let dir = state_dir(&format!("exec-{cgroup}"), backend);
-        let launch = || {
-            let dir = dir.to_str().unwrap();
-            Launch::new(backend)
-                .args(&["--no-token", "--state-dir", dir, "--cgroup", cgroup])
-                .start()
-        };
+        let launch = || launch_in(&dir, cgroup, backend);
         let mut server = launch();
         // Its program can be opened only when the lease is over.
         let leased = Leased::new("state", backend);
@@ -207,12 +200,7 @@ fn a_server_killed_amid_64_writing_processes_leaves_nothing_to_its_next_start(ba
     let _heavy = crate::harness::one_heavy_test_at_a_time();
     for cgroup in ["off", "auto"] {
         let dir = state_dir(&format!("writing-{cgroup}"), backend);
-        let launch = || {
-            let dir = dir.to_str().unwrap();
-            Launch::new(backend)
-                .args(&["--no-token", "--state-dir", dir, "--cgroup", cgroup])
-                .start()
-        };
+        let launch = || launch_in(&dir, cgroup, backend);
         let mut server = launch();
         // Half of them survive the loss of their pipes; the others die of it and leave the sleeper.
         let writers: Vec<_> = (0..64)
@@ -355,12 +343,7 @@ fn the_next_start_spares_whoever_is_below_a_living_server(backend: Backend) {
     let dir = state_dir("living", backend);
     let renamed = dir.with_extension("sandbox-agent");
     std::fs::copy(env!("CARGO_BIN_EXE_procring"), &renamed).unwrap();
-    let launch = || {
-        let dir = dir.to_str().unwrap();
-        Launch::new(backend)
-            .args(&["--no-token", "--cgroup", "off", "--state-dir", dir])
-            .start()
-    };
+    let launch = || launch_in(&dir, "off", backend);
     let mut first = launch();
     let old = first.create(&json!({"command": "sleep", "args": ["77"]}))["pid"]
         .as_i64()
@@ -401,12 +384,7 @@ fn the_next_start_ends_a_process_that_lost_its_main_thread(backend: Backend) {
     use crate::supervision_trees::{lost_main_thread, named};
     for cgroup in ["off", "auto"] {
         let dir = state_dir(&format!("lost-{cgroup}"), backend);
-        let launch = || {
-            let dir = dir.to_str().unwrap();
-            Launch::new(backend)
-                .args(&["--no-token", "--state-dir", dir, "--cgroup", cgroup])
-                .start()
-        };
+        let launch = || launch_in(&dir, cgroup, backend);
         let name = format!(
             "n{}{}{}",
             &backend.word()[..1],

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Backend, Server, on_both, skipped};
+use crate::harness::{Backend, Server, node, on_both, skipped};
 
 on_both!(
     bash_looks_as_on_a_plain_pty,
@@ -48,12 +48,6 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/terminal")
 }
 
-/// What a command prints, where it is to be had.
-fn answer(command: &str, argument: &str) -> Option<String> {
-    let out = Command::new(command).arg(argument).output().ok()?;
-    String::from_utf8(out.stdout).ok()
-}
-
 pub(crate) fn found(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
@@ -66,37 +60,7 @@ pub(crate) fn found(program: &str) -> bool {
 /// Whether the scripts can run; installs what they need on the first call.
 fn ready() -> bool {
     static READY: OnceLock<bool> = OnceLock::new();
-    *READY.get_or_init(|| {
-        let version = answer("node", "--version").unwrap_or_default();
-        let major = version.trim_start_matches('v').split('.').next();
-        if major.and_then(|m| m.parse().ok()).unwrap_or(0u32) < 20 {
-            skipped("Node.js 20 not found");
-            return false;
-        }
-        if !found("python3") {
-            return false;
-        }
-        install();
-        true
-    })
-}
-
-/// `npm ci`, unless the last one was of this very lock file.
-fn install() {
-    let directory = directory();
-    let lock = std::fs::read(directory.join("package-lock.json")).unwrap();
-    let stamp = directory.join("node_modules/.installed-lock");
-    if std::fs::read(&stamp).is_ok_and(|installed| installed == lock) {
-        return;
-    }
-    let npm = Command::new("npm")
-        .args(["ci", "--omit=optional"])
-        .current_dir(&directory)
-        .output()
-        .expect("npm");
-    let errors = String::from_utf8_lossy(&npm.stderr).into_owned();
-    assert!(npm.status.success(), "npm ci: {errors}");
-    std::fs::write(stamp, lock).unwrap();
+    *READY.get_or_init(|| found("python3") && node::is_ready(&directory(), &["--omit=optional"]))
 }
 
 /// Runs one scenario of `programs.mjs` to its end.

@@ -15,6 +15,7 @@ pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod launch;
 pub(crate) mod lines;
+pub(crate) mod node;
 pub(crate) mod procfs;
 pub(crate) mod proxy;
 pub(crate) mod server;
