@@ -20,10 +20,6 @@ on_both!(
     under_load_nothing_is_lost_and_nobody_refused,
     who_waits_is_answered_by_the_next_server,
     a_signal_from_outside_of_the_pid_namespace_is_heard,
-    a_program_that_cannot_take_over_is_refused_before,
-    a_program_that_fails_later_is_replaced_by_the_one_before,
-    a_program_that_dies_or_hangs_before_it_serves_is_replaced,
-    a_program_that_exits_when_it_should_take_over_ends_all_in_order,
     killed_at_any_moment_of_an_upgrade_nothing_is_lost,
     the_command_says_what_came_of_it,
     a_version_with_a_field_more_or_less_goes_on_in_both_directions,
@@ -36,7 +32,7 @@ pub(crate) fn kept(backend: Backend) -> Server {
     Launch::new(backend).args(&["--no-token", "--keep"]).start()
 }
 
-fn upgrades(server: &Server) -> usize {
+pub(crate) fn upgrades(server: &Server) -> usize {
     server.stderr().matches("goes on where").count()
 }
 
@@ -60,7 +56,7 @@ pub(crate) fn counter(code: u8) -> Value {
 }
 
 #[track_caller]
-fn log(server: &Server, id: &str) -> String {
+pub(crate) fn log(server: &Server, id: &str) -> String {
     let raw = server.get(&format!("/v1/processes/{id}/logs/raw"));
     String::from_utf8(raw.expect(200).body).unwrap()
 }
@@ -186,7 +182,7 @@ fn under_load_nothing_is_lost_and_nobody_refused(backend: Backend) {
     assert_eq!(text, lines);
 }
 
-fn ask(server: &Server, target: &str) -> Conn {
+pub(crate) fn ask(server: &Server, target: &str) -> Conn {
     let mut conn = server.conn();
     conn.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
     conn
@@ -240,7 +236,7 @@ fn a_signal_from_outside_of_the_pid_namespace_is_heard(backend: Backend) {
 }
 
 /// A file in a folder of its own.
-fn program(name: &str, text: &[u8]) -> PathBuf {
+pub(crate) fn program(name: &str, text: &[u8]) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("procring-upgrade-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let path = dir.join("procring");
@@ -257,51 +253,15 @@ fn program(name: &str, text: &[u8]) -> PathBuf {
     path
 }
 
-fn built() -> Vec<u8> {
+pub(crate) fn built() -> Vec<u8> {
     std::fs::read(env!("CARGO_BIN_EXE_procring")).unwrap()
-}
-
-fn a_program_that_cannot_take_over_is_refused_before(backend: Backend) {
-    let name = format!("refused-{backend:?}");
-    let path = program(&name, &built());
-    let server = Launch::new(backend)
-        .program(&path)
-        .args(&["--no-token", "--keep"])
-        .start();
-    let id = server.spawn(&counter(5));
-    let serving = server.kept();
-    for (text, why) in [
-        (std::fs::read("/bin/true").unwrap(), "it is no procring"),
-        (std::fs::read("/bin/ls").unwrap(), "option"),
-        (b"nothing that runs".to_vec(), "nothing was upgraded"),
-    ] {
-        program(&name, &text);
-        let before = server.stderr().matches("nothing was upgraded").count();
-        server.signal(libc::SIGUSR2);
-        let stderr = eventually("a refusal", || {
-            let stderr = server.stderr();
-            (stderr.matches("nothing was upgraded").count() > before).then_some(stderr)
-        });
-        assert!(stderr.lines().last().unwrap().contains(why), "{stderr}");
-    }
-    assert_eq!(server.kept(), serving);
-    server.await_output(&id, "line");
-    program(&name, &built());
-    let refused = server.stderr().matches("nothing was upgraded").count();
-    server.signal(libc::SIGUSR2);
-    eventually("an upgrade", || (upgrades(&server) == 1).then_some(()));
-    assert_eq!(
-        server.stderr().matches("nothing was upgraded").count(),
-        refused
-    );
-    let _ = std::fs::remove_dir_all(path.parent().unwrap());
 }
 
 /// What makes another version of a debug build (`ledger::variant`).
 const MARKER: &str = "procring-record-variant: 0";
 
 /// The built program as another version; None of a release build.
-fn version(backend: Backend, kind: &str, name: &str) -> Option<PathBuf> {
+pub(crate) fn version(backend: Backend, kind: &str, name: &str) -> Option<PathBuf> {
     memchr::memmem::find(&built(), MARKER.as_bytes())?;
     let to = MARKER.replace('0', kind);
     let name = format!("{name}-{backend:?}");
@@ -310,68 +270,11 @@ fn version(backend: Backend, kind: &str, name: &str) -> Option<PathBuf> {
 
 /// The lines of a counter, as many as there are.
 #[track_caller]
-fn assert_counted(server: &Server, id: &str) {
+pub(crate) fn assert_counted(server: &Server, id: &str) {
     let text = log(server, id);
     let count = text.lines().count();
     let lines: String = (0..count).map(|n| format!("line {n}\n")).collect();
     assert!(count > 0 && text == lines, "{text}");
-}
-
-fn a_program_that_dies_or_hangs_before_it_serves_is_replaced(backend: Backend) {
-    let server = kept(backend);
-    let id = server.spawn(&counter(5));
-    server.await_output(&id, "line 3");
-    let mut waits = ask(&server, &format!("/v1/processes/{id}/wait?timeoutMs=60000"));
-    let ways = [
-        ("a", "its server died before it served (SIGABRT)"),
-        ("e", "its server died before it served (exit code 3)"),
-        ("h", "its server died before it served (SIGKILL)"),
-        ("p", "it panicked before it had a server"),
-    ];
-    for (kind, why) in ways {
-        let Some(path) = version(backend, kind, &format!("dies-{kind}")) else {
-            return;
-        };
-        let target = format!("/v1/server/upgrade?binary={}", path.display());
-        let mut asks = server.conn();
-        asks.send(format!(
-            "POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
-        ));
-        let refused = asks.try_response("POST", Duration::from_secs(40)).unwrap();
-        assert_eq!(refused.status, 409, "{kind}");
-        let problem: Value = serde_json::from_slice(&refused.body).unwrap();
-        let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.contains(why), "{kind}: {detail}");
-        let _ = std::fs::remove_dir_all(path.parent().unwrap());
-    }
-    let pid = server.info(&id)["pid"].as_i64().unwrap() as i32;
-    upgrade(&server);
-    assert_eq!(server.info(&id)["pid"], pid);
-    assert_counted(&server, &id);
-    crate::harness::server::send_signal(pid, libc::SIGUSR1);
-    assert_eq!(waits.response("GET").json()["process"]["exitCode"], 5);
-}
-
-fn a_program_that_exits_when_it_should_take_over_ends_all_in_order(backend: Backend) {
-    // It is the main process then, whose end is that of everything.
-    let Some(path) = version(backend, "x", "exits") else {
-        return;
-    };
-    let mut server = kept(backend);
-    let id = server.spawn(&sh(
-        "trap '' TERM; setsid sleep 1000 & echo ready; wait; sleep 1000",
-    ));
-    server.await_output(&id, "ready");
-    let target = format!("/v1/server/upgrade?binary={}", path.display());
-    let mut asks = server.conn();
-    asks.send(format!(
-        "POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
-    ));
-    assert_eq!(server.await_end(WAIT).code(), Some(3));
-    eventually("nobody to be left", || {
-        server.survivors().is_empty().then_some(())
-    });
-    let _ = std::fs::remove_dir_all(path.parent().unwrap());
 }
 
 /// Kills whoever is the server, the one before, the one after, or the one in between.
@@ -422,7 +325,7 @@ fn killed_at_any_moment_of_an_upgrade_nothing_is_lost(backend: Backend) {
 }
 
 /// A program like the built one, with other bytes in the place of these.
-fn with(from: &[u8], to: &[u8]) -> Vec<u8> {
+pub(crate) fn with(from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut text = built();
     let found: Vec<usize> = memchr::memmem::find_iter(&text, from).collect();
     assert!(from.len() == to.len() && !found.is_empty());
@@ -430,45 +333,6 @@ fn with(from: &[u8], to: &[u8]) -> Vec<u8> {
         text[at..at + to.len()].copy_from_slice(to);
     }
     text
-}
-
-fn a_program_that_fails_later_is_replaced_by_the_one_before(backend: Backend) {
-    let name = format!("fails-{backend:?}");
-    // What it asks before it keeps anything is not there.
-    let path = program(&name, &with(b"/proc/self/stat", b"/proc/self/stax"));
-    let server = kept(backend);
-    let id = server.spawn(&counter(5));
-    let mut waits = ask(&server, &format!("/v1/processes/{id}/wait?timeoutMs=60000"));
-    let target = format!("/v1/server/upgrade?binary={}", path.display());
-    let refused = server.post_empty(&target);
-    assert_eq!(refused.status, 409);
-    let problem: Value = serde_json::from_slice(&refused.body).unwrap();
-    assert_eq!(problem["code"], "upgrade_refused", "{problem}");
-    assert!(
-        problem["detail"]
-            .as_str()
-            .unwrap()
-            .contains("it needs /proc"),
-        "{problem}"
-    );
-    // It has its trap by then, and the log its line.
-    server.await_output(&id, "line");
-    eventually("a line of the refusal", || {
-        server
-            .stderr()
-            .contains("nothing was upgraded")
-            .then_some(())
-    });
-    let pid = server.info(&id)["pid"].as_i64().unwrap() as i32;
-    crate::harness::server::send_signal(pid, libc::SIGUSR1);
-    assert_eq!(waits.response("GET").json()["process"]["exitCode"], 5);
-    upgrade(&server);
-    let text = log(&server, &id);
-    let lines: String = (0..text.lines().count())
-        .map(|n| format!("line {n}\n"))
-        .collect();
-    assert_eq!(text, lines);
-    let _ = std::fs::remove_dir_all(path.parent().unwrap());
 }
 
 fn the_command_says_what_came_of_it(backend: Backend) {
