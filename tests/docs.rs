@@ -358,6 +358,20 @@ fn every_time_says_where_it_is_promised() {
 }
 
 #[test]
+fn every_reason_of_an_exit_is_documented() {
+    let names = procring::types::ExitReason::ALL.map(|reason| reason.name());
+    let schema = format!("enum: [{}]", names.join(", "));
+    assert!(
+        read("src/api/openapi/schemas.yaml").contains(&schema),
+        "src/api/openapi/schemas.yaml has no {schema}"
+    );
+    for name in names {
+        let said = format!("\"{name}\"");
+        assert!(read("README.md").contains(&said), "README.md: {said}");
+    }
+}
+
+#[test]
 fn every_folder_of_the_source_is_on_the_map() {
     let map = read("docs/ARCHITECTURE.md");
     for entry in fs::read_dir(root().join("src"))
