@@ -355,7 +355,11 @@ fn a_text_is_seen_before_it_is_evicted_however_many_wait(backend: Backend) {
         let command = json!({"command": "sh", "args": ["-c", script], "tty": tty});
         let id = server.spawn(&command);
         let mut waiters: Vec<Conn> = (1..60)
-            .map(|nth| begin(&server, &id, &format!("?log={:07}", nth * (lines / 60))))
+            .map(|nth| {
+                // On a busy machine all of it takes longer than who does not say waits.
+                let text = format!("{:07}", nth * (lines / 60));
+                begin(&server, &id, &format!("?log={text}&timeoutMs=600000"))
+            })
             .collect();
         taken(&server);
         server.feed(&id, "\n");
