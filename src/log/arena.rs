@@ -63,7 +63,9 @@ pub enum ArenaError {
 impl fmt::Display for ArenaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ArenaError::Create(error) => write!(f, "log arena: {error}"),
+            ArenaError::Create(error) => {
+                write!(f, "log arena of 64 MiB: {error} (ulimit -f, ulimit -v)")
+            }
             ArenaError::Full => f.write_str("log arena: every slot is in use"),
         }
     }

@@ -14,6 +14,7 @@ use crate::harness::{Backend, Launch, Server, eventually, on_both, procfs, sh, s
 on_both!(
     a_server_out_of_descriptors_answers_every_request,
     a_start_that_hangs_delays_nobody_else,
+    starts_that_no_signal_ends_keep_nobody_else_from_starting,
     the_books_balance_after_clients_that_hang_up,
 );
 
@@ -87,6 +88,29 @@ pub(crate) struct DeadMount {
 }
 
 impl DeadMount {
+    /// A daemon that reads what it is asked and answers nothing: no signal ends who asks.
+    pub(crate) fn that_reads(backend: Backend) -> Option<Self> {
+        use std::io::{Read as _, Write as _};
+        let mount = Self::new(backend)?;
+        let mut device = mount.device.as_ref()?.try_clone().unwrap();
+        std::thread::spawn(move || {
+            let mut request = vec![0_u8; 1 << 20];
+            while let Ok(read) = device.read(&mut request) {
+                // FUSE_INIT; its answer is a head of 16 bytes and one of 64 (linux/fuse.h).
+                if read >= 16 && request[4..8] == 26_u32.to_ne_bytes() {
+                    let mut answer = [0_u8; 80];
+                    answer[..4].copy_from_slice(&80_u32.to_ne_bytes());
+                    answer[8..16].copy_from_slice(&request[8..16]);
+                    answer[16..20].copy_from_slice(&7_u32.to_ne_bytes());
+                    answer[20..24].copy_from_slice(&31_u32.to_ne_bytes());
+                    answer[36..40].copy_from_slice(&4096_u32.to_ne_bytes());
+                    let _ = device.write_all(&answer);
+                }
+            }
+        });
+        Some(mount)
+    }
+
     pub(crate) fn new(backend: Backend) -> Option<Self> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let made = MADE.fetch_add(1, Ordering::Relaxed);
@@ -127,11 +151,14 @@ impl DeadMount {
 
 impl Drop for DeadMount {
     fn drop(&mut self) {
-        // Whoever still waits is told that the connection is gone.
+        // Whoever still waits is told that the connection is gone, the daemon, too.
         self.device = None;
         let target = std::ffi::CString::new(self.path.to_str().unwrap()).unwrap();
-        // SAFETY: a C string that outlives the call.
-        unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+        // SAFETY: a C string that outlives the calls.
+        unsafe {
+            libc::umount2(target.as_ptr(), libc::MNT_FORCE);
+            libc::umount2(target.as_ptr(), libc::MNT_DETACH);
+        }
         let _ = std::fs::remove_dir(&self.path);
     }
 }
@@ -188,6 +215,40 @@ fn a_start_that_hangs_delays_nobody_else(backend: Backend) {
         procfs::children_of(server.pid).is_empty().then_some(())
     });
     drop(mount);
+}
+
+fn starts_that_no_signal_ends_keep_nobody_else_from_starting(backend: Backend) {
+    let _heavy = crate::harness::one_heavy_test_at_a_time();
+    let server = Server::open(backend);
+    server.configure(&[("maxConcurrentProcesses", 1000)]);
+    let Some(mount) = DeadMount::that_reads(backend) else {
+        return skipped_anywhere("no FUSE file system can be mounted; hung starts are not tested");
+    };
+    let conns: Vec<_> = (0..270)
+        .map(|n| {
+            let program = format!("{}/{n}", mount.path.to_str().unwrap());
+            let body = json!({"command": program}).to_string();
+            let mut conn = server.conn();
+            conn.send(format!(
+                "POST /v1/processes HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            ));
+            conn
+        })
+        .collect();
+    eventually("as many that hang as may", || {
+        (procfs::starting(server.pid).len() >= 256).then_some(())
+    });
+    for _ in 0..3 {
+        let answer = server.run(&json!({"command": "true", "timeoutMs": 20_000}));
+        assert_eq!(answer["exitCode"], 0, "{answer}");
+    }
+    drop(mount);
+    eventually("hung starts to be gone", || {
+        procfs::children_of(server.pid).is_empty().then_some(())
+    });
+    drop(conns);
 }
 
 fn the_books_balance_after_clients_that_hang_up(backend: Backend) {

@@ -43,8 +43,13 @@ use crate::types::{JobId, Monotonic, SpawnError, SpawnStage};
 /// a busy machine takes long; with two of them two cores started a fifth fewer children.
 const EAGER: usize = 4;
 
-/// Threads at most.
+/// Threads at most, without those whose spawn was given up and does not end all the same: a child in a
+/// system call that no signal ends (a FUSE daemon that has read a request and does not answer) holds
+/// its thread for as long.
 const THREADS_MAX: usize = 256;
+
+/// With those.
+const STUCK_TOO_MAX: usize = 1024;
 
 /// So many spawns may hang ([`timeouts::START_HANGS_AFTER`]) while others wait for a thread.
 const HUNG_MAX: usize = 64;
@@ -99,6 +104,11 @@ struct InFlight {
 }
 
 impl InFlight {
+    /// A thread waits for it to end by a kill.
+    fn is_stuck(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
     fn has_taken(&self, time: Duration, now: Monotonic) -> bool {
         self.since.is_some_and(|since| now.since(since) >= time)
     }
@@ -286,7 +296,13 @@ impl Pool {
             return Some(since + PATIENCE);
         }
         self.give_up_hung(now);
-        if self.running() < THREADS_MAX {
+        let running = self.running();
+        let stuck = self
+            .in_flight
+            .iter()
+            .filter(|spawn| spawn.is_stuck())
+            .count();
+        if running < STUCK_TOO_MAX && running.saturating_sub(stuck) < THREADS_MAX {
             self.start_thread();
             self.assign(now);
         }
@@ -295,10 +311,10 @@ impl Pool {
 
     /// Others wait for a thread: of those that hang only so many may.
     fn give_up_hung(&self, now: Monotonic) {
-        let hung = self.in_flight.iter().filter(|spawn| {
-            spawn.has_taken(timeouts::START_HANGS_AFTER, now)
-                && !spawn.given_up.load(Ordering::Acquire)
-        });
+        let hung = self
+            .in_flight
+            .iter()
+            .filter(|spawn| spawn.has_taken(timeouts::START_HANGS_AFTER, now) && !spawn.is_stuck());
         let too_many = hung.clone().count().saturating_sub(HUNG_MAX);
         hung.take(too_many).for_each(InFlight::give_up);
     }
