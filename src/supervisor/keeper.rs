@@ -141,7 +141,7 @@ pub(crate) fn keep(
     say: impl Fn(&str),
     end: impl FnOnce(),
 ) -> io::Result<Kept> {
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    try_calls()?;
     let bell = match &heritage {
         Some(heritage) => handed_over(heritage.bell).ok_or(io::ErrorKind::NotFound)?,
         None => eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
@@ -180,7 +180,10 @@ pub(crate) fn keep(
                 return Ok(kept);
             }
             Ok(server) => server,
-            Err(errno) if !kept.goes_on => return Err(io::Error::from_raw_os_error(errno)),
+            Err(errno) if !kept.goes_on => {
+                let error = io::Error::from_raw_os_error(errno);
+                return Err(needs("a process more, by clone(2)", error));
+            }
             // For want of memory or numbers, which others may give back.
             Err(_) => {
                 // The dead hold numbers, too.
@@ -528,6 +531,26 @@ fn kill_everybody() {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Tries what a keeper cannot do without, while there is nothing to lose.
+fn try_calls() -> io::Result<()> {
+    use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
+    rustix::process::set_child_subreaper(Some(getpid()))
+        .map_err(|error| needs("to be the parent of orphans, by prctl(2)", error.into()))?;
+    // The next server finds by it who still runs.
+    pidfd_open(getpid(), PidfdFlags::empty())
+        .map_err(|error| needs("pidfd_open(2)", error.into()))?;
+    signals::try_wait().map_err(|error| needs("sigtimedwait(2)", error))?;
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::All, look) {
+        Ok(_) | Err(rustix::io::Errno::CHILD) => Ok(()),
+        Err(error) => Err(needs("waitid(2)", error.into())),
+    }
+}
+
+fn needs(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("it needs {what}: {error}"))
 }
 
 /// What is open now, above the standard ones.

@@ -119,6 +119,26 @@ pub(crate) fn wait(within: Option<Duration>) -> Option<Heard> {
     }
 }
 
+/// Whether [`wait`] works here. Takes no signal.
+///
+/// # Errors
+/// What keeps it from it, as a filter of system calls does.
+pub(crate) fn try_wait() -> std::io::Result<()> {
+    // SAFETY: `sigemptyset` initialises the set before it is used; a null pointer asks for no
+    // `siginfo_t`, and the time is all-zero, which is valid.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        let at_once: libc::timespec = std::mem::zeroed();
+        libc::sigtimedwait(&raw const none, std::ptr::null_mut(), &raw const at_once);
+    }
+    // Of none there is none.
+    match std::io::Error::last_os_error() {
+        error if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+        error => Err(error),
+    }
+}
+
 /// Whether a signal tells the server to end, or to read its settings again.
 pub(crate) fn is_for_server(signal: i32) -> bool {
     let all = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];

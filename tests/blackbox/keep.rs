@@ -435,6 +435,31 @@ fn what_a_keeper_cannot_do_is_refused_at_start() {
     assert!(!dir.exists());
 }
 
+/// Without it a next server would not find who runs, or the keeper hear of nobody's end.
+#[test]
+fn a_keeper_that_is_denied_a_call_is_refused_at_start() {
+    for (call, errno) in [
+        ("pidfd_open", "ENOSYS"),
+        ("waitid", "EPERM"),
+        ("rt_sigtimedwait", "EPERM"),
+        ("prctl", "EPERM"),
+        ("clone", "EAGAIN"),
+    ] {
+        let output = std::process::Command::new("timeout")
+            .args(["30", "strace", "-qq", "-o", "/dev/null", "-e"])
+            .arg(format!("inject={call}:error={errno}"))
+            .arg(env!("CARGO_BIN_EXE_procring"))
+            .args(["server", "--no-token", "--port", "0", "--keep"])
+            .output()
+            .expect("timeout");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{call}: {stderr}");
+        let name = call.trim_start_matches("rt_");
+        assert!(stderr.contains("--keep: it needs"), "{call}: {stderr}");
+        assert!(stderr.contains(&format!("{name}(2)")), "{call}: {stderr}");
+    }
+}
+
 /// Kills a thread's process at the call with this number, counted from now (strace(1)); detached
 /// when dropped.
 struct KilledAt(std::process::Child);
