@@ -128,6 +128,24 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Takes pages out of this mapping and leaves them in the memory: they are mapped again when they
+    /// are used. What is outside stays as it is.
+    pub(crate) fn unmap(&self, start: usize, bytes: usize) {
+        if start.saturating_add(bytes) <= self.bytes {
+            // SAFETY: the range lies inside the mapping, which is shared: its bytes are those of the
+            // memfd, so whoever has a slice of them reads and writes the same ones as before.
+            let _ = unsafe {
+                rustix::mm::madvise(
+                    self.base.as_ptr().add(start).cast(),
+                    bytes,
+                    Advice::LinuxDontNeed,
+                )
+            };
+        }
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         // SAFETY: exactly the range that `with_size` mapped; whoever lends parts of it borrows

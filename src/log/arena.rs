@@ -15,6 +15,7 @@
 //! process is gone.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::os::fd::{OwnedFd, RawFd};
@@ -30,6 +31,9 @@ pub const SLOT_BYTES: usize = 64 << 10;
 
 /// Free slots that keep their pages: 4 MiB, about what a burst of short runs recycles.
 pub(crate) const HOT_SLOTS: usize = 64;
+
+/// Slots whose pages are taken out of the mapping at once: 4 MiB, which takes the kernel 0.4 ms.
+const UNMAPPED_AT_ONCE: u32 = 64;
 
 /// Virtual sizes to try, largest first; only touched pages cost memory. A limit on the address
 /// space or on file sizes (`RLIMIT_AS`, `RLIMIT_FSIZE`) lets a smaller one through.
@@ -94,6 +98,10 @@ pub struct Arena {
     budget: Budget,
     /// The number of the newest reader.
     last_reader: u64,
+    /// Bytes that have been used since the last look for pages to take out of the mapping.
+    used: Cell<usize>,
+    /// Slots below are out of it.
+    unmapped: u32,
 }
 
 #[derive(Debug, Default)]
@@ -149,6 +157,8 @@ impl Arena {
             pins: HashMap::new(),
             budget: Budget::default(),
             last_reader: 0,
+            used: Cell::new(0),
+            unmapped: 0,
         }
     }
 
@@ -286,7 +296,29 @@ impl Arena {
 
     /// Whether [`Arena::trim`] has anything to do.
     pub fn wants_trim(&self) -> bool {
-        self.has_cold_slots() || self.blocks.wants_trim()
+        self.has_cold_slots() || self.blocks.wants_trim() || self.is_mapped()
+    }
+
+    /// Whether enough may be mapped to hold up the end of this process. The kernel needs 0.1 ms for
+    /// each MiB, and whoever goes on with the memory waits for that.
+    pub fn is_mapped(&self) -> bool {
+        self.keeps && self.used.get() >= UNMAPPED_AT_ONCE as usize * SLOT_BYTES
+    }
+
+    /// Takes some pages out of the mapping, if the arena [keeps](Arena::keep). Whether to go on.
+    pub fn unmap_some(&mut self) -> bool {
+        if self.unmapped == 0 && !self.is_mapped() {
+            return false;
+        }
+        self.used.set(0);
+        let bytes = |slots: u32| slots as usize * SLOT_BYTES;
+        self.memory
+            .unmap(bytes(self.unmapped), bytes(UNMAPPED_AT_ONCE));
+        self.unmapped += UNMAPPED_AT_ONCE;
+        if self.unmapped >= self.fresh {
+            self.unmapped = 0;
+        }
+        self.unmapped > 0
     }
 
     fn has_cold_slots(&self) -> bool {
@@ -345,6 +377,7 @@ impl Arena {
         if !self.holds(slot, start, len) {
             return &[];
         }
+        self.used.set(self.used.get().saturating_add(len));
         // SAFETY: `holds` checked that the range lies inside one slot of the mapping, which lives
         // as long as `self`; the memfd is sealed against shrinking, so no page can vanish; all
         // bytes are initialised (see `Shared::base`). `tail` needs `&mut self`, so nothing
@@ -365,6 +398,9 @@ impl Arena {
         let len = SLOT_BYTES.saturating_sub(start);
         if !self.holds(slot, start, len) {
             return &mut [];
+        }
+        if start == 0 {
+            self.used.set(self.used.get().saturating_add(len));
         }
         // SAFETY: as in `bytes`; `&mut self` makes this the only slice lent.
         unsafe {
@@ -415,6 +451,40 @@ mod tests {
         let freed_last = slots[slots.len() - 1];
         assert_eq!(arena.bytes(freed_last, 0, 1), [7]);
         assert_eq!(arena.alloc().unwrap(), freed_last);
+    }
+
+    /// Kilobytes of its memory that are mapped.
+    fn mapped(arena: &Arena) -> u64 {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let begin = format!("{:x}-", arena.memory.base().as_ptr() as usize);
+        let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&begin));
+        let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        rss.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_kept_leaves_the_mapping_and_keeps_its_bytes() {
+        for keeps in [false, true] {
+            let mut arena = Arena::new().unwrap();
+            if keeps {
+                arena.keep();
+            }
+            let slots: Vec<_> = (0..150).map(|_| arena.alloc().unwrap()).collect();
+            for (&slot, number) in slots.iter().zip(0..) {
+                arena.tail(slot, 0).fill(number);
+            }
+            let before = mapped(&arena);
+            assert!(before >= 150 * 64);
+            assert_eq!((arena.is_mapped(), arena.wants_trim()), (keeps, keeps));
+            while arena.unmap_some() {}
+            assert_eq!(mapped(&arena), if keeps { 0 } else { before });
+            assert!(!arena.wants_trim());
+            for (&slot, number) in slots.iter().zip(0..) {
+                assert!(arena.bytes(slot, 0, SLOT_BYTES) == [number; SLOT_BYTES]);
+            }
+            // Those who read map it as well.
+            assert_eq!(arena.is_mapped(), keeps);
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::io::runtime::pauses::Pauses;
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::source::Source;
 use crate::io::runtime::timer::sleep;
-use crate::io::runtime::turn::{Share, Turn};
+use crate::io::runtime::turn::{Share, Turn, rest};
 use crate::io::screen::before_eviction;
 use crate::io::server::Server;
 
@@ -258,6 +258,10 @@ pub(super) fn pump_until(
         }
     }
     let brought = budget - left;
+    let is_mapped = server.table.borrow().arena().is_mapped();
+    if is_mapped {
+        trim_later(server);
+    }
     if output.is_paced {
         paced::took(server, job, output.stream, brought);
     }
@@ -487,7 +491,8 @@ fn discard(server: &Server, source: &Source, stream: Stream, most: usize) -> Res
     read(source, stream, &mut scratch[..most.min(SLOT_BYTES)])
 }
 
-/// Gives pages of freed slots back, once, a while after they were freed.
+/// Gives pages of freed slots back, once, a while after they were freed, and takes those of logs out of
+/// the mapping where a next server would wait for that.
 pub(crate) fn trim_later(server: &Rc<Server>) {
     if server.trim_pending.get() || !server.table.borrow().arena().wants_trim() {
         return;
@@ -496,8 +501,11 @@ pub(crate) fn trim_later(server: &Rc<Server>) {
     let server = server.clone();
     runtime::spawn(async move {
         sleep(TRIM_AFTER).await;
-        server.trim_pending.set(false);
         server.table.borrow_mut().arena_mut().trim();
+        while server.table.borrow_mut().arena_mut().unmap_some() {
+            rest().await;
+        }
+        server.trim_pending.set(false);
     });
 }
 
