@@ -45,7 +45,7 @@
 //! | `wire::ws` | RFC 6455 frames and messages | wire |
 //! | `wire::vt` | terminal escapes: what is cut from a replay, the screen | wire, types |
 //! | `wire::say` | every JSON that clients are sent | wire, types |
-//! | `ledger::heritage` | what a program hands to the one that takes its place | |
+//! | `ledger::heritage` | what a program hands to the one that takes its place | ledger::variant |
 //! | `ledger::records` | a record of each job | ledger, types |
 //! | `process::table` | all processes: looked for, counted, and who goes when there are too many | process, types, budget, log, ledger |
 //! | `api::routes` | the one table of routes | api, wire |

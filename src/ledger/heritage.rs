@@ -18,6 +18,15 @@ use serde::{Deserialize, Serialize};
 /// What records, indexes and logs mean. A program goes on with a state of this number only.
 pub(crate) const STATE: u32 = 1;
 
+/// The form that this program knows.
+fn known() -> u32 {
+    #[cfg(debug_assertions)]
+    if super::variant::has_another_state() {
+        return STATE + 1;
+    }
+    STATE
+}
+
 /// A heritage is not longer than this.
 const BYTES_MAX: u64 = 1 << 30;
 
@@ -342,11 +351,12 @@ impl Heritage {
         let heritage: Self = serde_json::from_slice(&text).map_err(|error| {
             format!("descriptor {number} is not what a server hands over: {error}")
         })?;
+        let known = known();
         match heritage.state {
-            STATE => Ok(heritage),
+            state if state == known => Ok(heritage),
             state => Err(format!(
                 "the running server keeps its state in form {state} (procring {}), and this program \
-                 (procring {}) knows form {STATE} only: take one that knows it, or stop the server \
+                 (procring {}) knows form {known} only: take one that knows it, or stop the server \
                  and start it anew",
                 heritage.version,
                 env!("CARGO_PKG_VERSION")

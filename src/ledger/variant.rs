@@ -2,8 +2,9 @@
 //! the last byte of [`TEXT`] in a copy of the program, which is another version then.
 
 /// Ends with `0` in this version, `+` in one whose records have a field more, and `-` in one whose
-/// records have a field less; with `x` or `p` in one that exits or panics before it has a server, and
-/// with `a`, `e` or `h` in one whose server aborts, exits or hangs before it serves.
+/// records have a field less; with `s` in one that knows another form of the state, with `x` or `p` in
+/// one that exits or panics before it has a server, and with `a`, `e` or `h` in one whose server aborts,
+/// exits or hangs before it serves.
 static TEXT: [u8; 26] = *b"procring-record-variant: 0";
 
 /// Records have a field more: in numbers ([`super::Records::next`]) and in the text.
@@ -14,6 +15,11 @@ pub(crate) fn has_more() -> bool {
 /// Records have a field less: nobody knows of labels.
 pub(crate) fn has_less() -> bool {
     is(b'-')
+}
+
+/// Its state has another form.
+pub(crate) fn has_another_state() -> bool {
+    is(b's')
 }
 
 /// Does not take over, if it is such a version.

@@ -23,6 +23,7 @@ on_both!(
     killed_at_any_moment_of_an_upgrade_nothing_is_lost,
     the_command_says_what_came_of_it,
     a_version_with_a_field_more_or_less_goes_on_in_both_directions,
+    a_version_with_another_form_of_the_state_is_refused_with_what_to_do,
     without_a_keeper_it_is_refused_and_said,
     a_crash_after_an_upgrade_loses_nothing,
     what_was_taken_of_an_input_and_what_is_due_goes_on,
@@ -402,6 +403,29 @@ fn a_version_with_a_field_more_or_less_goes_on_in_both_directions(backend: Backe
     for program in [same, more, less] {
         let _ = std::fs::remove_dir_all(program.parent().unwrap());
     }
+}
+
+fn a_version_with_another_form_of_the_state_is_refused_with_what_to_do(backend: Backend) {
+    let Some(other) = version(backend, "s", "state") else {
+        return;
+    };
+    let server = kept(backend);
+    let id = server.spawn(&counter(5));
+    server.await_output(&id, "line 3");
+    let serving = server.kept();
+    let url = format!("http://{}", server.address);
+    let binary = other.to_str().unwrap();
+    let (code, _, err) = run_binary(&["--url", &url, "upgrade", "--binary", binary], None);
+    assert_eq!(code, Some(1), "{err}");
+    for part in ["in form 1 (procring", "knows form 2 only", "start it anew"] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    assert_eq!(server.kept(), serving);
+    let pid = server.info(&id)["pid"].as_i64().unwrap() as i32;
+    crate::harness::server::send_signal(pid, libc::SIGUSR1);
+    assert_eq!(server.await_exit(&id)["exitCode"], 5);
+    assert_counted(&server, &id);
+    let _ = std::fs::remove_dir_all(other.parent().unwrap());
 }
 
 fn without_a_keeper_it_is_refused_and_said(backend: Backend) {
