@@ -123,6 +123,11 @@ pub(super) async fn answer(server: &Server, format: Format) -> Reply {
             .borrow()
             .kept()
             .map(|kept| kept.records().deaths()),
+        damages: server
+            .table
+            .borrow()
+            .kept()
+            .map(|kept| kept.records().lost()),
         lines_dropped: server.lines_lost(),
     };
     metrics::reply(&sample, format)

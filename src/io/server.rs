@@ -284,6 +284,9 @@ impl Server {
         let connections_max = Cell::new(options.connections_max);
         let reloads = Reloads::new(load, options.given.clone());
         let settings = Cell::new(options.settings);
+        // The server before may have died on its way to its end.
+        let upgrades = options.upgrades.as_ref();
+        let ends = upgrades.is_some_and(|of| of.kept.records.ending_since().is_some());
         let server = Rc::new_cyclic(|me| Self {
             me: me.clone(),
             options,

@@ -154,6 +154,9 @@ async fn try_upgrade(server: &Rc<Server>, binary: Option<PathBuf>) -> Result<Inf
     heritage.connections = standing.iter().filter_map(|of| of.hand_over()).collect();
     heritage.typed = typed::hand_over(server)?;
     heritage.ends = typed::ends(server);
+    let table = server.table.borrow();
+    heritage.events = (table.history().last(), table.history().written());
+    drop(table);
     let children = server.children.borrow();
     let taken =
         |(job, child): (&JobId, &Rc<Child>)| Some((job.0, child.input.as_ref()?.accepted()));

@@ -30,6 +30,13 @@ pub(crate) enum Event<'a> {
     },
     /// Something does not work here, and what that weakens.
     Warning(&'a str),
+    /// Something was written to the memory of records that no server has written.
+    Damaged {
+        /// Of which process, if that is known.
+        id: Option<ProcessId>,
+        /// What is lost by it, in a sentence.
+        what: &'a str,
+    },
     /// Each process gets a cgroup.
     Groups,
     /// There is no server, or no longer.
@@ -234,6 +241,7 @@ impl Event<'_> {
             Self::Start(_) => "start",
             Self::Listening { .. } => "listening",
             Self::Warning(_) => "warning",
+            Self::Damaged { .. } => "damaged",
             Self::Groups => "cgroups",
             Self::Failed { .. } => "failed",
             Self::Started(started) if started.job.run.is_some() => "run_started",
@@ -262,6 +270,7 @@ impl Event<'_> {
     pub(crate) fn level(&self) -> LogLevel {
         match self {
             Self::Failed { .. }
+            | Self::Damaged { .. }
             | Self::ReloadRefused { .. }
             | Self::UpgradeRefused { .. }
             | Self::AuditLost { .. } => LogLevel::Error,
@@ -352,6 +361,10 @@ impl Event<'_> {
             } => Cow::Owned(format!("listening on {address} ({access}, {backend})")),
             Self::Warning(sentence) | Self::Told(sentence) => Cow::Borrowed(*sentence),
             Self::Failed { why } => Cow::Borrowed(*why),
+            Self::Damaged { id, what } => match id {
+                Some(id) => Cow::Owned(format!("{id}: {what}")),
+                None => Cow::Borrowed(*what),
+            },
             Self::Groups => Cow::Borrowed("each process has a cgroup"),
             Self::LeftEnded { of, id, why, .. } => match id {
                 Some(id) => Cow::Owned(format!("ended what {of} {id} left: {why}")),
@@ -392,6 +405,7 @@ impl Event<'_> {
                 line.text("access", access);
                 line.text("backend", backend);
             }
+            Self::Damaged { id, .. } => line.maybe_word("id", *id),
             Self::Started(started) => started.fields(line),
             Self::Ended(ended) => ended.fields(line),
             Self::Refused(refused) => refused.fields(line),

@@ -185,6 +185,17 @@ impl Blocks {
         block > u64::from(HEADER) && block < u64::from(self.count)
     }
 
+    /// The same, of one that something was written to, in memory that may be damaged.
+    pub(crate) fn is_written(&self, block: u64) -> bool {
+        let at = usize::try_from(block).map_or(usize::MAX, |block| block * BLOCK_WORDS);
+        self.is_block(block) && self.words.is_touched(at)
+    }
+
+    /// As [`Blocks::is_written`], of the block of a cell.
+    pub(crate) fn is_written_cell(&self, cell: CellId) -> bool {
+        self.is_written(of(cell).0.into())
+    }
+
     /// Everything but what is `used` and the `cells` is free.
     pub(crate) fn recover(&self, used: &HashSet<u32>, cells: &HashSet<CellId>) {
         let of_cells: HashSet<u32> = cells.iter().map(|&cell| of(cell).0).collect();
@@ -255,7 +266,7 @@ impl Blocks {
         let pieces = text.chunks(TEXT_BYTES);
         for piece in pieces.rev() {
             let Some(block) = self.alloc() else {
-                self.free_text(next);
+                self.free_text(next, text.len());
                 return None;
             };
             self.set(block, 0, next.into());
@@ -269,20 +280,20 @@ impl Blocks {
         Some(next)
     }
 
-    /// A text of so many bytes; None if it is damaged. `uses` is told of every block.
+    /// A text of so many bytes; None if it is damaged. `uses` is told of every block, and says whether
+    /// that can be.
     pub(crate) fn read_text(
         &self,
         first: u32,
         bytes: u32,
-        mut uses: impl FnMut(u32),
+        mut uses: impl FnMut(u32) -> bool,
     ) -> Option<Vec<u8>> {
         let bytes = bytes as usize;
         let (mut text, mut block) = (Vec::new(), first);
         while text.len() < bytes {
-            if !self.is_block(block.into()) {
+            if !self.is_written(block.into()) || !uses(block) {
                 return None;
             }
-            uses(block);
             let words = (1..BLOCK_WORDS).flat_map(|at| self.get(block, at).to_ne_bytes());
             text.extend(words.take(bytes - text.len()));
             block = u32::try_from(self.get(block, 0)).ok()?;
@@ -290,10 +301,13 @@ impl Blocks {
         Some(text)
     }
 
-    /// Gives the blocks of a text back.
-    pub(crate) fn free_text(&self, first: u32) {
+    /// Gives the blocks of a text of at most so many bytes back.
+    pub(crate) fn free_text(&self, first: u32, bytes: usize) {
         let mut block = first;
-        while block != HEADER {
+        for _ in 0..bytes.div_ceil(TEXT_BYTES) {
+            if !self.is_block(block.into()) {
+                return;
+            }
             let next = u32::try_from(self.get(block, 0)).unwrap_or(HEADER);
             self.free(block);
             block = next;
@@ -370,11 +384,15 @@ mod tests {
             let text: Vec<u8> = (0..len).map(|at| at as u8).collect();
             let first = blocks.write_text(&text).unwrap();
             let mut used = 0;
-            let read = blocks.read_text(first, len as u32, |_| used += 1);
+            let count = |_| {
+                used += 1;
+                true
+            };
+            let read = blocks.read_text(first, len as u32, count);
             assert_eq!(read, Some(text));
             assert_eq!(used, len.div_ceil(TEXT_BYTES));
-            assert_eq!(blocks.read_text(first, len as u32 + 5000, |_| ()), None);
-            blocks.free_text(first);
+            assert_eq!(blocks.read_text(first, len as u32 + 5000, |_| true), None);
+            blocks.free_text(first, len);
         }
     }
 

@@ -76,6 +76,8 @@ pub struct Heritage {
     pub typed: Vec<Typed>,
     /// Jobs whose input ends behind that.
     pub ends: Vec<u64>,
+    /// The number of the last event, and the last of them as text.
+    pub events: (u64, String),
     /// What was due to happen to jobs.
     pub dues: Vec<Due>,
     /// When the upgrade was asked for, in nanoseconds of the monotonic clock.
@@ -299,24 +301,34 @@ impl Heritage {
             .filter(|&fd| fd > 2)
     }
 
+    /// Slots of the memory of logs that it leads to.
+    pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        let outputs = self.runs.iter().flat_map(|run| &run.outputs);
+        let slots = outputs.filter_map(|output| output.slots.as_ref());
+        slots.flat_map(Slots::all)
+    }
+
     /// The same, with what only the first server goes on with, which is much: that is gone here.
     pub fn take(&mut self) -> Self {
-        let (connections, runs, typed) = self.take_guests();
+        let guests = self.take_guests();
         Self {
-            connections,
-            runs,
-            typed,
+            connections: guests.connections,
+            runs: guests.runs,
+            typed: guests.typed,
+            events: guests.events,
             ..self.clone()
         }
     }
 
     /// What only the first server goes on with.
-    pub fn take_guests(&mut self) -> (Vec<Connection>, Vec<Run>, Vec<Typed>) {
-        (
-            std::mem::take(&mut self.connections),
-            std::mem::take(&mut self.runs),
-            std::mem::take(&mut self.typed),
-        )
+    pub fn take_guests(&mut self) -> Self {
+        Self {
+            connections: std::mem::take(&mut self.connections),
+            runs: std::mem::take(&mut self.runs),
+            typed: std::mem::take(&mut self.typed),
+            events: std::mem::take(&mut self.events),
+            ..Self::default()
+        }
     }
 
     /// Writes it into memory of its own.

@@ -18,7 +18,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-use rustix::fs::{FallocateFlags, SealFlags, fallocate, fcntl_get_seals, fstat};
+use rustix::fs::{FallocateFlags, SealFlags, SeekFrom, fallocate, fcntl_get_seals, fstat, seek};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// A memfd that can neither grow nor shrink, mapped as a whole.
@@ -118,6 +118,16 @@ impl Shared {
     /// Its descriptor.
     pub(crate) fn number(&self) -> RawFd {
         self.file.as_raw_fd()
+    }
+
+    /// Whether there is a page behind this place: nothing was ever written where there is none.
+    pub(crate) fn is_touched(&self, at: u64) -> bool {
+        at < self.bytes as u64 && seek(&self.file, SeekFrom::Data(at)) == Ok(at)
+    }
+
+    /// Where the first page is that there is none of.
+    pub(crate) fn untouched_from(&self) -> u64 {
+        seek(&self.file, SeekFrom::Hole(0)).unwrap_or(self.bytes as u64)
     }
 
     /// Gives pages back to the kernel; they read as zeros then. A refusal leaves them resident,
@@ -234,6 +244,16 @@ impl Words {
         // SAFETY: an aligned place of 8 bytes in the mapping, or the static one; nobody uses it as
         // another type, and it lives as long as `self`.
         unsafe { &*std::ptr::from_ref(self.word(at)).cast::<AtomicI32>() }
+    }
+
+    /// As [`Shared::is_touched`], of the number at this place.
+    pub(crate) fn is_touched(&self, at: usize) -> bool {
+        self.shared.is_touched((at * size_of::<u64>()) as u64)
+    }
+
+    /// As [`Shared::untouched_from`]: so many numbers are before that.
+    pub(crate) fn touched(&self) -> usize {
+        usize::try_from(self.shared.untouched_from()).map_or(0, |bytes| bytes / size_of::<u64>())
     }
 
     /// Gives the pages of a range back; its numbers are 0 then.

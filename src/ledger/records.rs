@@ -20,9 +20,10 @@ mod ends;
 mod pid_slot;
 
 use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use self::common::HIGH;
 use super::memory::Words;
@@ -70,6 +71,12 @@ const BEGUN: u64 = 1;
 const IO_IS_DONE: u64 = 2;
 const SUPERVISOR_IS_DONE: u64 = 4;
 
+/// What a record is that nobody needs. A record that was ever used is not 0.
+const FREE_AGAIN: u64 = BEGUN | IO_IS_DONE | SUPERVISOR_IS_DONE;
+
+/// No count of jobs or processes comes here, nor one of bytes.
+const NUMBERS_MAX: u64 = 1 << 48;
+
 /// Names a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RecordId(u32);
@@ -79,6 +86,8 @@ pub(crate) struct RecordId(u32);
 pub(crate) struct Records {
     words: Words,
     count: u32,
+    /// How many there were was damaged when this process found it.
+    count_was_damaged: AtomicBool,
 }
 
 /// A text and where it begins.
@@ -88,6 +97,12 @@ pub(crate) struct Text {
     pub block: u32,
     /// How long it is.
     pub bytes: u32,
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 impl Records {
@@ -113,7 +128,11 @@ impl Records {
 
     fn of(words: Words) -> Self {
         let count = u32::try_from(words.len() / WORDS).unwrap_or(u32::MAX);
-        Self { words, count }
+        Self {
+            words,
+            count,
+            count_was_damaged: AtomicBool::new(false),
+        }
     }
 
     /// The descriptor of the memory.
@@ -135,7 +154,7 @@ impl Records {
         let high = u32::try_from(self.words.get(HIGH)).unwrap_or(self.count);
         let is_free = |at: &u32| {
             let life = self.get(RecordId(*at), LIFE);
-            life == 0 || life == BEGUN | IO_IS_DONE | SUPERVISOR_IS_DONE
+            life == 0 || life == FREE_AGAIN
         };
         let from = next.get().clamp(1, high);
         let free = (from..high)
@@ -145,6 +164,7 @@ impl Records {
         let at = match free {
             Some(at) => at,
             None if high < self.count => {
+                self.set(RecordId(high), LIFE, FREE_AGAIN);
                 self.words.set(HIGH, u64::from(high) + 1);
                 high
             }
@@ -152,7 +172,7 @@ impl Records {
         };
         next.set(at + 1);
         let record = RecordId(at);
-        self.set(record, LIFE, 0);
+        self.set(record, LIFE, FREE_AGAIN);
         // Before the ends, see `Named`.
         self.set(record, JOB, job.0);
         for place in ID..WORDS {
@@ -192,11 +212,88 @@ impl Records {
 
     /// All that somebody needs.
     pub(crate) fn iter(&self) -> impl Iterator<Item = RecordId> + '_ {
-        let high = u32::try_from(self.words.get(HIGH)).unwrap_or(0);
-        (1..high.min(self.count)).map(RecordId).filter(|&record| {
+        (1..self.high()).map(RecordId).filter(|&record| {
             let life = self.get(record, LIFE);
-            life & BEGUN != 0 && life != BEGUN | IO_IS_DONE | SUPERVISOR_IS_DONE
+            life & BEGUN != 0 && life < FREE_AGAIN
         })
+    }
+
+    /// Sees to it that none is left out because something else than a server has written over how many
+    /// there are. To be called before anybody goes on with them.
+    pub(crate) fn mend_count(&self) {
+        let high = self.words.get(HIGH);
+        let touched = self.words.touched() / WORDS;
+        let touched = u32::try_from(touched).unwrap_or(self.count).min(self.count);
+        let used = |at: &u32| self.get(RecordId(*at), LIFE) != 0;
+        let last = (1..touched).rev().find(used).unwrap_or(0);
+        // One that was being begun does not count yet.
+        let was_begun = self.get(RecordId(last), LIFE) == FREE_AGAIN && high == u64::from(last);
+        let is_high = high == u64::from(last) + 1 || was_begun;
+        if !is_high {
+            self.words.set(HIGH, u64::from(last) + 1);
+            self.count_was_damaged.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Records of whose states there is none, and whether [`Records::mend_count`] has mended something.
+    pub(crate) fn damaged(&self) -> (Vec<RecordId>, bool) {
+        let is_none = |record: &RecordId| {
+            let life = self.get(*record, LIFE);
+            life > FREE_AGAIN || life & BEGUN == 0
+        };
+        let damaged = (1..self.high()).map(RecordId).filter(is_none).collect();
+        (damaged, self.count_was_damaged.load(Ordering::Relaxed))
+    }
+
+    /// Those below this one have been used.
+    fn high(&self) -> u32 {
+        let high = u32::try_from(self.words.get(HIGH)).unwrap_or(0);
+        high.min(self.count)
+    }
+
+    /// Nobody goes on with a damaged record: its tree is ended, as far as that is known.
+    pub(crate) fn give_up(&self, record: RecordId) {
+        let is_job = self.get(record, KIND) != 0 && self.get(record, JOB) != 0;
+        let has_ended = self.get(record, STATUS) != 0 || self.pid(record).is_none();
+        self.set(record, ID, 0);
+        self.set(record, HANDED, 0);
+        self.set(
+            record,
+            LIFE,
+            match is_job && !has_ended {
+                true => BEGUN | IO_IS_DONE,
+                false => FREE_AGAIN,
+            },
+        );
+    }
+
+    /// What is wrong with the numbers of a record, in a few words.
+    ///
+    /// # Errors
+    /// These words.
+    pub(crate) fn check(&self, record: RecordId) -> Result<(), &'static str> {
+        let is_number = |place: usize| self.get(record, place) < NUMBERS_MAX;
+        let status = self.get(record, STATUS);
+        if !is_number(JOB) || self.get(record, JOB) == 0 {
+            return Err("its job is none");
+        }
+        if !is_number(ID) {
+            return Err("its id is none");
+        }
+        if status != 0 && (unpack(status).is_none() || status >> 2 > STATUS_MAX) {
+            return Err("its status is none");
+        }
+        if self.get(record, PID) > PID_MAX {
+            return Err("its process is none");
+        }
+        if self.get(record, HANDED) > 1 {
+            return Err("its state is none");
+        }
+        let is_fd = |place| self.get(record, place) <= FD_MAX;
+        if !(OUTPUTS..=INPUT).all(is_fd) {
+            return Err("a descriptor is none");
+        }
+        Ok(())
     }
 
     /// Whether a server that is gone had it as a record of a process: not a run that somebody waited
@@ -363,6 +460,15 @@ impl Records {
         (end != 0).then(|| (end, self.get(record, ENDED_AT)))
     }
 }
+
+/// The greatest number of a process (PID_MAX_LIMIT in include/linux/threads.h).
+const PID_MAX: u64 = 1 << 22;
+
+/// The greatest number of a descriptor (fs.nr_open in proc_sys_fs(5)).
+const FD_MAX: u64 = 1 << 30;
+
+/// The greatest number of a status: an exit code or a signal.
+const STATUS_MAX: u64 = 255;
 
 /// Records that are looked at for a free one before a new one is taken.
 const FREE_LOOKED_AT: usize = 64;

@@ -352,9 +352,11 @@ impl Arena {
             .punch(behind, self.memory.bytes() as u64 - behind);
     }
 
-    /// Whether there is such a slot.
-    pub(super) fn is_slot(&self, slot: SlotId) -> bool {
-        slot.0 < self.slots
+    /// Whether there is such a slot, and something was written to it at this place, in memory that may
+    /// be damaged.
+    pub(super) fn is_written(&self, slot: SlotId, start: usize) -> bool {
+        let at = u64::from(slot.0) * SLOT_BYTES as u64 + start as u64;
+        slot.0 < self.slots && self.memory.is_touched(at)
     }
 
     /// Slots that there are at all.

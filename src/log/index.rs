@@ -331,6 +331,10 @@ impl Index {
             }
             let block = u32::try_from(next).ok()?;
             let first = memory.get(block, FIRST);
+            if first == 0 {
+                // Entries are counted from 1.
+                return None;
+            }
             if first > last {
                 // Linked, and its first entry was never committed.
                 break;

@@ -46,14 +46,20 @@ impl Log {
     /// Goes on with a log whose process is gone; None if what is left of it is damaged. `uses` is
     /// told of every block. What evicted entries were like is forgotten but for their bytes.
     fn recover(arena: &Arena, cell: CellId, uses: impl FnMut(u32)) -> Option<Self> {
+        if !arena.blocks().is_written_cell(cell) {
+            return None;
+        }
         let (index, counts) = Index::recover(arena.blocks(), cell, uses)?;
         let mut slots: VecDeque<SlotId> = VecDeque::new();
         let mut tail_start = 0;
         for entry in index.from(0) {
-            if !arena.is_slot(entry.slot) || entry.start + entry.len > SLOT_BYTES {
+            if entry.start + entry.len > SLOT_BYTES {
                 return None;
             }
             if slots.back() != Some(&entry.slot) {
+                if !arena.is_written(entry.slot, entry.start) {
+                    return None;
+                }
                 slots.push_back(entry.slot);
             }
             tail_start = entry.start + entry.len;
@@ -103,23 +109,32 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    /// The log of this cell; None if what is left of it is damaged.
+    /// The log of this cell; None if what is left of it is damaged, or another one's.
     pub fn log(&mut self, cell: CellId) -> Option<Log> {
         let mut blocks = Vec::new();
         let log = Log::recover(self.arena, cell, |block| blocks.push(block))?;
+        let is_others = self.cells.contains(&cell)
+            || blocks.iter().any(|block| self.blocks.contains(block))
+            || log.slots().any(|slot| self.slots.contains(&slot));
+        if is_others {
+            return None;
+        }
         self.blocks.extend(blocks);
         self.slots.extend(log.slots());
         self.cells.insert(cell);
         Some(log)
     }
 
-    /// A text of so many bytes; None if it is damaged.
+    /// What another program has in these slots goes on.
+    pub(crate) fn holds(&mut self, slots: impl Iterator<Item = u32>) {
+        self.slots.extend(slots.map(SlotId::from_number));
+    }
+
+    /// A text of so many bytes; None if it is damaged, or another one's.
     pub(crate) fn text(&mut self, first: u32, bytes: u32) -> Option<Vec<u8>> {
-        let mut used = Vec::new();
-        let text = self
-            .arena
-            .blocks()
-            .read_text(first, bytes, |block| used.push(block))?;
+        let mut used = HashSet::new();
+        let uses = |block| !self.blocks.contains(&block) && used.insert(block);
+        let text = self.arena.blocks().read_text(first, bytes, uses)?;
         self.blocks.extend(used);
         Some(text)
     }
@@ -146,7 +161,8 @@ impl<'a> Recovery<'a> {
             1 => Stream::Stderr,
             _ => Stream::Pty,
         };
-        if !self.cells.contains(&cell) || start >= SLOT_BYTES {
+        let can_be = start < SLOT_BYTES && self.arena.is_written(slot, start);
+        if !self.cells.contains(&cell) || !can_be {
             return None;
         }
         let bytes = self.arena.bytes(slot, start, SLOT_BYTES - start);

@@ -12,13 +12,22 @@
 //! the life of a server that it is from: no server makes a million events a second for as long as it
 //! lives, so none reaches where a later one begins. A clock that was set back between two lives is the
 //! exception. Numbers stay below 2^53, which is exact in every JSON, until the year 2248.
+//!
+//! Servers of one keeper are one life: numbers go on where the last one ended. One that was killed may
+//! have died before it told of something, so there is a number more behind its last one, which nobody
+//! ever gets: who comes back is told of a gap. One that takes part in an upgrade hands over what it
+//! keeps ([`History::written`]).
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use super::kept::{self, Written};
+use super::life::End;
 use super::notify::Notify;
 use super::record::Description;
 use super::tags::Tags;
+use crate::ledger::Records;
 use crate::types::{Exit, ProcessId, UnixMs};
 
 /// Events that are kept.
@@ -27,6 +36,9 @@ pub(crate) const EVENTS_MAX: usize = 4096;
 /// What kept events may say together, in bytes: a client may ask to start something with arguments of
 /// two megabytes. The newest event is kept whatever it says.
 const BYTES_MAX: usize = 8 << 20;
+
+/// What is handed over to another program: the newest events, so many bytes of them.
+const HANDED_MAX: usize = 1 << 20;
 
 /// Numbers for each millisecond from the epoch to the start.
 const NUMBERS_PER_MS: u64 = 1024;
@@ -107,6 +119,8 @@ pub(crate) struct History {
     bytes: usize,
     bytes_max: usize,
     changed: Notify,
+    /// Where the number of the last event is written down.
+    kept: Option<Arc<Records>>,
 }
 
 impl History {
@@ -120,7 +134,41 @@ impl History {
             bytes: 0,
             bytes_max: BYTES_MAX,
             changed: Notify::default(),
+            kept: None,
         }
+    }
+
+    /// Numbers are written down there from now on, and go on behind those of the servers before this
+    /// one. `handed` is what one of them has handed over, and the number of its last event.
+    pub(crate) fn keep(&mut self, records: Arc<Records>, (last, handed): (u64, &str)) {
+        match records.events() {
+            None => records.set_events_from(self.base),
+            Some((base, of_all)) => {
+                (self.base, self.last) = (base, of_all);
+                if last == of_all
+                    && let Ok(events) = serde_json::from_str::<Vec<Plain>>(handed)
+                {
+                    self.ring = events.into_iter().map(Event::from).collect();
+                    self.bytes = self.ring.iter().map(weight).sum();
+                } else {
+                    self.last += 1;
+                    records.set_last_event(self.last);
+                }
+            }
+        }
+        self.kept = Some(records);
+    }
+
+    /// The newest events as text, for another program.
+    pub(crate) fn written(&self) -> String {
+        let mut bytes = 0;
+        let newest = self.ring.iter().rev().take_while(|event| {
+            bytes += weight(event) + size_of::<Event>();
+            bytes <= HANDED_MAX
+        });
+        let mut events: Vec<Plain> = newest.map(Plain::from).collect();
+        events.reverse();
+        serde_json::to_string(&events).unwrap_or_default()
     }
 
     /// Keeps at most so many bytes, if that is less than usual.
@@ -138,6 +186,9 @@ impl History {
         self.bytes += weight(&event);
         self.ring.push_back(event);
         self.last += 1;
+        if let Some(records) = &self.kept {
+            records.set_last_event(self.last);
+        }
         while self.ring.len() > EVENTS_MAX || self.bytes > self.bytes_max && self.ring.len() > 1 {
             if let Some(gone) = self.ring.pop_front() {
                 self.bytes -= weight(&gone);
@@ -188,6 +239,67 @@ fn weight(event: &Event) -> usize {
     let tags = event.process.tags.as_ref().map_or(0, |tags| tags.weight());
     let description = event.process.description.weight();
     usize::try_from(description).unwrap_or(usize::MAX) + tags
+}
+
+/// An event that is handed over: numbers, of which 0 is none, and what was asked for.
+type Plain = (Vec<u64>, Written);
+
+impl From<&Event> for Plain {
+    fn from(event: &Event) -> Self {
+        let kind = match event.kind {
+            Kind::Created => 1,
+            Kind::OutOfMemory => 2,
+            Kind::Exited => 3,
+            Kind::Deleted { evicted: false } => 4,
+            Kind::Deleted { evicted: true } => 5,
+        };
+        let of = &event.process;
+        let numbers = [
+            kind,
+            event.at.0,
+            of.id.0,
+            of.is_running.into(),
+            of.pid.map_or(0, |pid| pid.unsigned_abs().into()),
+            of.exit.map_or(0, |exit| kept::pack(End::Exited(exit))),
+            of.exited_at.map_or(0, |at| at.0),
+            of.descendants.map_or(0, |count| u64::from(count) + 1),
+        ];
+        (
+            numbers.into(),
+            Written::new(&of.description, of.tags.as_deref()),
+        )
+    }
+}
+
+impl From<Plain> for Event {
+    fn from((numbers, written): Plain) -> Self {
+        let number = |at| numbers.get(at).copied().unwrap_or_default();
+        let is_one = |of: &u64| *of != 0;
+        let (description, tags) = written.read();
+        Self {
+            kind: match number(0) {
+                1 => Kind::Created,
+                2 => Kind::OutOfMemory,
+                3 => Kind::Exited,
+                kind => Kind::Deleted { evicted: kind == 5 },
+            },
+            at: UnixMs(number(1)),
+            process: Snapshot {
+                id: ProcessId(number(2)),
+                description: description.into(),
+                tags: (!tags.is_empty()).then(|| tags.into()),
+                is_running: number(3) != 0,
+                pid: i32::try_from(number(4)).ok().filter(|&pid| pid > 0),
+                exit: Some(number(5))
+                    .filter(is_one)
+                    .and_then(|end| kept::unpack(end).exit()),
+                exited_at: Some(number(6)).filter(is_one).map(UnixMs),
+                descendants: number(7)
+                    .checked_sub(1)
+                    .and_then(|of| u32::try_from(of).ok()),
+            },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -269,6 +381,44 @@ mod tests {
         assert_eq!(read(&history, history.oldest()).1, [102]);
         let empty = weight(&event(0, 0));
         assert_eq!(history.bytes, empty);
+    }
+
+    #[test]
+    fn the_servers_of_a_keeper_never_use_a_number_twice_and_tell_of_what_may_be_lost() {
+        let records = Arc::new(Records::new().unwrap());
+        let mut first = History::new(START);
+        first.keep(records.clone(), (0, ""));
+        first.push(event(1, 3));
+        let mut ended = event(2, 0);
+        ended.kind = Kind::Deleted { evicted: true };
+        ended.process.exit = Some(Exit::from(crate::types::ExitStatus::Code(7)));
+        ended.process.exited_at = Some(UnixMs(9));
+        ended.process.descendants = Some(0);
+        first.push(ended);
+        let (base, seen) = (first.last() - 2, first.last());
+        let handed = first.written();
+
+        // It was killed.
+        let mut second = History::new(UnixMs(START.0 + 5));
+        second.keep(records.clone(), (0, ""));
+        second.push(event(3, 0));
+        assert_eq!(read(&second, base), (Some((base + 1, seen + 1)), vec![3]));
+        assert_eq!(read(&second, seen), (Some((seen + 1, seen + 1)), vec![3]));
+        // What was handed over before that is not the last.
+        let mut third = History::new(START);
+        third.keep(records.clone(), (seen, &handed));
+        assert_eq!(third.last(), seen + 3);
+        assert_eq!(read(&third, seen + 2), (Some((seen + 3, seen + 3)), vec![]));
+
+        // It has handed over.
+        records.set_last_event(seen);
+        let mut fourth = History::new(UnixMs(START.0 + 5));
+        fourth.keep(records, (seen, &handed));
+        assert_eq!(read(&fourth, base), (None, vec![1, 2]));
+        for (a, b) in first.ring.iter().zip(&fourth.ring) {
+            assert_eq!(format!("{a:?}"), format!("{b:?}"));
+        }
+        assert_eq!(fourth.bytes, first.bytes);
     }
 
     #[test]

@@ -31,6 +31,48 @@ pub(crate) struct Keys {
     pub not_begun: HashSet<JobId>,
 }
 
+/// What of a record is lost: it was damaged by something else than a server.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    /// What clients called it, if that is known.
+    pub id: Option<ProcessId>,
+    /// In a sentence.
+    pub what: String,
+}
+
+impl Lost {
+    /// All of it, and why.
+    fn whole(records: &Records, record: RecordId, why: &str) -> Self {
+        let what = format!(
+            "record {record} is damaged ({why}): what it was of is lost, and is ended where it is known"
+        );
+        Self::of(records, record, what)
+    }
+
+    /// A part of it; the rest goes on.
+    fn part(records: &Records, record: RecordId, which: &str) -> Self {
+        Self::of(
+            records,
+            record,
+            format!("record {record} is damaged: {which}"),
+        )
+    }
+
+    /// Of numbers that are of all records; they were mended by what there is.
+    fn numbers() -> Self {
+        Self {
+            id: None,
+            what: "a number of the records was damaged; it is as before by what there is"
+                .to_owned(),
+        }
+    }
+
+    fn of(records: &Records, record: RecordId, what: String) -> Self {
+        let id = records.id(record).filter(|_| records.check(record).is_ok());
+        Self { id, what }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -41,7 +83,7 @@ pub(crate) struct Kept {
 /// What was asked for, as text.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Written {
+pub(super) struct Written {
     command: String,
     args: Vec<String>,
     cwd: Option<String>,
@@ -57,7 +99,7 @@ struct Written {
 }
 
 impl Written {
-    fn new(description: &Description, tags: Option<&Tags>) -> Self {
+    pub(super) fn new(description: &Description, tags: Option<&Tags>) -> Self {
         let text = |text: &str| text.to_owned();
         let labels = tags.and_then(|tags| tags.labels.as_ref());
         Self {
@@ -83,7 +125,7 @@ impl Written {
         self
     }
 
-    fn read(self) -> (Description, Tags) {
+    pub(super) fn read(self) -> (Description, Tags) {
         let tags = Tags {
             name: self.name.map(String::into_boxed_str),
             labels: self.labels.map(|labels| {
@@ -144,7 +186,9 @@ impl Kept {
         {
             self.records.set_text(record, Text { block, bytes });
             if let Some(before) = before {
-                arena.blocks().free_text(before.block);
+                arena
+                    .blocks()
+                    .free_text(before.block, before.bytes as usize);
             }
         }
         self.write_down_log(arena, process);
@@ -189,7 +233,7 @@ impl Kept {
         let text = self.records.text(record);
         self.records.io_is_done(record);
         if let Some(text) = text {
-            arena.blocks().free_text(text.block);
+            arena.blocks().free_text(text.block, text.bytes as usize);
         }
     }
 
@@ -217,18 +261,32 @@ impl Kept {
                 let text = records.text(record);
                 match text.and_then(|text| recovery.text(text.block, text.bytes)) {
                     Some(text) => keys.texts.push((record, text)),
-                    None => records.io_is_done(record),
+                    None => {
+                        lost.push(Lost::part(records, record, "the key of a request is lost"));
+                        records.io_is_done(record);
+                    }
                 }
+                continue;
+            }
+            let checked = self.check(record, &mut jobs, &mut ids);
+            if let Err(why) = checked {
+                lost.push(Lost::whole(records, record, why));
+                records.give_up(record);
                 continue;
             }
             if records.pid(record).is_none() {
                 keys.not_begun.insert(records.job(record));
             }
             if records.goes_on(record) {
-                processes.extend(self.resumed(&mut recovery, record));
+                processes.extend(self.resumed(&mut recovery, record, &mut lost));
             } else if !records.is_io_done(record) {
                 records.io_is_done(record);
             }
+        }
+        let last_job = processes.iter().map(|of| of.job.0).max();
+        let last_id = processes.iter().map(|of| of.id.0).max();
+        if !records.goes_on_behind(last_job, last_id) {
+            lost.push(Lost::numbers());
         }
         let unentered = recovery.finish();
         if let Some(read) = unentered {
@@ -242,7 +300,32 @@ impl Kept {
                 process.log.enter_read(arena, read, UnixMs::now().0, limit);
             }
         }
-        (processes, keys)
+        (processes, keys, lost)
+    }
+
+    /// What is wrong with a record, that no other one may be like.
+    fn check(
+        &self,
+        record: RecordId,
+        jobs: &mut HashSet<JobId>,
+        ids: &mut HashSet<ProcessId>,
+    ) -> Result<(), &'static str> {
+        let records = &self.records;
+        records.check(record)?;
+        if !(1..KEY).contains(&records.kind(record)) {
+            return Err("its kind is none");
+        }
+        let end = records.end(record).map_or(0, |(end, _)| end);
+        if end != 0 && pack(unpack(end)) != end {
+            return Err("its end is none");
+        }
+        if !jobs.insert(records.job(record)) {
+            return Err("its job is another one's");
+        }
+        match records.id(record) {
+            Some(id) if !ids.insert(id) => Err("its id is another one's"),
+            _ => Ok(()),
+        }
     }
 
     /// Writes down a key; what was `before` goes when that is done. None if there is no room: then
@@ -274,17 +357,26 @@ impl Kept {
         let text = self.records.text(record);
         self.records.io_is_done(record);
         if let Some(text) = text {
-            arena.blocks().free_text(text.block);
+            arena.blocks().free_text(text.block, text.bytes as usize);
         }
     }
 
-    fn resumed(&self, recovery: &mut Recovery<'_>, record: RecordId) -> Option<Process> {
+    fn resumed(
+        &self,
+        recovery: &mut Recovery<'_>,
+        record: RecordId,
+        lost: &mut Vec<Lost>,
+    ) -> Option<Process> {
         let records = &self.records;
         let text = records.text(record);
         let text = text.and_then(|text| recovery.text(text.block, text.bytes));
-        let written: Written = text
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default();
+        let written = text.and_then(|text| serde_json::from_slice::<Written>(&text).ok());
+        // What is not listed has none.
+        if written.is_none() && records.id(record).is_some() {
+            let which = "what its process was asked for with is lost";
+            lost.push(Lost::part(records, record, which));
+        }
+        let written = written.unwrap_or_default();
         #[cfg(debug_assertions)]
         let written = {
             if variant::has_more() {
@@ -315,7 +407,11 @@ impl Kept {
         // A run has none.
         process.id = records.id(record).unwrap_or(ProcessId(0));
         let cell = records.cell(record).map(CellId::from_number);
-        process.log = cell.and_then(|cell| recovery.log(cell)).unwrap_or_default();
+        let log = cell.and_then(|cell| recovery.log(cell));
+        if log.is_none() && records.id(record).is_some() {
+            lost.push(Lost::part(records, record, "its log is lost"));
+        }
+        process.log = log.unwrap_or_default();
         if description.tty {
             // Of what size it is the terminal itself knows, while there is one.
             let terminal = Terminal::resumed(process.log.first(), WindowSize::default());
@@ -356,7 +452,7 @@ const REASONS_MAX: u64 = 3;
 const _: () = assert!(ExitReason::ALL.len() as u64 <= REASONS_MAX);
 
 /// Bits: 2 for what kind of end, 2 for the reason, 1 for a signal, 1 for a status, and the number.
-fn pack(end: End) -> u64 {
+pub(super) fn pack(end: End) -> u64 {
     let exit = end.exit();
     let (is_signal, number) = match exit.map(|exit| exit.status) {
         Some(ExitStatus::Code(code)) => (0, code),
@@ -375,7 +471,7 @@ fn pack(end: End) -> u64 {
     u64::from(number.cast_unsigned()) << 6 | has_status << 5 | is_signal << 4 | reason << 2 | kind
 }
 
-fn unpack(packed: u64) -> End {
+pub(super) fn unpack(packed: u64) -> End {
     let number = u32::try_from(packed >> 6).unwrap_or_default().cast_signed();
     let status = match packed >> 4 & 1 {
         0 => ExitStatus::Code(number),

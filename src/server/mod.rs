@@ -133,12 +133,14 @@ fn begin(args: &ServerArgs, mut inherited: Option<&mut Heritage>) -> Result<Read
     };
     let takes_over = kept.as_ref().is_some_and(|kept| kept.takes_over);
     let taken = inherited.as_deref_mut().filter(|_| takes_over);
-    let taken = taken.map(Heritage::take);
+    let mut taken = taken.map(Heritage::take);
+    let events = taken.as_mut().map(|of| std::mem::take(&mut of.events));
+    let (last, events) = events.unwrap_or_default();
     let heritage = inherited.as_deref();
     let upgrades = kept.as_ref().map(|kept| {
         missing.info.keeper = Some(kept.pid());
         missing.info.goes_on = kept.goes_on;
-        table.keep(process::Kept::new(kept.records.clone()));
+        table.keep(process::Kept::new(kept.records.clone()), (last, &events));
         let own = Own {
             nofile: inheritance.nofile,
             started_at: missing.info.started_at.0,
@@ -156,6 +158,10 @@ fn begin(args: &ServerArgs, mut inherited: Option<&mut Heritage>) -> Result<Read
     }
     // The first other thread: what was set for the process meanwhile is as it was.
     unwritten.begin(goes_on).map_err(step("log"))?;
+    for of in lost {
+        let (id, what) = (of.id, &*of.what);
+        journal.tell(&Told::Damaged { id, what });
+    }
     let audit = audit(args, &journal)?;
     let load = loader(args, &listening);
     let open = tokens.is_empty();

@@ -31,6 +31,7 @@ impl Supervisor {
             return;
         };
         let (pid, record) = (leader.pid(), job.record);
+        self.unwritten.remove(&id);
         // If it can be reaped, its number is anybody's from here on.
         self.claims.left(id, pid);
         let status = match kept::reap(self.options.kept.as_ref(), record, leader) {
@@ -48,15 +49,16 @@ impl Supervisor {
                 job.leader = Some(leader);
                 return;
             }
-            Err(leader) if self.options.kept.is_some() => {
+            Err(leader) if self.options.kept.is_some() && !reap::is_traced(pid) => {
                 // The keeper rings when it has written that down.
                 self.claims.led(id, pid);
                 job.leader = Some(leader);
-                self.unwritten.push(id);
+                self.unwritten.insert(id);
                 return;
             }
             Err(leader) => {
-                // A tracer has not let go of it; what will tell of that is SIGCHLD.
+                // A tracer has not let go of it; what will tell of that is SIGCHLD, or the keeper's
+                // bell.
                 self.unwatched = true;
                 self.claims.led(id, pid);
                 job.leader = Some(leader);
@@ -86,6 +88,10 @@ impl Supervisor {
         }
         self.cancel_limits(id);
         self.carry_out(id, effects);
+        if is_news && self.jobs.get(&id).is_some_and(|job| !job.life.is_ending()) {
+            // Passes over its tree have found nobody before this was known.
+            self.on_event(id, job::Event::AnswerDue);
+        }
         self.remove_if_forgotten(id);
         self.look_whether_all_gone();
     }

@@ -194,7 +194,7 @@ impl Supervisor {
             Some(group) if !whole || group.is_populated() => self.end_pass(id),
             Some(_) => {
                 // Members that moved themselves elsewhere are few, and no run waits for them.
-                self.on_event(id, Event::AnswerDue);
+                self.answer_timeout(id);
                 self.look(id, true);
             }
         }
@@ -282,8 +282,17 @@ impl Supervisor {
         self.on_event(id, Event::TreeGone);
         self.deadlines.cancel(Due::Pass(id));
         self.tree_is_gone(id);
-        self.on_event(id, Event::AnswerDue);
+        self.answer_timeout(id);
         self.remove_if_forgotten(id);
+    }
+
+    /// Nobody of a tree is left to be waited for by a run that ran too long, but its leader's status
+    /// may still be on its way, from the kernel or from the keeper: then it is told with that.
+    fn answer_timeout(&mut self, id: JobId) {
+        self.on_exit(id);
+        if !self.unwritten.contains(&id) {
+            self.on_event(id, Event::AnswerDue);
+        }
     }
 
     /// Who has ended and cannot be reaped, or was killed and does not end, may have a tracer.

@@ -36,8 +36,9 @@ use std::process::exit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::process::{Pid, Signal};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use crate::config::timeouts;
 use crate::ledger::records::End;
@@ -49,7 +50,7 @@ use crate::supervisor::spawn::clone;
 use crate::supervisor::spawn::inherit::close_on_exec_above_2;
 use crate::supervisor::tree::procfs;
 use crate::supervisor::tree::walk::Walk;
-use crate::types::ExitStatus;
+use crate::types::{ExitStatus, Monotonic};
 
 /// So many that live shorter than [`timeouts::SHORT_LIFE`] in a row, and there is no other one.
 const SHORT_LIVES_MAX: u32 = 5;
@@ -165,6 +166,7 @@ pub(crate) fn keep(
         base.retain(|fd| !passed.contains(fd));
     }
     let (mut short_lives, mut before) = (0, 0);
+    let mut meant = Meant::default();
     loop {
         let begun = Instant::now();
         // SAFETY: the caller says that this is the only thread.
@@ -175,6 +177,7 @@ pub(crate) fn keep(
                     let first = heritage.as_ref().filter(|_| kept.takes_over);
                     let connections = first.iter().flat_map(|first| &first.connections);
                     base.extend(connections.map(|of| of.fd));
+                    records.mend_count();
                     close_others(records, &base);
                 }
                 return Ok(kept);
@@ -192,14 +195,26 @@ pub(crate) fn keep(
                 continue;
             }
         };
+        if meant.hangup && records.ending_since().is_none() {
+            // The one before may have died of something else before it heard of that.
+            send(server, libc::SIGHUP);
+        }
         let until = kept
             .takes_over
             .then(|| begun + timeouts::UPGRADE_SERVES_MAX);
-        let status = watch(&kept, server, before, until, &mut heritage);
+        let status = watch(&kept, server, (before, until), &mut heritage, &mut meant);
         before = server;
         let has_served = records.has_served();
+        if meant.end && records.ending_since().is_none() {
+            // It died before it heard that it was to end.
+            records.set_ending_since(Monotonic::now());
+        }
         if let Some(heritage) = heritage.as_ref().filter(|_| kept.takes_over && !has_served) {
             let why = format!("its server died before it served ({})", told(status));
+            if meant.end {
+                // Blocked, so that it is there for the program from before.
+                send(own, libc::SIGTERM);
+            }
             go_back(heritage, why, &say);
         }
         match status {
@@ -230,10 +245,11 @@ pub(crate) fn keep(
             end();
             exit(GIVEN_UP);
         }
-        say(&format!(
-            "the server died ({}); another one goes on",
-            told(status)
-        ));
+        let what = match records.ending_since() {
+            None => "another one goes on",
+            Some(_) => "another one ends what it was ending",
+        };
+        say(&format!("the server died ({}); {what}", told(status)));
         if has_served {
             // What it was about to hand over is not whole for another one.
             records.forget_handover();
@@ -242,6 +258,22 @@ pub(crate) fn keep(
         // One that has not served has not had what was handed over to the first.
         kept.takes_over &= !has_served;
     }
+}
+
+/// What the keeper was told for its servers, of which one may have died before it heard it.
+#[derive(Debug, Default)]
+struct Meant {
+    /// To end.
+    end: bool,
+    /// That the terminal is gone whose session it leads. To read the settings again is not told twice:
+    /// the next server does so by itself, and what clients have changed since stays.
+    hangup: bool,
+}
+
+/// A signal to a server, which is a child that has not been reaped.
+fn send(server: i32, signal: i32) {
+    // SAFETY: plain numbers.
+    unsafe { libc::kill(server, signal) };
 }
 
 /// Ends the server of the program that has handed over, which does nothing any more. When this comes
@@ -255,9 +287,16 @@ pub(crate) fn end_predecessor(heritage: &Heritage) {
                 unsafe { libc::kill(std::process::id().cast_signed(), signal) };
             }
         }
-        // SAFETY: plain numbers; it is a child that nobody else reaps, so the number is its own. Of
-        // one that is no child the call below says so.
-        unsafe { libc::kill(heritage.server, libc::SIGKILL) };
+        // It is a child that nobody else reaps, so the number is its own. Of one that is no child the
+        // call below says so.
+        send(heritage.server, libc::SIGKILL);
+        // A tracer may hold on to it when it is dead; then it is reaped later.
+        let server = Pid::from_raw(heritage.server);
+        let server = server.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        if let Some(server) = server {
+            let mut ended = [PollFd::new(&server, PollFlags::IN)];
+            while poll(&mut ended, None).is_err_and(|error| error == Errno::INTR) {}
+        }
         reap(heritage.server);
     }
 }
@@ -354,11 +393,33 @@ pub(crate) fn owned(fd: RawFd) -> Option<OwnedFd> {
 }
 
 /// The descriptor that a record names, in a server that goes on.
-pub(crate) fn take_over(records: &Records, record: RecordId, end: End) -> Option<OwnedFd> {
-    let fd = records.fd(record, end)?;
+///
+/// # Errors
+/// If it is no end of a pipe or a terminal.
+pub(crate) fn take_over(
+    records: &Records,
+    record: RecordId,
+    end: End,
+) -> Result<Option<OwnedFd>, ()> {
+    let Some(fd) = records.fd(record, end) else {
+        return Ok(None);
+    };
+    // SAFETY: all-zero is a valid `stat`, which the call fills if something is open there.
+    let kind = unsafe {
+        let mut about: libc::stat = std::mem::zeroed();
+        match libc::fstat(fd, &raw mut about) {
+            0 => about.st_mode & libc::S_IFMT,
+            _ => 0,
+        }
+    };
+    let is_end = matches!(kind, libc::S_IFIFO | libc::S_IFCHR);
+    if !is_end {
+        return Err(());
+    }
     // SAFETY: it is open, because `close_others` has kept it, and a record names a descriptor only
-    // as long as that is so. Nobody else has it: its owner is dead, and this is asked for once.
-    (unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    // as long as that is so. Nobody else has it: its owner is dead, this is asked for once, and no
+    // other record names it (`Records::unname_shared`).
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 fn told(status: ExitStatus) -> String {
@@ -380,14 +441,14 @@ fn begin(keeper: i32) {
     Cgroups::with_keeper(keeper);
 }
 
-/// Until the server has died; how. One that has not served by then is killed. `before` was the server
-/// until this one began. What was handed over is let go when it serves.
+/// Until the server has died; how. One that has not served `until` then is killed. `before` was the
+/// server until this one began. What was handed over is let go when it serves.
 fn watch(
     kept: &Kept,
     server: i32,
-    before: i32,
-    until: Option<Instant>,
+    (before, until): (i32, Option<Instant>),
     heritage: &mut Option<&mut Heritage>,
+    meant: &mut Meant,
 ) -> ExitStatus {
     loop {
         if kept.records.has_served()
@@ -409,8 +470,7 @@ fn watch(
         }) = signals::wait(look)
         else {
             if impatient.is_some_and(|until| Instant::now() >= until) {
-                // SAFETY: plain numbers; the server is a child that has not been reaped.
-                unsafe { libc::kill(server, libc::SIGKILL) };
+                send(server, libc::SIGKILL);
             }
             continue;
         };
@@ -429,9 +489,12 @@ fn watch(
         // What a terminal sends its whole group gets; but that it is gone only the leader of the
         // session is told (credentials(7)).
         let is_heard = is_terminals && !(signal == libc::SIGHUP && leads_session());
+        if signals::ends(signal) {
+            meant.end = true;
+        }
         if signal != libc::SIGCHLD && !is_heard {
-            // SAFETY: plain numbers; the server is a child that has not been reaped.
-            unsafe { libc::kill(server, signal) };
+            meant.hangup |= signal == libc::SIGHUP && is_terminals;
+            send(server, signal);
         }
     }
 }
@@ -509,8 +572,8 @@ fn usage(pid: i32) -> Reaped {
 
 fn reap(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {
-        let options = rustix::process::WaitIdOptions::EXITED;
-        let _ = rustix::process::waitid(rustix::process::WaitId::Pid(pid), options);
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let _ = waitid(WaitId::Pid(pid), options);
     }
 }
 

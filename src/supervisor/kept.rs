@@ -4,6 +4,7 @@
 //! as if this supervisor had begun them; exits, once the keeper has written how. Runs that somebody
 //! waited for and that are no records end: whoever waited is gone.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::supervisor::message::Event;
 use crate::supervisor::reap::Reaped;
 use crate::supervisor::tree::Tree;
 use crate::supervisor::tree::identity::Leader;
+use crate::supervisor::tree::procfs;
 use crate::supervisor::{Due, Supervisor, watch};
 use crate::types::{Exit, ExitStatus, JobId, Monotonic};
 
@@ -162,8 +164,10 @@ impl Supervisor {
         let Some(kept) = self.options.kept.clone().filter(|kept| kept.goes_on) else {
             return;
         };
+        // Whoever is not among them and has no end that is written down is not who it seems.
+        let children: HashSet<i32> = procfs::children_of_reaper().into_iter().collect();
         for (record, is_handed) in std::mem::take(&mut self.inherited) {
-            self.take_over(&kept.records, record, is_handed);
+            self.take_over(&kept.records, record, is_handed, &children);
         }
         let dues = std::mem::take(&mut self.options.dues);
         self.go_on_with_dues(&dues);
@@ -171,9 +175,18 @@ impl Supervisor {
             cgroups.abandon_others();
         }
         self.orphans.want(true);
+        if kept.records.ending_since().is_some() {
+            self.begin_shutdown();
+        }
     }
 
-    fn take_over(&mut self, records: &Arc<Records>, record: RecordId, is_handed: bool) {
+    fn take_over(
+        &mut self,
+        records: &Arc<Records>,
+        record: RecordId,
+        is_handed: bool,
+        children: &HashSet<i32>,
+    ) {
         let id = records.job(record);
         // A start that had not come to a process has not happened.
         let Some(pid) = records.pid(record) else {
@@ -182,8 +195,10 @@ impl Supervisor {
         let (carries, since_ticks, group) = records.tree(record);
         let groups = self.cgroups.as_mut().filter(|_| group != 0);
         let group = groups.and_then(|groups| groups.take_over(group));
+        // Its number is its own, unless its end is written down by now.
+        let is_its_own = children.contains(&pid) || records.status(record).is_some();
         let tree = Tree {
-            session: pid,
+            session: if is_its_own { pid } else { 0 },
             mark: self.claims.go_on(id, carries, since_ticks),
             files: Vec::new(),
             group: group.as_ref().map(|(group, _)| group.clone()),
@@ -194,11 +209,12 @@ impl Supervisor {
         job.record = Some(record);
         let is_wanted = records.id(record).is_some() || is_handed;
         let is_forgotten = !is_wanted || records.is_io_done(record);
-        self.claims.led(id, pid);
+        if is_its_own {
+            self.claims.led(id, pid);
+        }
         let pidfd = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
-        // Its number is its own, unless its end is written down by now.
         match (records.status(record), pidfd) {
-            (None, Some(Ok(pidfd))) => {
+            (None, Some(Ok(pidfd))) if is_its_own => {
                 let pidfd = Arc::new(pidfd);
                 self.unwatched |= !watch(&self.epoll, &pidfd, pid);
                 job.life = Life::resumed(State::Running);
@@ -206,10 +222,13 @@ impl Supervisor {
                 self.by_pid.insert(pid, id);
                 self.jobs.insert(id, Box::new(job));
                 // One that has died just now was rung for before anybody listened.
-                self.unwritten.push(id);
+                self.unwritten.insert(id);
             }
             _ => {
                 let status = records.status(record);
+                if !is_its_own {
+                    self.events.send(Event::Damaged { job: id });
+                }
                 let status = status.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
                 job.reaped.add(used(records, record));
                 self.claims.left(id, pid);
@@ -238,7 +257,7 @@ impl Supervisor {
             };
             self.deadlines.set(until, what);
         }
-        if records.id(record).is_none() && !is_handed {
+        if !is_its_own || records.id(record).is_none() && !is_handed {
             self.on_event(id, job::Event::Kill);
         }
         if is_forgotten {

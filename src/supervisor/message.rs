@@ -247,6 +247,12 @@ pub(crate) enum Event {
     Pong(Box<SupervisorMetrics>),
     /// The server was told to end (SIGTERM, SIGINT): no new work.
     ShuttingDown,
+    /// The number in the record of a job is not that of its first process: what is left of its tree is
+    /// ended.
+    Damaged {
+        /// Of which job.
+        job: JobId,
+    },
     /// The server is to read its configuration again (SIGHUP).
     Reload,
     /// Another program is to take over (SIGUSR2).

@@ -35,7 +35,7 @@ pub(crate) mod state_dir;
 pub(crate) mod tree;
 mod usage;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -195,7 +195,7 @@ pub(crate) struct Supervisor {
     /// How long the loop was busy at a time.
     turns: Histogram,
     /// Children that have ended and whose end the keeper has not written down yet.
-    unwritten: Vec<JobId>,
+    unwritten: BTreeSet<JobId>,
     /// What a server that is gone has left to this one.
     inherited: Vec<(RecordId, bool)>,
 }
@@ -268,7 +268,7 @@ impl Supervisor {
             shutdown: None,
             spawns: Histogram::default(),
             turns: Histogram::default(),
-            unwritten: Vec::new(),
+            unwritten: BTreeSet::new(),
             inherited,
         };
         Ok((supervisor, commands, receiver))

@@ -114,6 +114,12 @@ pub(crate) fn has_ended(pid: i32) -> bool {
     }
 }
 
+/// Whether somebody traces the main thread of a process. Of a dead one nobody learns anything but by
+/// that tracer, and it is not reaped before.
+pub(crate) fn is_traced(pid: i32) -> bool {
+    procfs::status_number(pid, "TracerPid").is_some_and(|tracer| tracer != 0)
+}
+
 /// The pid of some dead child, left as it is (`WNOWAIT`).
 pub(crate) fn peek_any() -> Option<i32> {
     // SAFETY: all-zero is a valid `siginfo_t`, the pointer is valid for the call, and `si_pid` is
@@ -130,10 +136,10 @@ pub(crate) fn peek_any() -> Option<i32> {
 }
 
 /// Reaps a child of ours that is not managed, if it is dead; what it has used. Where a keeper reaps,
-/// nothing is told of that, once it is done or about to be.
+/// nothing is told of that, once it is done or about to be: not of one that a tracer holds on to.
 pub(crate) fn reap_orphan(pid: i32) -> Option<Reaped> {
     if procfs::is_kept() {
-        let is_gone = procfs::stat(pid).is_none_or(|stat| !stat.is_alive());
+        let is_gone = procfs::stat(pid).is_none_or(|stat| !stat.is_alive() && !is_traced(pid));
         return is_gone.then(Reaped::default);
     }
     // 0 would be any child.

@@ -29,9 +29,9 @@ impl Supervisor {
             self.pass_all(now);
             return;
         }
-        let kill_at = now + self.options.shutdown_grace;
+        let kill_at = self.ending_since(now) + self.options.shutdown_grace;
         self.shutdown = Some(Shutdown {
-            give_up_at: kill_at + timeouts::SHUTDOWN_MAX,
+            give_up_at: kill_at.max(now) + timeouts::SHUTDOWN_MAX,
             pause: Duration::from_millis(1),
             done: false,
         });
@@ -42,6 +42,18 @@ impl Supervisor {
         }
         self.deadlines.set(kill_at, Due::PassAll);
         self.look_whether_all_gone();
+    }
+
+    /// Since when everything is being ended: a server that has died on its way has told the one that
+    /// comes after it.
+    fn ending_since(&self, now: Monotonic) -> Monotonic {
+        let Some(kept) = &self.options.kept else {
+            return now;
+        };
+        kept.records.ending_since().unwrap_or_else(|| {
+            kept.records.set_ending_since(now);
+            now
+        })
     }
 
     /// Ends the grace early if nobody needs it. A child whose report is under way may.

@@ -141,8 +141,12 @@ pub(crate) fn try_wait() -> std::io::Result<()> {
 
 /// Whether a signal tells the server to end, or to read its settings again.
 pub(crate) fn is_for_server(signal: i32) -> bool {
-    let all = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
-    all.contains(&signal)
+    ends(signal) || signal == libc::SIGHUP
+}
+
+/// Whether it tells the server to end, whatever it was started with.
+pub(crate) fn ends(signal: i32) -> bool {
+    [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT].contains(&signal)
 }
 
 /// The signals that mean something.

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::server::send_signal;
 use crate::harness::sse::Follow;
 use crate::harness::{Backend, Conn, Item, Launch, Server, WAIT, eventually, on_both, sh};
+use crate::upgrade::{kept, upgrade};
 
 on_both!(
     a_stream_tells_the_whole_story_of_a_process,
@@ -12,6 +14,8 @@ on_both!(
     a_record_that_makes_room_says_so,
     who_comes_back_goes_on_where_it_was,
     an_id_of_another_life_is_refused,
+    no_number_comes_twice_when_a_server_is_killed_and_a_gap_is_told,
+    an_upgrade_loses_no_event,
     what_the_ring_has_lost_is_told_as_a_gap,
     a_reader_that_does_not_read_holds_up_nobody_and_is_told_what_it_missed,
     a_stream_may_be_about_some_processes_only,
@@ -181,6 +185,71 @@ fn an_id_of_another_life_is_refused(backend: Backend) {
         let resumed = [("Last-Event-ID", &*id)];
         let answer = server.request("GET", "/v1/events", &resumed, b"");
         answer.problem(410, "gone");
+    }
+}
+
+/// Behind this event, where the server may be another one by now.
+#[track_caller]
+fn behind(server: &Server, seen: u64) -> Follow {
+    let seen = seen.to_string();
+    Follow::open(server, "/v1/events", &[("Last-Event-ID", &seen)])
+}
+
+fn no_number_comes_twice_when_a_server_is_killed_and_a_gap_is_told(backend: Backend) {
+    let server = kept(backend);
+    let mut stream = open(&server, "");
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        server.spawn(&sh("sleep 60"));
+        numbers.push(next(&mut stream, "created").0);
+    }
+    for seen in 0..2 {
+        let before = server.kept().expect("a server");
+        send_signal(before, libc::SIGKILL);
+        eventually("another server", || {
+            server.kept().filter(|pid| *pid != before)
+        });
+        let id = server.spawn(&sh("sleep 60"));
+        // Something may have happened that nobody was told of, so who has seen all is told, too.
+        let last = *numbers.last().unwrap();
+        for seen in [numbers[seen], last] {
+            let mut stream = behind(&server, seen);
+            let gap = stream.next().event("gap");
+            assert_eq!(gap["from"].as_u64(), Some(seen + 1));
+            let to = gap["to"].as_u64().unwrap();
+            assert!(to > last, "{gap} behind {last}");
+            let (number, told) = next(&mut stream, "created");
+            assert_eq!((number, &told["id"]), (to + 1, &json!(id)));
+        }
+        let (number, _) = next(&mut open(&server, "?since=0"), "created");
+        assert!(number > last);
+        numbers.push(number);
+    }
+}
+
+fn an_upgrade_loses_no_event(backend: Backend) {
+    let server = kept(backend);
+    let mut stream = open(&server, "");
+    let body = json!({"command": "sh", "args": ["-c", "read x; exit 3"], "cwd": "/", "tty": true,
+        "name": "one", "labels": {"k": "v"}});
+    let id = server.spawn(&body);
+    let (first, created) = next(&mut stream, "created");
+    server.feed(&id, "\n");
+    let (second, exited) = next(&mut stream, "exited");
+    server.delete("/v1/processes/one").expect(204);
+    let (third, deleted) = next(&mut stream, "deleted");
+    let mut seen = third;
+    for _ in 0..2 {
+        upgrade(&server);
+        let mut stream = behind(&server, first - 1);
+        assert_eq!(next(&mut stream, "created"), (first, created.clone()));
+        assert_eq!(next(&mut stream, "exited"), (second, exited.clone()));
+        assert_eq!(next(&mut stream, "deleted"), (third, deleted.clone()));
+        let mut last = behind(&server, seen);
+        let id = server.spawn(&sh("sleep 60"));
+        let (number, told) = next(&mut last, "created");
+        assert_eq!((number, &told["id"]), (seen + 1, &json!(id)));
+        seen = number;
     }
 }
 

@@ -59,6 +59,8 @@ mod ids;
 mod inherit_env;
 mod input;
 mod keep;
+mod keep_damage;
+mod keep_ends;
 mod keep_told;
 mod leftovers;
 mod limits;

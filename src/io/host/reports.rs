@@ -10,6 +10,7 @@ use crate::supervisor::message::Event;
 use crate::types::{Monotonic, UnixMs};
 
 use crate::io::host::effects::happen;
+use crate::io::host::resume::damaged;
 use crate::io::host::tally;
 use crate::io::runtime;
 use crate::io::runtime::source::Source;
@@ -91,6 +92,11 @@ pub(crate) async fn handle(
                 }
                 Event::OutOfMemory { job } => {
                     server.table.borrow_mut().out_of_memory(job, UnixMs::now());
+                    continue;
+                }
+                Event::Damaged { job } => {
+                    let what = "the number of its first process is lost; its tree is ended";
+                    damaged(&server, job, what);
                     continue;
                 }
                 Event::Signalled { ticket, result } => {

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use crate::config::Settings;
+use crate::journal::Event;
 use crate::ledger::RecordId;
 use crate::ledger::records::End;
 use crate::process::terminal::Terminal;
@@ -27,6 +28,16 @@ use crate::io::upgrade::{input_before, runs};
 pub(crate) fn resume(server: &Rc<Server>, settings: Option<Settings>) {
     if let Some(settings) = settings {
         server.settings.set(settings);
+    }
+    let records = server
+        .table
+        .borrow()
+        .kept()
+        .map(|kept| kept.records().clone());
+    for record in records.iter().flat_map(|records| records.unname_shared()) {
+        let job = records.as_ref().map(|records| records.job(record));
+        let what = "an end of its pipes or terminal is another one's, too, and is lost";
+        job.into_iter().for_each(|job| damaged(server, job, what));
     }
     let jobs: Vec<(JobId, RecordId, bool)> = {
         let table = server.table.borrow();
@@ -93,7 +104,13 @@ pub(crate) fn resume(server: &Rc<Server>, settings: Option<Settings>) {
 
 fn taken_over(server: &Rc<Server>, job: JobId, record: RecordId, end: End) -> Option<Source> {
     let records = server.table.borrow().kept()?.records().clone();
-    let fd = keeper::take_over(&records, record, end)?;
+    let fd = match keeper::take_over(&records, record, end) {
+        Err(()) => {
+            damaged(server, job, "an end of its pipes or terminal is lost");
+            return None;
+        }
+        Ok(fd) => fd?,
+    };
     let source = Source::new(fd).ok()?;
     let source = named(server, job, end, source);
     Some(match end {
@@ -106,6 +123,17 @@ fn taken_over(server: &Rc<Server>, job: JobId, record: RecordId, end: End) -> Op
 pub(super) fn pipe_of_input(server: &Rc<Server>, job: JobId) -> Option<Source> {
     let record = server.table.borrow().job(job)?.record?;
     taken_over(server, job, record, End::Input)
+}
+
+/// Something in the record of a job was damaged.
+pub(super) fn damaged(server: &Server, job: JobId, what: &str) {
+    let table = server.table.borrow();
+    let id = table.job(job).map(|process| process.id);
+    let id = id.filter(|id| id.0 != 0);
+    if let Some(kept) = table.kept() {
+        kept.records().count_lost(1);
+    }
+    server.tell(&Event::Damaged { id, what });
 }
 
 /// Notes which end of a job this is, where there is a keeper.

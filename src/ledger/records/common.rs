@@ -5,7 +5,8 @@
 
 use std::os::fd::RawFd;
 
-use super::Records;
+use super::{NUMBERS_MAX, Records};
+use crate::types::Monotonic;
 
 /// Places in the first record.
 const LAST_ID: usize = 0;
@@ -15,7 +16,11 @@ pub(super) const HIGH: usize = 2;
 const SERVES: usize = 3;
 const DEATHS: usize = 4;
 const RELOADED: usize = 5;
+const ENDING_SINCE: usize = 6;
+const LAST_EVENT: usize = 7;
 const SETTINGS: usize = 8;
+const EVENTS_FROM: usize = 14;
+const LOST: usize = 15;
 /// What is handed over and to which program, and why that failed. The first is stored last.
 const HANDOVER: usize = 16;
 const HANDOVER_TO: usize = 17;
@@ -52,6 +57,30 @@ impl Records {
     /// The same; before it is begun.
     pub(crate) fn set_last_job(&self, job: u64) {
         self.words.set(LAST_JOB, job);
+    }
+
+    /// The last id and the last job are not before these, which there are; whether that was so.
+    pub(crate) fn goes_on_behind(&self, job: Option<u64>, id: Option<u64>) -> bool {
+        let goes_on = |(place, known): (usize, Option<u64>)| {
+            let (last, known) = (self.words.get(place), known.unwrap_or_default());
+            let is_last = (known..NUMBERS_MAX).contains(&last);
+            if !is_last {
+                self.words.set(place, known);
+            }
+            is_last
+        };
+        let both = [(LAST_JOB, job), (LAST_ID, id)].map(goes_on);
+        both == [true; 2]
+    }
+
+    /// So much of records was damaged so far.
+    pub(crate) fn lost(&self) -> u64 {
+        self.words.get(LOST)
+    }
+
+    /// And so much more.
+    pub(crate) fn count_lost(&self, count: usize) {
+        self.words.set(LOST, self.lost() + count as u64);
     }
 
     /// Settings that were changed, as numbers of the caller's that are not all 0.
@@ -142,6 +171,35 @@ impl Records {
     /// Whether one ever has.
     pub(crate) fn has_served(&self) -> bool {
         self.words.get(SERVES) != 0
+    }
+
+    /// The number before the first event that any server has told of, and that of the last; None if
+    /// there was no server.
+    pub(crate) fn events(&self) -> Option<(u64, u64)> {
+        let from = self.words.get(EVENTS_FROM);
+        (from != 0).then(|| (from, self.words.get(LAST_EVENT)))
+    }
+
+    /// The numbers of events begin behind this one.
+    pub(crate) fn set_events_from(&self, from: u64) {
+        self.words.set(LAST_EVENT, from);
+        self.words.set(EVENTS_FROM, from);
+    }
+
+    /// The last event; before it is told.
+    pub(crate) fn set_last_event(&self, number: u64) {
+        self.words.set(LAST_EVENT, number);
+    }
+
+    /// A server has begun to end everything, and whoever comes after it goes on with that.
+    pub(crate) fn set_ending_since(&self, at: Monotonic) {
+        self.words.set(ENDING_SINCE, at.nanos());
+    }
+
+    /// Since when everything is being ended.
+    pub(crate) fn ending_since(&self) -> Option<Monotonic> {
+        let since = self.words.get(ENDING_SINCE);
+        (since != 0).then(|| Monotonic::from_nanos(since))
     }
 
     /// Servers that have died so far.

@@ -2,6 +2,7 @@
 //!
 //! In: which descriptor an end is. Out: the same, until that is about to be closed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{INPUT, OUTPUTS, RecordId, Records};
@@ -67,6 +68,26 @@ impl Records {
         let outputs = Stream::ALL.into_iter().map(End::Output);
         let ends = outputs.chain([End::Input]);
         ends.filter_map(move |end| self.fd(record, end))
+    }
+
+    /// Names no descriptor any more that two ends seem to be; the records that did.
+    pub(crate) fn unname_shared(&self) -> Vec<RecordId> {
+        let mut named = HashMap::<i32, (RecordId, usize)>::new();
+        let mut shared = Vec::new();
+        for record in self.iter() {
+            for place in OUTPUTS..=INPUT {
+                let fd = i32::try_from(self.get(record, place)).unwrap_or_default();
+                if fd > 2
+                    && let Some(other) = named.insert(fd, (record, place))
+                {
+                    shared.extend([other, (record, place)]);
+                }
+            }
+        }
+        for &(record, place) in &shared {
+            self.set(record, place, 0);
+        }
+        shared.into_iter().map(|(record, _)| record).collect()
     }
 
     /// How many descriptors it names that may be read.

@@ -4,14 +4,17 @@ use super::Table;
 use crate::ledger::RecordId;
 use crate::ledger::records::{End, Named};
 use crate::process::counts::Standing;
-use crate::process::kept::{Kept, Keys};
+use crate::process::kept::{Kept, Keys, Lost};
 use crate::process::life::Kind;
 use crate::types::JobId;
 
 impl Table {
-    /// Everything is written down from now on, for the servers of a keeper.
-    pub(crate) fn keep(&mut self, kept: Kept) {
+    /// Everything is written down from now on, for the servers of a keeper. `events` are those that
+    /// one of them has handed over, and the number of the last.
+    pub(crate) fn keep(&mut self, kept: Kept, events: (u64, &str)) {
         self.arena.keep();
+        self.history.keep(kept.records().clone(), events);
+        self.count_history();
         self.kept = Some(kept);
     }
 
@@ -21,12 +24,15 @@ impl Table {
     }
 
     /// Goes on with what a server of the same keeper has left. `log_max` is the usual limit of a log.
-    pub(crate) fn go_on(&mut self, log_max: u64) {
+    /// What runs that were handed over have written is in the slots that are `held`. What of it all was
+    /// damaged is returned.
+    pub(crate) fn go_on(&mut self, log_max: u64, held: impl Iterator<Item = u32>) -> Vec<Lost> {
         let Some(kept) = &self.kept else {
-            return;
+            return Vec::new();
         };
         let records = kept.records().clone();
-        let (mut processes, keys) = kept.go_on(&mut self.arena, log_max);
+        let (mut processes, keys, lost) = kept.go_on(&mut self.arena, log_max, held);
+        records.count_lost(lost.len());
         self.keys = keys;
         processes.sort_by_key(|process| process.ended().map_or(0, |(_, at)| at.0));
         for process in processes {
@@ -55,6 +61,7 @@ impl Table {
         }
         self.last_id = records.last_id();
         self.last_job = records.last_job();
+        lost
     }
 
     /// The keys of requests that another server has left; once.

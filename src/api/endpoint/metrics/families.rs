@@ -47,6 +47,8 @@ pub(crate) struct Sample {
     pub refusals: Vec<(&'static str, u64)>,
     /// Servers that have died, where another one goes on.
     pub server_deaths: Option<u64>,
+    /// How often something of a record was found to be damaged, if there is a keeper.
+    pub damages: Option<u64>,
     /// Lines of the log and of the audit log that are in neither.
     pub lines_dropped: u64,
 }
@@ -94,6 +96,10 @@ pub(super) fn told(sample: &Sample, counted: &Metrics) -> Told {
     if let Some(deaths) = sample.server_deaths {
         let help = "Servers that have died and that another one has gone on for (--keep).";
         told.counter("procring_server_deaths", help, deaths);
+    }
+    if let Some(damages) = sample.damages {
+        let help = "Damages of the memory of records that were found and told in the log (--keep).";
+        told.counter("procring_records_damaged", help, damages);
     }
     programs(&mut told, sample, counted);
     clients(&mut told, sample, counted);
