@@ -17,6 +17,7 @@ mod entry;
 mod event_stream;
 mod events;
 mod follow;
+mod gate;
 mod host;
 pub(crate) mod ids;
 mod memory;

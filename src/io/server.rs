@@ -29,6 +29,7 @@ use crate::wire::http::head::HeadLimits;
 use crate::wire::http::response::DateCache;
 
 use crate::io::conn::standing::Standing;
+use crate::io::gate::Gate;
 use crate::io::host::admission::{RunBounds, Runs};
 use crate::io::host::begun::Begun;
 use crate::io::host::input::Input;
@@ -188,6 +189,10 @@ pub(crate) struct Server {
     pub(super) leaves: Cell<bool>,
     /// Tells of both, and of the end of that.
     pub(super) held: Notify,
+    /// Bodies under way to processes are to stand still.
+    pub(super) stills: Cell<bool>,
+    /// Whether connections are read.
+    pub(super) gate: Rc<Gate>,
     /// What viewers have typed, if there is a keeper.
     pub(super) input_queues: RefCell<Vec<(ProcessId, Weak<InputQueue>)>>,
     /// Connections that are WebSockets.
@@ -301,7 +306,7 @@ impl Server {
             creates: RefCell::new(HashMap::new()),
             begun: RefCell::default(),
             repeats,
-            shutting_down: Cell::new(false),
+            shutting_down: Cell::new(ends),
             ending: Notify::default(),
             all_gone: Cell::new(false),
             searches: Lane::default(),
@@ -329,6 +334,8 @@ impl Server {
             holds: Cell::new(false),
             leaves: Cell::new(false),
             held: Notify::default(),
+            stills: Cell::new(false),
+            gate: Rc::default(),
             input_queues: RefCell::default(),
             web_sockets: Cell::new(0),
             standing: RefCell::default(),

@@ -14,16 +14,17 @@ use crate::api::control::accepted;
 use crate::api::query::StdinQuery;
 use crate::api::{Problem, Reply};
 use crate::config::timeouts;
+use crate::ledger::heritage;
 use crate::types::ProcessId;
 use crate::wire::http::chunked::ChunkError;
 use crate::wire::http::head::BodyFraming;
 use crate::wire::http::response::CONTINUE;
 use crate::wire::say::input::Accepted;
 
-use crate::io::conn::body::Body;
+use crate::io::conn::body::{Body, Piece};
 use crate::io::conn::reader::{Filled, Reader};
 use crate::io::conn::writer::Writer;
-use crate::io::host::input::{Input, InputError, Offer, Progress};
+use crate::io::host::input::{BodyTicket, Input, InputError, Offer, Progress};
 use crate::io::runtime::race::{First, race};
 use crate::io::runtime::timer::{sleep, sleep_until};
 use crate::io::server::Server;
@@ -128,14 +129,25 @@ impl From<ChunkError> for Stop {
     }
 }
 
-/// A body on its way to a process.
+/// A body on its way to a process. What it holds is whole whenever it waits, so that it can stand still
+/// at any such moment and go on, in this server or in another one.
 struct Upload<'a> {
     server: &'a Server,
     id: ProcessId,
     input: &'a Rc<Input>,
+    /// Among the bodies for that.
+    place: BodyTicket,
     client: &'a mut Reader,
-    /// Bytes written.
+    /// Bytes written of pieces that are done with.
     written: u64,
+    /// What is to come; None before its turn has come.
+    body: Option<Body>,
+    /// Bytes of that which are not to be passed on.
+    skip: u64,
+    /// What is being passed on, and whether it is the last of the body.
+    piece: Option<(Piece, bool)>,
+    /// How much of that is written.
+    progress: Progress,
 }
 
 /// What the request's head says of the body.
@@ -147,29 +159,67 @@ pub(super) struct Announced {
     pub(super) expects_continue: bool,
 }
 
-/// Passes a body on, piece by piece. Gives the answer, and whether the body has been read to its
-/// end; None if the client is gone. What of a body has been passed on stays so.
+/// Passes a body on, piece by piece; `before` is what another server has told of it. Gives the answer,
+/// and whether the body has been read to its end; None if the client is gone. What of a body has been
+/// passed on stays so.
 pub(super) async fn upload(
     server: &Server,
     id: ProcessId,
     query: StdinQuery,
     body: Announced,
-    client: &mut Reader,
-    writer: &mut Writer,
+    before: Option<heritage::Upload>,
+    (client, writer): (&mut Reader, &mut Writer),
 ) -> Option<(Reply, bool)> {
+    let before = before.filter(|before| before.is_begun);
+    let written = before.as_ref().map_or(0, |before| before.written);
     let Some(input) = server.input(id) else {
-        return Some((not_running().reply(), false));
+        let reply = match before {
+            None => not_running(),
+            Some(_) => not_running().accepted(Accepted {
+                bytes_written: written,
+                offset: None,
+            }),
+        };
+        return Some((reply.reply(), false));
     };
     let mut upload = Upload {
         server,
         id,
         input: &input,
+        place: input.body_ticket(),
         client,
-        written: 0,
+        written,
+        body: before.as_ref().map(|before| Body::rest(before.left)),
+        skip: before.as_ref().map_or(0, |before| before.skip),
+        piece: before.map(|before| (Piece::of(before.piece.0), before.is_last)),
+        progress: Progress::default(),
     };
-    let result = upload.all(query, body, writer).await;
+    let result = loop {
+        let stills = until(|| match server.stills.get() {
+            true => Ok(()),
+            false => Err(server.held.clone()),
+        });
+        let step = {
+            let step = pin!(upload.step(query));
+            race(step, pin!(stills)).await
+        };
+        match step {
+            First::Left(Ok(true)) => break Ok(()),
+            First::Left(Ok(false)) => {
+                if body.expects_continue
+                    && upload.client.bytes().is_empty()
+                    && writer.all(CONTINUE.to_vec()).await.is_err()
+                {
+                    break Err(Stop::Gone);
+                }
+                upload.body = Some(Body::new(body.framing, u64::MAX));
+            }
+            First::Left(Err(stop)) => break Err(stop),
+            First::Right(()) => upload.stand_still().await,
+        }
+    };
     let taken = Accepted {
-        bytes_written: upload.written,
+        bytes_written: upload.written(),
         offset: Some(input.accepted()),
     };
     match result {
@@ -181,55 +231,115 @@ pub(super) async fn upload(
 }
 
 impl Upload<'_> {
-    async fn all(
-        &mut self,
-        query: StdinQuery,
-        announced: Announced,
-        writer: &mut Writer,
-    ) -> Result<(), Stop> {
-        let place = self.input.body_ticket();
-        let turn = place.turn(self.server, self.id);
-        let turn = self.while_taken(pin!(turn)).await?;
+    /// Waits until it begins, or passes all of it on, whichever is next; whether it was that.
+    async fn step(&mut self, query: StdinQuery) -> Result<bool, Stop> {
+        let turn = self.place.turn(self.server, self.id);
+        let turn = while_taken(pin!(turn), self.input, self.client).await?;
         turn.ok_or(InputError::NotRunning)?;
+        if self.body.is_some() {
+            return self.pass_all_on(query.eof).await.map(|()| true);
+        }
         // Of no bytes: tells whether any are taken, and which of them were accepted before.
         let begin = Offer {
             offset: query.offset,
             ..Offer::default()
         };
-        let mut skip = self.write(begin).await?;
-        if announced.expects_continue
-            && self.client.bytes().is_empty()
-            && writer.all(CONTINUE.to_vec()).await.is_err()
-        {
-            return Err(Stop::Gone);
-        }
-        let mut body = Body::new(announced.framing, u64::MAX);
+        let progress = Progress::default();
+        let ticket = self.input.ticket();
+        let write = ticket.write(self.server, self.id, begin, &progress);
+        while_taken(pin!(write), self.input, self.client).await??;
+        self.skip = progress.skipped.get();
+        Ok(false)
+    }
+
+    async fn pass_all_on(&mut self, eof: bool) -> Result<(), Stop> {
         loop {
-            let (piece, done) = body.piece(self.client)?;
-            let skipped = usize::try_from(skip).map_or(piece.len(), |skip| skip.min(piece.len()));
-            skip -= skipped as u64;
-            let offer = Offer {
-                data: &piece[skipped..],
-                offset: None,
-                eof: done && query.eof,
-            };
-            if !offer.data.is_empty() || offer.eof {
-                match self.write(offer).await {
-                    Err(Stop::Over) if offer.data.is_empty() => {}
-                    written => {
-                        written?;
-                    }
+            if self.piece.is_none() {
+                // Some may have come while the process took the piece before.
+                self.take_piece()?;
+            }
+            if let Some(done) = self.pass_on(eof).await? {
+                self.piece = None;
+                if done {
+                    return Ok(());
                 }
             }
-            if done {
-                return Ok(());
-            }
-            drop(piece);
-            // Some may have come while the process took the piece.
             if self.client.bytes().is_empty() && !self.more().await? {
-                return self.last(&mut body).await;
+                return self.last().await;
             }
         }
+    }
+
+    /// Takes what has come of the body.
+    fn take_piece(&mut self) -> Result<(), Stop> {
+        let Some(body) = &mut self.body else {
+            return Ok(());
+        };
+        let (mut piece, done) = body.piece(self.client)?;
+        let skipped = usize::try_from(self.skip).map_or(piece.len(), |skip| skip.min(piece.len()));
+        self.skip -= skipped as u64;
+        piece.skip(skipped);
+        self.piece = Some((piece, done));
+        Ok(())
+    }
+
+    /// Writes what is left of the piece; whether it was the last.
+    async fn pass_on(&mut self, eof: bool) -> Result<Option<bool>, Stop> {
+        let Some((piece, done)) = &self.piece else {
+            return Ok(None);
+        };
+        let data = piece.get(self.progress.written.get()..).unwrap_or_default();
+        let offer = Offer {
+            data,
+            offset: None,
+            eof: *done && eof,
+        };
+        if !offer.data.is_empty() || offer.eof {
+            let ticket = self.input.ticket();
+            let write = ticket.write(self.server, self.id, offer, &self.progress);
+            match while_taken(pin!(write), self.input, self.client).await? {
+                Err(InputError::NotRunning) if data.is_empty() => {}
+                written => written?,
+            }
+        }
+        self.written += self.progress.written.take() as u64;
+        Ok(Some(*done))
+    }
+
+    /// Bytes that were written.
+    fn written(&self) -> u64 {
+        self.written + self.progress.written.get() as u64
+    }
+
+    /// Stands still until another server has the connection, or this one goes on.
+    async fn stand_still(&mut self) {
+        let Some(standing) = self.client.standing() else {
+            return self.server.begins().await;
+        };
+        let written = self.progress.written.take();
+        self.written += written as u64;
+        let (mut piece, mut is_last) = (Vec::new(), false);
+        if let Some((rest, last)) = &mut self.piece {
+            rest.skip(written);
+            (piece, is_last) = (rest.to_vec(), *last);
+        }
+        let (way, made_up) = self.body.as_ref().map(Body::way).unwrap_or_default();
+        let about = heritage::Upload {
+            is_begun: self.body.is_some(),
+            written: self.written,
+            skip: self.skip + made_up,
+            left: self.body.as_ref().and_then(Body::left),
+            piece: heritage::Text(piece),
+            is_last,
+        };
+        standing.stands_still(Some((about, way)), self.client.bytes());
+        let begins = self.server.begins();
+        let lost = async {
+            self.client.lost().await;
+            std::future::pending::<()>().await;
+        };
+        race(pin!(begins), pin!(lost)).await;
+        standing.stands_still(None, &[]);
     }
 
     /// Waits for the client to send more. False if the process ends first.
@@ -243,8 +353,11 @@ impl Upload<'_> {
 
     /// The process has ended. It may have taken all of the body, as `tar` does, and nothing but the
     /// body's end is still on its way. A server that ends has no time to wait for that.
-    async fn last(&mut self, body: &mut Body) -> Result<(), Stop> {
+    async fn last(&mut self) -> Result<(), Stop> {
         let server = self.server;
+        let Some(body) = &mut self.body else {
+            return Err(Stop::Over);
+        };
         let mut over = pin!(async {
             let ending = until(|| match server.shutting_down.get() {
                 true => Ok(()),
@@ -267,30 +380,21 @@ impl Upload<'_> {
             }
         }
     }
+}
 
-    /// Writes a piece in its turn; gives how many bytes were accepted before, from its offset on.
-    async fn write(&mut self, offer: Offer<'_>) -> Result<u64, Stop> {
-        let progress = Progress::default();
-        let result = {
-            let ticket = self.input.ticket();
-            let write = ticket.write(self.server, self.id, offer, &progress);
-            self.while_taken(pin!(write)).await
-        };
-        self.written += progress.written.get() as u64;
-        result??;
-        Ok(progress.skipped.get())
-    }
-
-    /// What `future` comes to, as long as the client is there and the process takes something now
-    /// and then.
-    async fn while_taken<F: Future>(&mut self, future: Pin<&mut F>) -> Result<F::Output, Stop> {
-        let over = stuck(self.input, timeouts::STDIN_STUCK_AFTER);
-        let half_closed = stuck(self.input, timeouts::HALF_CLOSED_MAX);
-        match for_client_until(future, over, half_closed, self.client).await {
-            Waited::Done(output) => Ok(output),
-            Waited::TimeUp => Err(Stop::Problem(Problem::input_timeout())),
-            Waited::Gone => Err(Stop::Gone),
-        }
+/// What `future` comes to, as long as the client is there and the process takes something now and
+/// then.
+async fn while_taken<F: Future>(
+    future: Pin<&mut F>,
+    input: &Input,
+    client: &mut Reader,
+) -> Result<F::Output, Stop> {
+    let over = stuck(input, timeouts::STDIN_STUCK_AFTER);
+    let half_closed = stuck(input, timeouts::HALF_CLOSED_MAX);
+    match for_client_until(future, over, half_closed, client).await {
+        Waited::Done(output) => Ok(output),
+        Waited::TimeUp => Err(Stop::Problem(Problem::input_timeout())),
+        Waited::Gone => Err(Stop::Gone),
     }
 }
 

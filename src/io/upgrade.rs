@@ -40,7 +40,7 @@ use crate::supervisor::message::{self, Rest};
 use crate::types::{JobId, Monotonic};
 
 use crate::io::conn::listener::take_up;
-use crate::io::conn::standing::{Doing, Had};
+use crate::io::conn::standing::{Doing, Had, Standing};
 use crate::io::host::handed::Handed;
 use crate::io::repeats;
 use crate::io::runtime::race::{First, race};
@@ -83,6 +83,8 @@ pub(super) async fn upgrade(
         Ok(never) => match never {},
         Err(why) => why,
     };
+    server.gate.shut(false);
+    server.stills.set(false);
     server.hold(false);
     server.upgrading.set(false);
     manager.ready(&watchdog::status(server));
@@ -120,14 +122,26 @@ async fn try_upgrade(server: &Rc<Server>, binary: Option<PathBuf>) -> Result<Inf
         ..upgrades.heritage.clone()
     };
     let checked = ask(program, &heritage).await;
-    let (program, takes_runs) = checked.map_err(|why| format!("{}: {why}", path.display()))?;
+    let (program, takes) = checked.map_err(|why| format!("{}: {why}", path.display()))?;
+    server.stills.set(takes.bodies);
     server.hold(true);
     let since = Instant::now();
     let _rests = loop {
-        answered(server, takes_runs, since).await?;
+        answered(server, takes, since).await?;
         // Nobody is told to come back for nothing.
         typed::hand_over(server)?;
         say_good_bye(server).await;
+        // What is being read comes, and nothing is from then on.
+        server.gate.shut(true);
+        for _ in 0..2 {
+            sleep(LOOK_EVERY).await;
+        }
+        let left = Left::of(server, takes);
+        if left.answers > 0 || left.runs > 0 {
+            // Something has begun or ended meanwhile.
+            server.gate.shut(false);
+            continue;
+        }
         let (begun, says) = mpsc::channel();
         // The supervisor rests until this is dropped.
         let (rests, until) = mpsc::channel();
@@ -140,13 +154,14 @@ async fn try_upgrade(server: &Rc<Server>, binary: Option<PathBuf>) -> Result<Inf
             // None is begun any more.
             Ok(None) if since.elapsed() < timeouts::UPGRADE_ANSWERS_MAX => {
                 drop(rests);
+                server.gate.shut(false);
                 sleep(LOOK_EVERY).await;
             }
             Ok(None) => return Err("a program is being started; try again".to_owned()),
             Err(_) => return Err("the supervisor is busy; try again".to_owned()),
         }
     };
-    let (runs, _named) = runs::hand_over(server);
+    let (runs, _named) = runs::hand_over(server, takes.bodies);
     heritage.runs = runs;
     let mut standing: Vec<_> = server.standing.borrow().values().cloned().collect();
     // Who was in line first is so again.
@@ -185,22 +200,43 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-/// Waits until nothing is being answered.
-async fn answered(server: &Server, hands_over_runs: bool, since: Instant) -> Result<(), String> {
-    loop {
+/// What is under way that another server cannot go on with.
+struct Left {
+    answers: usize,
+    runs: usize,
+    /// Answers on their way that can be asked for again.
+    sends: usize,
+}
+
+impl Left {
+    fn of(server: &Server, takes: Takes) -> Self {
         let count = |doing| {
             let standing = server.standing.borrow();
-            standing.values().filter(|of| of.doing() == doing).count()
+            let is_so = |of: &&Rc<Standing>| of.doing() == doing && !of.is_still();
+            standing.values().filter(is_so).count()
         };
-        let (answers, sends) = (count(Doing::Answers), count(Doing::Sends));
         // Another server goes on with those, and with who waits for them.
-        let (waiting, going_on) = match hands_over_runs {
-            true => runs::handable(server),
+        let (waiting, going_on) = match takes.runs {
+            true => runs::handable(server, takes.bodies),
             false => (0, 0),
         };
-        let answers = answers.saturating_sub(waiting);
         let runs = server.table.borrow().counts().runs;
-        let runs = runs.saturating_sub(going_on);
+        Self {
+            answers: count(Doing::Answers).saturating_sub(waiting),
+            runs: runs.saturating_sub(going_on),
+            sends: count(Doing::Sends),
+        }
+    }
+}
+
+/// Waits until nothing is being answered.
+async fn answered(server: &Server, takes: Takes, since: Instant) -> Result<(), String> {
+    loop {
+        let Left {
+            answers,
+            runs,
+            sends,
+        } = Left::of(server, takes);
         let took = since.elapsed();
         if answers == 0 && runs == 0 && (sends == 0 || took >= timeouts::UPGRADE_SENDS_MAX) {
             return Ok(());
@@ -228,15 +264,15 @@ async fn say_good_bye(server: &Server) {
 }
 
 /// Asks a program whether it can go on with this, on a thread of its own. Gives its descriptor back,
-/// and whether it goes on with runs, too.
-async fn ask(program: OwnedFd, heritage: &Heritage) -> Result<(OwnedFd, bool), String> {
+/// and what it goes on with.
+async fn ask(program: OwnedFd, heritage: &Heritage) -> Result<(OwnedFd, Takes), String> {
     let failed = |error: io::Error| format!("it cannot be asked: {error}");
     let heritage = heritage.write().map_err(failed)?;
     let (sender, receiver) = mailbox::channel().map_err(failed)?;
     let asker = thread::Builder::new().name("upgrade".to_owned());
     let asking = move || {
         let checked = check(&program, heritage);
-        sender.send(checked.map(|takes_runs| (program, takes_runs)));
+        sender.send(checked.map(|takes| (program, takes)));
     };
     asker.stack_size(256 << 10).spawn(asking).map_err(failed)?;
     let bell = rustix::io::fcntl_dupfd_cloexec(&receiver, 3).map_err(|error| failed(error.into()));
@@ -249,9 +285,18 @@ async fn ask(program: OwnedFd, heritage: &Heritage) -> Result<(OwnedFd, bool), S
     checked.unwrap_or_else(|| Err("nobody has asked it".to_owned()))
 }
 
-/// Whether a program says that it can, and then whether it goes on with runs, too. What it exits with
-/// does not matter: it may be reaped by somebody else.
-fn check(program: &OwnedFd, heritage: OwnedFd) -> Result<bool, String> {
+/// What a program goes on with besides, if it can take over; older ones do with less.
+#[derive(Clone, Copy, Debug)]
+struct Takes {
+    /// Runs that somebody waits for.
+    runs: bool,
+    /// Bodies under way to processes, and what runs have written where it is.
+    bodies: bool,
+}
+
+/// Whether a program says that it can, and then with what. What it exits with does not matter: it may
+/// be reaped by somebody else.
+fn check(program: &OwnedFd, heritage: OwnedFd) -> Result<Takes, String> {
     let failed = |error: io::Error| error.to_string();
     let mut child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
         .args(["server", &format!("{}0", keeper::HERITAGE), "--check"])
@@ -274,7 +319,10 @@ fn check(program: &OwnedFd, heritage: OwnedFd) -> Result<bool, String> {
     let _ = child.wait();
     let (name, rest) = out.split_once(' ').unwrap_or_default();
     match (name, rest.ends_with("takes over"), err.is_empty()) {
-        ("procring", true, _) => Ok(rest.contains(" with all runs ")),
+        ("procring", true, _) => Ok(Takes {
+            runs: rest.contains(" with all runs "),
+            bodies: rest.contains(" and bodies "),
+        }),
         (.., false) => Err(err.lines().next().unwrap_or_default().to_owned()),
         _ => Err("it is no procring that can take over from this one".to_owned()),
     }

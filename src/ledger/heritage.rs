@@ -144,6 +144,28 @@ pub struct Connection {
     pub is_repeat: bool,
     /// The body of that request, if it has not begun.
     pub body: Text,
+    /// Its client has been told to send the body.
+    pub told: bool,
+    /// A body is under way to a process on it.
+    pub upload: Option<Upload>,
+}
+
+/// A body that is passed on to a process as it comes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Upload {
+    /// Something of it may have been passed on.
+    pub is_begun: bool,
+    /// Bytes that were.
+    pub written: u64,
+    /// Bytes of what comes that the process had before, or that are not of the body.
+    pub skip: u64,
+    /// Bytes of it that have not come, unless it comes in chunks.
+    pub left: Option<u64>,
+    /// What has come and has not been passed on.
+    pub piece: Text,
+    /// That is the last of it.
+    pub is_last: bool,
 }
 
 /// A run that somebody waits for.
@@ -238,6 +260,31 @@ pub struct Output {
     pub written: u64,
     /// Of which these are kept: the first, those before the last, and the last.
     pub kept: [Text; 3],
+    /// And where they are, instead.
+    pub slots: Option<Slots>,
+}
+
+/// Slots of the memory of logs that what is kept of an output is in.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Slots {
+    /// Of the first bytes.
+    pub head: Vec<u32>,
+    /// So many of these may be kept.
+    pub head_max: u64,
+    /// Of the last bytes.
+    pub tail: Vec<u32>,
+    /// Which slot of the stream the first of those is.
+    pub tail_number: u64,
+    /// Bytes before this one are of the first, or are not kept.
+    pub tail_from: u64,
+}
+
+impl Slots {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = u32> + '_ {
+        self.head.iter().chain(&self.tail).copied()
+    }
 }
 
 /// What was typed and a job has not read.

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::arena::{Arena, ArenaError, SLOT_BYTES, SlotId};
+use crate::ledger::heritage::Slots;
 
 /// Which bytes of a stream are kept that is longer than the cap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +119,32 @@ impl Capture {
             capture.written = written;
         }
         capture
+    }
+
+    /// Where what is kept of it is, for another program.
+    pub(crate) fn places(&self) -> Slots {
+        Slots {
+            head: self.head.iter().map(|slot| slot.number()).collect(),
+            head_max: self.head_max,
+            tail: self.tail.iter().map(|slot| slot.number()).collect(),
+            tail_number: self.tail_number,
+            tail_from: self.tail_from,
+        }
+    }
+
+    /// One of `written` bytes of which what is kept was found there, in slots that are nobody else's
+    /// ([`Recovery::holds`](super::Recovery::holds)).
+    pub(crate) fn placed(keep: Keep, cap: u64, written: u64, places: Slots) -> Self {
+        let slots = |numbers: Vec<u32>| numbers.into_iter().map(SlotId::from_number);
+        Self {
+            head: slots(places.head).collect(),
+            head_max: places.head_max,
+            tail: slots(places.tail).collect(),
+            tail_number: places.tail_number,
+            written,
+            tail_from: places.tail_from,
+            ..Self::new(keep, cap)
+        }
     }
 
     /// Lends free bytes to read into, or nothing if no more is to be kept: then read elsewhere and
@@ -419,6 +446,32 @@ mod tests {
                 (capture.written(), capture.lost()),
                 (900_000, 900_000 - SLOT)
             );
+        }
+    }
+
+    #[test]
+    fn what_another_server_has_kept_is_gone_on_with_where_it_is() {
+        for keep in [Keep::Head, Keep::Tail, Keep::Both] {
+            for len in [0, 10, SLOT, 3 * SLOT + 5, 9 * SLOT + 77] {
+                let mut arena = Arena::new().unwrap();
+                let (mut one, mut same) = (
+                    Capture::new(keep, 4 * SLOT + 100),
+                    Capture::new(keep, 4 * SLOT + 100),
+                );
+                let all = text(len + 2 * SLOT);
+                let (before, after) = all.split_at(len as usize);
+                write(&mut one, &mut arena, before);
+                write(&mut same, &mut arena, before);
+                let places = one.places();
+                let mut one = Capture::placed(keep, 4 * SLOT + 100, one.written(), places);
+                write(&mut one, &mut arena, after);
+                write(&mut same, &mut arena, after);
+                assert_eq!(one.written(), same.written());
+                assert_eq!(one.kept(&arena), same.kept(&arena), "{keep:?} {len}");
+                one.release(&mut arena);
+                same.release(&mut arena);
+                assert_eq!(arena.in_use(), 0);
+            }
         }
     }
 

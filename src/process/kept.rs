@@ -249,12 +249,29 @@ impl Kept {
 
     /// The jobs that a server which is gone has left, by what is written down; each of at most
     /// `log_max` bytes of log. Runs that somebody waited for, and starts that had not come to a
-    /// process, are not among them.
-    pub(super) fn go_on(&self, arena: &mut Arena, log_max: u64) -> (Vec<Process>, Keys) {
+    /// process, are not among them. What is damaged is told, and not gone on with. Slots that are `held`
+    /// are another program's for what runs have written.
+    pub(super) fn go_on(
+        &self,
+        arena: &mut Arena,
+        log_max: u64,
+        held: impl Iterator<Item = u32>,
+    ) -> (Vec<Process>, Keys, Vec<Lost>) {
         let records = &self.records;
+        let mut lost: Vec<Lost> = Vec::new();
+        let (damaged, all_are) = records.damaged();
+        if all_are {
+            lost.push(Lost::numbers());
+        }
+        for record in damaged {
+            lost.push(Lost::whole(records, record, "its state is none"));
+            records.give_up(record);
+        }
         let mut recovery = Recovery::begin(arena);
+        recovery.holds(held);
         let mut processes = Vec::new();
         let mut keys = Keys::default();
+        let (mut jobs, mut ids) = (HashSet::new(), HashSet::new());
         let all: Vec<RecordId> = records.iter().collect();
         for record in all {
             if records.kind(record) == KEY {

@@ -153,8 +153,12 @@ fn begin(args: &ServerArgs, mut inherited: Option<&mut Heritage>) -> Result<Read
     let goes_on = kept.as_ref().is_some_and(|kept| kept.goes_on);
     let changed = kept.as_ref().and_then(|kept| kept.records.settings());
     let settings = changed.map_or(args.settings, Settings::from_numbers);
+    let mut lost = Vec::new();
     if goes_on {
-        table.go_on(settings.max_log_bytes_per_process);
+        let taken = upgrades.as_ref().map(|of| of.taken.borrow());
+        let taken = taken.iter().filter_map(|taken| taken.as_ref());
+        let held = taken.flat_map(Heritage::slots);
+        lost = table.go_on(settings.max_log_bytes_per_process, held);
     }
     // The first other thread: what was set for the process meanwhile is as it was.
     unwritten.begin(goes_on).map_err(step("log"))?;

@@ -41,7 +41,7 @@ const CHECK: &str = "--check";
 pub const TAKES_OVER: &str = concat!(
     "procring ",
     env!("CARGO_PKG_VERSION"),
-    " with all runs takes over\n"
+    " with all runs and bodies takes over\n"
 );
 
 /// Whether these arguments, without the program's name, are not a user's but a keeper's.

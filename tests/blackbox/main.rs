@@ -128,6 +128,7 @@ mod terminal_screen;
 mod terminal_viewers;
 mod tree_limits;
 mod upgrade;
+mod upgrade_bodies;
 mod upgrade_fails;
 mod upgrade_runs;
 mod upgrade_viewers;

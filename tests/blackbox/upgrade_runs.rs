@@ -16,6 +16,7 @@ on_both!(
     streams_go_on_where_they_were,
     who_is_in_line_stays_there_and_waits_no_longer_for_it,
     what_is_handed_over_of_runs_is_bounded_and_does_not_stay_in_memory,
+    what_runs_have_written_goes_on_however_much_it_is,
 );
 
 fn runs_in_flight_are_answered_by_the_next_server(backend: Backend) {
@@ -435,4 +436,50 @@ fn what_is_handed_over_of_runs_is_bounded_and_does_not_stay_in_memory(backend: B
     std::fs::write(&gate, "").unwrap();
     answered(many);
     upgrade(&server);
+}
+
+fn what_runs_have_written_goes_on_however_much_it_is(backend: Backend) {
+    let args = ["--no-token", "--keep", "--max-output-bytes", "40M"];
+    let server = Launch::new(backend).args(&args).start();
+    let folder = Folder::new("upgrade-runs-much", backend);
+    let gate = folder.file("gate");
+    let script = format!(
+        "i=0; while [ $i -lt 20 ]; do seq 100000 300000; i=$((i+1)); done; \
+         while [ ! -e {gate} ]; do sleep 0.02; done; echo end"
+    );
+    let asks = ["head", "tail", "both"].map(|keep| {
+        let mut body = sh(&script);
+        body["maxOutputBytes"] = json!(20_000_000);
+        body["keep"] = json!(keep);
+        body
+    });
+    let mut conns = asks.each_ref().map(|body| {
+        let mut conn = server.conn();
+        conn.send(run_request("1.1", &[], body));
+        conn
+    });
+    eventually("all that they write", || {
+        let metrics = server.get("/metrics").expect(200);
+        let mut lines = metrics.text().lines();
+        let written = lines.find_map(|line| line.strip_prefix("procring_output_bytes_total "))?;
+        (written.parse::<f64>().ok()? >= 60.0 * 7.0 * 200_001.0).then_some(())
+    });
+    for _ in 0..2 {
+        upgrade(&server);
+    }
+    std::fs::write(&gate, "").unwrap();
+    let numbers: String = (100_000..=300_000).map(|n| format!("{n}\n")).collect();
+    let all = numbers.repeat(20) + "end\n";
+    let (first, last) = (&all[..10_000_000], &all[all.len() - 10_000_000..]);
+    for (conn, body) in conns.iter_mut().zip(&asks) {
+        let answer = conn.response("POST").expect(200).json();
+        let stdout = answer["stdout"].as_str().unwrap();
+        let is_right = match body["keep"].as_str() {
+            Some("head") => stdout == &all[..20_000_000],
+            Some("tail") => stdout == &all[all.len() - 20_000_000..],
+            _ => stdout == first && answer["stdoutTail"].as_str() == Some(last),
+        };
+        assert!(is_right, "{} bytes of {}", stdout.len(), body["keep"]);
+        assert_eq!(answer["exitCode"], 0);
+    }
 }

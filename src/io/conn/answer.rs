@@ -14,7 +14,7 @@ use crate::wire::http::head::BodyFraming;
 use super::once::Once;
 use super::receive::{BODY_BYTES_MAX, Received, Request};
 use super::stage::Stage;
-use super::standing::{Had, Wanted};
+use super::standing::{Doing, Had, Wanted};
 use super::{Conn, Persistence};
 use crate::io::audit::Change;
 use crate::io::host::run::{Answered, carry_out, go_on};
@@ -53,6 +53,12 @@ impl Conn {
             Some(Had::InLine(body)) => Some(body),
             Some(had) => return Box::pin(self.goes_on(request, had)).await,
         };
+        if policy != BodyPolicy::Stream
+            && body.is_none()
+            && let Err(problem) = Box::pin(self.arrives(&mut request)).await
+        {
+            return self.unreceived(request, problem).await;
+        }
         let received = match policy {
             BodyPolicy::Stream => Ok(Received::default()),
             BodyPolicy::Read if body.is_some() => {
@@ -64,11 +70,7 @@ impl Conn {
         };
         let received = match received {
             Ok(received) => received,
-            Err(None) => return Stage::Over(Persistence::Close),
-            Err(Some(problem)) => {
-                request.close = true;
-                return Stage::Over(self.reply(&request, problem.reply()).await);
-            }
+            Err(problem) => return self.unreceived(request, problem).await,
         };
         if let Some(name) = repeat {
             let once = Once {
@@ -135,6 +137,15 @@ impl Conn {
             },
         };
         Stage::Over(self.reply(&request, reply).await)
+    }
+
+    /// Answers a request whose body cannot be had, unless its client is gone.
+    async fn unreceived(&mut self, mut request: Box<Request>, problem: Option<Problem>) -> Stage {
+        let Some(problem) = problem else {
+            return Stage::Over(Persistence::Close);
+        };
+        request.close = true;
+        Stage::Over(self.reply(&request, problem.reply()).await)
     }
 
     /// Goes on with a run that another server has begun.
@@ -223,10 +234,16 @@ impl Conn {
         };
         request.close |= !cheap;
         match self.reply(&request, reply).await {
-            Persistence::Persist => match self.body(&request, BodyPolicy::Ignore).await {
-                Ok(_) => Persistence::Persist,
-                Err(_) => Persistence::Linger,
-            },
+            Persistence::Persist => {
+                if request.framing != BodyFraming::Empty {
+                    // It is answered, so nobody waits for the rest.
+                    self.does(Doing::Streams);
+                }
+                match self.body(&request, BodyPolicy::Ignore).await {
+                    Ok(_) => Persistence::Persist,
+                    Err(_) => Persistence::Linger,
+                }
+            }
             persistence => persistence,
         }
     }

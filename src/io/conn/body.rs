@@ -26,6 +26,18 @@ pub(crate) struct Piece {
     start: usize,
 }
 
+impl Piece {
+    /// These bytes.
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes, start: 0 }
+    }
+
+    /// Forgets the first `len` bytes.
+    pub(crate) fn skip(&mut self, len: usize) {
+        self.start += len;
+    }
+}
+
 impl Deref for Piece {
     type Target = [u8];
 
@@ -41,6 +53,27 @@ impl Body {
             BodyFraming::Empty => Body::Length(0),
             BodyFraming::Length(bytes) => Body::Length(bytes),
             BodyFraming::Chunked => Body::Chunked(ChunkDecoder::new(bytes_max)),
+        }
+    }
+
+    /// The rest of one that another server has begun with: so many bytes, or whatever comes in chunks.
+    pub(crate) fn rest(left: Option<u64>) -> Self {
+        left.map_or_else(|| Body::new(BodyFraming::Chunked, u64::MAX), Body::Length)
+    }
+
+    /// Bytes that are to come, unless they come in chunks.
+    pub(crate) fn left(&self) -> Option<u64> {
+        match self {
+            Body::Length(left) => Some(*left),
+            Body::Chunked(_) => None,
+        }
+    }
+
+    /// What another server has to read before what comes, as [`ChunkDecoder::way`].
+    pub(crate) fn way(&self) -> (Vec<u8>, u64) {
+        match self {
+            Body::Length(_) => (Vec::new(), 0),
+            Body::Chunked(decoder) => decoder.way(),
         }
     }
 

@@ -152,7 +152,12 @@ impl Conn {
         let turn = Rc::new(Turn::default());
         let budget = server.budget.clone();
         let standing = server.options.upgrades.as_ref().map(|_| {
-            let standing = Standing::new(socket, peer == Peer::Starter, for_metrics);
+            let standing = Standing::new(
+                socket,
+                peer == Peer::Starter,
+                for_metrics,
+                server.gate.clone(),
+            );
             let mut all = server.standing.borrow_mut();
             all.insert(socket, standing.clone());
             standing

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::config::timeouts;
 use crate::io::conn::standing::Standing;
+use crate::io::gate::Gate;
 use crate::io::runtime::heap;
 use crate::io::runtime::socket::{AsyncReadRent, BufResult, OwnedReadHalf, TcpStream};
 use crate::io::runtime::source::{self, Peer};
@@ -121,6 +122,11 @@ impl Reader {
         standing.map_or(Duration::ZERO, |standing| standing.waited())
     }
 
+    /// Where its connection stands, if there is a keeper.
+    pub(crate) fn standing(&self) -> Option<Rc<Standing>> {
+        self.standing.clone()
+    }
+
     /// The connection's socket.
     pub(crate) fn socket(&self) -> RawFd {
         self.socket
@@ -164,8 +170,8 @@ impl Reader {
                     true => 1,
                     false => RECEIVED_BYTE_COST,
                 };
-                let waits = self.standing.is_some();
-                start(half, self.chunk, self.turn.clone(), byte_cost, waits)
+                let gate = self.standing.as_ref().map(|of| of.gate().clone());
+                start(half, self.chunk, self.turn.clone(), byte_cost, gate)
             }
             State::Reading(read) => read,
             State::Ended(half) => {
@@ -193,6 +199,9 @@ impl Reader {
                 } else {
                     (self.chunk * 4).min(CHUNK_BYTES_MAX)
                 };
+                if let Some(standing) = &self.standing {
+                    standing.came(&buffer);
+                }
                 if self.filled.is_empty() {
                     self.filled = buffer;
                 } else {
@@ -200,7 +209,6 @@ impl Reader {
                     self.start = 0;
                     self.filled.extend_from_slice(&buffer);
                 }
-                self.note();
                 Poll::Ready(Filled::Data)
             }
             Err(error)
@@ -259,14 +267,27 @@ impl Reader {
     }
 }
 
-/// With `waits` nothing is taken from the socket before it is there: a read that waits would take it
-/// when nobody looks any more.
-fn start(mut half: Half, capacity: usize, turn: Rc<Turn>, byte_cost: usize, waits: bool) -> Read {
+/// With a gate nothing is taken from the socket before it is there: a read that waits would take it
+/// when nobody looks any more. And nothing while the gate is shut.
+fn start(
+    mut half: Half,
+    capacity: usize,
+    turn: Rc<Turn>,
+    byte_cost: usize,
+    gate: Option<Rc<Gate>>,
+) -> Read {
     Box::pin(async move {
-        if waits && let Err(error) = tcp::readable(&half).await {
+        if gate.is_some()
+            && let Err(error) = tcp::readable(&half).await
+        {
             return (half, (Err(error), Vec::new()));
         }
-        let read = half.read(Vec::with_capacity(capacity));
+        let read = async {
+            if let Some(gate) = &gate {
+                gate.pass().await;
+            }
+            half.read(Vec::with_capacity(capacity)).await
+        };
         let cost = |(_, buffer): &BufResult<usize, Vec<u8>>| buffer.len() * byte_cost;
         let result = turn.take(pin!(read), cost).await;
         (half, result)

@@ -15,6 +15,7 @@ use crate::wire::http::head::{BodyFraming, Head, HeadScan, Method, parse_head};
 use crate::wire::http::response::{CONTINUE, Length};
 use crate::wire::http::target::split_target;
 
+use super::standing::Doing;
 use super::{Conn, Persistence, request_id, too_many};
 use crate::budget::{Charge, Kind};
 use crate::io::audit::Change;
@@ -27,6 +28,9 @@ use crate::io::server::Server;
 
 /// Bytes of a body.
 pub(crate) const BODY_BYTES_MAX: u64 = 2 << 20;
+
+/// Bytes of a body, with those of its framing, that wait for its end where there is a keeper.
+const ARRIVING_MAX: usize = 4 << 20;
 
 /// A request that is being answered: what is kept of its head once the bytes are gone.
 pub(super) struct Request {
@@ -219,6 +223,69 @@ impl Conn {
         }
     }
 
+    /// Waits until the body has come, as far as another server can go on with what has: until then it
+    /// stays where it is. Does nothing without a keeper.
+    ///
+    /// # Errors
+    /// As [`Conn::body`].
+    pub(super) async fn arrives(&mut self, request: &mut Request) -> Result<(), Option<Problem>> {
+        let Some(standing) = self.standing.clone() else {
+            return Ok(());
+        };
+        let mut rest = match request.framing {
+            BodyFraming::Length(bytes @ 1..=BODY_BYTES_MAX) => Body::Length(bytes),
+            BodyFraming::Chunked => Body::new(request.framing, BODY_BYTES_MAX),
+            // There is none, or none that is wanted.
+            BodyFraming::Empty | BodyFraming::Length(_) => return Ok(()),
+        };
+        self.does(Doing::Receives);
+        if std::mem::take(&mut request.expects_continue)
+            && self.reader.bytes().is_empty()
+            && !standing.tells()
+            && self.writer.all(CONTINUE.to_vec()).await.is_err()
+        {
+            return Err(None);
+        }
+        let deadline = meter::now() + timeouts::BODY_TIME_MAX;
+        let (mut seen, mut scratch, mut received) = (0, Vec::new(), Received::default());
+        loop {
+            let bytes = self.reader.bytes();
+            scratch.clear();
+            match rest.take(&bytes[seen..], &mut scratch) {
+                Ok(Progress { used, done: false }) => seen += used,
+                // What is wrong with it is told by whoever reads it.
+                Ok(_) | Err(_) => break,
+            }
+            if seen > ARRIVING_MAX {
+                break;
+            }
+            // Here and where it is noted.
+            received.hold(&self.server, seen as u64 * 2)?;
+            self.fill_within(deadline).await?;
+        }
+        if self.server.holds.get() {
+            self.does(Doing::Waits);
+            self.server.clone().begins().await;
+        }
+        self.does(Doing::Answers);
+        Ok(())
+    }
+
+    /// Reads more of a body, as long as it may take.
+    async fn fill_within(&mut self, deadline: Instant) -> Result<(), Option<Problem>> {
+        let left = deadline
+            .saturating_duration_since(meter::now())
+            .min(timeouts::BODY_PAUSE_MAX);
+        match within(left, pin!(self.reader.fill())).await {
+            Some(Filled::Data) => Ok(()),
+            Some(Filled::End | Filled::Broken) => Err(None),
+            None => Err(Some(Problem::unreadable(
+                408,
+                "the request body did not arrive in time",
+            ))),
+        }
+    }
+
     /// Reads a body. `Err` holds the answer, or none if the peer is gone.
     pub(super) async fn body(
         &mut self,
@@ -271,20 +338,7 @@ impl Conn {
             if done {
                 return Ok(received);
             }
-            let left = deadline
-                .saturating_duration_since(meter::now())
-                .min(timeouts::BODY_PAUSE_MAX);
-            let filled = within(left, pin!(self.reader.fill())).await;
-            match filled {
-                Some(Filled::Data) => {}
-                Some(Filled::End | Filled::Broken) => return Err(None),
-                None => {
-                    return Err(Some(Problem::unreadable(
-                        408,
-                        "the request body did not arrive in time",
-                    )));
-                }
-            }
+            self.fill_within(deadline).await?;
         }
     }
 }

@@ -11,10 +11,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::budget::Charge;
+use crate::io::gate::Gate;
 use crate::io::host::handed::Handed;
 use crate::io::repeats::Waiting;
 use crate::io::runtime::heap;
-use crate::ledger::heritage::{Connection, Text};
+use crate::ledger::heritage::{Connection, Text, Upload};
 use crate::types::{JobId, Monotonic};
 
 /// What a connection is doing.
@@ -23,6 +24,8 @@ pub(crate) enum Doing {
     /// There is no whole request: it can be handed over.
     #[default]
     Rests,
+    /// The body of one has not come as a whole: it can be handed over.
+    Receives,
     /// There is one that has changed nothing yet: it can be handed over, and is begun again.
     Waits,
     /// One is being carried out or answered, which has to come to its end.
@@ -127,11 +130,25 @@ pub(crate) struct Standing {
     pub(crate) asks: Cell<bool>,
     /// It has waited for that when another server had the connection.
     asked: Cell<bool>,
+    /// The client was told to send the body of its request, and of the one that comes.
+    told: Cell<bool>,
+    told_before: Cell<bool>,
+    /// A body that stands still until it is handed over, and what is to be read before what comes.
+    upload: RefCell<Option<(Upload, Vec<u8>)>>,
+    /// The body that was under way when another server had the connection.
+    uploaded: RefCell<Option<Upload>>,
+    /// Whether it is read.
+    gate: Rc<Gate>,
 }
 
 impl Standing {
     /// Of a connection that rests.
-    pub(crate) fn new(socket: RawFd, of_starter: bool, for_metrics: bool) -> Rc<Self> {
+    pub(crate) fn new(
+        socket: RawFd,
+        of_starter: bool,
+        for_metrics: bool,
+        gate: Rc<Gate>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             socket,
             of_starter,
@@ -146,6 +163,11 @@ impl Standing {
             waits_since: Cell::default(),
             asks: Cell::default(),
             asked: Cell::default(),
+            told: Cell::default(),
+            told_before: Cell::default(),
+            upload: RefCell::default(),
+            uploaded: RefCell::default(),
+            gate,
         })
     }
 
@@ -160,6 +182,7 @@ impl Standing {
         if doing == Doing::Rests {
             self.request.take();
             self.asks.set(false);
+            self.told.set(false);
         }
         self.doing.set(doing);
         self.since.set(Monotonic::now());
@@ -169,14 +192,56 @@ impl Standing {
     /// This is a whole request.
     pub(crate) fn has_request(&self, head: &[u8]) {
         self.waits_since.set(self.waited.take());
+        self.told.set(self.told_before.take());
         *self.request.borrow_mut() = head.to_vec();
     }
 
     /// This is what has come and is not understood yet.
     pub(crate) fn reads(&self, unread: &[u8]) {
-        if matches!(self.doing.get(), Doing::Rests | Doing::Waits) || self.run.borrow().is_some() {
+        if self.notes() {
             *self.unread.borrow_mut() = unread.to_vec();
         }
+    }
+
+    /// And this has come behind it.
+    pub(crate) fn came(&self, bytes: &[u8]) {
+        if self.notes() {
+            self.unread.borrow_mut().extend_from_slice(bytes);
+        }
+    }
+
+    fn notes(&self) -> bool {
+        let rests = matches!(
+            self.doing.get(),
+            Doing::Rests | Doing::Receives | Doing::Waits
+        );
+        rests || self.run.borrow().is_some() || self.upload.borrow().is_some()
+    }
+
+    /// Whether it is read.
+    pub(crate) fn gate(&self) -> &Rc<Gate> {
+        &self.gate
+    }
+
+    /// Its client is told to send the body of its request; whether it was before.
+    pub(crate) fn tells(&self) -> bool {
+        self.told.replace(true)
+    }
+
+    /// The body that it passes on stands still, with what has to be read before `unread`; or goes on.
+    pub(crate) fn stands_still(&self, upload: Option<(Upload, Vec<u8>)>, unread: &[u8]) {
+        *self.upload.borrow_mut() = upload;
+        self.reads(unread);
+    }
+
+    /// Whether that is so.
+    pub(crate) fn is_still(&self) -> bool {
+        self.upload.borrow().is_some()
+    }
+
+    /// The body that was under way when another server had the connection; asked for once.
+    pub(crate) fn take_upload(&self) -> Option<Upload> {
+        self.uploaded.take()
     }
 
     /// What it asks for is a run, until it does something else. `is_repeat`: it was asked for before,
@@ -227,33 +292,38 @@ impl Standing {
     pub(crate) fn was(&self, before: &Connection, run: Option<Had>) {
         self.waited.set(Duration::from_millis(before.waited));
         self.asked.set(before.asked);
+        self.told_before.set(before.told);
+        self.uploaded.borrow_mut().clone_from(&before.upload);
         *self.had.borrow_mut() = run;
     }
 
     /// What another server needs; None if it cannot go on with the connection.
     pub(crate) fn hand_over(&self) -> Option<Connection> {
-        let run = self.run.borrow();
+        let (run, upload) = (self.run.borrow(), self.upload.borrow());
         let waits = match self.doing.get() {
-            Doing::Rests => false,
+            Doing::Rests | Doing::Receives => false,
             Doing::Waits => true,
-            Doing::Answers if run.is_some() => true,
+            Doing::Answers if run.is_some() || upload.is_some() => true,
             Doing::Answers | Doing::Sends | Doing::Streams => return None,
         };
         let waited = self.waits_since.get() + Monotonic::now().since(self.since.get());
         let waited = if waits { waited } else { Duration::ZERO };
         let body = run.as_ref().map(|(run, _)| run.body.borrow());
         let body = body.as_ref().and_then(|body| body.as_ref());
+        let way = upload.as_ref().map_or(&[][..], |(_, way)| way);
         Some(Connection {
             fd: self.socket,
             for_metrics: self.for_metrics,
             of_starter: self.of_starter,
-            bytes: [&self.request.borrow()[..], &self.unread.borrow()[..]].concat(),
+            bytes: [&self.request.borrow()[..], way, &self.unread.borrow()[..]].concat(),
             waited: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
             asked: self.asks.get(),
             is_run: run.is_some(),
             job: run.as_ref().and_then(|(run, _)| run.job()).map(|job| job.0),
             is_repeat: run.as_ref().is_some_and(|(_, is_repeat)| *is_repeat),
             body: Text(body.map_or(Vec::new(), |Body(body, _)| body.clone())),
+            told: self.told.get() || self.told_before.get(),
+            upload: upload.as_ref().map(|(upload, _)| upload.clone()),
         })
     }
 }
@@ -269,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_is_what_is_not_answered() {
-        let standing = Standing::new(7, false, false);
+        let standing = Standing::new(7, false, false, Rc::default());
         assert_eq!(bytes(&standing).as_deref(), Some(""));
         standing.reads(b"GET / HT");
         assert_eq!(bytes(&standing).as_deref(), Some("GET / HT"));

@@ -30,8 +30,9 @@ impl Conn {
             Err(problem) => return self.refuse_body_and_reply(request, problem.reply()).await,
         };
         self.reader.passes_on(true);
-        let (reader, writer) = (&mut self.reader, &mut self.writer);
-        let answer = upload(&self.server, id, query, body, reader, writer).await;
+        let before = self.standing.as_ref().and_then(|of| of.take_upload());
+        let client = (&mut self.reader, &mut self.writer);
+        let answer = upload(&self.server, id, query, body, before, client).await;
         self.reader.passes_on(false);
         let Some((reply, whole)) = answer else {
             return Persistence::Close;

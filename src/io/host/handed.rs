@@ -178,9 +178,12 @@ fn resume_outputs(server: &Rc<Server>, job: JobId, run: &Run, about: &heritage::
             let backpressure = Backpressure::resumed(at, rest, last);
             process.extras.make().backpressure = Some(Box::new(backpressure));
         } else {
-            let mut resumed = |of: &heritage::Output| {
-                let kept = of.kept.each_ref().map(|piece| &piece.0[..]);
-                Capture::resumed(run.keep, run.output_max, of.written, kept, arena)
+            let mut resumed = |of: &heritage::Output| match &of.slots {
+                Some(slots) => Capture::placed(run.keep, run.output_max, of.written, slots.clone()),
+                None => {
+                    let kept = of.kept.each_ref().map(|piece| &piece.0[..]);
+                    Capture::resumed(run.keep, run.output_max, of.written, kept, arena)
+                }
             };
             let [stdout, stderr] = about.outputs.each_ref().map(&mut resumed);
             process.captures = Some(Box::new(Captures { stdout, stderr }));

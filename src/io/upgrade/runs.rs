@@ -15,12 +15,13 @@ use crate::process::life::State;
 use crate::process::{Kept, Process, Table};
 use crate::types::{JobId, Monotonic};
 
-/// What runs that are handed over were asked for with and have written; with more, they are waited for.
+/// What runs that are handed over were asked for with, and have written if another program does not
+/// find that where it is; with more, they are waited for.
 const RUNS_BYTES_MAX: u64 = 16 << 20;
 
 /// Of the runs under way, how many connections wait for one that another server can go on with, and how
 /// many of these runs are listed nowhere and have begun.
-pub(super) fn handable(server: &Server) -> (usize, usize) {
+pub(super) fn handable(server: &Server, takes_slots: bool) -> (usize, usize) {
     let table = server.table.borrow();
     let mut kept: u64 = 0;
     let mut holds = |bytes| {
@@ -31,7 +32,7 @@ pub(super) fn handable(server: &Server) -> (usize, usize) {
     let begun = server.begun.borrow();
     let able = begun
         .iter()
-        .filter(|(job, of)| bytes(&table, **job, of).is_some_and(&mut holds));
+        .filter(|(job, of)| bytes(&table, **job, of, takes_slots).is_some_and(&mut holds));
     let able: HashSet<JobId> = able.map(|(job, _)| *job).collect();
     let counts = |run: &Process| !run.is_listed() && !run.is_over();
     let unlisted = able
@@ -48,7 +49,7 @@ pub(super) fn handable(server: &Server) -> (usize, usize) {
 }
 
 /// What has to be handed over of a run; None if another server cannot go on with it.
-fn bytes(table: &Table, job: JobId, begun: &Begun) -> Option<u64> {
+fn bytes(table: &Table, job: JobId, begun: &Begun, takes_slots: bool) -> Option<u64> {
     let process = table.job(job)?;
     let records = table.kept().map(Kept::records)?;
     let record = process.record?;
@@ -63,13 +64,16 @@ fn bytes(table: &Table, job: JobId, begun: &Begun) -> Option<u64> {
         return (is_paused && (is_in_time || is_over)).then(|| begun.len());
     }
     let captures = process.captures.as_ref()?;
-    let captured = captures.stdout.kept_len() + captures.stderr.kept_len();
+    let captured = match takes_slots {
+        true => 0,
+        false => captures.stdout.kept_len() + captures.stderr.kept_len(),
+    };
     (is_in_time && !is_over).then(|| captured + begun.len())
 }
 
 /// The runs under way, for a server that goes on with them. What is returned besides keeps their
 /// descriptors named.
-pub(super) fn hand_over(server: &Server) -> (Vec<heritage::Run>, Vec<Named>) {
+pub(super) fn hand_over(server: &Server, takes_slots: bool) -> (Vec<heritage::Run>, Vec<Named>) {
     for (&job, begun) in &*server.begun.borrow() {
         if begun.run.is_streamed {
             server.table.borrow_mut().write_down_log(job);
@@ -104,9 +108,17 @@ pub(super) fn hand_over(server: &Server) -> (Vec<heritage::Run>, Vec<Named>) {
             since: (since.nanos(), at.0),
             asked: asked(&begun.run),
             outputs: captured.map_or_else(Default::default, |outputs| {
-                outputs.map(|of| heritage::Output {
-                    written: of.written(),
-                    kept: of.kept(table.arena()).map(heritage::Text),
+                outputs.map(|of| match takes_slots {
+                    true => heritage::Output {
+                        written: of.written(),
+                        slots: Some(of.places()),
+                        ..heritage::Output::default()
+                    },
+                    false => heritage::Output {
+                        written: of.written(),
+                        kept: of.kept(table.arena()).map(heritage::Text),
+                        slots: None,
+                    },
                 })
             }),
             input: begun.input(),

@@ -198,6 +198,41 @@ impl ChunkDecoder {
         })
     }
 
+    /// What brings another decoder to where this one is, and how many bytes of data that has in it,
+    /// which are no part of this body. What was counted of extensions and trailers is not.
+    #[must_use]
+    pub fn way(&self) -> (Vec<u8>, u64) {
+        let sized = |size: u64, rest: &str| format!("{size:x}{rest}");
+        let text = match self.place {
+            Place::Size { digits: 0, .. } | Place::Done => String::new(),
+            Place::Size { value, digits } => {
+                format!("{value:0width$x}", width = usize::from(digits))
+            }
+            Place::Extension { size, part } => {
+                let rest = match part {
+                    Part::NameStart => ";",
+                    Part::Name => ";a",
+                    Part::ValueStart => ";a=",
+                    Part::Token => ";a=b",
+                    Part::Quoted => ";a=\"",
+                    Part::Escaped => ";a=\"\\",
+                    Part::QuotedEnd => ";a=\"\"",
+                };
+                sized(size, rest)
+            }
+            Place::SizeLf { size } => sized(size, "\r"),
+            Place::Data { left } => sized(left, "\r\n"),
+            Place::DataCr => return (b"1\r\n.".to_vec(), 1),
+            Place::DataLf => return (b"1\r\n.\r".to_vec(), 1),
+            Place::TrailerStart => "0\r\n".to_owned(),
+            Place::TrailerName => "0\r\na".to_owned(),
+            Place::TrailerValue => "0\r\na:".to_owned(),
+            Place::TrailerLf => "0\r\na:\r".to_owned(),
+            Place::EndLf => "0\r\n\r".to_owned(),
+        };
+        (text.into_bytes(), 0)
+    }
+
     /// Where one byte of framing leads.
     fn take(&mut self, byte: u8) -> Result<Place, ChunkError> {
         Ok(match self.place {

@@ -265,3 +265,31 @@ fn chunk_heads_are_lower_case_hexadecimal_at_every_size() {
         assert_eq!(&head[..len], format!("{size:x}\r\n").as_bytes());
     }
 }
+
+#[test]
+fn another_decoder_is_led_to_any_place_and_goes_on_from_there() {
+    let body =
+        b"00003;a;b=c;d=\"e\\\"f\";g=\"\"\r\nabc\r\n0a\r\n0123456789\r\n0\r\nx: y\r\nz:\r\n\r\nGET";
+    let whole = b"abc0123456789";
+    for cut in 0..=body.len() - 3 {
+        let mut first = ChunkDecoder::new(u64::MAX);
+        let mut out = Vec::new();
+        let progress = first.decode(&body[..cut], &mut out).unwrap();
+        if progress.done {
+            assert_eq!(cut, body.len() - 3);
+            continue;
+        }
+        let (way, made_up) = first.way();
+        let mut second = ChunkDecoder::new(u64::MAX);
+        let mut more = Vec::new();
+        let led = second.decode(&way, &mut more).unwrap();
+        assert_eq!((led.used, led.done), (way.len(), false), "cut at {cut}");
+        assert_eq!(more.len() as u64, made_up, "cut at {cut}");
+        more.clear();
+        let progress = second.decode(&body[cut..], &mut more).unwrap();
+        assert!(progress.done, "cut at {cut}");
+        assert_eq!(progress.used, body.len() - 3 - cut);
+        out.extend(more);
+        assert_eq!(out, whole, "cut at {cut}");
+    }
+}
