@@ -419,6 +419,11 @@ impl Records {
         self.set(record, MARK, mark.unwrap_or(0));
     }
 
+    /// Its tree has no group any more, which may be another one's from then on.
+    pub(crate) fn leaves_group(&self, record: RecordId) {
+        self.set(record, GROUP, 0);
+    }
+
     /// The same; no group is 0.
     pub(crate) fn tree(&self, record: RecordId) -> (Option<u64>, u64, u64) {
         let mark = Some(self.get(record, MARK)).filter(|&mark| mark != 0);

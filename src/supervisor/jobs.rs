@@ -82,6 +82,10 @@ impl Supervisor {
         match self.jobs.get_mut(&id) {
             Some(job) if is_doubted && job.life.is_done() => {
                 job.ends_if_found = true;
+                if let (Some(kept), Some(record)) = (&self.options.kept, job.record) {
+                    // The next one in it is not to be ended for this one by another server.
+                    kept.records.leaves_group(record);
+                }
                 if let Some(group) = job.tree.group.take() {
                     self.give_back(group);
                 }
