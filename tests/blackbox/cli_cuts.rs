@@ -135,6 +135,8 @@ fn what_happens_while_a_watcher_is_cut_off_before_its_first_event_is_told(backen
     let proxy = Proxy::to(&server);
     let args = ["--url", &proxy.url(), "events"];
     let line = eventually("a watcher that has heard where it is", || {
+        // One that had not heard it has ended, and left answers to lose to the next one.
+        proxy.lose_answers("/v1/events", 0);
         let mut events = begun(&mut command(&server, &args));
         let watches = || {
             let metrics = server.get("/metrics").text().to_owned();
