@@ -21,6 +21,9 @@ fn main() -> io::Result<()> {
         let order = std::path::absolute(ORDER)?;
         println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", order.display());
     }
+    if is_ordered() && links_by_lld() {
+        println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
+    }
     if relocates_packed() {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
@@ -37,6 +40,12 @@ fn main() -> io::Result<()> {
 fn is_ordered() -> bool {
     let of = |name: &str| std::env::var(name).unwrap_or_default();
     of("PROFILE") == "release" && of("CARGO_CFG_TARGET_OS") == "linux"
+}
+
+/// Whether the linker is the one that rustc brings along, which folds functions of the same code: several
+/// instances of one generic function, mostly. Others do not know the option.
+fn links_by_lld() -> bool {
+    std::env::var("TARGET").is_ok_and(|target| target == "x86_64-unknown-linux-gnu")
 }
 
 /// Whether the C library that is linked into the program understands packed relocations (DT_RELR), which
