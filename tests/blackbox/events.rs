@@ -306,6 +306,7 @@ fn a_reader_that_does_not_read_holds_up_nobody_and_is_told_what_it_missed(backen
         }
     }
     let last = server.spawn(&sh("sleep 60"));
+    conn.widen();
     let head = conn.head(WAIT).unwrap();
     let mut slow = Follow::over(conn, head);
     let mut gaps = 0;

@@ -315,6 +315,7 @@ fn streams_go_on_where_they_were(backend: Backend) {
     assert_eq!(text_of(&recorded.rest(), "stdout"), "out\n");
     assert_eq!(server.output("recorded", "stdout"), b"out\nout\n");
     let all = |last: u32| (1..=last).map(|i| format!("{i}\n")).collect::<String>();
+    flood.conn().widen();
     let lines = flood.rest();
     let numbers = lines.iter().filter_map(|line| line["sequence"].as_u64());
     assert!(
@@ -322,6 +323,7 @@ fn streams_go_on_where_they_were(backend: Backend) {
         "each entry once, in order"
     );
     assert_eq!(text_of(&lines, "stdout"), all(900_000) + "end\n");
+    over.conn().widen();
     assert_eq!(text_of(&over.rest(), "stdout"), all(60_000));
     let text = text_of(&busy.rest(), "stdout");
     let said = text.strip_suffix("end\n").unwrap();

@@ -108,6 +108,13 @@ impl Conn {
         }
     }
 
+    /// Gives a narrow connection room, for the rest to come at once: through the smallest of windows the
+    /// kernel sends some hundred bytes each time that its timer looks whether there is one (persist).
+    pub(crate) fn widen(&self) {
+        use rustix::net::sockopt::set_socket_recv_buffer_size;
+        set_socket_recv_buffer_size(&self.stream, 1 << 20).expect("SO_RCVBUF");
+    }
+
     /// Writes all of `bytes`, one to seven at a time; for the tests of `short`.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn send_in_bits(&mut self, bytes: impl AsRef<[u8]>) {
