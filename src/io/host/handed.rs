@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::api::Launch;
 use crate::api::run::Run;
@@ -91,7 +91,6 @@ impl Underway {
             std::mem::take(&mut about.asked),
             about.stream.is_some(),
         ));
-        let since = Monotonic::from_nanos(about.since.0);
         let fed = about.input.take().and_then(|rest| {
             let pipe = resume::pipe_of_input(server, job)?;
             Some(Feed::new(pipe, rest.0))
@@ -104,16 +103,14 @@ impl Underway {
             job,
             run,
             _charge: Some(server.budget.hold(budget::Kind::Bodies, bytes)),
-            started: Instant::now()
-                .checked_sub(Monotonic::now().since(since))
-                .unwrap_or_else(Instant::now),
+            started: Monotonic::from_nanos(about.since.0),
             created_at: UnixMs(about.since.1),
             id: id.filter(|id| id.0 != 0),
             is_let_go: false,
             place: Some(Place::of_one_more(server)),
             is_told: false,
         };
-        underway.note(since, fed.as_ref().map(Rc::downgrade));
+        underway.note(fed.as_ref().map(Rc::downgrade));
         if let Some(fed) = fed {
             runtime::spawn(feed(server.clone(), job, fed));
         }

@@ -105,7 +105,7 @@ async fn end(mut underway: Underway, client: &mut impl Client) -> Option<Answere
     let (answer, reply) = {
         let table = server.table.borrow();
         let captures = table.job(underway.job)?.captures.as_ref()?;
-        let (run, took) = (&underway.run, underway.started.elapsed());
+        let (run, took) = (&underway.run, underway.elapsed());
         let id = underway.id.or(id);
         let answer = answer(run, captures, end, took, (id, usage), table.arena());
         let is_small = match answer.output_len() {

@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::api::Problem;
 use crate::api::run::Run;
@@ -50,7 +50,7 @@ pub(crate) struct Underway {
     pub(super) run: Rc<Run>,
     /// What is kept of its request is charged.
     pub(super) _charge: Option<Charge>,
-    pub(super) started: Instant,
+    pub(super) started: Monotonic,
     pub(super) created_at: UnixMs,
     /// What it is listed under, from its start.
     pub(super) id: Option<ProcessId>,
@@ -107,7 +107,7 @@ impl Underway {
         place: Place,
         begins: impl FnOnce(JobId),
     ) -> Result<Self, Problem> {
-        let (started, created_at) = (Instant::now(), UnixMs::now());
+        let (started, created_at) = (Monotonic::now(), UnixMs::now());
         let has_input = run.stdin.is_some() || run.stdin_open;
         let (mut child, stdio, mut input) = open_run_pipes(server, has_input)?;
         let spec = spec(server, &run.launch, stdio, Some(TermRule::Always))
@@ -169,16 +169,16 @@ impl Underway {
             place: Some(place),
             is_told: false,
         };
-        underway.note(Monotonic::now(), input);
+        underway.note(input);
         Ok(underway)
     }
 
     /// Notes what another server needs to go on with it, if there may be one.
-    pub(super) fn note(&self, since: Monotonic, feed: Option<Weak<Feed>>) {
+    pub(super) fn note(&self, feed: Option<Weak<Feed>>) {
         if self.server.options.upgrades.is_some() {
             let begun = Begun {
                 run: self.run.clone(),
-                since: (since, self.created_at),
+                since: (self.started, self.created_at),
                 feed: feed.unwrap_or_default(),
                 paused: RefCell::default(),
             };
@@ -213,7 +213,7 @@ impl Underway {
 
     /// How long ago it was asked for.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        Monotonic::now().since(self.started)
     }
 
     /// How long its client is waited for.
@@ -317,13 +317,7 @@ impl Underway {
             return;
         }
         if !std::mem::replace(&mut self.is_told, true) {
-            told::run_ended(
-                &self.server,
-                self.job,
-                end,
-                &self.run,
-                self.started.elapsed(),
-            );
+            told::run_ended(&self.server, self.job, end, &self.run, self.elapsed());
         }
     }
 
