@@ -53,7 +53,8 @@ impl Conn {
             Some(Had::InLine(body)) => Some(body),
             Some(had) => return Box::pin(self.goes_on(request, had)).await,
         };
-        if policy != BodyPolicy::Stream
+        if self.standing.is_some()
+            && policy != BodyPolicy::Stream
             && body.is_none()
             && let Err(problem) = Box::pin(self.arrives(&mut request)).await
         {

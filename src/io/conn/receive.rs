@@ -233,6 +233,10 @@ impl Conn {
             return Ok(());
         };
         let mut rest = match request.framing {
+            // Most have come with the head.
+            BodyFraming::Length(bytes) if self.reader.bytes().len() as u64 >= bytes => {
+                return Ok(());
+            }
             BodyFraming::Length(bytes @ 1..=BODY_BYTES_MAX) => Body::Length(bytes),
             BodyFraming::Chunked => Body::new(request.framing, BODY_BYTES_MAX),
             // There is none, or none that is wanted.
