@@ -136,9 +136,7 @@ impl Shared {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let _ = fallocate(&self.file, flags, start, bytes);
     }
-}
 
-impl Shared {
     /// Takes pages out of this mapping and leaves them in the memory: they are mapped again when they
     /// are used. What is outside stays as it is.
     pub(crate) fn unmap(&self, start: usize, bytes: usize) {

@@ -143,7 +143,7 @@ impl Supervisor {
             return;
         }
         for _ in 0..ORPHANS_MANY {
-            let Some(pid) = reap::peek_any() else {
+            let Some(reap::Dead { pid, .. }) = reap::peek_any() else {
                 return;
             };
             if self.pool.is_in_flight(pid) {

@@ -23,7 +23,7 @@
 //! # Safety
 //! A copy of this process, made while it has one thread; execve(2) on texts that live until then;
 //! descriptors taken over by number, each once; and thin calls of libc on numbers and a zeroed
-//! structure that is read as waitid(2) says.
+//! structure.
 #![allow(unsafe_code)]
 
 use std::collections::HashSet;
@@ -44,7 +44,7 @@ use crate::config::timeouts;
 use crate::ledger::records::End;
 use crate::ledger::{Heritage, RecordId, Records};
 use crate::supervisor::cgroup::Cgroups;
-use crate::supervisor::reap::Reaped;
+use crate::supervisor::reap::{self, Dead};
 use crate::supervisor::signals::{self, Heard};
 use crate::supervisor::spawn::clone;
 use crate::supervisor::spawn::inherit::close_on_exec_above_2;
@@ -509,10 +509,9 @@ fn leads_session() -> bool {
 /// Writes down how the dead have ended and reaps them; how the server has, if it is one of them.
 fn collect(kept: &Kept, server: i32) -> Option<ExitStatus> {
     let mut somebody = false;
-    while let Some((pid, status)) = dead() {
+    while let Some(Dead { pid, status, used }) = reap::peek_any() {
         let of = kept.records.of_pid(pid).filter(|_| pid != server);
         if let Some(record) = of {
-            let used = usage(pid);
             let numbers = [used.user_us, used.system_us, used.max_rss_bytes];
             kept.records.set_used(record, numbers);
             // Known before anybody else can have its number.
@@ -529,45 +528,6 @@ fn collect(kept: &Kept, server: i32) -> Option<ExitStatus> {
         let _ = rustix::io::write(kept.bell.as_fd(), &1u64.to_ne_bytes());
     }
     None
-}
-
-/// A dead child that is still there.
-fn dead() -> Option<(i32, ExitStatus)> {
-    // SAFETY: all-zero is a valid `siginfo_t`, the pointer is valid for the call, and the fields of a
-    // child are read after a success with a child (waitid(2)).
-    unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-        if libc::waitid(libc::P_ALL, 0, &raw mut info, options) != 0 || info.si_pid() <= 0 {
-            return None;
-        }
-        let status = match info.si_code {
-            libc::CLD_EXITED => ExitStatus::Code(info.si_status()),
-            _ => ExitStatus::Signal(info.si_status()),
-        };
-        Some((info.si_pid(), status))
-    }
-}
-
-/// What a dead child that is still there has used.
-fn usage(pid: i32) -> Reaped {
-    // SAFETY: all-zero is a valid `siginfo_t` and a valid `rusage`; both pointers are valid for the
-    // call, which is waitid(2) of the kernel with its fifth argument.
-    unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        let mut usage: libc::rusage = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-        let (info_at, usage_at) = (&raw mut info, &raw mut usage);
-        libc::syscall(
-            libc::SYS_waitid,
-            libc::P_PID,
-            pid,
-            info_at,
-            options,
-            usage_at,
-        );
-        usage.into()
-    }
 }
 
 fn reap(pid: i32) {
@@ -589,7 +549,7 @@ fn kill_everybody() {
         let mut walk = Walk::default();
         walk.add_listed(children);
         walk.step(None);
-        while let Some((pid, _)) = dead() {
+        while let Some(Dead { pid, .. }) = reap::peek_any() {
             reap(pid);
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -598,16 +558,15 @@ fn kill_everybody() {
 
 /// Tries what a keeper cannot do without, while there is nothing to lose.
 fn try_calls() -> io::Result<()> {
-    use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
-    rustix::process::set_child_subreaper(Some(getpid()))
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| needs("to be the parent of orphans, by prctl(2)", error.into()))?;
     // The next server finds by it who still runs.
-    pidfd_open(getpid(), PidfdFlags::empty())
+    pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
         .map_err(|error| needs("pidfd_open(2)", error.into()))?;
     signals::try_wait().map_err(|error| needs("sigtimedwait(2)", error))?;
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     match waitid(WaitId::All, look) {
-        Ok(_) | Err(rustix::io::Errno::CHILD) => Ok(()),
+        Ok(_) | Err(Errno::CHILD) => Ok(()),
         Err(error) => Err(needs("waitid(2)", error.into())),
     }
 }

@@ -52,40 +52,50 @@ impl From<libc::rusage> for Reaped {
     }
 }
 
+/// A child that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dead {
+    pub pid: i32,
+    pub status: ExitStatus,
+    pub used: Reaped,
+}
+
 /// The status of a child that has ended, which is reaped by asking, and what it has used; None
 /// while it runs.
 pub(crate) fn try_wait(pidfd: BorrowedFd<'_>) -> Option<(ExitStatus, Reaped)> {
     let pidfd = pidfd.as_raw_fd().cast_unsigned();
-    match wait(libc::P_PIDFD, pidfd) {
-        Ok(Some((info, reaped))) => {
-            // SAFETY: the call has said that there is a child, so it has set the child fields.
-            let status = unsafe { info.si_status() };
-            let status = match info.si_code {
-                libc::CLD_EXITED => ExitStatus::Code(status),
-                _ => ExitStatus::Signal(status),
-            };
-            Some((status, reaped))
-        }
-        Ok(None) => None,
+    match wait(libc::P_PIDFD, pidfd, 0) {
+        Ok(dead) => dead.map(|dead| (dead.status, dead.used)),
         // Somebody else reaped it, which only a bug could do; a caller must not wait for ever.
         Err(()) => Some((ExitStatus::Signal(libc::SIGKILL), Reaped::default())),
     }
 }
 
-/// Reaps a child that has ended.
-fn wait(kind: libc::idtype_t, id: libc::id_t) -> Result<Option<(libc::siginfo_t, Reaped)>, ()> {
+/// A child that has ended. It is reaped, but with WNOWAIT among the `options`.
+fn wait(kind: libc::idtype_t, id: libc::id_t, options: i32) -> Result<Option<Dead>, ()> {
     // SAFETY: all-zero is a valid `siginfo_t` and a valid `rusage`, both pointers are valid for the
-    // call, which the C library's waitid(2) is but for the last argument, and `si_pid` is read
-    // after a success, where it is 0 if no child has ended.
+    // call, which the C library's waitid(2) is but for the last argument, and the fields of a child
+    // are read after a success, where `si_pid` is 0 and the others are not read if no child has ended.
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         let mut usage: libc::rusage = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOHANG;
+        let options = options | libc::WEXITED | libc::WNOHANG;
         let (info_at, usage_at) = (&raw mut info, &raw mut usage);
         if libc::syscall(libc::SYS_waitid, kind, id, info_at, options, usage_at) != 0 {
             return Err(());
         }
-        Ok((info.si_pid() > 0).then(|| (info, usage.into())))
+        if info.si_pid() <= 0 {
+            return Ok(None);
+        }
+        let status = match info.si_code {
+            libc::CLD_EXITED => ExitStatus::Code(info.si_status()),
+            _ => ExitStatus::Signal(info.si_status()),
+        };
+        Ok(Some(Dead {
+            pid: info.si_pid(),
+            status,
+            used: usage.into(),
+        }))
     }
 }
 
@@ -120,19 +130,9 @@ pub(crate) fn is_traced(pid: i32) -> bool {
     procfs::status_number(pid, "TracerPid").is_some_and(|tracer| tracer != 0)
 }
 
-/// The pid of some dead child, left as it is (`WNOWAIT`).
-pub(crate) fn peek_any() -> Option<i32> {
-    // SAFETY: all-zero is a valid `siginfo_t`, the pointer is valid for the call, and `si_pid` is
-    // read after a success, where it is 0 if no child is in that state (waitid(2)).
-    unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-        if libc::waitid(libc::P_ALL, 0, &mut info, options) != 0 {
-            return None;
-        }
-        let pid = info.si_pid();
-        (pid > 0).then_some(pid)
-    }
+/// Some dead child, left as it is (`WNOWAIT`).
+pub(crate) fn peek_any() -> Option<Dead> {
+    wait(libc::P_ALL, 0, libc::WNOWAIT).ok().flatten()
 }
 
 /// Reaps a child of ours that is not managed, if it is dead; what it has used. Where a keeper reaps,
@@ -144,8 +144,7 @@ pub(crate) fn reap_orphan(pid: i32) -> Option<Reaped> {
     }
     // 0 would be any child.
     let pid = u32::try_from(pid).ok().filter(|pid| *pid > 0)?;
-    let (_, reaped) = wait(libc::P_PID, pid).ok()??;
-    Some(reaped)
+    Some(wait(libc::P_PID, pid, 0).ok()??.used)
 }
 
 #[cfg(test)]
