@@ -11,9 +11,9 @@ use crate::harness::launch::run_binary;
 use crate::harness::server::send_signal;
 use crate::harness::sse::{bytes_of, sequences};
 use crate::harness::{
-    Backend, Follow, Launch, Server, WAIT, Ws, eventually, on_both, one_heavy_test_at_a_time,
-    procfs, sh,
+    Backend, Follow, Server, WAIT, Ws, eventually, on_both, one_heavy_test_at_a_time, procfs, sh,
 };
+use crate::upgrade::kept;
 
 on_both!(
     what_runs_and_what_has_ended_is_there_after_a_kill,
@@ -32,10 +32,6 @@ on_both!(
     the_end_of_the_keeper_is_the_end_of_all,
     an_end_in_order_is_one,
 );
-
-fn kept(backend: Backend) -> Server {
-    Launch::new(backend).args(&["--no-token", "--keep"]).start()
-}
 
 /// Kills the server and waits until another one is there.
 #[track_caller]

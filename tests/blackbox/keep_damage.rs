@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::harness::server::send_signal;
 use crate::harness::{Backend, Launch, Server, WAIT, eventually, on_both, procfs, sh};
+use crate::keep::kill_server;
 
 on_both!(
     what_is_lost_of_a_damaged_record_is_told_and_others_go_on,
@@ -98,10 +99,7 @@ fn damage(server: &Server, write: impl FnOnce(&Memory)) {
         (procfs::state(before) == Some('T')).then_some(())
     });
     write(&Memory::of(server));
-    send_signal(before, libc::SIGKILL);
-    eventually("another server", || {
-        server.kept().filter(|pid| *pid != before)
-    });
+    kill_server(server);
 }
 
 fn damages(server: &Server) -> Vec<Value> {

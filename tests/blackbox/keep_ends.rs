@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::server::send_signal;
 use crate::harness::{Backend, Launch, Server, WAIT, eventually, on_both, procfs, sh};
+use crate::keep::kill_server;
 
 on_both!(
     an_orphan_that_a_tracer_holds_when_it_is_dead_stops_nobody,
@@ -22,16 +23,6 @@ fn kept(backend: Backend) -> [Server; 2] {
         let args = ["--no-token", "--keep", "--cgroup", cgroup];
         Launch::new(backend).args(&args).start()
     })
-}
-
-/// Kills the server and waits until another one is there.
-#[track_caller]
-fn kill_server(server: &Server) {
-    let before = server.kept().expect("a server");
-    send_signal(before, libc::SIGKILL);
-    eventually("another server", || {
-        server.kept().filter(|pid| *pid != before)
-    });
 }
 
 /// A process of another tree that traces this one (ptrace(2), PTRACE_SEIZE) and never waits for it.

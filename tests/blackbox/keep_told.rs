@@ -80,6 +80,8 @@ fn a_token_that_was_taken_back_stays_so(backend: Backend) {
         server.signal(libc::SIGHUP);
         eventually(line, || (times() > before).then_some(()));
     };
+    // One that dies before it serves has no other one after it.
+    assert_eq!((ask("first"), ask("second")), (200, 401));
     kill_server(&server);
     assert_eq!((ask("first"), ask("second")), (200, 401));
     change("second\n", "was read again");
